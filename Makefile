@@ -1,0 +1,38 @@
+# make paper: the paper's experiment and its figures.   make test: the tests.
+PYTHON ?= python3
+PIP_ARGS ?=
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: help paper test test-slow lint clean
+
+help:
+	@echo "make paper      run the paper's experiment (about 20 minutes), draw its figures into results/"
+	@echo "make test       run the tests;  make test-slow: the long ones"
+	@echo "make lint       ruff, codespell and mypy"
+	@echo "make clean      remove .venv and caches (results/ stays)"
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "daml needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	@touch $@
+
+paper: .venv/.installed
+	$(BIN)/daml paper --preset fast --store results/paper.zarr --figures results $(ARGS)
+
+test: .venv/.installed
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: .venv/.installed
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell daml tests examples README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

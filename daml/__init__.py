@@ -1,0 +1,19 @@
+"""Improve data-driven models with data assimilation, on labelled xarray Datasets."""
+
+import lazy_loader
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["covariance", "errors", "figures", "models", "paper", "verification"],
+    submod_attrs={
+        "assimilation": ["assimilate", "forecast", "simulate"],
+        "covariance": ["climatological"],
+        "cycle": ["Cycle", "improve"],
+        "emulators": ["LSTM", "load_emulator"],
+        "models": ["CoupledLorenz63", "Lorenz63"],
+        "observations": ["observe"],
+        "schemes": ["ThreeDVar"],
+    },
+)

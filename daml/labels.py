@@ -1,0 +1,288 @@
+"""The one door between labelled Datasets and plain arrays, and the contract's checks.
+
+Inside daml, arrays have the shape ``(..., time, variable)``; outside, everything has names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from daml.errors import InputError
+
+LARGEST = 1e14
+"""A magnitude above which a value is taken for an undeclared fill value."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a packed array was labelled: enough to put every label back."""
+
+    name: str
+    dims: tuple[Hashable, ...]
+    packed: tuple[Hashable, ...]
+    dtype: np.dtype[Any]
+    attrs: dict[Any, Any]
+    rest: xr.Dataset
+
+    def unpack(self, values: np.ndarray) -> xr.Dataset:
+        """Give the Dataset again, with ``values`` (..., time, variable) in it."""
+        labelled = xr.Variable(self.packed, values.astype(self.dtype, copy=False), self.attrs)
+        return self.rest.assign({self.name: labelled.transpose(*self.dims)})
+
+
+def pack(
+    dataset: xr.Dataset, name: str, variables: Sequence[str] | None = None
+) -> tuple[np.ndarray, Layout]:
+    """Take the labels off a data variable.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Holds ``name`` with a dimension ``variable``; in memory or Dask-backed.
+    name : str
+        The data variable.
+    variables : sequence of str, optional
+        Which entries of ``variable``, in which order; all as they stand, unless given.
+
+    Returns
+    -------
+    values : numpy.ndarray (..., time, variable)
+        In float64; other dimensions lead in their order.
+    layout : Layout
+        ``layout.unpack(values)`` gives the Dataset again, identical.
+
+    Raises
+    ------
+    InputError
+        If the data variable, its dimension or one of the names is missing, or it holds no
+        real numbers.
+
+    Examples
+    --------
+    >>> import daml
+    >>> truth = daml.simulate(daml.Lorenz63(), steps=4)
+    >>> values, layout = pack(truth, "state")
+    >>> values.shape, layout.unpack(values).identical(truth)
+    ((4, 3), True)
+    """
+    check_dims(dataset, name, ("variable",))
+    check_names(dataset, name)
+    if variables is not None:
+        missing = [v for v in variables if v not in dataset.indexes["variable"]]
+        if missing:
+            raise InputError(
+                f"{name!r} lacks the variable {missing[0]!r} (it has {names(dataset)}); "
+                "rename or add it"
+            )
+        dataset = dataset.sel(variable=list(variables))
+    array = dataset[name]
+    check_dtype(array, name)
+    last = [d for d in ("time", "variable") if d in array.dims]
+    packed = (*[d for d in array.dims if d not in last], *last)
+    layout = Layout(
+        name, array.dims, packed, array.dtype, array.attrs, dataset.drop_vars(name)
+    )
+    values = np.array(array.variable.transpose(*packed).values, dtype=np.float64)
+    return values, layout
+
+
+def names(dataset: xr.Dataset | xr.DataArray, dim: str = "variable") -> tuple[str, ...]:
+    """Give the names along a dimension."""
+    return tuple(str(v) for v in dataset.indexes[dim])
+
+
+def check_dims(dataset: xr.Dataset, name: str, dims: Sequence[str]) -> None:
+    """Refuse a Dataset without the data variable or without one of its dimensions."""
+    if not isinstance(dataset, xr.Dataset):
+        raise InputError(
+            f"an xarray.Dataset with {name!r} is needed, a {type(dataset).__name__} was given; "
+            f"make one with array.to_dataset(name={name!r})"
+        )
+    if name not in dataset.data_vars:
+        found = ", ".join(repr(str(v)) for v in dataset.data_vars) or "nothing"
+        raise InputError(
+            f"the data variable {name!r} is missing (found {found}); rename yours, or build it "
+            f"with ds.to_dataarray('variable').to_dataset(name={name!r})"
+        )
+    for dim in dims:
+        if dim not in dataset[name].dims:
+            found = ", ".join(repr(str(d)) for d in dataset[name].dims)
+            raise InputError(
+                f"{name!r} lacks the dimension {dim!r} (it has {found}); rename the one that is "
+                f"meant, or build it with ds.to_dataarray('variable')"
+            )
+
+
+def check_names(dataset: xr.Dataset | xr.DataArray, name: str, dim: str = "variable") -> None:
+    """Refuse a dimension without names, or with a name twice."""
+    if dim not in dataset.indexes:
+        raise InputError(
+            f"{name!r} has no coordinate along {dim!r}; name its entries with "
+            f"ds.assign_coords({dim}=[...])"
+        )
+    index = dataset.indexes[dim]
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise InputError(
+            f"{name!r} has the {dim} {str(twice)!r} more than once; give each a name of its own"
+        )
+
+
+def check_dtype(array: xr.DataArray, name: str) -> None:
+    """Refuse what is not real numbers."""
+    if array.dtype.kind not in "fiu":
+        raise InputError(
+            f"{name!r} holds values of type {array.dtype}, not real numbers; convert it with "
+            ".astype(float)"
+        )
+
+
+def check_values(values: np.ndarray, name: str, variables: Sequence[str]) -> None:
+    """Refuse infinite and absurd values of an array (..., variable); NaN passes."""
+    size = np.abs(values)
+    for wrong, what in ((np.isinf(size), "infinite"), (size > LARGEST, f"above {LARGEST:g}")):
+        if wrong.any():
+            at = int(np.argwhere(wrong)[0][-1])
+            count = int(wrong.sum())
+            raise InputError(
+                f"{name!r} has {count} value(s) that are {what}, for variable "
+                f"{variables[at]!r}; a missing value is NaN: replace fill values with ds.where"
+            )
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """The times of a record as whole steps of a model.
+
+    Attributes
+    ----------
+    times : numpy.ndarray (time,)
+        As given, numbers or datetime64.
+    step : float or numpy.timedelta64
+        A model step in the same kind.
+    index : numpy.ndarray (time,)
+        Steps since the first time.
+    """
+
+    times: np.ndarray
+    step: Any
+    index: np.ndarray
+
+    @property
+    def length(self) -> int:
+        """Model steps from the first time to the last, both counted."""
+        return int(self.index[-1]) + 1
+
+    def grid(self) -> np.ndarray:
+        """Give the time of every model step; the given times stay to the bit."""
+        if self.length == len(self.times):
+            return self.times
+        steps = np.arange(self.length)
+        grid = (self.times[0] + steps * self.step).astype(self.times.dtype)
+        grid[self.index] = self.times
+        return cast("np.ndarray", grid)
+
+
+def step_like(times: np.ndarray, dt: Any, time_unit: str = "s") -> Any:
+    """Give a model's dt in the kind of ``times``: a float, or a timedelta64 for datetime64."""
+    if times.dtype.kind == "M":
+        if isinstance(dt, np.timedelta64):
+            return dt.astype("timedelta64[ns]")
+        try:
+            return pd.to_timedelta(float(dt), unit=cast("Any", time_unit)).to_timedelta64()
+        except ValueError as error:
+            raise InputError(
+                f"the model's time_unit {time_unit!r} is no unit of time; give 's', 'h' or 'D'"
+            ) from error
+    if isinstance(dt, np.timedelta64):
+        raise InputError(
+            f"'time' is numbers, but the model's dt is the time span {dt}; give the record "
+            "datetime64 times, or the model a dt in numbers"
+        )
+    return float(dt)
+
+
+def time_axis(dataset: xr.Dataset, name: str, dt: Any, time_unit: str = "s") -> TimeAxis:
+    """Read the time of a record as whole steps of dt.
+
+    Raises
+    ------
+    InputError
+        If time is missing, empty, not increasing, of another kind, or off the model's steps by
+        more than 1e-3 dt plus the rounding of its own type.
+    """
+    times = check_time(dataset, name)
+    step = step_like(times, dt, time_unit)
+    unit = np.timedelta64(1, "ns") if times.dtype.kind == "M" else 1.0
+    width = float(step / unit)
+    offset = np.asarray((times - times[0]) / unit, dtype=np.float64) / width
+    index = np.rint(offset)
+    wrong = np.abs(offset - index) > 1e-3 + _rounding(times) / width
+    wrong[1:] |= np.diff(index) < 1
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise InputError(
+            f"'time' of {name!r}: entry {at} ({times[at]}) lies {offset[at]:.6g} model steps "
+            f"after the first, not a multiple of the model's dt {dt}; give the model the "
+            "record's dt, or resample the record"
+        )
+    return TimeAxis(times, step, index.astype(np.int64))
+
+
+def check_time(dataset: xr.Dataset, name: str) -> np.ndarray:
+    """Give the times of a record: present, of a known kind, increasing."""
+    check_dims(dataset, name, ("time",))
+    if "time" not in dataset.coords:
+        raise InputError(f"{name!r} has no coordinate 'time'; add it with ds.assign_coords(time=…)")
+    times = dataset["time"].values
+    if times.size == 0:
+        raise InputError(f"{name!r} is empty: 'time' has no entries; give a record with values")
+    if times.dtype.kind not in "fiuM":
+        raise InputError(
+            f"'time' of {name!r} is of type {times.dtype}; give numbers or datetime64 "
+            "(ds.convert_calendar('standard') turns other calendars into it)"
+        )
+    if times.dtype.kind in "iu":
+        times = times.astype(np.int64)
+    absent = np.isnat(times) if times.dtype.kind == "M" else ~np.isfinite(times)
+    if absent.any():
+        raise InputError(
+            f"'time' of {name!r} is missing at entry {int(np.argmax(absent))}; drop such rows "
+            "with ds.dropna('time') or fill them in"
+        )
+    steps = np.diff(times)
+    if (steps <= steps.dtype.type(0)).any():
+        at = int(np.argmax(steps <= steps.dtype.type(0)))
+        what = "twice" if times[at] == times[at + 1] else "not increasing"
+        raise InputError(
+            f"'time' of {name!r} is {what} at entry {at + 1} ({times[at + 1]}); sort it with "
+            "ds.sortby('time') and drop repeats with ds.drop_duplicates('time')"
+        )
+    return cast("np.ndarray", times)
+
+
+def _rounding(times: np.ndarray) -> float:
+    """Give how far rounding may move a time: in its own unit, nanoseconds for datetime64."""
+    if times.dtype.kind == "M":
+        unit, count = np.datetime_data(times.dtype)
+        return float(np.timedelta64(count, cast("Any", unit)) / np.timedelta64(1, "ns"))
+    if times.dtype.kind == "i":
+        return 0.0
+    return float(np.spacing(np.abs(times).max()))
+
+
+def describe(settings: object) -> dict[str, Any]:
+    """Give the name and the plain settings of a model, scheme or emulator, for attrs."""
+    said: dict[str, Any] = {"class": type(settings).__name__}
+    if is_dataclass(settings):
+        for field in fields(settings):
+            value = getattr(settings, field.name)
+            if isinstance(value, (bool, int, float, str)) and field.repr:
+                said[field.name] = value
+    return said

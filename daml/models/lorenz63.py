@@ -1,0 +1,108 @@
+"""Lorenz 63, and Lorenz 63 coupled to an oscillator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from array_api_compat import array_namespace
+
+from daml.models.ode import ODE
+
+if TYPE_CHECKING:
+    from daml.protocols import Array
+
+
+@dataclass(frozen=True)
+class Lorenz63(ODE):
+    """The three-variable convection model of Lorenz (1963), nondimensional.
+
+    dx0/dt = -sigma (x0 - x1), dx1/dt = rho x0 - x1 - x2 x0, dx2/dt = x0 x1 - beta x2
+
+    Parameters
+    ----------
+    dt, substeps, time_unit
+        As of :class:`daml.models.ODE`.
+    sigma, rho, beta : float
+        Prandtl number, Rayleigh number over its critical value, and geometric factor.
+
+    References
+    ----------
+    Lorenz, E. N. (1963): Deterministic nonperiodic flow. J. Atmos. Sci. 20, 130-141.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, _ = Lorenz63(dt=0.05).step(np.ones((10, 3)))
+    >>> x.shape
+    (10, 3)
+    """
+
+    sigma: float = 10.0
+    rho: float = 28.0
+    beta: float = 8 / 3
+
+    variables = ("x0", "x1", "x2")
+
+    def tendency(self, x: Array) -> Array:
+        """Give dx/dt for a state (..., 3)."""
+        xp = array_namespace(x)
+        x0, x1, x2 = x[..., 0], x[..., 1], x[..., 2]
+        return xp.stack(
+            (
+                self.sigma * (x1 - x0),
+                self.rho * x0 - x1 - x2 * x0,
+                x0 * x1 - self.beta * x2,
+            ),
+            axis=-1,
+        )
+
+
+@dataclass(frozen=True)
+class CoupledLorenz63(Lorenz63):
+    """Lorenz 63 driven by, and driving, a damped oscillator (x3, x4): five variables.
+
+    As :class:`Lorenz63` with +x4 in dx0/dt and +x3 in dx1/dt, and
+    dx3/dt = -omega x4 - k (x3 - x3_star) - x1, dx4/dt = omega (x3 - x3_star) - k x4 - x0
+
+    Parameters
+    ----------
+    dt, substeps, time_unit, sigma, rho, beta
+        As of :class:`Lorenz63`.
+    omega, k : float
+        Frequency and damping of the oscillator, per model time unit.
+    x3_star : float
+        Rest state of x3.
+
+    References
+    ----------
+    Palmer, T. N. (1993): Extended-range atmospheric prediction and the Lorenz model.
+    Bull. Amer. Meteor. Soc. 74, 49-65; as used by Goodliff and Miyoshi (2025),
+    EGUsphere, egusphere-2025-933.
+
+    Examples
+    --------
+    >>> CoupledLorenz63(dt=0.05).variables
+    ('x0', 'x1', 'x2', 'x3', 'x4')
+    """
+
+    omega: float = 1.5
+    k: float = 0.1
+    x3_star: float = 0.0
+
+    variables = ("x0", "x1", "x2", "x3", "x4")
+
+    def tendency(self, x: Array) -> Array:
+        """Give dx/dt for a state (..., 5)."""
+        xp = array_namespace(x)
+        x0, x1, x2, x3, x4 = (x[..., i] for i in range(5))
+        return xp.stack(
+            (
+                self.sigma * (x1 - x0) + x4,
+                self.rho * x0 - x1 - x2 * x0 + x3,
+                x0 * x1 - self.beta * x2,
+                -self.omega * x4 - self.k * (x3 - self.x3_star) - x1,
+                self.omega * (x3 - self.x3_star) - self.k * x4 - x0,
+            ),
+            axis=-1,
+        )

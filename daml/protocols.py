@@ -1,0 +1,92 @@
+"""The seams: what a model, a scheme and an emulator must offer.
+
+A class that has these attributes and methods fits; nothing is registered and subclassing is not
+required. Arrays have the shape ``(..., variable)``: leading axes are batch axes (segments of a
+record, samples, members), and every method must work for any of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from daml.observations import ObservationArrays
+
+Array = Any
+"""An array of the Array API: NumPy's in most places, torch's where a gradient or a GPU is wanted."""
+
+Memory = Any
+"""What a model carries from step to step: None, an array or a (nested) tuple of arrays, whose
+leading axes are those of the state."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What moves a state by one step of ``dt``.
+
+    Attributes
+    ----------
+    variables : tuple of str
+        Names along the last axis of a state.
+    dt : float or numpy.timedelta64
+        Length of a step, in model time units. With a record whose time is datetime64 a float
+        counts seconds, or what the optional attribute ``time_unit`` names ("s", "h", "D", ...).
+
+    Notes
+    -----
+    Optional attributes that daml uses where they exist: ``time_unit`` (see above), ``climate``
+    (array of shape (variable,): a typical state, from which a variable that is never observed
+    starts) and ``device`` (a torch device other than the CPU makes the cycle run there on torch
+    tensors).
+    """
+
+    @property
+    def variables(self) -> tuple[str, ...]: ...
+
+    @property
+    def dt(self) -> Any: ...
+
+    def start(self, x: Array, time: Array | None = None) -> Memory:
+        """Give the memory of a model that stands at ``x`` (..., variable) at ``time`` (...)."""
+        ...
+
+    def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
+        """Move ``x`` (..., variable) by one dt; give the new state and the new memory."""
+        ...
+
+
+@runtime_checkable
+class Scheme(Protocol):
+    """What turns a background and observations into an analysis, for a batch at once."""
+
+    def start(self, variables: tuple[str, ...], observations: ObservationArrays) -> Memory:
+        """Work out, before a cycle, what does not depend on the background (gains, say)."""
+        ...
+
+    def update(
+        self, background: Array, values: Array, kind: Array, memory: Memory
+    ) -> tuple[Array, Memory]:
+        """Give the analysis (..., variable) of ``background`` (..., variable).
+
+        ``values`` (..., observed) are the observations, with 0 where one is missing; ``kind``
+        (...) says which of the record's error settings holds, with its missing values.
+        """
+        ...
+
+
+@runtime_checkable
+class Emulator(Model, Protocol):
+    """A model that learns its step from analyses."""
+
+    def fit(self, analysis: xr.Dataset) -> Emulator:
+        """Give a fitted emulator and leave this one untouched.
+
+        Of an emulator that is fitted already the training goes on from its weights.
+        """
+        ...
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give weights and settings as plain arrays and attrs."""
+        ...

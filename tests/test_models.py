@@ -1,0 +1,30 @@
+"""Models: the integrator's order, and the two systems against their equations."""
+
+import numpy as np
+import pytest
+from daml.errors import InputError
+from daml.models import CoupledLorenz63, Lorenz63
+
+
+@pytest.mark.parametrize("model", [Lorenz63, CoupledLorenz63])
+def test_halving_dt_divides_the_error_by_sixteen(model):
+    x = np.array([1.0, 2.0, 20.0, 3.0, -1.0])[: len(model.variables)]
+    ends = [model(dt=0.02, substeps=n).step(x)[0] for n in (1, 2, 64)]
+    ratio = np.linalg.norm(ends[0] - ends[2]) / np.linalg.norm(ends[1] - ends[2])
+    assert 13 < ratio < 19
+
+
+def test_tendency_of_lorenz63_by_hand():
+    tendency = Lorenz63().tendency(np.array([1.0, 2.0, 3.0]))
+    np.testing.assert_allclose(tendency, [10.0, 28 - 2 - 3, 2 - 8.0])
+
+
+def test_tendency_of_coupled_lorenz63_by_hand():
+    tendency = CoupledLorenz63().tendency(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+    expected = [15.0, 28 - 2 - 3 + 4, -6.0, -1.5 * 5 - 0.4 - 2, 1.5 * 4 - 0.5 - 1]
+    np.testing.assert_allclose(tendency, expected)
+
+
+def test_a_step_that_is_not_positive_is_refused():
+    with pytest.raises(InputError, match="dt is 0; give a step > 0"):
+        Lorenz63(dt=0)
