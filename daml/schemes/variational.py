@@ -1,0 +1,236 @@
+"""Variational schemes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from array_api_compat import array_namespace
+
+from daml.covariance import check
+from daml.errors import InputError
+from daml.labels import check_time, names, pack
+from daml.observations import Operator, ObservationArrays, read
+
+METHODS = ("exact", "cg")
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a cycle with constant B works out once: per kind of observation."""
+
+    operator: Operator
+    gain: Any
+    present: Any
+    root: Any
+    factor: Any
+
+
+@dataclass(frozen=True)
+class ThreeDVar:
+    """Three-dimensional variational assimilation with a constant B.
+
+    Minimises J(x) = (x - xb)' B^-1 (x - xb) + (y - H x)' R^-1 (y - H x) for a linear H.
+
+    Parameters
+    ----------
+    background_covariance : xarray.DataArray (variable, covariable)
+        B, symmetric positive definite, in units of the variables' products.
+    method : {"exact", "cg"}
+        By the gain K = B H' (H B H' + R)^-1, or by conjugate gradients preconditioned with the
+        factor of B; the two agree to rounding.
+
+    Raises
+    ------
+    InputError
+        If the covariance or the method is wrong.
+
+    References
+    ----------
+    Lorenc, A. C. (1986): Analysis methods for numerical weather prediction.
+    Q. J. R. Meteorol. Soc. 112, 1177-1194.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> run = daml.simulate(model, steps=500, spinup=100)
+    >>> scheme = daml.ThreeDVar(daml.climatological(run, max_variance=2))
+    >>> result = scheme.analyse(run, daml.observe(run))
+    >>> sorted(result.data_vars)
+    ['analysis', 'background', 'innovation']
+    """
+
+    background_covariance: xr.DataArray
+    method: str = "exact"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"ThreeDVar: method {self.method!r} is unknown; give one of {METHODS}")
+        given = self.background_covariance
+        if not isinstance(given, xr.DataArray) or "variable" not in given.coords:
+            raise InputError(
+                "ThreeDVar: 'background_covariance' must be an xarray.DataArray (variable, "
+                f"covariable) with names, a {type(given).__name__} was given; see "
+                "daml.climatological"
+            )
+        check(given, names(given), "background_covariance")
+
+    def start(self, variables: tuple[str, ...], observations: ObservationArrays) -> _Prepared:
+        """Work out the gain of each kind of observation (kind, variable, observed).
+
+        Raises
+        ------
+        InputError
+            If B does not cover the variables.
+        """
+        covariance = check(self.background_covariance, variables, "background_covariance")
+        present = observations.kind_present
+        matrix = observations.operator.matrix()[None] * present[:, :, None]
+        error = observations.kind_covariance
+        if self.method == "exact":
+            cross = covariance @ np.swapaxes(matrix, 1, 2)
+            gain = np.swapaxes(np.linalg.solve(matrix @ cross + error, np.swapaxes(cross, 1, 2)), 1, 2)
+            return _Prepared(observations.operator, gain, present, None, None)
+        root = np.linalg.cholesky(covariance)
+        whitened = np.linalg.solve(np.linalg.cholesky(error), matrix @ root)
+        whitener = np.linalg.inv(np.linalg.cholesky(error))
+        return _Prepared(observations.operator, whitened, present, root, whitener)
+
+    def update(
+        self, background: Any, values: Any, kind: Any, memory: _Prepared
+    ) -> tuple[Any, _Prepared]:
+        """Give the analysis (..., variable) of a batch of backgrounds, as Scheme says."""
+        xp = array_namespace(background)
+        if not isinstance(memory.gain, type(background)):
+            memory = _to(memory, background)
+        innovation = (values - memory.operator.apply(background)) * memory.present[kind]
+        if self.method == "exact":
+            increment = xp.matmul(memory.gain[kind], innovation[..., None])[..., 0]
+        else:
+            whitened = xp.matmul(memory.factor[kind], innovation[..., None])[..., 0]
+            control = _conjugate_gradients(xp, memory.gain[kind], whitened)
+            increment = control @ memory.root.T
+        return background + increment, memory
+
+    def analyse(self, background: xr.Dataset, observations: xr.Dataset) -> xr.Dataset:
+        """Give the analysis of each background state, all on their own.
+
+        Parameters
+        ----------
+        background : xarray.Dataset
+            ``background``, or else ``state``, (time, variable).
+        observations : xarray.Dataset
+            As the contract says; each time must be one of the background's.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``background`` and ``analysis`` (time, variable), ``innovation`` (time, observed).
+
+        Raises
+        ------
+        InputError
+            If a Dataset breaks the contract or the times do not match.
+        """
+        name = "background" if "background" in background else "state"
+        times = check_time(background, name)
+        x, layout = pack(background, name)
+        variables = names(background)
+        rows = _rows(times, observations)
+        numbered = observations.assign_coords(time=rows)
+        arrays = read(numbered, variables, 1.0)
+        analysis = x.copy()
+        place = rows[0] + np.arange(arrays.axis.length)
+        analysis[place], _ = self.update(
+            x[place], arrays.values, arrays.kind, self.start(variables, arrays)
+        )
+        innovation = np.full((len(x), len(arrays.observed)), np.nan)
+        seen = arrays.values - arrays.operator.apply(x[place])
+        innovation[place] = np.where(arrays.present, seen, np.nan)
+        return analysed(times, variables, x, analysis, arrays.observed, innovation, layout.attrs)
+
+
+def _rows(times: np.ndarray, observations: xr.Dataset) -> np.ndarray:
+    """Give the row of the background that each observation time is."""
+    seen = check_time(observations, "observation")
+    if seen.dtype.kind != times.dtype.kind and "M" in (seen.dtype.kind, times.dtype.kind):
+        raise InputError("'time' of observations and background are of different kinds")
+    rows = np.clip(np.searchsorted(times, seen), 0, len(times) - 1)
+    before = np.clip(rows - 1, 0, None)
+    rows = np.where(abs(times[before] - seen) < abs(times[rows] - seen), before, rows)
+    wrong = times[rows] != seen
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise InputError(
+            f"'time' of 'observation': {seen[at]} is no time of the background; select the times "
+            "that both have, or interpolate the background"
+        )
+    return rows.astype(np.int64)
+
+
+def _to(memory: _Prepared, like: Any) -> _Prepared:
+    """Give the prepared arrays as torch tensors like ``like``."""
+    import torch
+
+    def tensor(array: Any) -> Any:
+        return None if array is None else torch.as_tensor(array, dtype=like.dtype, device=like.device)
+
+    return _Prepared(
+        memory.operator, *(tensor(a) for a in (memory.gain, memory.present, memory.root, memory.factor))
+    )
+
+
+def _conjugate_gradients(xp: Any, operator: Any, target: Any) -> Any:
+    """Minimise |v|^2 + |A v - d|^2 over v, for a batch.
+
+    ``operator`` A (..., observed, variable), ``target`` d (..., observed); the result has shape
+    (..., variable). In exact arithmetic as many steps as variables suffice; twice as many bring
+    it to rounding.
+    """
+
+    def product(v: Any) -> Any:
+        return v + xp.matmul(xp.matmul(operator, v[..., None])[..., 0][..., None, :], operator)[..., 0, :]
+
+    residual = xp.matmul(target[..., None, :], operator)[..., 0, :]
+    v = xp.zeros_like(residual)
+    direction, size = residual, xp.sum(residual * residual, axis=-1)[..., None]
+    for _ in range(2 * operator.shape[-1]):
+        mapped = product(direction)
+        curvature = xp.sum(direction * mapped, axis=-1)[..., None]
+        alive = curvature > 0
+        step = xp.where(alive, size / xp.where(alive, curvature, xp.ones_like(curvature)), 0 * size)
+        v = v + step * direction
+        residual = residual - step * mapped
+        new = xp.sum(residual * residual, axis=-1)[..., None]
+        alive = size > 0
+        ratio = xp.where(alive, new / xp.where(alive, size, xp.ones_like(size)), 0 * size)
+        direction, size = residual + ratio * direction, new
+    return v
+
+
+def analysed(
+    times: np.ndarray,
+    variables: tuple[str, ...],
+    background: np.ndarray,
+    analysis: np.ndarray,
+    observed: tuple[str, ...],
+    innovation: np.ndarray,
+    attrs: dict[str, Any],
+) -> xr.Dataset:
+    """Put labels on an analysis, as the contract says."""
+    units = {"units": attrs.get("units", "1")}
+    states = ("time", "variable")
+    return xr.Dataset(
+        {
+            "background": (states, background, {"long_name": "background"} | units),
+            "analysis": (states, analysis, {"long_name": "analysis"} | units),
+            "innovation": (
+                ("time", "observed"), innovation,
+                {"long_name": "observation minus background"} | units,
+            ),
+        },
+        coords={"time": times, "variable": list(variables), "observed": list(observed)},
+    )
