@@ -95,11 +95,11 @@ def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
         inside = valid < truth.sizes["time"]
         true = state.isel(time=valid.clip(max=truth.sizes["time"] - 1)).drop_vars("time")
         made = forecast["forecast"].isel(lead=place).sel(variable=both)
-        parts.append(mse(made, true, reduce_dims="variable").where(inside))
-    error = xr.concat(parts, dim=forecast["lead"]).transpose("start", "lead")
+        parts.append(mse(made, true, reduce_dims="variable").where(inside).drop_vars(["lead", "lead_steps"]))
+    error = xr.concat(parts, "lead", coords="minimal", compat="override").transpose("start", "lead")
     result = xr.Dataset({"squared_error": error, "initial": initial})
     result["squared_error"].attrs = {"long_name": "squared forecast error", "units": "1"}
-    return result.assign_coords(lead_steps=forecast["lead_steps"])
+    return result.assign_coords(lead=forecast["lead"], lead_steps=forecast["lead_steps"])
 
 
 def mfe(errors: xr.Dataset) -> xr.DataArray:
