@@ -178,7 +178,7 @@ def assimilate(
     *,
     segments: int | None = None,
     spinup: int = 100,
-    tolerance: float = 0.05,
+    tolerance: float = 0.01,
     initial: xr.Dataset | None = None,
 ) -> xr.Dataset:
     """Cycle a model through a record: analysis, step, analysis, ...
@@ -453,3 +453,37 @@ def forecast(
         },
         attrs={"model": str(describe(model)), "warmup": warmup, "daml_version": __version__},
     )
+
+
+def free_run(model: Model, observations: xr.Dataset, *, steps: int = 20_000) -> xr.Dataset:
+    """Run a model freely from the first complete row of a record.
+
+    Where no row is complete it starts as :func:`assimilate` does. A twentieth of the run goes
+    before it as spin-up.
+
+    Parameters
+    ----------
+    model : Model
+    observations : xarray.Dataset
+        As the contract says.
+    steps : int
+        Rows of the run.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``state`` (time, variable), as :func:`simulate` gives.
+
+    Raises
+    ------
+    InputError, DivergedError
+        As of :func:`simulate`.
+    """
+    check_model(model)
+    variables = tuple(model.variables)
+    arrays = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
+    complete = np.flatnonzero(arrays.present.all(axis=1))
+    row = complete[:1] if len(complete) else np.zeros(1, dtype=np.int64)
+    x = _Start(model, arrays, arrays.axis.grid(), None).state(row)[0]
+    initial = xr.Dataset({"state": ("variable", x)}, coords={"variable": list(variables)})
+    return simulate(model, steps=steps, spinup=steps // 20, initial=initial)

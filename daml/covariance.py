@@ -75,6 +75,52 @@ def climatological(
     return result
 
 
+def scaled_to_observations(
+    run: xr.Dataset, observations: xr.Dataset, *, ratio: float = 2.0
+) -> xr.DataArray:
+    """Give the climatology of a run such that B is about as large as R.
+
+    The scale makes the largest ratio of background to observation error variance, over what is
+    observed, equal to ``ratio``; a variance that changes in time counts by its mean.
+
+    Parameters
+    ----------
+    run : xarray.Dataset
+        ``state`` (time, variable): a free run of the model.
+    observations : xarray.Dataset
+        As the contract says.
+    ratio : float
+        Largest variance of H B H' in units of R's.
+
+    Returns
+    -------
+    xarray.DataArray (variable, covariable)
+
+    Raises
+    ------
+    InputError
+        If ratio is not positive, or run or observations are wrong.
+    """
+    if not ratio > 0:
+        raise InputError(f"the ratio of background to observation variance is {ratio}; give > 0")
+    climate = climatological(run)
+    if "error_covariance" in observations:
+        matrix = observations["error_covariance"].transpose("variable", "covariable")
+        error = matrix.values.diagonal()
+    else:
+        variance = observations["error_variance"]
+        error = variance.where(np.isfinite(variance)).mean(set(variance.dims) - {"variable"}).values
+    if "operator" in observations:
+        rows = observations["operator"].sel(model_variable=list(names(run)))
+        matrix = rows.transpose("variable", "model_variable").values
+    else:
+        matrix = np.eye(run.sizes["variable"])[
+            [names(run).index(v) for v in names(observations)]
+        ]
+    seen = (matrix @ climate.values @ matrix.T).diagonal()
+    return climatological(run, scale=ratio / float(np.nanmax(seen / error)))
+
+
 def labelled(matrix: np.ndarray, variables: Sequence[str]) -> xr.DataArray:
     """Put names on a covariance matrix (variable, covariable)."""
     return xr.DataArray(

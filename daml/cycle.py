@@ -149,8 +149,7 @@ class Cycle:
             for done in self.iterate(observations):
                 if done.iteration < 0:
                     keep(observations, "observations")
-                for group, dataset in done.datasets().items():
-                    keep(dataset, group)
+                keep.all(done.datasets())
                 bar.update(done.iteration >= 0)
                 history = getattr(done.model, "history", None)
                 if history is not None:
@@ -193,6 +192,13 @@ class Keeper:
             stores.create(self.store, self.attrs, self.overwrite)
             self.made = True
         stores.write(dataset, self.store, group)
+
+    def all(self, datasets: dict[str, xr.Dataset]) -> None:
+        """Keep several, and make them visible to readers of the store."""
+        for group, dataset in datasets.items():
+            self(dataset, group)
+        if self.store is not None:
+            stores.commit(self.store)
 
     def tree(self) -> xr.DataTree:
         """Give all that was kept."""

@@ -79,6 +79,15 @@ def write(dataset: xr.Dataset, store: str | Path, group: str) -> None:
         raise StoreError(f"{store}: cannot write {group!r} ({error}); free space, run again") from error
 
 
+def commit(store: str | Path) -> None:
+    """Make what was written visible to a reader who opens the store with default arguments."""
+    with warnings.catch_warnings():
+        # Consolidated metadata is an addition to Zarr's format 3 that xarray looks for.
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
+        zarr.consolidate_metadata(store, zarr_format=3)
+
+
 def open_tree(store: str | Path) -> xr.DataTree:
     """Open an experiment lazily.
 

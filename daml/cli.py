@@ -1,0 +1,162 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from daml import __version__
+from daml.errors import DamlError, InputError
+
+
+def _told(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn daml's errors into one line and exit code 2, unless --debug asks for the traceback."""
+
+    @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
+    @functools.wraps(command)
+    def wrapped(debug: bool, **arguments: Any) -> None:
+        try:
+            command(**arguments)
+        except (DamlError, PermissionError) as error:
+            if debug:
+                raise
+            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            sys.exit(2)
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="daml")
+def main() -> None:
+    """Improve data-driven models with data assimilation."""
+
+
+@main.command()
+@click.option("--preset", default="fast", show_default=True, help="smoke, fast or literal.")
+@click.option("--store", default="results/paper.zarr", show_default=True, help="Zarr store.")
+@click.option("--figures", "folder", default=None, help="Draw Figures 1-4 into this folder.")
+@click.option("--seed", default=0, show_default=True, help="Of truth, noise and training.")
+@click.option("--passes", type=int, default=None, help="In place of the preset's.")
+@click.option("--device", default="cpu", show_default=True, help="Of the LSTM: cpu or cuda.")
+@click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
+@_told
+def paper(
+    preset: str,
+    store: str,
+    folder: str | None,
+    seed: int,
+    passes: int | None,
+    device: str,
+    overwrite: bool,
+) -> None:
+    """Run the experiment of Goodliff and Miyoshi (2025) and score it."""
+    from daml import paper as experiment
+
+    tree = experiment.run(
+        preset, store=store, seed=seed, passes=passes, device=device, overwrite=overwrite
+    )
+    click.echo(experiment.table(tree))
+    click.echo(f"store: {store}")
+    for path in experiment.draw(tree, folder) if folder is not None else ():
+        click.echo(f"figure: {path}")
+
+
+@main.command()
+@click.argument("observations")
+@click.option("--model", required=True, help="lorenz63, coupled-lorenz63 or FILE.py:CLASS.")
+@click.option("--store", required=True, help="Zarr store to write.")
+@click.option("--passes", default=10, show_default=True, help="LSTM-0 to LSTM-(N-1).")
+@click.option("--epochs", type=int, default=None, help="Of each training.")
+@click.option("--seed", default=0, show_default=True, help="Of the training.")
+@click.option(
+    "--max-variance",
+    default=2.0,
+    show_default=True,
+    help="Largest ratio of background to observation error variance.",
+)
+@click.option("--device", default="cpu", show_default=True, help="Of the LSTM: cpu or cuda.")
+@click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
+@_told
+def improve(
+    observations: str,
+    model: str,
+    store: str,
+    passes: int,
+    epochs: int | None,
+    seed: int,
+    max_variance: float,
+    device: str,
+    overwrite: bool,
+) -> None:
+    """Improve a model with a record of OBSERVATIONS (NetCDF or Zarr), without any truth."""
+    from daml import LSTM, Cycle, verification
+    from daml.assimilation import free_run
+    from daml.covariance import scaled_to_observations
+    from daml.schemes import ThreeDVar
+    from daml.store import check_free, open_record
+
+    starting = load_model(model)
+    if passes < 1:
+        raise InputError(f"--passes is {passes}; give 1 or more")
+    check_free(store, overwrite)
+    record = open_record(observations)
+    run = free_run(starting, record)
+    covariance = scaled_to_observations(run, record, ratio=max_variance)
+    emulator = LSTM(epochs=epochs, device=device, seed=seed)
+    cycle = Cycle(starting, ThreeDVar(covariance), emulator, passes)
+    tree = cycle.run(record, store, overwrite)
+    click.echo("                  RMSE of observation minus background")
+    groups = ["imperfect"] + [f"iteration/{name}" for name in sorted(tree["iteration"].children)]
+    for place, group in enumerate(groups):
+        found = verification.innovation_statistics(tree[group].to_dataset())
+        name = f"LSTM-{place - 1}" if place else "model given"
+        click.echo(f"{name:<16}{float(found.innovation_rmse):12.4f}")
+    click.echo(f"store: {store}")
+
+
+def load_model(name: str) -> Any:
+    """Give the model of a name, or of FILE.py:CLASS, called without arguments.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or the script has no such class or breaks.
+    """
+    from daml.assimilation import check_model
+    from daml.models import CoupledLorenz63, Lorenz63
+
+    known: dict[str, Any] = {"lorenz63": Lorenz63, "coupled-lorenz63": CoupledLorenz63}
+    if name in known:
+        return known[name]()
+    path, colon, kind = name.rpartition(":")
+    if not colon:
+        raise InputError(f"--model {name!r} is unknown; give {', '.join(known)} or FILE.py:CLASS")
+    if not Path(path).is_file():
+        raise InputError(f"--model: {path} is not there; check the path of the script")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"--model: {path} is no Python script; give FILE.py:CLASS")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"--model: {path} breaks: {type(error).__name__}: {error}") from error
+    if not hasattr(module, kind):
+        raise InputError(f"--model: {path} has no class {kind!r}; check its name")
+    try:
+        model = getattr(module, kind)()
+    except Exception as error:
+        raise InputError(
+            f"--model: {kind}() breaks: {type(error).__name__}: {error}; it is called without "
+            "arguments"
+        ) from error
+    check_model(model)
+    return model
