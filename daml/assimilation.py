@@ -165,10 +165,10 @@ def cycle_steps(
     """
     prepared = scheme.start(tuple(model.variables), observations)
     for number, row in enumerate(rows):
-        if number:
-            x, memory = model.step(analysis, memory)  # noqa: F821
         analysis, prepared = scheme.update(x, values[row], observations.kind[row], prepared)
         yield x, analysis
+        if number + 1 < len(rows):
+            x, memory = model.step(analysis, memory)
 
 
 def assimilate(
@@ -259,9 +259,7 @@ def assimilate(
                 f"{tolerance:g}); use segments=1"
             )
     _check_finite(analysis, times, variables, f"the cycle of {type(model).__name__}")
-    innovation = np.where(
-        arrays.present, arrays.values - arrays.operator.apply(background), np.nan
-    )
+    innovation = np.where(arrays.present, arrays.values - arrays.operator.apply(background), np.nan)
     units = observations["observation"].attrs
     result = analysed(times, variables, background, analysis, arrays.observed, innovation, units)
     result["time"].attrs = dict(observations["time"].attrs)
@@ -355,7 +353,7 @@ class _Start:
                 f"{type(model).__name__}: a variable is never observed and a free run gives no "
                 "climate to start it from; give 'initial'"
             )
-        return total[0] / 1000
+        return np.asarray(total[0] / 1000)
 
     def state(self, rows: np.ndarray) -> np.ndarray:
         """Give the state (row, variable) to start from at each row."""
@@ -419,7 +417,9 @@ def forecast(
     axis = time_axis(initial, name, model.dt, getattr(model, "time_unit", "s"))
     states, layout = pack(initial, name, variables)
     if layout.packed != ("time", "variable"):
-        raise InputError(f"forecast: {name!r} has the dimensions {layout.dims}; give (time, variable)")
+        raise InputError(
+            f"forecast: {name!r} has the dimensions {layout.dims}; give (time, variable)"
+        )
     if axis.length != len(times) or not np.isfinite(states).all():
         raise InputError(f"forecast: {name!r} has gaps in time or missing values; fill them first")
     if len(times) <= warmup:

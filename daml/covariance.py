@@ -105,18 +105,16 @@ def scaled_to_observations(
         raise InputError(f"the ratio of background to observation variance is {ratio}; give > 0")
     climate = climatological(run)
     if "error_covariance" in observations:
-        matrix = observations["error_covariance"].transpose("variable", "covariable")
-        error = matrix.values.diagonal()
+        covariance = observations["error_covariance"].transpose("variable", "covariable")
+        error = covariance.values.diagonal()
     else:
-        variance = observations["error_variance"]
-        error = variance.where(np.isfinite(variance)).mean(set(variance.dims) - {"variable"}).values
+        variance = observations["error_variance"].where(np.isfinite(observations["error_variance"]))
+        error = variance.mean(set(variance.dims) - {"variable"}).values
     if "operator" in observations:
         rows = observations["operator"].sel(model_variable=list(names(run)))
         matrix = rows.transpose("variable", "model_variable").values
     else:
-        matrix = np.eye(run.sizes["variable"])[
-            [names(run).index(v) for v in names(observations)]
-        ]
+        matrix = np.eye(run.sizes["variable"])[[names(run).index(v) for v in names(observations)]]
     seen = (matrix @ climate.values @ matrix.T).diagonal()
     return climatological(run, scale=ratio / float(np.nanmax(seen / error)))
 

@@ -10,7 +10,8 @@ from typing import cast
 import xarray as xr
 from tqdm.auto import tqdm
 
-from daml import __version__, store as stores
+from daml import __version__
+from daml import store as stores
 from daml.assimilation import assimilate
 from daml.errors import DivergedError, InputError
 from daml.labels import describe

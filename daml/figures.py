@@ -42,7 +42,8 @@ LEGEND: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0
 SVG: Any = {"svg.hashsalt": "daml", "svg.fonttype": "path"}
 # The diagram, in its own units: boxes are (x, y, words, fill, edge).
 BOXES = (
-    (7.75, 5.55, "Observations", "#FFF4D6", "#E69F00"), (7.75, 1.3, "Train LSTM-n", "#E3F0F8", LSTM),
+    (7.75, 5.55, "Observations", "#FFF4D6", "#E69F00"),
+    (7.75, 1.3, "Train LSTM-n", "#E3F0F8", LSTM),
     (4.55, 4.0, "Forecast\nby the model", "#E3F0F8", LSTM),
     (4.55, 1.3, "LSTM-n replaces\nthe model", "#E3F0F8", LSTM),
     (10.95, 4.0, "Analysis\nby 3DVar", "#DFF3EC", PERFECT),

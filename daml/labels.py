@@ -85,9 +85,7 @@ def pack(
     check_dtype(array, name)
     last = [d for d in ("time", "variable") if d in array.dims]
     packed = (*[d for d in array.dims if d not in last], *last)
-    layout = Layout(
-        name, array.dims, packed, array.dtype, array.attrs, dataset.drop_vars(name)
-    )
+    layout = Layout(name, array.dims, packed, array.dtype, array.attrs, dataset.drop_vars(name))
     values = np.array(array.variable.transpose(*packed).values, dtype=np.float64)
     return values, layout
 
@@ -264,7 +262,7 @@ def check_time(dataset: xr.Dataset, name: str) -> np.ndarray:
             f"'time' of {name!r} is {what} at entry {at + 1} ({times[at + 1]}); sort it with "
             "ds.sortby('time') and drop repeats with ds.drop_duplicates('time')"
         )
-    return cast("np.ndarray", times)
+    return times
 
 
 def _rounding(times: np.ndarray) -> float:

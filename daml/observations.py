@@ -125,7 +125,10 @@ def read(
     both = present[first][:, :, None] & present[first][:, None, :]
     kind_covariance = np.where(both, covariance[number[first]], np.eye(len(observed)))
     rows = axis.length
-    full_values, full_present = np.zeros((rows, len(observed))), np.zeros((rows, len(observed)), bool)
+    full_values, full_present = (
+        np.zeros((rows, len(observed))),
+        np.zeros((rows, len(observed)), bool),
+    )
     full_values[axis.index] = np.where(present, values, 0.0)
     full_present[axis.index] = present
     kind_present = present[first]
@@ -136,7 +139,13 @@ def read(
         kind_present = np.concatenate((kind_present, nothing))
         kind_covariance = np.concatenate((kind_covariance, np.eye(len(observed))[None]))
     return ObservationArrays(
-        observed, operator, axis, full_values, full_present, full_kind, kind_present,
+        observed,
+        operator,
+        axis,
+        full_values,
+        full_present,
+        full_kind,
+        kind_present,
         kind_covariance,
     )
 
@@ -155,7 +164,9 @@ def _operator(
         return Selection(tuple(variables.index(v) for v in observed), len(variables))
     rows = observations["operator"]
     if set(rows.dims) != {"variable", "model_variable"}:
-        raise InputError(f"'operator' has the dimensions {rows.dims}; give (variable, model_variable)")
+        raise InputError(
+            f"'operator' has the dimensions {rows.dims}; give (variable, model_variable)"
+        )
     check_names(rows, "operator", "model_variable")
     if set(names(rows, "model_variable")) != set(variables):
         raise InputError(
@@ -258,7 +269,9 @@ def observe(
         raise InputError("observe: give 'variables' or 'operator', not both")
     state, layout = pack(truth, "state", variables)
     if layout.packed != ("time", "variable"):
-        raise InputError(f"observe: 'state' has the dimensions {layout.dims}; give (time, variable)")
+        raise InputError(
+            f"observe: 'state' has the dimensions {layout.dims}; give (time, variable)"
+        )
     observed = tuple(variables) if variables is not None else names(truth)
     result = xr.Dataset(coords={"variable": list(observed)})
     if operator is not None:
@@ -266,8 +279,10 @@ def observe(
         observed = names(operator)
         state = _operator(result, observed, names(truth)).apply(state)
     variance = np.array(
-        [error_variance[v] if isinstance(error_variance, Mapping) else error_variance
-         for v in observed],
+        [
+            error_variance[v] if isinstance(error_variance, Mapping) else error_variance
+            for v in observed
+        ],
         dtype=np.float64,
     )
     if not (np.isfinite(variance) & (variance > 0)).all():
@@ -290,7 +305,11 @@ def observe(
         "long_name": "observation error variance",
         "units": "1" if units == "1" else f"({units})2",
     }
-    result.attrs = dict(truth.attrs) | {"daml_version": __version__, "every": every, "missing": missing}
+    result.attrs = dict(truth.attrs) | {
+        "daml_version": __version__,
+        "every": every,
+        "missing": missing,
+    }
     if not isinstance(seed, np.random.Generator):
         result.attrs["observation_seed"] = seed
     return result

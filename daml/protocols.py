@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from daml.observations import ObservationArrays
 
 Array = Any
-"""An array of the Array API: NumPy's in most places, torch's where a gradient or a GPU is wanted."""
+"""An array of the Array API: NumPy's mostly, torch's where a gradient or a GPU is wanted."""
 
 Memory = Any
 """What a model carries from step to step: None, an array or a (nested) tuple of arrays, whose

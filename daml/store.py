@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import xarray as xr
 import zarr
@@ -76,7 +76,9 @@ def write(dataset: xr.Dataset, store: str | Path, group: str) -> None:
                 store, group=group, mode="w", consolidated=False, zarr_format=3
             )
     except OSError as error:
-        raise StoreError(f"{store}: cannot write {group!r} ({error}); free space, run again") from error
+        raise StoreError(
+            f"{store}: cannot write {group!r} ({error}); free space, run again"
+        ) from error
 
 
 def commit(store: str | Path) -> None:
@@ -116,7 +118,7 @@ def open_record(path: str | Path) -> xr.Dataset:
         raise StoreError(f"{path}: no such file; check the path")
     try:
         if Path(path).is_dir():
-            return xr.open_zarr(path, chunks={})
+            return cast("xr.Dataset", xr.open_zarr(path, chunks={}))
         return xr.open_dataset(path, engine="h5netcdf", chunks={})
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

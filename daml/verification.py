@@ -95,7 +95,9 @@ def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
         inside = valid < truth.sizes["time"]
         true = state.isel(time=valid.clip(max=truth.sizes["time"] - 1)).drop_vars("time")
         made = forecast["forecast"].isel(lead=place).sel(variable=both)
-        parts.append(mse(made, true, reduce_dims="variable").where(inside).drop_vars(["lead", "lead_steps"]))
+        parts.append(
+            mse(made, true, reduce_dims="variable").where(inside).drop_vars(["lead", "lead_steps"])
+        )
     error = xr.concat(parts, "lead", coords="minimal", compat="override").transpose("start", "lead")
     result = xr.Dataset({"squared_error": error, "initial": initial})
     result["squared_error"].attrs = {"long_name": "squared forecast error", "units": "1"}
@@ -110,7 +112,7 @@ def mfe(errors: xr.Dataset) -> xr.DataArray:
     errors : xarray.Dataset
         From :func:`forecast_error`.
     """
-    result = np.sqrt(errors["squared_error"].mean("start"))
+    result = cast("xr.DataArray", np.sqrt(errors["squared_error"].mean("start")))
     result.attrs = {"long_name": "model forecast error", "units": "1"}
     return result
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from daml.errors import InputError
 from daml.models import CoupledLorenz63, Lorenz63
 

@@ -213,7 +213,9 @@ class LSTM:
                 f"than sequence_length ({self.sequence_length}), or shorten that"
             )
         if np.isnan(states).any():
-            raise InputError(f"LSTM.fit: {name!r} has missing values; give an analysis of all steps")
+            raise InputError(
+                f"LSTM.fit: {name!r} has missing values; give an analysis of all steps"
+            )
         dt, unit = _step(analysis, name)
         weights = np.ones(len(states))
         if "innovation" in analysis:
@@ -344,8 +346,8 @@ class LSTM:
         for key, value in parameters(known.network).items():
             name = f"weights.{key}"
             result[name] = ([f"{name}.{i}" for i in range(value.ndim)], value)
-        for name in result.data_vars:
-            result[name].attrs = {"long_name": str(name), "units": "1"}
+        for array in result.data_vars.values():
+            array.attrs = {"long_name": str(array.name), "units": "1"}
         settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _APART}
         result.attrs = {
             "emulator": "LSTM",
@@ -435,8 +437,8 @@ def load_emulator(
                     f"load_emulator: iteration {iteration} is not there; the experiment has "
                     f"{len(passes)}"
                 )
-            source = source["iteration"][passes[iteration]]["emulator"]
-        source = cast("xr.DataTree", source).to_dataset()
+            source = cast("xr.DataTree", source[f"iteration/{passes[iteration]}/emulator"])
+        source = source.to_dataset()
     if source.attrs.get("emulator") != "LSTM":
         raise InputError("load_emulator: no emulator is there; give an experiment or a saved LSTM")
     settings = json.loads(source.attrs["settings"])
@@ -457,16 +459,18 @@ def load_emulator(
     }
     network.load_state_dict(weights)
     network.requires_grad_(False)
-    scaling = [source[n].values for n in ("mean", "spread", "increment_mean", "increment_spread")]
+    scaling = {
+        n: source[n].values for n in ("mean", "spread", "increment_mean", "increment_spread")
+    }
     return replace(
         plain,
         fitted=Fitted(
-            names(source),
-            float(source.attrs["dt"]),
-            source.attrs["time_unit"],
-            *scaling,
-            network,
-            np.empty(0),
-            int(source.attrs["trainings"]),
+            variables=names(source),
+            dt=float(source.attrs["dt"]),
+            time_unit=source.attrs["time_unit"],
+            **scaling,
+            network=network,
+            losses=np.empty(0),
+            trainings=int(source.attrs["trainings"]),
         ),
     )

@@ -89,7 +89,7 @@ def train(
         firsts = np.arange(random.integers(slack), len(inputs) - plan.length + 1, plan.length)
         order = torch.as_tensor(random.permutation(firsts))
         total, count = 0.0, 0
-        for batch in order.split(plan.batch):
+        for batch in torch.split(order, plan.batch):
             rows = (batch[:, None] + window).to(inputs.device)
             weight = weights[rows][:, plan.burn_in :, None]
             error = (network(inputs[rows]) - targets[rows])[:, plan.burn_in :]

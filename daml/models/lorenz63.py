@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from array_api_compat import array_namespace
 
@@ -42,7 +42,7 @@ class Lorenz63(ODE):
     rho: float = 28.0
     beta: float = 8 / 3
 
-    variables = ("x0", "x1", "x2")
+    variables: ClassVar[tuple[str, ...]] = ("x0", "x1", "x2")
 
     def tendency(self, x: Array) -> Array:
         """Give dx/dt for a state (..., 3)."""
@@ -90,7 +90,7 @@ class CoupledLorenz63(Lorenz63):
     k: float = 0.1
     x3_star: float = 0.0
 
-    variables = ("x0", "x1", "x2", "x3", "x4")
+    variables: ClassVar[tuple[str, ...]] = ("x0", "x1", "x2", "x3", "x4")
 
     def tendency(self, x: Array) -> Array:
         """Give dx/dt for a state (..., 5)."""

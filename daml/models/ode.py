@@ -72,7 +72,7 @@ class ODE(ABC):
     def tendency(self, x: Array) -> Array:
         """Give dx/dt for a state (..., variable), per model time unit."""
 
-    def start(self, x: Array, time: Array | None = None) -> None:
+    def start(self, x: Array, time: Array | None = None) -> None:  # noqa: B027
         """Give no memory: the state says all."""
 
     def step(self, x: Array, memory: None = None) -> tuple[Array, None]:

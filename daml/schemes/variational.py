@@ -12,7 +12,7 @@ from array_api_compat import array_namespace
 from daml.covariance import check
 from daml.errors import InputError
 from daml.labels import check_time, names, pack
-from daml.observations import Operator, ObservationArrays, read
+from daml.observations import ObservationArrays, Operator, read
 
 METHODS = ("exact", "cg")
 
@@ -92,7 +92,9 @@ class ThreeDVar:
         error = observations.kind_covariance
         if self.method == "exact":
             cross = covariance @ np.swapaxes(matrix, 1, 2)
-            gain = np.swapaxes(np.linalg.solve(matrix @ cross + error, np.swapaxes(cross, 1, 2)), 1, 2)
+            gain = np.swapaxes(
+                np.linalg.solve(matrix @ cross + error, np.swapaxes(cross, 1, 2)), 1, 2
+            )
             return _Prepared(observations.operator, gain, present, None, None)
         root = np.linalg.cholesky(covariance)
         whitened = np.linalg.solve(np.linalg.cholesky(error), matrix @ root)
@@ -176,10 +178,13 @@ def _to(memory: _Prepared, like: Any) -> _Prepared:
     import torch
 
     def tensor(array: Any) -> Any:
-        return None if array is None else torch.as_tensor(array, dtype=like.dtype, device=like.device)
+        return (
+            None if array is None else torch.as_tensor(array, dtype=like.dtype, device=like.device)
+        )
 
     return _Prepared(
-        memory.operator, *(tensor(a) for a in (memory.gain, memory.present, memory.root, memory.factor))
+        memory.operator,
+        *(tensor(a) for a in (memory.gain, memory.present, memory.root, memory.factor)),
     )
 
 
@@ -192,7 +197,12 @@ def _conjugate_gradients(xp: Any, operator: Any, target: Any) -> Any:
     """
 
     def product(v: Any) -> Any:
-        return v + xp.matmul(xp.matmul(operator, v[..., None])[..., 0][..., None, :], operator)[..., 0, :]
+        return (
+            v
+            + xp.matmul(xp.matmul(operator, v[..., None])[..., 0][..., None, :], operator)[
+                ..., 0, :
+            ]
+        )
 
     residual = xp.matmul(target[..., None, :], operator)[..., 0, :]
     v = xp.zeros_like(residual)
@@ -228,7 +238,8 @@ def analysed(
             "background": (states, background, {"long_name": "background"} | units),
             "analysis": (states, analysis, {"long_name": "analysis"} | units),
             "innovation": (
-                ("time", "observed"), innovation,
+                ("time", "observed"),
+                innovation,
                 {"long_name": "observation minus background"} | units,
             ),
         },

@@ -1,0 +1,140 @@
+"""The command line as a user meets it: real files, real processes, exit codes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+import daml
+from daml.cli import main
+
+MODEL = """
+import numpy as np
+
+
+class Convection:
+    variables = ("u", "v", "w")
+    dt = 0.05
+
+    def start(self, x, time=None):
+        return None
+
+    def tendency(self, x):
+        u, v, w = x[..., 0], x[..., 1], x[..., 2]
+        return np.stack((10 * (v - u), u * (28 - w) - v, u * v - 8 / 3 * w), axis=-1)
+
+    def step(self, x, memory):
+        h = self.dt
+        a = self.tendency(x)
+        b = self.tendency(x + h / 2 * a)
+        c = self.tendency(x + h / 2 * b)
+        d = self.tendency(x + h * c)
+        return x + h / 6 * (a + 2 * b + 2 * c + d), memory
+
+
+class OneState(Convection):
+    def step(self, x, memory):
+        return np.array([x[0], x[1], x[2]]), memory
+
+
+class NoModel:
+    pass
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, truth, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(MODEL)
+    record = daml.observe(truth, variables=["x0", "x1", "x2"], missing=0.1, seed=3)
+    times = np.datetime64("2020-01-01", "ns") + np.arange(3000) * np.timedelta64(50, "ms")
+    record = record.assign_coords(variable=["u", "v", "w"], time=times)
+    del record["time"].encoding["units"], record["time"].attrs["units"]
+    record.to_netcdf(tmp_path / "record.nc")
+    return tmp_path
+
+
+def call(*words):
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+def improve(*more, record="record.nc", model="model.py:Convection", store="out.zarr"):
+    return call("improve", record, "--model", model, "--store", store, "--epochs", 2, *more)
+
+
+def test_a_strangers_record(folder):
+    result = improve("--passes", 2)
+    assert result.exit_code == 0, result.output
+    assert "LSTM-1" in result.output
+    tree = xr.open_datatree(folder / "out.zarr", engine="zarr")
+    record = xr.open_dataset(folder / "record.nc")
+    analysis = tree["iteration/0001"].to_dataset()
+    assert list(analysis.variable.values) == ["u", "v", "w"]
+    np.testing.assert_array_equal(analysis.time, record.time)
+    assert daml.load_emulator(folder / "out.zarr", 0).variables == ("u", "v", "w")
+
+
+def test_a_store_that_exists_is_kept_unless_overwritten(folder):
+    (folder / "out.zarr").mkdir()
+    (folder / "out.zarr" / "mine.txt").write_text("dear")
+    for more in ((), ("--overwrite",)):
+        result = improve("--passes", 1, *more)
+        assert result.exit_code == 2
+    assert (folder / "out.zarr" / "mine.txt").read_text() == "dear"
+    assert improve("--passes", 1, store="own.zarr").exit_code == 0
+    (folder / "own.zarr" / "mine.txt").write_text("dear")
+    assert improve("--passes", 1, "--overwrite", store="own.zarr").exit_code == 0
+    assert (folder / "own.zarr" / "mine.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"record": "gone.nc"}, "no such file"),
+        ({"record": "model.py"}, "neither NetCDF nor Zarr"),
+        ({"record": "cut.nc"}, "neither NetCDF nor Zarr, or truncated"),
+        ({"model": "lorenz"}, "is unknown; give lorenz63"),
+        ({"model": "gone.py:Model"}, "is not there"),
+        ({"model": "model.py:Other"}, "has no class 'Other'"),
+        ({"model": "model.py:NoModel"}, "NoModel is no model: it has no 'variables'"),
+        ({"model": "model.py:OneState"}, "of shape (5, 3)"),
+        ({"model": "lorenz63"}, "the model has no variable 'u'"),
+        ({"store": "model.py/out.zarr"}, "cannot write"),
+        ({"passes": 0}, "--passes is 0"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_code_2(folder, given, text):
+    whole = (folder / "record.nc").read_bytes()
+    (folder / "cut.nc").write_bytes(whole[: len(whole) // 2])
+    before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
+    words = {k: v for k, v in given.items() if k != "passes"}
+    result = improve("--passes", given.get("passes", 1), **words)
+    assert result.exit_code == 2
+    assert text in result.output
+    assert result.output.count("\n") == 1
+    after = {p: p.stat().st_mtime_ns for p in folder.iterdir() if p.name != "__pycache__"}
+    assert after == before
+
+
+def test_unknown_preset_is_refused_and_debug_shows_the_traceback(folder):
+    result = call("paper", "--preset", "slow")
+    assert (result.exit_code, "give one of smoke, fast, literal" in result.output) == (2, True)
+    assert call("paper", "--preset", "slow", "--debug").exception.__class__.__name__ == "InputError"
+
+
+def test_the_smoke_experiment_end_to_end(folder):
+    words = ["-m", "daml", "paper", "--preset", "smoke", "--passes", "2", "--figures", "figures"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "LSTM-1" in done.stdout
+    assert len(list((folder / "figures").glob("figure_*.png"))) == 4
+    assert len(list((folder / "figures").glob("figure_*.svg"))) == 4
+    tree = xr.open_datatree(folder / "results/paper.zarr", engine="zarr")
+    scores = tree["scores"].to_dataset()
+    assert float(scores.analysis_rmse.max()) < 2.5
+    assert scores.attrs["finished"] == 1
+    again = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert again.stdout == done.stdout

@@ -1,0 +1,60 @@
+"""The loop: what it keeps, that it repeats itself, and that it never sees the truth."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import daml
+from daml.errors import DivergedError, InputError
+
+
+def run(observations, scheme, **settings):
+    emulator = daml.LSTM(hidden=8, epochs=2)
+    return daml.improve(daml.Lorenz63(), observations, scheme, emulator, passes=2, **settings)
+
+
+def test_store_and_memory_hold_the_same(observations, scheme, tmp_path):
+    plain = run(observations, scheme)
+    stored = run(observations, scheme, store=tmp_path / "out.zarr")
+    assert set(plain.groups) == set(stored.groups)
+    for group in plain.groups:
+        xr.testing.assert_equal(plain[group].to_dataset(), stored[group].to_dataset().load())
+    opened = xr.open_datatree(tmp_path / "out.zarr", engine="zarr")
+    assert set(opened.groups) == set(plain.groups)
+
+
+def test_the_truth_does_not_leak(truth, observations, scheme):
+    with_truth = observations.merge(truth.sel(variable=["x0", "x1", "x2"]))
+    one, two = run(observations, scheme), run(with_truth, scheme)
+    for group in ("imperfect", "iteration/0001", "iteration/0001/emulator"):
+        xr.testing.assert_identical(one[group].to_dataset(), two[group].to_dataset())
+
+
+def test_a_cold_start_trains_afresh(observations, scheme):
+    warm, cold = (run(observations, scheme, warm_start=w) for w in (True, False))
+    trainings = [t["iteration/0001/emulator"].attrs["trainings"] for t in (warm, cold)]
+    assert trainings == [2, 1]
+
+
+def test_fewer_than_one_pass_is_refused(scheme):
+    with pytest.raises(InputError, match="'passes' is 0"):
+        daml.Cycle(daml.Lorenz63(), scheme, daml.LSTM(), passes=0)
+
+
+def test_a_training_that_breaks_names_the_pass_and_leaves_the_finished(
+    observations, scheme, tmp_path
+):
+    class Breaks(daml.LSTM):
+        def fit(self, analysis):
+            if self.fitted is not None:
+                analysis = analysis.assign(analysis=analysis.analysis * np.float64(1e13))
+            return super().fit(analysis)
+
+    emulator = Breaks(hidden=4, epochs=1)
+    with pytest.raises(DivergedError, match="pass 1: "):
+        daml.improve(
+            daml.Lorenz63(), observations, scheme, emulator, passes=3, store=tmp_path / "o.zarr"
+        )
+    tree = xr.open_datatree(tmp_path / "o.zarr", engine="zarr")
+    assert list(tree["iteration"].children) == ["0000"]
+    assert np.isfinite(tree["iteration/0000"].analysis).all()
