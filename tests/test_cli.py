@@ -51,8 +51,7 @@ def folder(tmp_path, truth, monkeypatch):
     (tmp_path / "model.py").write_text(MODEL)
     record = daml.observe(truth, variables=["x0", "x1", "x2"], missing=0.1, seed=3)
     times = np.datetime64("2020-01-01", "ns") + np.arange(3000) * np.timedelta64(50, "ms")
-    record = record.assign_coords(variable=["u", "v", "w"], time=times)
-    del record["time"].encoding["units"], record["time"].attrs["units"]
+    record = record.assign_coords(variable=["u", "v", "w"], time=("time", times))
     record.to_netcdf(tmp_path / "record.nc")
     return tmp_path
 
