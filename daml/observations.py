@@ -13,7 +13,7 @@ from daml import __version__
 from daml.covariance import check as check_covariance
 from daml.errors import InputError
 from daml.labels import TimeAxis, check_names, check_values, names, pack, time_axis
-from daml.randomness import Seed, blocks
+from daml.randomness import BLOCK, Seed, blocks
 
 
 @dataclass(frozen=True)
@@ -293,8 +293,9 @@ def observe(
         )
     values = np.empty_like(state)
     for rows, random in blocks(seed, len(state)):
-        noise = random.standard_normal(state[rows].shape)
-        gone = random.random(state[rows].shape) < missing
+        whole, count = (BLOCK, state.shape[-1]), rows.stop - rows.start
+        noise = random.standard_normal(whole)[:count]
+        gone = random.random(whole)[:count] < missing
         values[rows] = np.where(gone, np.nan, state[rows] + np.sqrt(variance) * noise)
     units = truth["state"].attrs.get("units", "1")
     result["observation"] = (("time", "variable"), values[::every])

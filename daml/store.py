@@ -60,21 +60,20 @@ def create(store: str | Path, attrs: dict[str, Any], overwrite: bool = False) ->
     zarr.open_group(path, mode="a", zarr_format=3, attributes=attrs)
 
 
-def write(dataset: xr.Dataset, store: str | Path, group: str) -> None:
-    """Write a Dataset as one group of an experiment, over what was there.
+def write(dataset: xr.Dataset, store: str | Path, group: str | None = None) -> None:
+    """Write a Dataset as one group of a store (its root, unless named), over what was there.
 
     Raises
     ------
     StoreError
         If the disk is full or cannot be written.
     """
+    # Names of a fixed length have no place in Zarr's format 3, those of any length have.
+    text = {k: v.astype(object) for k, v in dataset.coords.items() if v.dtype.kind == "U"}
     try:
-        with warnings.catch_warnings():
-            # Zarr's format 3 has no final word on strings yet; what zarr-python writes it reads.
-            warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
-            dataset.drop_encoding().to_zarr(
-                store, group=group, mode="w", consolidated=False, zarr_format=3
-            )
+        dataset.assign_coords(text).drop_encoding().to_zarr(
+            store, group=group, mode="w", consolidated=False, zarr_format=3
+        )
     except OSError as error:
         raise StoreError(
             f"{store}: cannot write {group!r} ({error}); free space, run again"

@@ -47,7 +47,7 @@ def test_a_training_that_breaks_names_the_pass_and_leaves_the_finished(
     class Breaks(daml.LSTM):
         def fit(self, analysis):
             if self.fitted is not None:
-                analysis = analysis.assign(analysis=analysis.analysis * np.float64(1e13))
+                return daml.LSTM(epochs=3, learning_rate=1e30).fit(analysis)
             return super().fit(analysis)
 
     emulator = Breaks(hidden=4, epochs=1)

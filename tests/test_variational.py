@@ -46,7 +46,7 @@ def test_conjugate_gradients_agree_with_the_closed_form(case):
 @given(cases())
 def test_permuting_and_renaming_variables_commutes(case):
     B, background, observations = case
-    names = {n: f"new_{n}" for n in B.variable.values}
+    names = {n: f"new_{n}" for n in B["variable"].values}
     expected = daml.ThreeDVar(B).analyse(background, observations).analysis
 
     def turned(data):
@@ -97,7 +97,7 @@ def test_analysis_lies_between_background_and_observation(case):
 @given(cases(missing=False))
 def test_full_error_covariance_that_is_diagonal_equals_variances(case):
     B, background, observations = case
-    names = list(B.variable.values)
+    names = list(B["variable"].values)
     full = observations.drop_vars("error_variance")
     full["error_covariance"] = labelled(np.diag(observations.error_variance.values), names)
     scheme = daml.ThreeDVar(B)

@@ -17,6 +17,7 @@ from daml.emulators.training import Plan, parameters, train
 from daml.errors import InputError
 from daml.labels import check_values, describe, names, pack, time_axis
 from daml.protocols import Model
+from daml.store import open_tree, write
 
 Memory = Any
 
@@ -370,7 +371,7 @@ class LSTM:
         """
         if Path(store).exists():
             raise InputError(f"{store} exists; give another path, or remove it")
-        self.to_dataset().to_zarr(store, consolidated=False, zarr_format=3)
+        write(self.to_dataset(), store)
 
 
 _APART = ("base", "fitted")
@@ -426,8 +427,6 @@ def load_emulator(
     ('x0', 'x1', 'x2')
     """
     if isinstance(source, (str, Path)):
-        from daml.store import open_tree
-
         source = open_tree(source)
     if isinstance(source, xr.DataTree):
         passes = sorted(source["iteration"].children) if "iteration" in source.children else []
