@@ -85,7 +85,8 @@ def test_a_store_that_exists_is_kept_unless_overwritten(folder):
     assert (folder / "out.zarr" / "mine.txt").read_text() == "dear"
     assert improve("--passes", 1, store="own.zarr").exit_code == 0
     (folder / "own.zarr" / "mine.txt").write_text("dear")
-    assert improve("--passes", 1, "--overwrite", store="own.zarr").exit_code == 0
+    again = improve("--passes", 1, "--overwrite", store="own.zarr")
+    assert again.exit_code == 0, again.output
     assert (folder / "own.zarr" / "mine.txt").read_text() == "dear"
 
 

@@ -51,7 +51,7 @@ def test_permuting_and_renaming_variables_commutes(case):
 
     def turned(data):
         data = data.isel(variable=slice(None, None, -1))
-        return data.assign_coords(variable=[names[n] for n in data.variable.values])
+        return data.assign_coords(variable=[names[n] for n in data["variable"].values])
 
     B2 = B.assign_coords({d: [names[n] for n in B[d].values] for d in B.dims})
     result = daml.ThreeDVar(B2).analyse(turned(background), turned(observations)).analysis
