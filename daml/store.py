@@ -100,7 +100,10 @@ def open_tree(store: str | Path) -> xr.DataTree:
     if not Path(store).exists():
         raise StoreError(f"{store}: no such store; check the path")
     try:
-        return xr.open_datatree(store, engine="zarr", consolidated=False, chunks={})
+        with warnings.catch_warnings():
+            # A user's own file beside the groups is no fault of the store.
+            warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+            return xr.open_datatree(store, engine="zarr", consolidated=False, chunks={})
     except Exception as error:
         raise StoreError(f"{store}: not a readable Zarr store ({error}); check the path") from error
 
