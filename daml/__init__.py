@@ -8,9 +8,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["covariance", "errors", "figures", "models", "paper", "verification"],
     submod_attrs={
-        "assimilation": ["assimilate", "forecast", "simulate"],
+        "assimilation": ["assimilate"],
         "covariance": ["climatological"],
         "cycle": ["Cycle", "improve"],
+        "forecasting": ["forecast", "simulate"],
         "emulators": ["LSTM", "load_emulator"],
         "models": ["CoupledLorenz63", "Lorenz63"],
         "observations": ["observe"],

@@ -97,8 +97,8 @@ def improve(
 ) -> None:
     """Improve a model with a record of OBSERVATIONS (NetCDF or Zarr), without any truth."""
     from daml import LSTM, Cycle, verification
-    from daml.assimilation import free_run
     from daml.covariance import scaled_to_observations
+    from daml.forecasting import free_run
     from daml.schemes import ThreeDVar
     from daml.store import check_free, open_record
 
@@ -129,7 +129,7 @@ def load_model(name: str) -> Any:
     InputError
         If there is none of that name, or the script has no such class or breaks.
     """
-    from daml.assimilation import check_model
+    from daml.checks import check_model
     from daml.models import CoupledLorenz63, Lorenz63
 
     known: dict[str, Any] = {"lorenz63": Lorenz63, "coupled-lorenz63": CoupledLorenz63}

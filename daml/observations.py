@@ -12,44 +12,9 @@ import xarray as xr
 from daml import __version__
 from daml.covariance import check as check_covariance
 from daml.errors import InputError
-from daml.labels import TimeAxis, check_names, check_values, names, pack, time_axis
+from daml.labels import TimeAxis, check_values, names, pack, time_axis
+from daml.operators import Operator, read_operator
 from daml.randomness import BLOCK, Seed, blocks
-
-
-@dataclass(frozen=True)
-class Selection:
-    """H that picks entries of the state, by their place."""
-
-    places: tuple[int, ...]
-    size: int
-
-    def apply(self, x: Any) -> Any:
-        """Give H x (..., observed) of a state (..., variable); NumPy or torch."""
-        return x[..., list(self.places)]
-
-    def matrix(self) -> np.ndarray:
-        """Give H (observed, variable)."""
-        return np.eye(self.size)[list(self.places)]
-
-
-@dataclass(frozen=True)
-class LinearOperator:
-    """H that is a matrix (observed, variable)."""
-
-    rows: np.ndarray
-
-    def apply(self, x: Any) -> Any:
-        """Give H x (..., observed) of a state (..., variable); NumPy or torch."""
-        if isinstance(x, np.ndarray):
-            return x @ self.rows.T
-        return x @ x.new_tensor(self.rows).T
-
-    def matrix(self) -> np.ndarray:
-        """Give H (observed, variable)."""
-        return self.rows
-
-
-Operator = Selection | LinearOperator
 
 
 @dataclass(frozen=True)
@@ -114,7 +79,7 @@ def read(
         extra = [d for d in observations["observation"].dims if d not in ("time", "variable")]
         raise InputError(f"'observation' has the further dimension {extra[0]!r}; select one entry")
     observed = names(observations)
-    operator = _operator(observations, observed, variables)
+    operator = read_operator(observations, observed, variables)
     check_values(values, "observation", observed)
     covariance, number = _error_covariance(observations, observed, np.isfinite(values))
     present = np.isfinite(values) & np.isfinite(covariance.diagonal(axis1=1, axis2=2)[number])
@@ -148,36 +113,6 @@ def read(
         kind_present,
         kind_covariance,
     )
-
-
-def _operator(
-    observations: xr.Dataset, observed: tuple[str, ...], variables: tuple[str, ...]
-) -> Operator:
-    if "operator" not in observations:
-        lacking = [v for v in observed if v not in variables]
-        if lacking:
-            raise InputError(
-                f"observations: the model has no variable {lacking[0]!r} (it has {variables}); "
-                "rename it, select what the model has, or add an 'operator' "
-                "(variable, model_variable)"
-            )
-        return Selection(tuple(variables.index(v) for v in observed), len(variables))
-    rows = observations["operator"]
-    if set(rows.dims) != {"variable", "model_variable"}:
-        raise InputError(
-            f"'operator' has the dimensions {rows.dims}; give (variable, model_variable)"
-        )
-    check_names(rows, "operator", "model_variable")
-    if set(names(rows, "model_variable")) != set(variables):
-        raise InputError(
-            f"'operator' is for the model variables {names(rows, 'model_variable')}, the model "
-            f"has {variables}; give a column for each"
-        )
-    chosen = rows.sel(model_variable=list(variables)).transpose("variable", "model_variable")
-    matrix = np.asarray(chosen.values, dtype=np.float64)
-    if not np.isfinite(matrix).all():
-        raise InputError("'operator' holds values that are not finite; give finite weights")
-    return LinearOperator(matrix)
 
 
 def _error_covariance(
@@ -277,7 +212,7 @@ def observe(
     if operator is not None:
         result = xr.Dataset({"operator": operator})
         observed = names(operator)
-        state = _operator(result, observed, names(truth)).apply(state)
+        state = read_operator(result, observed, names(truth)).apply(state)
     variance = np.array(
         [
             error_variance[v] if isinstance(error_variance, Mapping) else error_variance

@@ -11,13 +11,13 @@ import daml
 
 PACKAGE = Path(daml.__file__).parent
 LEVELS = [
-    {"errors", "protocols", "labels", "randomness"},
-    {"models", "observations", "store", "covariance", "verification"},
-    {"schemes"},
-    {"assimilation"},
+    {"errors", "protocols", "checks", "labels", "randomness"},
+    {"models", "operators", "observations", "store", "covariance", "verification"},
+    {"schemes", "first_guess"},
+    {"assimilation", "forecasting"},
     {"emulators"},
     {"cycle", "figures"},
-    {"paper"},
+    {"experiment", "paper"},
     {"cli"},
     {"__main__"},
 ]
@@ -50,6 +50,11 @@ MODULES = [
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_in_docstrings_run(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_holds_one_idea(path):
+    assert len(path.read_text().splitlines()) <= 300
 
 
 def test_public_names_exist():

@@ -1,5 +1,6 @@
 """Emulators: models that learn their step from analyses."""
 
-from daml.emulators.lstm import LSTM, load_emulator
+from daml.emulators.loading import load_emulator
+from daml.emulators.lstm import LSTM
 
 __all__ = ["LSTM", "load_emulator"]

@@ -5,77 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 
-from daml import __version__, models
-from daml.assimilation import check_model, forecast
+from daml import __version__
+from daml.checks import check_model
+from daml.emulators.fitted import Fitted, step_of, untrained
+from daml.emulators.networks import Memory, Network, Windowed
 from daml.emulators.training import Plan, parameters, train
 from daml.errors import InputError
-from daml.labels import check_values, describe, names, pack, time_axis
+from daml.forecasting import forecast
+from daml.labels import check_values, describe, names, pack
 from daml.protocols import Model
-from daml.store import open_tree, write
-
-Memory = Any
-
-
-class Network(torch.nn.Module):
-    """LSTM layers and a linear head: (batch, time, variable) to the same shape."""
-
-    def __init__(self, size: int, hidden: int, layers: int) -> None:
-        super().__init__()
-        self.lstm = torch.nn.LSTM(size, hidden, layers, batch_first=True)
-        self.head = torch.nn.Linear(hidden, size)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Predict along whole sequences, each from an empty memory."""
-        return cast("torch.Tensor", self.head(self.lstm(inputs)[0]))
-
-    def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
-        """Predict from one more input (batch, variable) with the memory so far."""
-        output, memory = self.lstm(x[:, None], memory)
-        return self.head(output[:, 0]), memory
-
-
-class Windowed(Network):
-    """The same network, looking at a window of inputs and predicting after its last."""
-
-    def __init__(self, size: int, hidden: int, layers: int, window: int) -> None:
-        super().__init__(size, hidden, layers)
-        self.window = window
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Predict after each step of a sequence, from the window that ends there."""
-        padded = torch.cat((inputs[:, :1].expand(-1, self.window - 1, -1), inputs), dim=1)
-        windows = padded.unfold(1, self.window, 1).transpose(2, 3)
-        flat = windows.reshape(-1, self.window, inputs.shape[-1])
-        return cast("torch.Tensor", self.head(self.lstm(flat)[0][:, -1])).view_as(inputs)
-
-    def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
-        """Predict from the window that ends with one more input (batch, variable)."""
-        if memory is None:
-            memory = x[:, None].expand(-1, self.window, -1)
-        memory = torch.cat((memory[:, 1:], x[:, None]), dim=1)
-        return self.head(self.lstm(memory)[0][:, -1]), memory
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What a training found: weights, and the scaling of states and increments."""
-
-    variables: tuple[str, ...]
-    dt: float
-    time_unit: str
-    mean: np.ndarray
-    spread: np.ndarray
-    increment_mean: np.ndarray
-    increment_spread: np.ndarray
-    network: Network
-    losses: np.ndarray
-    trainings: int
+from daml.store import write
 
 
 @dataclass(frozen=True)
@@ -217,20 +162,22 @@ class LSTM:
             raise InputError(
                 f"LSTM.fit: {name!r} has missing values; give an analysis of all steps"
             )
-        dt, unit = _step(analysis, name)
+        dt, unit = step_of(analysis, name)
         weights = np.ones(len(states))
         if "innovation" in analysis:
             weights = analysis["innovation"].notnull().any("observed").values.astype(float)
         if not weights[1:].any():
             raise InputError("LSTM.fit: no row of 'innovation' has a value: nothing to learn from")
         increments = states[1:] - self._base_step(states, variables, analysis["time"].values)
-        known = self.fitted or self._untrained(variables, dt, unit, states, increments)
+        known = self.fitted or untrained(
+            self.network(len(variables)), variables, (dt, unit), states, increments
+        )
         if (known.variables, known.dt) != (variables, dt):
             raise InputError(
                 f"LSTM.fit: fitted before to {known.variables} with dt {known.dt}, given "
                 f"{variables} with dt {dt}; start from an LSTM that is not fitted"
             )
-        network = self._network(len(variables))
+        network = self.network(len(variables))
         network.load_state_dict(known.network.state_dict())
         random = np.random.default_rng([self.seed, known.trainings])
 
@@ -270,38 +217,15 @@ class LSTM:
             )
         return np.asarray(self.base.step(states[:-1], self.base.start(states[:-1], times[:-1]))[0])
 
-    def _untrained(
-        self,
-        variables: tuple[str, ...],
-        dt: float,
-        unit: str,
-        states: np.ndarray,
-        increments: np.ndarray,
-    ) -> Fitted:
-        def spread(array: np.ndarray) -> np.ndarray:
-            found = array.std(axis=0)
-            return np.where(found > 0, found, 1.0)
-
+    def network(self, size: int) -> Network:
+        """Give a network for so many variables, its first weights drawn from the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = self._network(len(variables))
-        return Fitted(
-            variables,
-            dt,
-            unit,
-            states.mean(axis=0),
-            spread(states),
-            increments.mean(axis=0),
-            spread(increments),
-            network,
-            np.empty(0),
-            0,
-        )
-
-    def _network(self, size: int) -> Network:
-        if self.window is not None:
-            return Windowed(size, self.hidden, self.layers, self.window).to(self.device)
-        return Network(size, self.hidden, self.layers).to(self.device)
+            if self.window is not None:
+                made: Network = Windowed(size, self.hidden, self.layers, self.window)
+            else:
+                made = Network(size, self.hidden, self.layers)
+        return made.to(self.device)
 
     def start(self, x: Any, time: Any = None) -> Memory:
         """Give an empty memory, with the base's beside it."""
@@ -349,7 +273,8 @@ class LSTM:
             result[name] = ([f"{name}.{i}" for i in range(value.ndim)], value)
         for array in result.data_vars.values():
             array.attrs = {"long_name": str(array.name), "units": "1"}
-        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _APART}
+        apart = ("base", "fitted")
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
         result.attrs = {
             "emulator": "LSTM",
             "settings": json.dumps(settings),
@@ -372,104 +297,3 @@ class LSTM:
         if Path(store).exists():
             raise InputError(f"{store} exists; give another path, or remove it")
         write(self.to_dataset(), store)
-
-
-_APART = ("base", "fitted")
-
-
-def _step(analysis: xr.Dataset, name: str) -> tuple[float, str]:
-    """Give the step of a record, and what it counts; refuse a record with gaps."""
-    times = analysis["time"].values if "time" in analysis.coords else np.empty(0)
-    if len(times) < 2:
-        raise InputError(f"LSTM.fit: {name!r} needs a coordinate 'time' of two entries or more")
-    if times.dtype.kind == "M":
-        dt = float(np.median(np.diff(times) / np.timedelta64(1, "ns"))) * 1e-9
-    else:
-        dt = float(np.round((times[-1] - times[0]) / (len(times) - 1), 12))
-    axis = time_axis(analysis, name, dt)
-    if axis.length != len(times):
-        raise InputError(f"LSTM.fit: {name!r} has gaps in time; give a row for every step")
-    return dt, "s"
-
-
-def load_emulator(
-    source: xr.DataTree | xr.Dataset | str | Path, iteration: int = -1, base: Model | None = None
-) -> LSTM:
-    """Give a fitted emulator back from an experiment or from where it was saved.
-
-    Parameters
-    ----------
-    source : xarray.DataTree, xarray.Dataset, str or path
-        An experiment (tree or store), or what ``save`` wrote.
-    iteration : int
-        Which LSTM-n of an experiment; -1 is the last.
-    base : Model, optional
-        The model that it corrects, where that is not one of daml's own.
-
-    Returns
-    -------
-    LSTM
-        Fitted: a Model ready for assimilate and forecast.
-
-    Raises
-    ------
-    InputError
-        If the source holds no such emulator.
-    StoreError
-        If it cannot be read.
-
-    Examples
-    --------
-    >>> import daml
-    >>> run = daml.simulate(daml.Lorenz63(), steps=200)
-    >>> emulator = daml.LSTM(hidden=4, epochs=1).fit(run)
-    >>> load_emulator(emulator.to_dataset()).variables
-    ('x0', 'x1', 'x2')
-    """
-    if isinstance(source, (str, Path)):
-        source = open_tree(source)
-    if isinstance(source, xr.DataTree):
-        passes = sorted(source["iteration"].children) if "iteration" in source.children else []
-        if passes:
-            if not -len(passes) <= iteration < len(passes):
-                raise InputError(
-                    f"load_emulator: iteration {iteration} is not there; the experiment has "
-                    f"{len(passes)}"
-                )
-            source = cast("xr.DataTree", source[f"iteration/{passes[iteration]}/emulator"])
-        source = source.to_dataset()
-    if source.attrs.get("emulator") != "LSTM":
-        raise InputError("load_emulator: no emulator is there; give an experiment or a saved LSTM")
-    settings = json.loads(source.attrs["settings"])
-    told = json.loads(source.attrs["base"])
-    if told is not None and base is None:
-        kind = getattr(models, told.pop("class"), None)
-        if kind is None:
-            raise InputError("load_emulator: it corrects a model of your own; give it as 'base'")
-        base = kind(**told)
-    if settings["device"].startswith("cuda") and not torch.cuda.is_available():
-        settings["device"] = "cpu"
-    plain = LSTM(**settings, base=base)
-    network = plain._network(source.sizes["variable"])
-    weights = {
-        str(k).removeprefix("weights."): torch.as_tensor(v.values)
-        for k, v in source.data_vars.items()
-        if str(k).startswith("weights.")
-    }
-    network.load_state_dict(weights)
-    network.requires_grad_(False)
-    scaling = {
-        n: source[n].values for n in ("mean", "spread", "increment_mean", "increment_spread")
-    }
-    return replace(
-        plain,
-        fitted=Fitted(
-            variables=names(source),
-            dt=float(source.attrs["dt"]),
-            time_unit=source.attrs["time_unit"],
-            **scaling,
-            network=network,
-            losses=np.empty(0),
-            trainings=int(source.attrs["trainings"]),
-        ),
-    )

@@ -12,7 +12,8 @@ from array_api_compat import array_namespace
 from daml.covariance import check
 from daml.errors import InputError
 from daml.labels import check_time, names, pack
-from daml.observations import ObservationArrays, Operator, read
+from daml.observations import ObservationArrays, read
+from daml.operators import Operator
 
 METHODS = ("exact", "cg")
 

@@ -1,0 +1,60 @@
+"""Checks of a model: before it runs, and of what it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daml.errors import DivergedError, InputError
+
+if TYPE_CHECKING:
+    from daml.protocols import Model
+
+
+def check_model(model: Model, time: Any = 0.0) -> None:
+    """Refuse what is no model, or steps one state only."""
+    name = type(model).__name__
+    for needed in ("variables", "dt", "start", "step"):
+        if not hasattr(model, needed):
+            raise InputError(
+                f"{name} is no model: it has no {needed!r}; a model has variables, dt, "
+                "start(x, time) and step(x, memory)"
+            )
+    variables = model.variables
+    if isinstance(variables, str) or not variables or len(set(variables)) != len(variables):
+        raise InputError(f"{name}: 'variables' is {variables!r}; give a tuple of different names")
+    if not model.dt > type(model.dt)(0):
+        raise InputError(f"{name}: 'dt' is {model.dt}; give a step > 0")
+    shape = (len(variables) + 2, len(variables))
+    x = np.ones(shape)
+    with np.errstate(all="ignore"):
+        try:
+            result = model.step(x, model.start(x, np.full(shape[0], time)))
+        except Exception as error:
+            raise InputError(
+                f"{name}: 'step' failed for a batch of states of shape {shape}: "
+                f"{type(error).__name__}: {error}; it must take shape (..., variable): write "
+                "x[..., 0], not x[0]"
+            ) from error
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise InputError(f"{name}: 'step' must give (state, memory); return x, memory")
+    if np.shape(result[0]) != shape:
+        raise InputError(
+            f"{name}: 'step' turned states of shape {shape} into {np.shape(result[0])}; it must "
+            "keep the shape (..., variable): write x[..., 0], not x[0]"
+        )
+
+
+def check_finite(
+    states: np.ndarray, times: np.ndarray, variables: Sequence[str], what: str
+) -> None:
+    """Refuse states (time, variable) that are not finite; the error says where it began."""
+    wrong = ~np.isfinite(states)
+    if wrong.any():
+        row, place = np.argwhere(wrong)[0]
+        raise DivergedError(
+            f"{what} left the finite numbers at time {times[row]} (step {row}) in variable "
+            f"{variables[place]!r}; take a smaller dt, or start nearer to the model's climate"
+        )

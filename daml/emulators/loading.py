@@ -1,0 +1,103 @@
+"""Fitted emulators, back from disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import xarray as xr
+
+from daml import models
+from daml.emulators.fitted import Fitted
+from daml.emulators.lstm import LSTM
+from daml.errors import InputError
+from daml.labels import names
+from daml.protocols import Model
+from daml.store import open_tree
+
+
+def load_emulator(
+    source: xr.DataTree | xr.Dataset | str | Path, iteration: int = -1, base: Model | None = None
+) -> LSTM:
+    """Give a fitted emulator back from an experiment or from where it was saved.
+
+    Parameters
+    ----------
+    source : xarray.DataTree, xarray.Dataset, str or path
+        An experiment (tree or store), or what ``save`` wrote.
+    iteration : int
+        Which LSTM-n of an experiment; -1 is the last.
+    base : Model, optional
+        The model that it corrects, where that is not one of daml's own.
+
+    Returns
+    -------
+    LSTM
+        Fitted: a Model ready for assimilate and forecast.
+
+    Raises
+    ------
+    InputError
+        If the source holds no such emulator.
+    StoreError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import daml
+    >>> run = daml.simulate(daml.Lorenz63(), steps=200)
+    >>> emulator = daml.LSTM(hidden=4, epochs=1).fit(run)
+    >>> load_emulator(emulator.to_dataset()).variables
+    ('x0', 'x1', 'x2')
+    """
+    if isinstance(source, (str, Path)):
+        source = open_tree(source)
+    if isinstance(source, xr.DataTree):
+        passes = sorted(source["iteration"].children) if "iteration" in source.children else []
+        if passes:
+            if not -len(passes) <= iteration < len(passes):
+                raise InputError(
+                    f"load_emulator: iteration {iteration} is not there; the experiment has "
+                    f"{len(passes)}"
+                )
+            source = cast("xr.DataTree", source[f"iteration/{passes[iteration]}/emulator"])
+        source = source.to_dataset()
+    if source.attrs.get("emulator") != "LSTM":
+        raise InputError("load_emulator: no emulator is there; give an experiment or a saved LSTM")
+    settings = json.loads(source.attrs["settings"])
+    told = json.loads(source.attrs["base"])
+    if told is not None and base is None:
+        kind = getattr(models, told.pop("class"), None)
+        if kind is None:
+            raise InputError("load_emulator: it corrects a model of your own; give it as 'base'")
+        base = kind(**told)
+    if settings["device"].startswith("cuda") and not torch.cuda.is_available():
+        settings["device"] = "cpu"
+    plain = LSTM(**settings, base=base)
+    network = plain.network(source.sizes["variable"])
+    weights = {
+        str(k).removeprefix("weights."): torch.as_tensor(v.values)
+        for k, v in source.data_vars.items()
+        if str(k).startswith("weights.")
+    }
+    network.load_state_dict(weights)
+    network.requires_grad_(False)
+    scaling = {
+        n: source[n].values for n in ("mean", "spread", "increment_mean", "increment_spread")
+    }
+    return replace(
+        plain,
+        fitted=Fitted(
+            variables=names(source),
+            dt=float(source.attrs["dt"]),
+            time_unit=source.attrs["time_unit"],
+            **scaling,
+            network=network,
+            losses=np.empty(0),
+            trainings=int(source.attrs["trainings"]),
+        ),
+    )

@@ -1,0 +1,49 @@
+"""The networks, on standardised sequences."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+
+Memory = Any
+
+
+class Network(torch.nn.Module):
+    """LSTM layers and a linear head: (batch, time, variable) to the same shape."""
+
+    def __init__(self, size: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = torch.nn.LSTM(size, hidden, layers, batch_first=True)
+        self.head = torch.nn.Linear(hidden, size)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Predict along whole sequences, each from an empty memory."""
+        return cast("torch.Tensor", self.head(self.lstm(inputs)[0]))
+
+    def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
+        """Predict from one more input (batch, variable) with the memory so far."""
+        output, memory = self.lstm(x[:, None], memory)
+        return self.head(output[:, 0]), memory
+
+
+class Windowed(Network):
+    """The same network, looking at a window of inputs and predicting after its last."""
+
+    def __init__(self, size: int, hidden: int, layers: int, window: int) -> None:
+        super().__init__(size, hidden, layers)
+        self.window = window
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Predict after each step of a sequence, from the window that ends there."""
+        padded = torch.cat((inputs[:, :1].expand(-1, self.window - 1, -1), inputs), dim=1)
+        windows = padded.unfold(1, self.window, 1).transpose(2, 3)
+        flat = windows.reshape(-1, self.window, inputs.shape[-1])
+        return cast("torch.Tensor", self.head(self.lstm(flat)[0][:, -1])).view_as(inputs)
+
+    def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
+        """Predict from the window that ends with one more input (batch, variable)."""
+        if memory is None:
+            memory = x[:, None].expand(-1, self.window, -1)
+        memory = torch.cat((memory[:, 1:], x[:, None]), dim=1)
+        return self.head(self.lstm(memory)[0][:, -1]), memory

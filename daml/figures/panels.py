@@ -1,0 +1,105 @@
+"""The style, the panels and the checks that the figures share."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from daml.errors import InputError, StoreError
+
+Panels: TypeAlias = Axes | Sequence[Any] | npt.NDArray[Any] | None
+WIDTH = 6.5
+IMPERFECT, PERFECT, LSTM, INK = "#D55E00", "#009E73", "#0072B2", "#333333"
+# Red, green, blue, purple as in the paper, in the hues of Okabe and Ito (2008).
+LEADS = (("#D55E00", "o"), ("#009E73", "s"), ("#0072B2", "^"), ("#B5609A", "D"), ("#E69F00", "v"))
+STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 8.5, "axes.titlesize": 9, "axes.labelsize": 8.5,
+    "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK,
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": "#E3E6E8", "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5, "lines.markersize": 3.5, "savefig.dpi": 200,
+}  # fmt: skip
+ARROW = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.2, "mutation_scale": 11}
+LEGEND: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+SVG: Any = {"svg.hashsalt": "daml", "svg.fonttype": "path"}
+
+
+def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
+    """Paths of NAME.png (200 dpi) and NAME.svg, written into `folder`.
+
+    The same scores, drawn anew, give the same bytes: no date and no random ids.
+
+    Raises
+    ------
+    InputError
+        If `name` is not a plain name.
+    StoreError
+        If the folder cannot be made or written.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> [path.name for path in save(loop_diagram(), mkdtemp(), "loop")]
+    ['loop.png', 'loop.svg']
+    """
+    if not name or Path(name).name != name:
+        raise InputError(f"save: name {name!r} is not plain; give a word such as 'figure2'")
+    png, svg = Path(folder, f"{name}.png"), Path(folder, f"{name}.svg")
+    try:
+        png.parent.mkdir(parents=True, exist_ok=True)
+        with matplotlib.rc_context(SVG):
+            figure.savefig(png, dpi=200)
+            figure.savefig(svg, dpi=200, metadata={"Date": None})
+    except OSError as error:
+        raise StoreError(f"save: cannot write {name!r} into {str(folder)!r}: {error}") from error
+    return png, svg
+
+
+def take(scores: xr.Dataset, name: str, *dims: str) -> xr.DataArray:
+    """Give a variable of the scores with its dims in this order; refuse scores without it."""
+    if not isinstance(scores, xr.Dataset):
+        raise InputError(f"scores: a {type(scores).__name__} was given; give an xarray Dataset")
+    need = f"{name!r} ({', '.join(dims)})"
+    if name not in scores.variables:
+        has = ", ".join(map(str, scores.data_vars)) or "no variables"
+        raise InputError(f"scores: {need} is needed; the Dataset given has {has}")
+    if set(scores[name].dims) != set(dims):
+        has = ", ".join(map(str, scores[name].dims))
+        raise InputError(f"scores: {need} is needed; {name!r} given has dims ({has})")
+    return scores[name].transpose(*dims)
+
+
+def pick(array: xr.DataArray, dim: str, value: str) -> xr.DataArray:
+    """Give the part of an array at one name."""
+    has: list[Hashable] = array[dim].values.tolist() if dim in array.coords else []
+    if value not in has:
+        raise InputError(f"scores: no {dim} {value!r} in {array.name!r}; give one of {has}")
+    return array.isel({dim: has.index(value)})
+
+
+def grid_of(
+    axes: Panels, rows: int, columns: int, height: float, **options: Any
+) -> tuple[Figure, Any]:
+    """Figure and its Axes (rows, columns): new ones, or those that the caller gave."""
+    if axes is None:
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    given = np.atleast_1d(np.asarray(axes, dtype=object))
+    if given.size != rows * columns or not all(isinstance(ax, Axes) for ax in given.flat):
+        kind = type(given.flat[0]).__name__ if given.size else "nothing"
+        raise InputError(f"axes: {given.size} of {kind} given; give {rows} x {columns} Axes")
+    return given.flat[0].get_figure(root=True), given.reshape(rows, columns)
+
+
+def label_of(array: xr.DataArray) -> str:
+    """Give a name with its units, for an axis."""
+    name = str(array.attrs.get("long_name", array.name))
+    return f"{name} [{array.attrs['units']}]" if array.attrs.get("units") else name

@@ -1,0 +1,219 @@
+"""A model alone in time: simulate, forecast, and a free run from a record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from tqdm.auto import tqdm
+
+from daml import __version__
+from daml.checks import check_finite, check_model
+from daml.errors import InputError
+from daml.first_guess import FirstGuess
+from daml.labels import check_time, describe, pack, step_like, time_axis
+from daml.observations import read
+from daml.randomness import Seed, sequence
+
+if TYPE_CHECKING:
+    from daml.protocols import Model
+
+
+def simulate(
+    model: Model,
+    *,
+    steps: int,
+    spinup: int = 0,
+    seed: Seed = 0,
+    initial: xr.Dataset | None = None,
+) -> xr.Dataset:
+    """Run a model freely and give its record.
+
+    Parameters
+    ----------
+    model : Model
+        What moves the state.
+    steps : int
+        Rows of the record; the first is the state after the spin-up.
+    spinup : int
+        Steps before it that are thrown away.
+    seed : int or numpy.random.Generator
+        The run starts from a standard normal state drawn from it.
+    initial : xarray.Dataset, optional
+        ``state`` (variable), in the model's units: where to start instead.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``state`` (time, variable); time in model time units from 0.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range or the model is none.
+    DivergedError
+        If the state leaves the finite numbers.
+
+    Examples
+    --------
+    >>> import daml
+    >>> daml.simulate(daml.Lorenz63(dt=0.05), steps=3).time.values
+    array([0.  , 0.05, 0.1 ])
+    """
+    if steps < 1 or spinup < 0:
+        raise InputError(f"simulate: steps={steps}, spinup={spinup}; give steps >= 1, spinup >= 0")
+    check_model(model)
+    variables = tuple(model.variables)
+    if initial is None:
+        x = np.random.default_rng(sequence(seed)).standard_normal((1, len(variables)))
+    else:
+        x = pack(initial, "state", variables)[0].reshape(1, -1)
+    memory = model.start(x, np.zeros(1))
+    states = np.empty((steps, len(variables)))
+    with (
+        tqdm(total=steps + spinup, desc="simulate", delay=2, disable=None, leave=False) as bar,
+        np.errstate(all="ignore"),
+    ):
+        for row in range(-spinup, steps):
+            if row >= 0:
+                states[row] = x[0]
+            if row + 1 < steps:
+                x, memory = model.step(x, memory)
+            if row % 1000 == 0:
+                bar.update(1000)
+    times = np.arange(steps) * model.dt
+    check_finite(states, times, variables, type(model).__name__)
+    attrs = {"model": str(describe(model)), "daml_version": __version__, "spinup": spinup}
+    if not isinstance(seed, np.random.Generator):
+        attrs["seed"] = seed
+    unit = "1" if times.dtype.kind == "f" else ""
+    return xr.Dataset(
+        {"state": (("time", "variable"), states, {"long_name": "state", "units": "1"})},
+        coords={
+            "time": ("time", times, {"long_name": "time"} | ({"units": unit} if unit else {})),
+            "variable": list(variables),
+        },
+        attrs=attrs,
+    )
+
+
+def forecast(
+    model: Model, initial: xr.Dataset, *, leads: int | Sequence[int] = 4, warmup: int = 100
+) -> xr.Dataset:
+    """Forecast from every state of a record, the model's memory warmed up on the states before.
+
+    Parameters
+    ----------
+    model : Model
+        What forecasts.
+    initial : xarray.Dataset
+        ``state``, or else ``analysis``, (time, variable): the states to start from, a step of
+        the model apart. Variables that the model lacks are left out.
+    leads : int or sequence of int
+        Model steps to forecast; 4 means 1, 2, 3, 4.
+    warmup : int
+        A memory has run over at least this many of the states just before a start. The first
+        ``warmup`` states are no starts.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``forecast`` (start, lead, variable); ``lead`` in model time, with ``lead_steps``.
+
+    Raises
+    ------
+    InputError
+        If the record breaks the contract, has gaps, or is shorter than the warm-up.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> daml.forecast(model, daml.simulate(model, steps=30), leads=2, warmup=10).forecast.shape
+    (20, 2, 3)
+    """
+    steps = list(range(1, leads + 1)) if isinstance(leads, int) else sorted(set(leads))
+    if not steps or steps[0] < 1:
+        raise InputError(f"forecast: 'leads' is {leads}; give model steps >= 1")
+    check_model(model)
+    variables = tuple(model.variables)
+    name = "state" if "state" in initial else "analysis"
+    times = check_time(initial, name)
+    axis = time_axis(initial, name, model.dt, getattr(model, "time_unit", "s"))
+    states, layout = pack(initial, name, variables)
+    if layout.packed != ("time", "variable"):
+        raise InputError(
+            f"forecast: {name!r} has the dimensions {layout.dims}; give (time, variable)"
+        )
+    if axis.length != len(times) or not np.isfinite(states).all():
+        raise InputError(f"forecast: {name!r} has gaps in time or missing values; fill them first")
+    if len(times) <= warmup:
+        raise InputError(f"forecast: {len(times)} states are too few for a warm-up of {warmup}")
+    count = len(times) - warmup
+    length = min(count, 250)
+    firsts = np.arange(0, count, length)
+    rows = np.minimum(firsts[None] + np.arange(length + warmup)[:, None], len(times) - 1)
+    result = np.empty((len(firsts), length, len(steps), len(variables)))
+    memory = model.start(states[rows[0]], times[rows[0]])
+    with (
+        tqdm(total=len(rows), desc="forecast", delay=2, disable=None, leave=False) as bar,
+        np.errstate(all="ignore"),
+    ):
+        for number, row in enumerate(rows):
+            x, memory = model.step(states[row], memory)
+            ahead = memory
+            for step in range(1, steps[-1] + 1) if number >= warmup else ():
+                if step > 1:
+                    x, ahead = model.step(x, ahead)
+                if step in steps:
+                    result[:, number - warmup, steps.index(step)] = x
+            bar.update()
+    values = result.reshape(-1, len(steps), len(variables))[:count]
+    step_length = step_like(times, model.dt, getattr(model, "time_unit", "s"))
+    attrs = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
+    return xr.Dataset(
+        {"forecast": (("start", "lead", "variable"), values, attrs)},
+        coords={
+            "start": times[warmup:],
+            "lead": ("lead", np.array(steps) * step_length, {"long_name": "lead"}),
+            "lead_steps": ("lead", steps, {"long_name": "lead in model steps"}),
+            "variable": list(variables),
+        },
+        attrs={"model": str(describe(model)), "warmup": warmup, "daml_version": __version__},
+    )
+
+
+def free_run(model: Model, observations: xr.Dataset, *, steps: int = 20_000) -> xr.Dataset:
+    """Run a model freely from the first complete row of a record.
+
+    Where no row is complete it starts as :func:`assimilate` does. A twentieth of the run goes
+    before it as spin-up.
+
+    Parameters
+    ----------
+    model : Model
+    observations : xarray.Dataset
+        As the contract says.
+    steps : int
+        Rows of the run.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``state`` (time, variable), as :func:`simulate` gives.
+
+    Raises
+    ------
+    InputError, DivergedError
+        As of :func:`simulate`.
+    """
+    check_model(model)
+    variables = tuple(model.variables)
+    arrays = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
+    complete = np.flatnonzero(arrays.present.all(axis=1))
+    row = complete[:1] if len(complete) else np.zeros(1, dtype=np.int64)
+    x = FirstGuess(model, arrays, arrays.axis.grid(), None).state(row)[0]
+    initial = xr.Dataset({"state": ("variable", x)}, coords={"variable": list(variables)})
+    return simulate(model, steps=steps, spinup=steps // 20, initial=initial)

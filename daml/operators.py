@@ -1,0 +1,79 @@
+"""The observation operator H: what is seen of a state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from daml.errors import InputError
+from daml.labels import check_names, names
+
+
+@dataclass(frozen=True)
+class Selection:
+    """H that picks entries of the state, by their place."""
+
+    places: tuple[int, ...]
+    size: int
+
+    def apply(self, x: Any) -> Any:
+        """Give H x (..., observed) of a state (..., variable); NumPy or torch."""
+        return x[..., list(self.places)]
+
+    def matrix(self) -> np.ndarray:
+        """Give H (observed, variable)."""
+        return np.eye(self.size)[list(self.places)]
+
+
+@dataclass(frozen=True)
+class LinearOperator:
+    """H that is a matrix (observed, variable)."""
+
+    rows: np.ndarray
+
+    def apply(self, x: Any) -> Any:
+        """Give H x (..., observed) of a state (..., variable); NumPy or torch."""
+        if isinstance(x, np.ndarray):
+            return x @ self.rows.T
+        return x @ x.new_tensor(self.rows).T
+
+    def matrix(self) -> np.ndarray:
+        """Give H (observed, variable)."""
+        return self.rows
+
+
+Operator = Selection | LinearOperator
+
+
+def read_operator(
+    observations: xr.Dataset, observed: tuple[str, ...], variables: tuple[str, ...]
+) -> Operator:
+    """Give H of observations: a selection by name, or their ``operator``."""
+    if "operator" not in observations:
+        lacking = [v for v in observed if v not in variables]
+        if lacking:
+            raise InputError(
+                f"observations: the model has no variable {lacking[0]!r} (it has {variables}); "
+                "rename it, select what the model has, or add an 'operator' "
+                "(variable, model_variable)"
+            )
+        return Selection(tuple(variables.index(v) for v in observed), len(variables))
+    rows = observations["operator"]
+    if set(rows.dims) != {"variable", "model_variable"}:
+        raise InputError(
+            f"'operator' has the dimensions {rows.dims}; give (variable, model_variable)"
+        )
+    check_names(rows, "operator", "model_variable")
+    if set(names(rows, "model_variable")) != set(variables):
+        raise InputError(
+            f"'operator' is for the model variables {names(rows, 'model_variable')}, the model "
+            f"has {variables}; give a column for each"
+        )
+    chosen = rows.sel(model_variable=list(variables)).transpose("variable", "model_variable")
+    matrix = np.asarray(chosen.values, dtype=np.float64)
+    if not np.isfinite(matrix).all():
+        raise InputError("'operator' holds values that are not finite; give finite weights")
+    return LinearOperator(matrix)
