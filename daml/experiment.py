@@ -141,7 +141,10 @@ class Experiment:
             sizes,
             {"long_name": "RMSE of the analysis on the test record", "units": "1"},
         )
-        return result.assign_coords(model=list(models), max_variance=list(SENSITIVITY))
+        result = result.assign_coords(model=list(models), max_variance=list(SENSITIVITY))
+        named = {"long_name": "largest background variance", "units": "1"}
+        result["max_variance"].attrs = named
+        return result
 
     def _cycle(self, model: Model, scheme: ThreeDVar, record: str) -> xr.Dataset:
         return self.analysis_rmse(record, assimilate(model, self.observations[record], scheme))

@@ -157,6 +157,7 @@ def error_map(
         centres = (edges[1:] + edges[:-1]) / 2
         result = result.rename({f"{name}_bins": f"{name}_bin"})
         result = result.assign_coords({f"{name}_bin": centres})
+        result[f"{name}_bin"].attrs = {"long_name": name, "units": "1"}
     result = result.transpose("lead", f"{x[0]}_bin", f"{y[0]}_bin")
     result.attrs = {"long_name": "model forecast error", "units": "1"}
     return cast("xr.DataArray", result)

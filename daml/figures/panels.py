@@ -47,6 +47,7 @@ def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
     Examples
     --------
     >>> from tempfile import mkdtemp
+    >>> from daml.figures import loop_diagram
     >>> [path.name for path in save(loop_diagram(), mkdtemp(), "loop")]
     ['loop.png', 'loop.svg']
     """
