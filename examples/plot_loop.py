@@ -4,7 +4,7 @@ Improve a model without the truth
 
 A record of noisy observations and an imperfect model of what was observed: the loop makes a
 better model of the two. This twin experiment hides the truth from the loop and uses it at the
-end, to judge. It takes about a minute.
+end, to judge. It takes about two minutes.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ import daml
 # %%
 # The truth is a system of five variables; three of them are observed, with an error of variance 1.
 # The model at hand knows these three only.
-truth = daml.simulate(daml.CoupledLorenz63(), steps=10_000, spinup=2000, seed=1)
+truth = daml.simulate(daml.CoupledLorenz63(), steps=20_000, spinup=2000, seed=1)
 observations = daml.observe(truth, variables=["x0", "x1", "x2"], seed=2)
 model = daml.Lorenz63()
 print(observations)
@@ -23,21 +23,21 @@ print(observations)
 # %%
 # 3DVar weighs the model's forecast against the observations. Its background covariance is the
 # climatology of the model, scaled to the size of a forecast error.
-climate = daml.simulate(model, steps=10_000, spinup=2000, seed=3)
+climate = daml.simulate(model, steps=20_000, spinup=2000, seed=3)
 scheme = daml.ThreeDVar(daml.climatological(climate, max_variance=2))
 
 # %%
 # Assimilate, train an LSTM on the analyses, put it in the model's place, repeat.
-tree = daml.improve(model, observations, scheme, daml.LSTM(epochs=60), passes=3)
-print(tree["iteration/0002"].to_dataset())
+tree = daml.improve(model, observations, scheme, daml.LSTM(), passes=5)
+print(tree["iteration/0004"].to_dataset())
 
 # %%
 # Without the truth one sees by how much the observations surprise the background ...
 statistics = daml.verification.innovation_statistics
 given = statistics(tree["imperfect"].to_dataset(), skip=1000)
-passes = [tree[f"iteration/{n:04d}"].to_dataset() for n in range(3)]
+passes = [tree[f"iteration/{n:04d}"].to_dataset() for n in range(5)]
 found = xr.concat([statistics(p, skip=1000) for p in passes], "iteration")
-scores = found[["innovation_rmse"]].assign_coords(iteration=np.arange(3))
+scores = found[["innovation_rmse"]].assign_coords(iteration=np.arange(5))
 scores["imperfect_innovation_rmse"] = given.innovation_rmse
 figure = daml.figures.innovations(scores)
 
@@ -53,6 +53,6 @@ for name, analysis in analyses.items():
 # The emulator is a model as the first one was: it forecasts, and it can be assimilated into.
 emulator = daml.load_emulator(tree)
 test = daml.simulate(daml.CoupledLorenz63(), steps=5000, spinup=2000, seed=4)
-for name, judged in (("imperfect model", model), ("LSTM-2", emulator)):
+for name, judged in (("imperfect model", model), ("LSTM-4", emulator)):
     errors = daml.verification.forecast_error(daml.forecast(judged, test, leads=4), test)
     print(name, daml.verification.mfe(errors).values.round(3))
