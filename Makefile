@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: help paper test test-slow lint clean
 
 help:
-	@echo "make paper      run the paper's experiment (about 20 minutes), draw its figures into results/"
+	@echo "make paper      run the paper's experiment (about 13 minutes), draw its figures into results/"
 	@echo "make test       run the tests;  make test-slow: the long ones"
 	@echo "make lint       ruff, codespell and mypy"
 	@echo "make clean      remove .venv and caches (results/ stays)"

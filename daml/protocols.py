@@ -36,10 +36,9 @@ class Model(Protocol):
 
     Notes
     -----
-    Optional attributes that daml uses where they exist: ``time_unit`` (see above), ``climate``
+    Optional attributes that daml uses where they exist: ``time_unit`` (see above) and ``climate``
     (array of shape (variable,): a typical state, from which a variable that is never observed
-    starts) and ``device`` (a torch device other than the CPU makes the cycle run there on torch
-    tensors).
+    starts).
     """
 
     @property
