@@ -125,18 +125,19 @@ def test_forecasts_start_from_the_states_and_step_the_model():
 
 SCALES = {1: (0.961, 0.960), 0.1: (0.807, 0.796), 0.02: (0.655, 0.600), 0.01: (0.615, 0.505)}
 """Analysis RMSE of an independent implementation by scale of B: imperfect and perfect model."""
-
-
-@pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize(
+OBSERVED = ["x0", "x1", "x2"]
+LENGTHS = pytest.mark.parametrize(
     ("steps", "tolerance"),
     [(20_000, 0.04), pytest.param(100_000, 0.015, marks=pytest.mark.slow)],
 )
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@LENGTHS
 def test_control_numbers_of_an_independent_implementation(seed, steps, tolerance):
-    names = ["x0", "x1", "x2"]
     imperfect, perfect = daml.Lorenz63(), daml.CoupledLorenz63()
     truth = daml.simulate(perfect, steps=steps, spinup=2000, seed=seed)
-    observations = daml.observe(truth, variables=names, seed=seed + 10)
+    observations = daml.observe(truth, variables=OBSERVED, seed=seed + 10)
     run = daml.simulate(imperfect, steps=steps, spinup=2000, seed=seed + 20)
     own = daml.simulate(perfect, steps=steps, spinup=2000, seed=seed + 30)
     near = functools.partial(pytest.approx, rel=tolerance)
@@ -147,7 +148,18 @@ def test_control_numbers_of_an_independent_implementation(seed, steps, tolerance
             scheme = daml.ThreeDVar(daml.climatological(climate, scale=scale))
             # The oscillator, unobserved, forgets its start within some 2,500 steps.
             result = daml.assimilate(model, observations, scheme, spinup=2500)
-            found = analysis_error(result, truth, variables=names).analysis_rmse
+            found = analysis_error(result, truth, variables=OBSERVED).analysis_rmse
             assert float(found) == near(rmse)
-    errors = forecast_error(daml.forecast(imperfect, truth, warmup=0), truth)
-    assert mfe(errors).values == near([0.263, 0.528, 0.846, 1.255])
+
+
+@LENGTHS
+def test_control_numbers_of_the_imperfect_models_forecasts(steps, tolerance):
+    # The slow oscillator makes a record of 100,000 steps differ by 0.7 to 0.9 % (one standard
+    # deviation of 12 seeds), so that single seeds may lie 2 % off: the mean of three is held.
+    found = []
+    for seed in (1, 2, 3):
+        truth = daml.simulate(daml.CoupledLorenz63(), steps=steps, spinup=2000, seed=seed)
+        forecasts = daml.forecast(daml.Lorenz63(), truth, warmup=0)
+        found.append(mfe(forecast_error(forecasts, truth)).values)
+    expected = [0.263, 0.528, 0.846, 1.255]
+    assert np.mean(found, axis=0) == pytest.approx(expected, rel=tolerance)
