@@ -10,7 +10,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
-from daml.checks import check_finite, check_model
+from daml.checks import check_finite, check_model, check_scheme
 from daml.errors import InputError
 from daml.first_guess import FirstGuess
 from daml.labels import describe
@@ -111,6 +111,7 @@ def assimilate(
     if spinup < 0:
         raise InputError(f"assimilate: 'spinup' is {spinup}; give 0 or more")
     check_model(model)
+    check_scheme(scheme)
     variables = tuple(model.variables)
     arrays = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
     times = arrays.axis.grid()

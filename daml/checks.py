@@ -1,4 +1,4 @@
-"""Checks of a model: before it runs, and of what it gave."""
+"""Checks of models and schemes: before they run, and of what they gave."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from daml.errors import DivergedError, InputError
 
 if TYPE_CHECKING:
-    from daml.protocols import Model
+    from daml.protocols import Model, Scheme
 
 
 def check_model(model: Model, time: Any = 0.0) -> None:
@@ -45,6 +45,16 @@ def check_model(model: Model, time: Any = 0.0) -> None:
             f"{name}: 'step' turned states of shape {shape} into {np.shape(result[0])}; it must "
             "keep the shape (..., variable): write x[..., 0], not x[0]"
         )
+
+
+def check_scheme(scheme: Scheme) -> None:
+    """Refuse what is no scheme."""
+    for needed in ("start", "update"):
+        if not hasattr(scheme, needed):
+            raise InputError(
+                f"{type(scheme).__name__} is no scheme: it has no {needed!r}; give one, e.g. "
+                "daml.ThreeDVar(B)"
+            )
 
 
 def check_finite(

@@ -29,7 +29,13 @@ class FirstGuess:
         self.initial = None
         variables = tuple(model.variables)
         if initial is not None:
-            self.initial = pack(initial, "state", variables)[0].reshape(len(variables))
+            given, _ = pack(initial, "state", variables)
+            if given.size != len(variables):
+                raise InputError(
+                    f"assimilate: 'state' of 'initial' has {initial['state'].dims}, "
+                    f"{given.size // len(variables)} states; give one: initial.isel(time=0)"
+                )
+            self.initial = given.reshape(len(variables))
         self.values = arrays.values
         self.operator = arrays.operator.matrix()
         self.present = [np.flatnonzero(p) for p in arrays.present.T]

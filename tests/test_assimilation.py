@@ -45,6 +45,13 @@ def test_a_start_that_is_not_forgotten_is_refused(observations, truth):
         daml.assimilate(daml.CoupledLorenz63(), observations, scheme, segments=20, tolerance=1e-12)
 
 
+def test_a_scheme_or_a_first_state_of_the_wrong_kind_is_refused(observations, truth, scheme):
+    with pytest.raises(InputError, match="DataArray is no scheme"):
+        daml.assimilate(daml.Lorenz63(), observations, scheme.background_covariance)
+    with pytest.raises(InputError, match=r"'initial' has .* 3000 states; give one"):
+        daml.assimilate(daml.Lorenz63(), observations, scheme, initial=truth)
+
+
 def test_any_chunking_and_memory_give_the_same_bytes(observations, scheme):
     plain = daml.assimilate(daml.Lorenz63(), observations, scheme)
     for chunks in (7, 1000):
