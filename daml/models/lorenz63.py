@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from array_api_compat import array_namespace
-
-from daml.models.ode import ODE
+from daml.models.ode import ODE, joined
 
 if TYPE_CHECKING:
     from daml.protocols import Array
@@ -46,15 +44,12 @@ class Lorenz63(ODE):
 
     def tendency(self, x: Array) -> Array:
         """Give dx/dt for a state (..., 3)."""
-        xp = array_namespace(x)
         x0, x1, x2 = x[..., 0], x[..., 1], x[..., 2]
-        return xp.stack(
-            (
-                self.sigma * (x1 - x0),
-                self.rho * x0 - x1 - x2 * x0,
-                x0 * x1 - self.beta * x2,
-            ),
-            axis=-1,
+        return joined(
+            x,
+            self.sigma * (x1 - x0),
+            self.rho * x0 - x1 - x2 * x0,
+            x0 * x1 - self.beta * x2,
         )
 
 
@@ -94,15 +89,12 @@ class CoupledLorenz63(Lorenz63):
 
     def tendency(self, x: Array) -> Array:
         """Give dx/dt for a state (..., 5)."""
-        xp = array_namespace(x)
         x0, x1, x2, x3, x4 = (x[..., i] for i in range(5))
-        return xp.stack(
-            (
-                self.sigma * (x1 - x0) + x4,
-                self.rho * x0 - x1 - x2 * x0 + x3,
-                x0 * x1 - self.beta * x2,
-                -self.omega * x4 - self.k * (x3 - self.x3_star) - x1,
-                self.omega * (x3 - self.x3_star) - self.k * x4 - x0,
-            ),
-            axis=-1,
+        return joined(
+            x,
+            self.sigma * (x1 - x0) + x4,
+            self.rho * x0 - x1 - x2 * x0 + x3,
+            x0 * x1 - self.beta * x2,
+            -self.omega * x4 - self.k * (x3 - self.x3_star) - x1,
+            self.omega * (x3 - self.x3_star) - self.k * x4 - x0,
         )

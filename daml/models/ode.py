@@ -6,10 +6,27 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+from array_api_compat import array_namespace
+
 from daml.errors import InputError
 
 if TYPE_CHECKING:
     from daml.protocols import Array
+
+
+def joined(x: Array, *parts: Array) -> Array:
+    """Give parts (...) side by side along a new last axis, in the kind of array that ``x`` is.
+
+    NumPy's own ``stack`` takes a third of a step of a small model; no gradient passes through
+    NumPy, so there the parts are written in place.
+    """
+    if isinstance(x, np.ndarray):
+        result = np.empty((*x.shape[:-1], len(parts)), x.dtype)
+        for place, part in enumerate(parts):
+            result[..., place] = part
+        return result
+    return array_namespace(x).stack(parts, axis=-1)
 
 
 @dataclass(frozen=True)
