@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,40 +11,38 @@ from tqdm.auto import tqdm
 
 from daml import __version__
 from daml.checks import check_finite, check_model, check_scheme
+from daml.devices import fetch, home, put, stacked
 from daml.errors import InputError
 from daml.first_guess import FirstGuess
 from daml.labels import describe
-from daml.observations import ObservationArrays, read
+from daml.records import Record, read
 from daml.schemes.variational import analysed
+from daml.segments import ROWS, Cut, segment_length, side_by_side
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model, Scheme
-
-SEGMENT = 1000
-"""Model steps of a segment of a long record, unless told otherwise."""
 
 
 def cycle_steps(
     model: Model,
     scheme: Scheme,
-    observations: ObservationArrays,
+    prepared: Memory,
     x: Array,
     memory: Memory,
-    rows: Sequence[Any] | np.ndarray,
-    values: Array,
+    seen: Iterable[tuple[Array, Array]],
 ) -> Iterator[tuple[Array, Array]]:
     """Yield background and analysis (..., variable) of one time after the other.
 
     A pure function of arrays: with torch tensors gradients pass through it. ``x`` is the first
-    background, ``rows`` (step, ...) says which row of ``values`` (time, observed) each member of
-    the batch sees at each step.
+    background, ``prepared`` what the scheme started from, and ``seen`` gives for each time the
+    values (..., observed) and their kind (...), as :class:`daml.protocols.Scheme` says.
     """
-    prepared = scheme.start(tuple(model.variables), observations)
-    for number, row in enumerate(rows):
-        analysis, prepared = scheme.update(x, values[row], observations.kind[row], prepared)
-        yield x, analysis
-        if number + 1 < len(rows):
+    analysis = None
+    for values, kind in seen:
+        if analysis is not None:
             x, memory = model.step(analysis, memory)
+        analysis, prepared = scheme.update(x, values, kind, prepared)
+        yield x, analysis
 
 
 def assimilate(
@@ -73,8 +71,9 @@ def assimilate(
     scheme : Scheme
         Gives the analysis.
     segments : int, optional
-        How many; 1 is the exact sequential run. Unless given, one for each 1,000 steps; where
-        the start is forgotten too slowly for that, the sequential run.
+        How many; 1 is the exact sequential run. Unless given, as many as the root of the
+        record's length, but each of 100 to 500 steps; where the start is forgotten too slowly
+        for that, the sequential run.
     spinup : int
         Model steps by which a segment starts early, at first.
     tolerance : float
@@ -113,20 +112,16 @@ def assimilate(
     check_model(model)
     check_scheme(scheme)
     variables = tuple(model.variables)
-    arrays = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
-    times = arrays.axis.grid()
+    record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
+    times = record.axis.grid()
     total = len(times)
-    length = SEGMENT if segments is None else -(-total // segments)
-    start = FirstGuess(model, arrays, times, initial)
+    length = segment_length(total) if segments is None else -(-total // segments)
+    start = FirstGuess(model, record, times, initial)
     while True:
-        cut = length < total and spinup + length < total
-        steps = min(length + spinup, total) if cut else total
-        firsts = np.arange(0, total, length) if cut else np.zeros(1, dtype=np.int64)
-        windows = np.clip(firsts - spinup, 0, None) if cut else firsts
-        background, analysis, difference = _run(
-            model, scheme, arrays, start, windows, firsts, steps, total
-        )
-        if not cut or difference <= tolerance:
+        cut = Cut(total, length, spinup) if spinup + length < total else Cut(total, total, 0)
+        cycle = _Cycle(model, scheme, record, start, cut)
+        difference = cycle.run()
+        if cut.segments == 1 or difference <= tolerance:
             break
         spinup = max(2 * spinup, 1)
         if segments is not None and spinup + length >= total:
@@ -135,58 +130,133 @@ def assimilate(
                 f"{difference:.3g} standard deviations after {spinup // 2} steps, tolerance "
                 f"{tolerance:g}); use segments=1"
             )
-    check_finite(analysis, times, variables, f"the cycle of {type(model).__name__}")
-    innovation = np.where(arrays.present, arrays.values - arrays.operator.apply(background), np.nan)
-    units = observations["observation"].attrs
-    result = analysed(times, variables, background, analysis, arrays.observed, innovation, units)
+    result = analysed(
+        times,
+        variables,
+        cycle.background[:total],
+        cycle.analysis[:total],
+        record.observed,
+        cycle.innovation[:total],
+        observations["observation"].attrs,
+    )
     result["time"].attrs = dict(observations["time"].attrs)
     result.attrs = {
         "model": str(describe(model)),
         "scheme": str(describe(scheme)),
         "daml_version": __version__,
-        "segments": len(firsts),
-        "spinup": int(spinup) if cut else 0,
-        "segment_difference": float(difference),
+        "segments": cut.segments,
+        "spinup": cut.spinup,
+        "segment_difference": difference,
     }
     return result
 
 
-def _run(
-    model: Model,
-    scheme: Scheme,
-    arrays: ObservationArrays,
-    start: FirstGuess,
-    windows: np.ndarray,
-    firsts: np.ndarray,
-    steps: int,
-    total: int,
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Run segments that begin at ``windows``; keep what lies from ``firsts`` on."""
-    length = int(firsts[1]) if len(firsts) > 1 else total
-    x = start.state(windows)
-    memory = model.start(x, start.times[windows])
-    batch = (len(windows), steps, x.shape[-1])
-    background, analysis = np.empty(batch), np.empty(batch)
-    rows = np.minimum(windows[None] + np.arange(steps)[:, None], total - 1)
-    with (
-        tqdm(total=steps, desc="assimilate", delay=2, disable=None, leave=False) as bar,
-        np.errstate(all="ignore"),
-    ):
-        pairs = cycle_steps(model, scheme, arrays, x, memory, rows, arrays.values)
-        for number, (before, after) in enumerate(pairs):
-            background[:, number], analysis[:, number] = before, after
-            bar.update()
-    offset = firsts - windows
-    keep = [slice(o, o + min(length, total - f)) for o, f in zip(offset, firsts, strict=True)]
-    kept = [
-        np.concatenate([part[k] for part, k in zip(parts, keep, strict=True)])
-        for parts in (background, analysis)
+class _Cycle:
+    """One run through a record; a row of its arrays belongs to one segment only.
+
+    The arrays are as long as all segments together: the last may reach beyond the record.
+    """
+
+    def __init__(
+        self, model: Model, scheme: Scheme, record: Record, start: FirstGuess, cut: Cut
+    ) -> None:
+        self.model, self.scheme, self.record, self.start = model, scheme, record, start
+        self.cut = cut
+        self.device = home(model)
+        rows, size = cut.segments * cut.length, len(model.variables)
+        self.background, self.analysis = np.empty((rows, size)), np.empty((rows, size))
+        self.innovation = np.empty((rows, len(record.observed)))
+        self.spun = np.full((cut.segments, size), np.inf)
+        self.prepared = scheme.start(tuple(model.variables), record)
+
+    def run(self) -> float:
+        """Fill the arrays; give the largest difference where segments meet.
+
+        It is counted in standard deviations of the analysis.
+        """
+        cut, model = self.cut, self.model
+        with (
+            side_by_side(model, cut) as (groups, each),
+            tqdm(
+                total=cut.steps * len(groups),
+                desc="assimilate",
+                delay=2,
+                disable=None,
+                leave=False,
+            ) as bar,
+        ):
+            list(each(lambda group: self._run(group, bar), groups))
+        analysis, times = self.analysis[: cut.total], self.start.times
+        check_finite(analysis, times, model.variables, f"the cycle of {type(model).__name__}")
+        ends = self.analysis[cut.length - 1 : (cut.segments - 1) * cut.length : cut.length]
+        spread = _spread(analysis)
+        apart = np.abs(ends - self.spun[1:]) / np.where(spread > 0, spread, 1.0)
+        return float(np.max(apart, initial=0.0))
+
+    def _run(self, group: np.ndarray, bar: tqdm[Any]) -> None:
+        """Run the segments of a group side by side, a block of time after the other."""
+        cut, record = self.cut, self.record
+        starts = np.maximum(group * cut.length - cut.spinup, 0)
+        ahead = np.arange(cut.steps)[:, None]
+        loaded: list[np.ndarray] = []
+
+        def seen() -> Iterator[tuple[Array, Array]]:
+            for block in cut.blocks(group):
+                steps = np.minimum(starts + ahead[block], cut.total - 1)
+                loaded[:] = record.values(steps), record.kind[steps]
+                yield from zip(*(put(part, self.device) for part in loaded), strict=True)
+
+        with np.errstate(all="ignore"):
+            x = put(self.start.state(starts), self.device)
+            memory = self.model.start(x, self.start.times[starts])
+            pairs = cycle_steps(self.model, self.scheme, self.prepared, x, memory, seen())
+            for block in cut.blocks(group):
+                found = []
+                for _ in ahead[block]:
+                    found.append(next(pairs))
+                    bar.update()
+                background, analysis = (fetch(stacked(p)) for p in zip(*found, strict=True))
+                self._keep(group, starts, block.start, background, analysis, *loaded)
+
+    def _keep(
+        self,
+        group: np.ndarray,
+        starts: np.ndarray,
+        done: int,
+        background: np.ndarray,
+        analysis: np.ndarray,
+        values: np.ndarray,
+        kind: np.ndarray,
+    ) -> None:
+        """Sort a block (step, segment, variable), ``done`` steps after the start, into rows."""
+        cut, record = self.cut, self.record
+        distance = values - record.operator.apply(background)
+        innovation = np.where(record.kind_present[kind], distance, np.nan)
+        parts = (
+            (self.background, background),
+            (self.analysis, analysis),
+            (self.innovation, innovation),
+        )
+        early = group * cut.length - starts
+        for spinup in np.unique(early):
+            members = np.flatnonzero(early == spinup)
+            side = slice(members[0], members[-1] + 1)
+            first = max(spinup - done, 0)
+            stop = min(spinup + cut.length - done, len(values))
+            for rows, part in parts if first < stop else ():
+                place = slice(done + first - spinup, done + stop - spinup)
+                shaped = rows.reshape(cut.segments, cut.length, rows.shape[-1])
+                shaped[group[side], place] = part[first:stop, side].swapaxes(0, 1)
+            last = spinup - 1 - done
+            if 0 <= last < len(values):
+                self.spun[group[side]] = analysis[last, side]
+
+
+def _spread(states: np.ndarray) -> np.ndarray:
+    """Give the standard deviation (variable,) of states (time, variable), a window at a time."""
+    mean = states.mean(axis=0)
+    squares = [
+        ((states[first : first + ROWS] - mean) ** 2).sum(axis=0)
+        for first in range(0, len(states), ROWS)
     ]
-    end = analysis[np.arange(len(firsts) - 1), offset[:-1] + length - 1]
-    spun = analysis[np.arange(1, len(firsts)), np.maximum(offset[1:] - 1, 0)]
-    apart = np.where((offset[1:] > 0)[:, None], np.abs(end - spun), np.inf)
-    with np.errstate(all="ignore"):
-        spread = kept[1].std(axis=0)
-        worst = float(np.max(apart / np.where(spread > 0, spread, 1.0), initial=0.0))
-    # A NaN is reported as a divergence by the caller: no longer spin-up would mend it.
-    return kept[0], kept[1], worst if np.isfinite(kept[1]).all() else 0.0
+    return np.asarray(np.sqrt(np.sum(squares, axis=0) / len(states)))

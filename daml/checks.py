@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from daml.devices import home, put
 from daml.errors import DivergedError, InputError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def check_model(model: Model, time: Any = 0.0) -> None:
     if not model.dt > type(model.dt)(0):
         raise InputError(f"{name}: 'dt' is {model.dt}; give a step > 0")
     shape = (len(variables) + 2, len(variables))
-    x = np.ones(shape)
+    x = put(np.ones(shape), home(model))
     with np.errstate(all="ignore"):
         try:
             result = model.step(x, model.start(x, np.full(shape[0], time)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -11,11 +11,13 @@ from tqdm.auto import tqdm
 
 from daml import __version__
 from daml.checks import check_finite, check_model
+from daml.devices import fetch, home, put, stacked
 from daml.errors import InputError
 from daml.first_guess import FirstGuess
 from daml.labels import check_time, describe, pack, step_like, time_axis
-from daml.observations import read
 from daml.randomness import Seed, sequence
+from daml.records import read
+from daml.segments import Cut, segment_length, side_by_side
 
 if TYPE_CHECKING:
     from daml.protocols import Model
@@ -152,24 +154,24 @@ def forecast(
     if len(times) <= warmup:
         raise InputError(f"forecast: {len(times)} states are too few for a warm-up of {warmup}")
     count = len(times) - warmup
-    length = min(count, 250)
-    firsts = np.arange(0, count, length)
-    rows = np.minimum(firsts[None] + np.arange(length + warmup)[:, None], len(times) - 1)
-    result = np.empty((len(firsts), length, len(steps), len(variables)))
-    memory = model.start(states[rows[0]], times[rows[0]])
+    cut = Cut(count, segment_length(count), warmup)
+    result = np.empty((cut.segments, cut.length, len(steps), len(variables)))
+
+    def run(group: np.ndarray) -> None:
+        for place, part in _ahead(model, states, times, cut, group, steps, bar):
+            result[group[0] : group[-1] + 1, place] = np.moveaxis(part, 2, 0)
+
     with (
-        tqdm(total=len(rows), desc="forecast", delay=2, disable=None, leave=False) as bar,
-        np.errstate(all="ignore"),
+        side_by_side(model, cut) as (groups, each),
+        tqdm(
+            total=cut.steps * len(groups),
+            desc="forecast",
+            delay=2,
+            disable=None,
+            leave=False,
+        ) as bar,
     ):
-        for number, row in enumerate(rows):
-            x, memory = model.step(states[row], memory)
-            ahead = memory
-            for step in range(1, steps[-1] + 1) if number >= warmup else ():
-                if step > 1:
-                    x, ahead = model.step(x, ahead)
-                if step in steps:
-                    result[:, number - warmup, steps.index(step)] = x
-            bar.update()
+        list(each(run, groups))
     values = result.reshape(-1, len(steps), len(variables))[:count]
     step_length = step_like(times, model.dt, getattr(model, "time_unit", "s"))
     attrs = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
@@ -183,6 +185,43 @@ def forecast(
         },
         attrs={"model": str(describe(model)), "warmup": warmup, "daml_version": __version__},
     )
+
+
+def _ahead(
+    model: Model,
+    states: np.ndarray,
+    times: np.ndarray,
+    cut: Cut,
+    group: np.ndarray,
+    leads: Sequence[int],
+    bar: tqdm[Any],
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield places in the segments of a group, and forecasts (place, lead, segment, variable).
+
+    Place 0 of a segment starts after its warm-up.
+    """
+    device, warmup = home(model), cut.spinup
+    ahead = np.arange(cut.steps)[:, None]
+    starts = group * cut.length
+    memory = model.start(put(states[starts], device), times[starts])
+    with np.errstate(all="ignore"):
+        for block in cut.blocks(group):
+            rows = np.minimum(starts + ahead[block], len(times) - 1)
+            found = []
+            for number, x in enumerate(put(states[rows], device), block.start):
+                x, memory = model.step(x, memory)
+                later, kept = memory, []
+                for lead in range(1, leads[-1] + 1) if number >= warmup else ():
+                    if lead > 1:
+                        x, later = model.step(x, later)
+                    if lead in leads:
+                        kept.append(x)
+                if kept:
+                    found.append(stacked(kept))
+                bar.update()
+            if found:
+                stop = block.stop - warmup
+                yield slice(stop - len(found), stop), fetch(stacked(found))
 
 
 def free_run(model: Model, observations: xr.Dataset, *, steps: int = 20_000) -> xr.Dataset:
@@ -211,9 +250,10 @@ def free_run(model: Model, observations: xr.Dataset, *, steps: int = 20_000) -> 
     """
     check_model(model)
     variables = tuple(model.variables)
-    arrays = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
-    complete = np.flatnonzero(arrays.present.all(axis=1))
+    record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
+    whole = np.asarray(record.kind_present.all(axis=1))
+    complete = np.flatnonzero(whole[record.kind])
     row = complete[:1] if len(complete) else np.zeros(1, dtype=np.int64)
-    x = FirstGuess(model, arrays, arrays.axis.grid(), None).state(row)[0]
+    x = FirstGuess(model, record, record.axis.grid(), None).state(row)[0]
     initial = xr.Dataset({"state": ("variable", x)}, coords={"variable": list(variables)})
     return simulate(model, steps=steps, spinup=steps // 20, initial=initial)

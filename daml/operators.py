@@ -21,6 +21,9 @@ class Selection:
 
     def apply(self, x: Any) -> Any:
         """Give H x (..., observed) of a state (..., variable); NumPy or torch."""
+        first, last = self.places[0], self.places[-1]
+        if self.places == tuple(range(first, last + 1)):
+            return x[..., first : last + 1]
         return x[..., list(self.places)]
 
     def matrix(self) -> np.ndarray:

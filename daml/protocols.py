@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daml.observations import ObservationArrays
+    from daml.records import Record
 
 Array = Any
 """An array of the Array API: NumPy's mostly, torch's where a gradient or a GPU is wanted."""
@@ -36,9 +36,10 @@ class Model(Protocol):
 
     Notes
     -----
-    Optional attributes that daml uses where they exist: ``time_unit`` (see above) and ``climate``
+    Optional attributes that daml uses where they exist: ``time_unit`` (see above), ``climate``
     (array of shape (variable,): a typical state, from which a variable that is never observed
-    starts).
+    starts) and ``device`` (the torch device, "cuda" say, on which it steps torch tensors; without
+    it, or with "cpu", it steps NumPy arrays).
     """
 
     @property
@@ -60,7 +61,7 @@ class Model(Protocol):
 class Scheme(Protocol):
     """What turns a background and observations into an analysis, for a batch at once."""
 
-    def start(self, variables: tuple[str, ...], observations: ObservationArrays) -> Memory:
+    def start(self, variables: tuple[str, ...], record: Record) -> Memory:
         """Work out, before a cycle, what does not depend on the background (gains, say)."""
         ...
 

@@ -10,7 +10,7 @@ from strategies import cases
 import daml
 from daml.covariance import labelled
 from daml.errors import InputError
-from daml.observations import read
+from daml.records import read
 
 
 def test_scalar_case_by_hand():
@@ -109,9 +109,9 @@ def test_full_error_covariance_that_is_diagonal_equals_variances(case):
 @pytest.mark.parametrize("method", ["exact", "cg"])
 def test_gradients_pass_through_the_analysis(method, scheme, observations):
     scheme = daml.ThreeDVar(scheme.background_covariance, method=method)
-    arrays = read(observations.isel(time=slice(4)), ("x0", "x1", "x2"), 0.05)
-    values, kind = torch.as_tensor(arrays.values), torch.as_tensor(arrays.kind)
-    prepared = scheme.start(("x0", "x1", "x2"), arrays)
+    record = read(observations.isel(time=slice(4)), ("x0", "x1", "x2"), 0.05)
+    values, kind = torch.as_tensor(record.values(np.arange(4))), torch.as_tensor(record.kind)
+    prepared = scheme.start(("x0", "x1", "x2"), record)
     x = torch.ones((4, 3), dtype=torch.float64, requires_grad=True)
 
     def analysis(x):

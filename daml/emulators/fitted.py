@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import torch
 import xarray as xr
 
 from daml.emulators.networks import Network
@@ -26,6 +28,17 @@ class Fitted:
     network: Network
     losses: np.ndarray
     trainings: int
+
+    @cached_property
+    def scaling(self) -> tuple[torch.Tensor, ...]:
+        """Mean and spread of states, then of increments, where the network lives.
+
+        Made once: a step must not wait for a transfer.
+        """
+        parts = (self.mean, self.spread, self.increment_mean, self.increment_spread)
+        where = next(self.network.parameters()).device
+        with torch.inference_mode(False):  # so that a gradient may pass, too, later
+            return tuple(torch.as_tensor(part, device=where) for part in parts)
 
 
 def untrained(

@@ -74,8 +74,8 @@ class LSTM:
     seed: int = 0
     sequence_length: int = 100
     burn_in: int = 10
-    batch_size: int = 32
-    learning_rate: float = 1e-3
+    batch_size: int = 64
+    learning_rate: float = 4e-3
     fitted: Fitted | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -239,22 +239,21 @@ class LSTM:
         if isinstance(x, np.ndarray):
             with torch.inference_mode():
                 moved, memory = self._advance(torch.from_numpy(np.ascontiguousarray(x)), memory, x)
-            return moved.cpu().numpy(), memory
+            return moved.numpy(), memory
         return self._advance(x, memory, x)
 
     def _advance(self, x: torch.Tensor, memory: Memory, given: Any) -> tuple[torch.Tensor, Memory]:
-        known = self._known
+        """Step a tensor; the base steps ``given``, the same in the kind that the caller has."""
+        mean, spread, increment_mean, increment_spread = self._known.scaling
         inner, base_memory = memory
-        based = x
+        moved = there = x.to(self.device)
         if self.base is not None:
-            moved, base_memory = self.base.step(given, base_memory)
-            based = torch.as_tensor(moved)
-        flat = x.reshape(-1, x.shape[-1])
-        scaled = (flat - flat.new_tensor(known.mean)) / flat.new_tensor(known.spread)
-        output, inner = known.network.advance(scaled.to(self.device, torch.float32), inner)
-        increment = output.to(x.device, x.dtype) * x.new_tensor(known.increment_spread)
-        increment = (increment + x.new_tensor(known.increment_mean)).reshape(x.shape)
-        return based + increment, (inner, base_memory)
+            stepped, base_memory = self.base.step(given, base_memory)
+            moved = torch.as_tensor(stepped, device=self.device)
+        scaled = ((there - mean) / spread).reshape(-1, x.shape[-1])
+        output, inner = self._known.network.advance(scaled.to(torch.float32), inner)
+        increment = output.reshape(x.shape) * increment_spread + increment_mean
+        return (moved + increment).to(x.device, x.dtype), (inner, base_memory)
 
     def forecast(self, states: xr.Dataset, *, leads: Any = 4, warmup: int = 100) -> xr.Dataset:
         """Forecast from each state of a record; as :func:`daml.forecast`."""

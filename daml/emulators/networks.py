@@ -22,9 +22,19 @@ class Network(torch.nn.Module):
         return cast("torch.Tensor", self.head(self.lstm(inputs)[0]))
 
     def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
-        """Predict from one more input (batch, variable) with the memory so far."""
-        output, memory = self.lstm(x[:, None], memory)
-        return self.head(output[:, 0]), memory
+        """Predict from one more input (batch, variable) with the memory so far.
+
+        The memory holds output and cell (batch, hidden) of each layer. One cell after the other
+        takes less than the whole network on a sequence of one step.
+        """
+        if memory is None:
+            empty = x.new_zeros((len(x), self.lstm.hidden_size))
+            memory = ((empty, empty),) * self.lstm.num_layers
+        cells = []
+        for weights, cell in zip(self.lstm.all_weights, memory, strict=True):
+            cells.append(torch.lstm_cell(x, cell, *weights))
+            x = cells[-1][0]
+        return self.head(x), tuple(cells)
 
 
 class Windowed(Network):

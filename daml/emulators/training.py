@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +11,14 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from daml.devices import one_core_each
 from daml.errors import DivergedError
 
 UPDATES = 1000
 """Updates that a training makes at least, whatever the record's length."""
 EPOCHS = 30
 """Epochs that a training makes at least, unless told otherwise."""
-SHARD = 16
+SHARD = 32
 """Sequences that a CPU thread takes of a batch. Fixed: results must not depend on the cores."""
 
 
@@ -83,37 +82,26 @@ def train(
     slack = min(plan.length, len(inputs) - plan.length + 1)
     per_epoch = math.ceil(max((len(inputs) - slack) // plan.length, 1) / plan.batch)
     epochs = plan.epochs or max(EPOCHS, math.ceil(UPDATES / per_epoch))
-    trained = list(network.parameters())
-    optimiser = torch.optim.Adam(trained, lr=plan.rate, fused=True)
-    window = torch.arange(plan.length)
+    optimiser = torch.optim.Adam(network.parameters(), lr=plan.rate, fused=True)
+    shard = SHARD if inputs.device.type == "cpu" else plan.batch
+    if inputs.device.type == "cpu":
+        # One large block, freed, tells glibc to keep freed memory: handing every step's tensors
+        # back to the system took a fifth of the time, in page faults.
+        torch.empty(31 << 18)
     history = np.empty(epochs)
-
-    def gradient(rows: torch.Tensor, scale: torch.Tensor) -> tuple[float, tuple[torch.Tensor, ...]]:
-        rows = rows.to(inputs.device)
-        weight = weights[rows][:, plan.burn_in :, None]
-        error = (network(inputs[rows]) - targets[rows])[:, plan.burn_in :]
-        loss = (weight * error**2).sum() / scale
-        return float(loss.detach()), torch.autograd.grad(loss, trained)
-
     bar = tqdm(range(epochs), desc="train", unit="epoch", delay=2, disable=None, leave=False)
-    with _threads(plan.batch if inputs.device.type == "cpu" else 1) as each:
+    with one_core_each(math.ceil(plan.batch / shard)) as each:
         for epoch in bar:
             decay = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
             optimiser.param_groups[0]["lr"] = plan.rate * (0.05 + 0.95 * decay)
-            firsts = np.arange(random.integers(slack), len(inputs) - plan.length + 1, plan.length)
-            order = torch.as_tensor(random.permutation(firsts))
-            losses = []
-            for batch in torch.split(order, plan.batch):
-                rows = batch[:, None] + window
-                seen = weights[rows.to(inputs.device)][:, plan.burn_in :].sum()
-                scale = (seen * targets.shape[-1]).clamp(min=1.0)
-                parts = torch.split(rows, SHARD) if inputs.device.type == "cpu" else (rows,)
-                found = list(each(lambda part, scale=scale: gradient(part, scale), parts))
-                for place, weight in enumerate(trained):
-                    weight.grad = sum(part[place] for _, part in found)
-                torch.nn.utils.clip_grad_norm_(trained, 1.0)
-                optimiser.step()
-                losses.append(sum(loss for loss, _ in found))
+            first = int(random.integers(slack))
+            record = (inputs, targets, weights)
+            sequences = [_sequences(part, first, plan.length) for part in record]
+            order = torch.as_tensor(random.permutation(len(sequences[0])), device=inputs.device)
+            losses = [
+                _update(network, optimiser, sequences, batch, plan.burn_in, shard, each)
+                for batch in _even(order, plan.batch)
+            ]
             history[epoch] = np.mean(losses)
             if not math.isfinite(history[epoch]):
                 raise DivergedError(
@@ -124,24 +112,49 @@ def train(
     return history
 
 
-@contextmanager
-def _threads(batch: int) -> Iterator[Callable[..., Any]]:
-    """Give a ``map`` over threads that compute on one core each.
+def _sequences(record: torch.Tensor, first: int, length: int) -> torch.Tensor:
+    """Cut a record (time, ...) into sequences (sequence, time, ...), without a copy."""
+    count = (len(record) - first) // length
+    return record[first : first + count * length].view(count, length, *record.shape[1:])
 
-    The products of one time step are too small to share between cores: parts of a batch side by
-    side took 20 ms an update where torch's own threads took 32 (32 sequences of 100 steps).
+
+def _even(numbers: torch.Tensor, largest: int) -> tuple[torch.Tensor, ...]:
+    """Split into parts of nearly one size, so that no core waits for another."""
+    return torch.tensor_split(numbers, math.ceil(len(numbers) / largest))
+
+
+def _update(
+    network: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    sequences: list[torch.Tensor],
+    batch: torch.Tensor,
+    burn_in: int,
+    shard: int,
+    each: Callable[..., Iterator[Any]],
+) -> float:
+    """Make one step of the optimiser on a batch of sequences; give its loss.
+
+    The products of one time step are too small to share between cores: parts of the batch go
+    side by side, and their gradients are added in a fixed order.
     """
-    before = torch.get_num_threads()
-    workers = min(before, math.ceil(batch / SHARD))
-    # One large block, freed, tells glibc to keep freed memory: handing every step's tensors back
-    # to the system took a fifth of the time, in page faults.
-    torch.empty(31 << 18)
-    torch.set_num_threads(1)  # BLAS minds the main thread's number, too.
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            yield pool.map
-        finally:
-            torch.set_num_threads(before)
+    inputs, targets, weights = sequences
+    trained = list(network.parameters())
+    scale = (weights[batch, burn_in:].sum() * targets.shape[-1]).clamp(min=1.0)
+
+    def gradient(part: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        error = network(inputs[part])[:, burn_in:] - targets[part, burn_in:]
+        loss = (weights[part, burn_in:, None] * error**2).sum() / scale
+        return loss.detach(), torch.autograd.grad(loss, trained)
+
+    (total, summed), *others = each(gradient, _even(batch, shard))
+    for loss, gradients in others:
+        total += loss
+        torch._foreach_add_(summed, gradients)
+    for weight, found in zip(trained, summed, strict=True):
+        weight.grad = found
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimiser.step()
+    return float(total)
 
 
 def parameters(network: torch.nn.Module) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from array_api_compat import array_namespace
 from daml.covariance import check
 from daml.errors import InputError
 from daml.labels import check_time, names, pack
-from daml.observations import ObservationArrays, read
 from daml.operators import Operator
+from daml.records import Record, read
 
 METHODS = ("exact", "cg")
 
@@ -24,7 +24,6 @@ class _Prepared:
 
     operator: Operator
     gain: Any
-    present: Any
     root: Any
     factor: Any
 
@@ -79,7 +78,7 @@ class ThreeDVar:
             )
         check(given, names(given), "background_covariance")
 
-    def start(self, variables: tuple[str, ...], observations: ObservationArrays) -> _Prepared:
+    def start(self, variables: tuple[str, ...], record: Record) -> _Prepared:
         """Work out the gain of each kind of observation (kind, variable, observed).
 
         Raises
@@ -88,19 +87,18 @@ class ThreeDVar:
             If B does not cover the variables.
         """
         covariance = check(self.background_covariance, variables, "background_covariance")
-        present = observations.kind_present
-        matrix = observations.operator.matrix()[None] * present[:, :, None]
-        error = observations.kind_covariance
+        matrix = record.operator.matrix()[None] * record.kind_present[:, :, None]
+        error = record.kind_covariance
         if self.method == "exact":
             cross = covariance @ np.swapaxes(matrix, 1, 2)
             gain = np.swapaxes(
                 np.linalg.solve(matrix @ cross + error, np.swapaxes(cross, 1, 2)), 1, 2
             )
-            return _Prepared(observations.operator, gain, present, None, None)
+            return _Prepared(record.operator, gain, None, None)
         root = np.linalg.cholesky(covariance)
         whitened = np.linalg.solve(np.linalg.cholesky(error), matrix @ root)
         whitener = np.linalg.inv(np.linalg.cholesky(error))
-        return _Prepared(observations.operator, whitened, present, root, whitener)
+        return _Prepared(record.operator, whitened, root, whitener)
 
     def update(
         self, background: Any, values: Any, kind: Any, memory: _Prepared
@@ -109,8 +107,11 @@ class ThreeDVar:
         xp = array_namespace(background)
         if not isinstance(memory.gain, type(background)):
             memory = _to(memory, background)
-        innovation = (values - memory.operator.apply(background)) * memory.present[kind]
-        if self.method == "exact":
+        # What is missing has a column of zeros in the gain: nothing else need mask it.
+        innovation = values - memory.operator.apply(background)
+        if self.method == "exact" and len(memory.gain) == 1:
+            increment = innovation @ memory.gain[0].T
+        elif self.method == "exact":
             increment = xp.matmul(memory.gain[kind], innovation[..., None])[..., 0]
         else:
             whitened = xp.matmul(memory.factor[kind], innovation[..., None])[..., 0]
@@ -144,16 +145,15 @@ class ThreeDVar:
         variables = names(background)
         rows = _rows(times, observations)
         numbered = observations.assign_coords(time=rows)
-        arrays = read(numbered, variables, 1.0)
+        record = read(numbered, variables, 1.0)
+        steps = np.arange(record.axis.length)
+        place, kind, seen = rows[0] + steps, record.kind, record.values(steps)
         analysis = x.copy()
-        place = rows[0] + np.arange(arrays.axis.length)
-        analysis[place], _ = self.update(
-            x[place], arrays.values, arrays.kind, self.start(variables, arrays)
-        )
-        innovation = np.full((len(x), len(arrays.observed)), np.nan)
-        seen = arrays.values - arrays.operator.apply(x[place])
-        innovation[place] = np.where(arrays.present, seen, np.nan)
-        return analysed(times, variables, x, analysis, arrays.observed, innovation, layout.attrs)
+        analysis[place], _ = self.update(x[place], seen, kind, self.start(variables, record))
+        innovation = np.full((len(x), len(record.observed)), np.nan)
+        distance = seen - record.operator.apply(x[place])
+        innovation[place] = np.where(record.kind_present[kind], distance, np.nan)
+        return analysed(times, variables, x, analysis, record.observed, innovation, layout.attrs)
 
 
 def _rows(times: np.ndarray, observations: xr.Dataset) -> np.ndarray:
@@ -185,7 +185,7 @@ def _to(memory: _Prepared, like: Any) -> _Prepared:
 
     return _Prepared(
         memory.operator,
-        *(tensor(a) for a in (memory.gain, memory.present, memory.root, memory.factor)),
+        *(tensor(a) for a in (memory.gain, memory.root, memory.factor)),
     )
 
 

@@ -1,0 +1,62 @@
+"""Where arrays live while they are computed on: in NumPy, or in torch on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from daml.protocols import Array, Model
+
+
+def home(model: Model) -> str | None:
+    """Give the torch device that a model steps on; None where that is the CPU, by NumPy."""
+    device = str(getattr(model, "device", "cpu"))
+    return None if device == "cpu" else device
+
+
+def put(array: np.ndarray, device: str | None) -> Array:
+    """Move an array to a device, in one transfer."""
+    if device is None:
+        return array
+    import torch
+
+    return torch.as_tensor(array, device=device)
+
+
+def fetch(array: Array) -> np.ndarray:
+    """Give an array back in NumPy, in one transfer."""
+    return array if isinstance(array, np.ndarray) else np.asarray(array.cpu().numpy())
+
+
+def stacked(arrays: Sequence[Array]) -> Array:
+    """Join arrays along a new first axis, where they live."""
+    if isinstance(arrays[0], np.ndarray):
+        return np.stack(arrays)
+    import torch
+
+    return torch.stack(list(arrays))
+
+
+@contextmanager
+def one_core_each(workers: int) -> Iterator[Callable[..., Any]]:
+    """Give a ``map`` over threads, each of which computes by torch on one core.
+
+    How work is shared out must not depend on the number of threads: results would. torch's own
+    threads gain nothing where products are as small as a time step's.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    import torch
+
+    before = torch.get_num_threads()
+    workers = min(before, workers)
+    torch.set_num_threads(1)  # BLAS minds the main thread's number, too.
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(before)

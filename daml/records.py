@@ -1,0 +1,231 @@
+"""A record of observations as arrays: read once for its error settings, then a window at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from daml.covariance import check as check_covariance
+from daml.errors import InputError
+from daml.labels import TimeAxis, check_dims, check_dtype, check_names, check_values, names
+from daml.labels import time_axis as read_time
+from daml.operators import Operator, read_operator
+from daml.segments import ROWS
+
+
+@dataclass(frozen=True)
+class Record:
+    """Observations on every model step; their values are loaded where they are asked for.
+
+    Attributes
+    ----------
+    observed : tuple of str
+        What is observed.
+    operator : Selection or LinearOperator
+        H, from a state (..., variable) to (..., observed).
+    axis : TimeAxis
+        The record's times as model steps.
+    source : xarray.Variable (time, observed)
+        As given, in memory or not.
+    kind : numpy.ndarray (step,) of int
+        Which error setting holds: steps that miss the same values and have the same R share one.
+    kind_present : numpy.ndarray (kind, observed) of bool
+    kind_covariance : numpy.ndarray (kind, observed, observed)
+        R of each kind; where a value is missing its row and column are the identity's.
+    mean : numpy.ndarray (observed,)
+        Of the values that are there; 0 where there is none.
+    """
+
+    observed: tuple[str, ...]
+    operator: Operator
+    axis: TimeAxis
+    source: xr.Variable
+    kind: np.ndarray
+    kind_present: np.ndarray
+    kind_covariance: np.ndarray
+    mean: np.ndarray
+
+    def values(self, steps: np.ndarray) -> np.ndarray:
+        """Give the observations (..., observed) at model steps (...), 0 where one is missing."""
+        first, stop = int(steps.min()), int(steps.max()) + 1
+        inside = slice(*np.searchsorted(self.axis.index, [first, stop]))
+        window: np.ndarray = np.zeros((stop - first, len(self.observed)))
+        window[self.axis.index[inside] - first] = self.source[inside].values
+        result: np.ndarray = window[steps - first]
+        result[~self.kind_present[self.kind[steps]]] = 0.0
+        return result
+
+    def nearest(self, steps: np.ndarray) -> np.ndarray:
+        """Give the values (step, observed) that lie nearest in time; 0 where there is none."""
+        result = np.zeros((len(steps), len(self.observed)))
+        for place in range(len(self.observed)):
+            present = np.flatnonzero(self.kind_present[self.kind, place])
+            if len(present):
+                after = np.clip(np.searchsorted(present, steps), 0, len(present) - 1)
+                before = np.clip(after - 1, 0, None)
+                nearer = np.abs(present[before] - steps) <= np.abs(present[after] - steps)
+                near = present[np.where(nearer, before, after)]
+                rows = np.searchsorted(self.axis.index, near)
+                result[:, place] = self.source[rows, place].values
+        return result
+
+
+def read(
+    observations: xr.Dataset, variables: tuple[str, ...], dt: Any, time_unit: str = "s"
+) -> Record:
+    """Check observations against the contract, a window at a time.
+
+    Parameters
+    ----------
+    observations : xarray.Dataset
+        ``observation`` (time, variable), NaN where missing; ``error_variance`` (variable) or
+        (time, variable), or ``error_covariance`` (variable, covariable); optionally
+        ``operator`` (variable, model_variable). An infinite variance means missing.
+    variables : tuple of str
+        The model's.
+    dt : float or numpy.timedelta64
+        The model's step.
+    time_unit : str
+        What a float dt counts on datetime64 times.
+
+    Raises
+    ------
+    InputError
+        If the observations break the contract; the text names variable or dimension.
+    """
+    axis = read_time(observations, "observation", dt, time_unit)
+    check_dims(observations, "observation", ("variable",))
+    check_names(observations, "observation")
+    array = observations["observation"]
+    check_dtype(array, "observation")
+    extra = [d for d in array.dims if d not in ("time", "variable")]
+    if extra:
+        raise InputError(f"'observation' has the further dimension {extra[0]!r}; select one entry")
+    source = array.variable.transpose("time", "variable")
+    observed = names(observations)
+    operator = read_operator(observations, observed, variables)
+    errors = _errors(observations, observed)
+    number = np.empty(len(axis.index), dtype=np.int32)
+    seen, total = np.zeros(len(observed), dtype=np.int64), np.zeros(len(observed))
+    for first in range(0, len(number), ROWS):
+        rows = slice(first, first + ROWS)
+        values = np.asarray(source[rows].values, dtype=np.float64)
+        check_values(values, "observation", observed)
+        number[rows], present = errors.number(values, rows)
+        seen += present.sum(axis=0)
+        total += np.where(present, values, 0.0).sum(axis=0)
+    if not seen.any():
+        raise InputError("'observation' holds no value at all, only missing ones; give some")
+    kind_present, kind_covariance = errors.kinds(seen > 0)
+    kind = number
+    if axis.length > len(number):
+        kind = np.full(axis.length, len(kind_present), dtype=np.int32)
+        kind[axis.index] = number
+        kind_present = np.concatenate((kind_present, np.zeros((1, len(observed)), bool)))
+        kind_covariance = np.concatenate((kind_covariance, np.eye(len(observed))[None]))
+    mean = total / np.maximum(seen, 1)
+    return Record(observed, operator, axis, source, kind, kind_present, kind_covariance, mean)
+
+
+@dataclass
+class _Errors:
+    """Counts the error settings of a record as its rows come.
+
+    ``variance`` is None for a full covariance, else (variable) or (time, variable).
+    """
+
+    observed: tuple[str, ...]
+    covariance: np.ndarray | None
+    variance: xr.Variable | None
+    known: dict[bytes, int] = field(default_factory=dict)
+
+    @property
+    def timed(self) -> bool:
+        return self.variance is not None and self.variance.ndim == 2
+
+    def number(self, values: np.ndarray, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Give the setting of each row and which of its values (row, observed) are there."""
+        present = np.isfinite(values)
+        if self.variance is not None:
+            part = self.variance[rows] if self.timed else self.variance
+            variance = np.asarray(part.values, dtype=np.float64)
+            if self.timed:
+                self._check(variance, present)
+            present &= ~np.isposinf(variance)
+        if self.timed:
+            keys = np.where(present, variance, np.inf).view(np.uint64)
+        else:
+            packed = np.packbits(present, axis=1)
+            keys = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
+        return self._count(keys), present
+
+    def _count(self, keys: np.ndarray) -> np.ndarray:
+        """Give keys (row, word) their numbers; most rows repeat the one before."""
+        fresh = np.ones(len(keys), dtype=bool)
+        fresh[1:] = (keys[1:] != keys[:-1]).any(axis=1)
+        runs = keys[fresh]
+        if runs.shape[1] == 1:
+            distinct, place = np.unique(runs[:, 0], return_inverse=True)
+        else:
+            distinct, place = np.unique(runs, axis=0, return_inverse=True)
+        numbers = [self.known.setdefault(key.tobytes(), len(self.known)) for key in distinct]
+        return np.asarray(np.array(numbers)[place.ravel()][np.cumsum(fresh) - 1])
+
+    def _check(self, variance: np.ndarray, needed: np.ndarray) -> None:
+        wrong = needed & ~(variance > 0)
+        if wrong.any():
+            at = tuple(np.argwhere(wrong)[0])
+            raise InputError(
+                f"observations: 'error_variance' is {variance[at]:g} for variable "
+                f"{self.observed[at[-1]]!r}; give a variance > 0"
+            )
+
+    def kinds(self, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give what is present (kind, observed) and R (kind, observed, observed) of each.
+
+        ``seen`` (observed,) says what has a value anywhere: only there a variance is needed.
+        """
+        eye = np.eye(len(self.observed))
+        if self.timed:
+            rows = np.array([np.frombuffer(key) for key in self.known])
+            present, covariance = np.isfinite(rows), _diagonal(rows)
+        else:
+            words = np.array([np.frombuffer(key, np.uint8) for key in self.known])
+            present = np.unpackbits(words, axis=1)[:, : len(eye)].astype(bool)
+            if self.variance is None:
+                covariance = np.asarray(self.covariance)
+            else:
+                variance = np.asarray(self.variance.values, dtype=np.float64)
+                self._check(variance[None], seen[None])
+                covariance = _diagonal(variance)
+        both = present[:, :, None] & present[:, None, :]
+        return present, np.where(both, covariance, eye)
+
+
+def _diagonal(variance: np.ndarray) -> np.ndarray:
+    """Give the covariance (..., observed, observed) of variances (..., observed)."""
+    return np.where(np.eye(variance.shape[-1], dtype=bool), variance[..., None], 0.0)
+
+
+def _errors(observations: xr.Dataset, observed: tuple[str, ...]) -> _Errors:
+    """Read how the error is given: a covariance, or variances that may change in time."""
+    has = [v for v in ("error_variance", "error_covariance") if v in observations]
+    if len(has) != 1:
+        found = "both are there" if has else "neither is there"
+        raise InputError(
+            f"observations need 'error_variance' or 'error_covariance' ({found}); give one, e.g. "
+            "ds.assign(error_variance=('variable', [...]))"
+        )
+    if has == ["error_covariance"]:
+        matrix = check_covariance(observations["error_covariance"], observed, "'error_covariance'")
+        return _Errors(observed, matrix, None)
+    array = observations["error_variance"]
+    if set(array.dims) not in ({"variable"}, {"time", "variable"}):
+        raise InputError(
+            f"'error_variance' has the dimensions {array.dims}; give (variable) or (time, variable)"
+        )
+    check_dtype(array, "error_variance")
+    return _Errors(observed, None, array.variable.transpose(..., "variable"))

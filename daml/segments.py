@@ -1,0 +1,78 @@
+"""How a long record is cut, so that its parts run side by side.
+
+The cuts follow from the record's length alone: neither how it is chunked nor how many cores there
+are changes a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daml.devices import home, one_core_each
+
+if TYPE_CHECKING:
+    from daml.protocols import Model
+
+SHORTEST, LONGEST = 100, 500
+"""Model steps of a segment, unless told otherwise."""
+WIDTH = 1024
+"""Segments of a group, side by side in one array: NumPy's cost lies in the number of calls."""
+NETWORK_WIDTH = 160
+"""The same for a network on the CPU, whose groups run on a core each."""
+ROWS = 1 << 18
+"""Rows of a group that are loaded, moved to a device and back at once."""
+
+
+def segment_length(total: int) -> int:
+    """Give the steps of a segment of a record of ``total`` steps.
+
+    The root of the total balances steps that follow one another against spin-ups.
+    """
+    return min(max(math.isqrt(total), SHORTEST), LONGEST, total)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A record of ``total`` steps in segments of ``length`` that start ``spinup`` steps early."""
+
+    total: int
+    length: int
+    spinup: int
+
+    @property
+    def segments(self) -> int:
+        """How many."""
+        return -(-self.total // self.length)
+
+    @property
+    def steps(self) -> int:
+        """Steps that a segment runs."""
+        return self.length + self.spinup
+
+    def groups(self, width: int) -> list[np.ndarray]:
+        """Give the numbers of the segments that run side by side."""
+        numbers = np.arange(self.segments)
+        return [numbers[first : first + width] for first in range(0, len(numbers), width)]
+
+    def blocks(self, group: np.ndarray) -> list[slice]:
+        """Cut the steps of a group into blocks that are loaded at once."""
+        length = max(ROWS // len(group), 1)
+        firsts = range(0, self.steps, length)
+        return [slice(first, min(first + length, self.steps)) for first in firsts]
+
+
+@contextmanager
+def side_by_side(
+    model: Model, cut: Cut
+) -> Iterator[tuple[list[np.ndarray], Callable[..., Iterator[Any]]]]:
+    """Give the groups of segments, and a ``map`` that runs them, on all cores where that pays."""
+    on_cores = hasattr(model, "device") and home(model) is None
+    groups = cut.groups(NETWORK_WIDTH if on_cores else WIDTH)
+    with one_core_each(len(groups)) if on_cores else nullcontext(map) as each:
+        yield groups, each

@@ -1,0 +1,92 @@
+"""Where arrays live: few transfers to a device, and numbers that no count of cores changes."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import daml
+from daml import assimilation, forecasting
+
+
+class CountTransfers(TorchDispatchMode):
+    """Counts what moves to torch's device without memory, which stands in for a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        moves = func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+        given = [a for a in args if isinstance(a, torch.Tensor)]
+        self.count += moves and result.device.type == "meta" and given[-1].device.type == "cpu"
+        return result
+
+
+@pytest.fixture(scope="module")
+def run():
+    return daml.simulate(daml.Lorenz63(), steps=2000, spinup=500)
+
+
+def on(device, fitted):
+    """Give a fitted LSTM that computes elsewhere."""
+    moved = replace(fitted.fitted, network=deepcopy(fitted.fitted.network).to(device))
+    return replace(fitted, device=device, fitted=moved)
+
+
+@pytest.mark.parametrize("what", ["assimilate", "forecast"])
+def test_transfers_go_by_blocks_and_not_by_steps(run, scheme, what, monkeypatch):
+    model = on("meta", daml.LSTM(hidden=8, epochs=1).fit(run))
+    back = []
+
+    def fetch(array):
+        back.append(array)
+        return np.zeros(array.shape)
+
+    monkeypatch.setattr(assimilation, "fetch", fetch)
+    monkeypatch.setattr(forecasting, "fetch", fetch)
+    moved = []
+    for length in (500, 2000):
+        part = run.isel(time=slice(length))
+        model.fitted.scaling  # noqa: B018, once a model
+        with CountTransfers() as transfers:
+            if what == "assimilate":
+                daml.assimilate(model, daml.observe(part), scheme, tolerance=np.inf)
+            else:
+                daml.forecast(model, part)
+        moved.append((transfers.count, len(back)))
+        back.clear()
+    assert moved[0] == moved[1]
+    assert 0 < moved[0][0] <= 12
+    assert 0 < moved[0][1] <= 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_cuda_gives_the_same(run, scheme):
+    plain = daml.LSTM(hidden=8, epochs=5).fit(run)
+    observations = daml.observe(run)
+    one, two = (daml.assimilate(m, observations, scheme) for m in (plain, on("cuda", plain)))
+    np.testing.assert_allclose(one.analysis, two.analysis, atol=1e-3)
+    one, two = (m.forecast(run) for m in (plain, on("cuda", plain)))
+    np.testing.assert_allclose(one.forecast, two.forecast, atol=1e-3)
+    assert np.isfinite(daml.LSTM(hidden=8, epochs=2, device="cuda").fit(run).history.loss).all()
+
+
+def test_the_number_of_cores_changes_no_bit(run, scheme):
+    truth = daml.simulate(daml.Lorenz63(), steps=20_000, seed=1)
+    observations = daml.observe(truth)
+    before, found = torch.get_num_threads(), []
+    for cores in (1, 2):
+        torch.set_num_threads(cores)
+        try:
+            model = daml.LSTM(hidden=40, epochs=2).fit(run)
+            found.append((model, daml.assimilate(model, observations, scheme)))
+        finally:
+            torch.set_num_threads(before)
+    (one, first), (two, second) = found
+    assert one.to_dataset().identical(two.to_dataset())
+    assert first.identical(second)
