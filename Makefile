@@ -4,12 +4,14 @@ PIP_ARGS ?=
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help paper test test-slow lint clean
+.PHONY: help paper test test-slow lint bench peers clean
 
 help:
 	@echo "make paper      run the paper's experiment (about 13 minutes), draw its figures into results/"
 	@echo "make test       run the tests;  make test-slow: the long ones"
 	@echo "make lint       ruff, codespell and mypy"
+	@echo "make bench      a quick selection of the benchmarks, as a table"
+	@echo "make peers      daml beside DAPPER and the machine's limits; how time and memory grow"
 	@echo "make clean      remove .venv and caches (results/ stays)"
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -33,6 +35,19 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell daml tests examples README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/mypy
+
+.venv/.benchmarks: .venv/.installed
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,bench]"
+	@touch $@
+
+BENCH ?= Start|Sequential|\(10000\b
+bench: .venv/.benchmarks
+	cd asv_bench && ../$(BIN)/asv machine --yes > /dev/null
+	cd asv_bench && ../$(BIN)/asv run --python=same --quick --show-stderr --bench "$(BENCH)"
+
+peers: .venv/.benchmarks
+	$(BIN)/python asv_bench/peers.py $(ARGS)
+	$(BIN)/python asv_bench/growth.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -45,7 +45,7 @@ class Preset:
 
     steps: int = 100_000
     passes: int = 30
-    epochs: int = 20
+    epochs: int = 16
     warm_start: bool = True
     skip: int = 1000
     max_variance: float = 2.0
