@@ -46,6 +46,7 @@ def main() -> None:
 @click.option("--passes", type=int, default=None, help="In place of the preset's.")
 @click.option("--device", default="cpu", show_default=True, help="Of the LSTM: cpu or cuda.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
+@click.option("--resume", is_flag=True, help="Go on with a store where a run was interrupted.")
 @_told
 def paper(
     preset: str,
@@ -55,12 +56,19 @@ def paper(
     passes: int | None,
     device: str,
     overwrite: bool,
+    resume: bool,
 ) -> None:
     """Run the experiment of Goodliff and Miyoshi (2025) and score it."""
     from daml import paper as experiment
 
     tree = experiment.run(
-        preset, store=store, seed=seed, passes=passes, device=device, overwrite=overwrite
+        preset,
+        store=store,
+        seed=seed,
+        passes=passes,
+        device=device,
+        overwrite=overwrite,
+        resume=resume,
     )
     click.echo(experiment.table(tree))
     click.echo(f"store: {store}")
@@ -83,6 +91,7 @@ def paper(
 )
 @click.option("--device", default="cpu", show_default=True, help="Of the LSTM: cpu or cuda.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
+@click.option("--resume", is_flag=True, help="Go on with a store where a run was interrupted.")
 @_told
 def improve(
     observations: str,
@@ -94,24 +103,27 @@ def improve(
     max_variance: float,
     device: str,
     overwrite: bool,
+    resume: bool,
 ) -> None:
     """Improve a model with a record of OBSERVATIONS (NetCDF or Zarr), without any truth."""
     from daml import LSTM, Cycle, verification
     from daml.covariance import scaled_to_observations
+    from daml.files import open_record
     from daml.forecasting import free_run
     from daml.schemes import ThreeDVar
-    from daml.store import check_free, open_record
+    from daml.store import Store, check_free
 
     starting = load_model(model)
     if passes < 1:
         raise InputError(f"--passes is {passes}; give 1 or more")
-    check_free(store, overwrite)
+    if not (resume and Store(store).made()):
+        check_free(store, overwrite)
     record = open_record(observations)
     run = free_run(starting, record)
     covariance = scaled_to_observations(run, record, ratio=max_variance)
     emulator = LSTM(epochs=epochs, device=device, seed=seed)
     cycle = Cycle(starting, ThreeDVar(covariance), emulator, passes)
-    tree = cycle.run(record, store, overwrite)
+    tree = cycle.run(record, store, overwrite=overwrite, resume=resume)
     click.echo("                  RMSE of observation minus background")
     groups = ["imperfect"] + [f"iteration/{name}" for name in sorted(tree["iteration"].children)]
     for place, group in enumerate(groups):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
-from daml import store as stores
 from daml.assimilation import assimilate
 from daml.errors import DivergedError, InputError
+from daml.keeping import Keeper, TrainingCheckpoint, fingerprint
 from daml.labels import describe
 from daml.protocols import Emulator, Model, Scheme
+from daml.store import Store
+from daml.verification import innovation_statistics
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Pass:
     def datasets(self) -> dict[str, xr.Dataset]:
         """Give what is kept of the pass, by group."""
         kept = {self.group: self.analysis}
+        kept[f"{self.group}/scores"] = innovation_statistics(self.analysis)
         if self.iteration >= 0:
             kept[f"{self.group}/emulator"] = cast("Emulator", self.model).to_dataset()
             history = getattr(self.model, "history", None)
@@ -97,8 +101,19 @@ class Cycle:
                     f"Cycle: {type(self.emulator).__name__} is no emulator: it has no {needed!r}"
                 )
 
-    def iterate(self, observations: xr.Dataset) -> Iterator[Pass]:
+    def iterate(
+        self, observations: xr.Dataset, after: Pass | None = None, store: Store | None = None
+    ) -> Iterator[Pass]:
         """Yield the imperfect model's pass, then LSTM-0, LSTM-1, ... as they are done.
+
+        Parameters
+        ----------
+        observations : xarray.Dataset
+            As the contract says.
+        after : Pass, optional
+            The last pass that is done already: go on with the next.
+        store : Store, optional
+            Keeps how far a training is.
 
         Raises
         ------
@@ -107,13 +122,15 @@ class Cycle:
         DivergedError
             If a training or a cycle leaves the finite numbers; it names the pass.
         """
-        done = Pass(-1, self.model, assimilate(self.model, observations, self.scheme))
-        yield done
-        emulator = self.emulator
-        for iteration in range(self.passes):
-            start = emulator if self.warm_start else self.emulator
+        done = after
+        if done is None:
+            done = Pass(-1, self.model, assimilate(self.model, observations, self.scheme))
+            yield done
+        for iteration in range(done.iteration + 1, self.passes):
+            warm = self.warm_start and done.iteration >= 0
+            start = cast("Emulator", done.model) if warm else self.emulator
             try:
-                emulator = start.fit(done.analysis)
+                emulator = _fit(start, done.analysis, iteration, store)
                 analysis = assimilate(emulator, observations, self.scheme)
             except DivergedError as error:
                 raise DivergedError(f"pass {iteration}: {error}") from error
@@ -121,7 +138,12 @@ class Cycle:
             yield done
 
     def run(
-        self, observations: xr.Dataset, store: str | Path | None = None, overwrite: bool = False
+        self,
+        observations: xr.Dataset,
+        store: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
     ) -> xr.DataTree:
         """Run the loop and collect its passes.
 
@@ -133,6 +155,9 @@ class Cycle:
             A Zarr store that takes each pass as it is done; in memory, unless given.
         overwrite : bool
             Whether a store of daml's that exists may go.
+        resume : bool
+            Go on with a store where an equal run was interrupted: after its last whole pass, and
+            in the middle of a training. The result is that of a run in one go, bit for bit.
 
         Returns
         -------
@@ -145,17 +170,40 @@ class Cycle:
         InputError, DivergedError, StoreError
             The finished passes stay readable in the store.
         """
-        keep = Keeper(store, self.attrs(), overwrite)
-        with tqdm(total=self.passes, desc="improve", unit="pass", disable=None) as bar:
-            for done in self.iterate(observations):
-                if done.iteration < 0:
-                    keep(observations, "observations")
-                keep.all(done.datasets())
+        attrs = self.attrs() | {"observations_sha256": fingerprint(observations)}
+        keep = Keeper(store, attrs, overwrite=overwrite, resume=resume)
+        with keep.open(), tqdm(total=self.passes, desc="improve", unit="pass", disable=None) as bar:
+            last = self.last(keep.begun)
+            bar.update(0 if last is None else last.iteration + 1)
+            for done in self.iterate(observations, last, keep.store):
+                given = {"observations": observations} if done.iteration < 0 else {}
+                keep(given | done.datasets())
                 bar.update(done.iteration >= 0)
                 history = getattr(done.model, "history", None)
                 if history is not None:
                     bar.set_postfix(loss=f"{float(history.loss[-1]):.4f}")
         return keep.tree()
+
+    def last(self, tree: xr.DataTree | None) -> Pass | None:
+        """Give the last pass of an experiment, to go on after it; None where there is none.
+
+        Raises
+        ------
+        InputError
+            If the emulator cannot be restored.
+        """
+        if tree is None or "imperfect" not in tree.children:
+            return None
+        passes = sorted(tree["iteration"].children) if "iteration" in tree.children else []
+        if not passes:
+            return Pass(-1, self.model, tree["imperfect"].to_dataset().load())
+        if not hasattr(self.emulator, "restored"):
+            raise InputError(
+                f"Cycle: a {type(self.emulator).__name__} cannot be resumed: it has no 'restored'"
+            )
+        node = cast("xr.DataTree", tree[f"iteration/{passes[-1]}"])
+        emulator = self.emulator.restored(node["emulator"].to_dataset().load())
+        return Pass(int(passes[-1]), emulator, node.to_dataset().load())
 
     def attrs(self) -> dict[str, object]:
         """Give the whole configuration, for an experiment's attrs."""
@@ -169,45 +217,12 @@ class Cycle:
         }
 
 
-class Keeper:
-    """Takes Datasets as they come, into a store or into memory.
-
-    The store is made with the first Dataset: until there is a result, nothing is touched.
-    """
-
-    def __init__(
-        self, store: str | Path | None, attrs: dict[str, object], overwrite: bool = False
-    ) -> None:
-        self.store = None if store is None else stores.check_free(store, overwrite)
-        self.attrs = attrs
-        self.overwrite = overwrite
-        self.kept: dict[str, xr.Dataset] = {}
-        self.made = False
-
-    def __call__(self, dataset: xr.Dataset, group: str) -> None:
-        """Keep a Dataset as one group."""
-        if self.store is None:
-            self.kept[group] = dataset
-            return
-        if not self.made:
-            stores.create(self.store, self.attrs, self.overwrite)
-            self.made = True
-        stores.write(dataset, self.store, group)
-
-    def all(self, datasets: dict[str, xr.Dataset]) -> None:
-        """Keep several, and make them visible to readers of the store."""
-        for group, dataset in datasets.items():
-            self(dataset, group)
-        if self.store is not None:
-            stores.commit(self.store)
-
-    def tree(self) -> xr.DataTree:
-        """Give all that was kept."""
-        if self.store is not None:
-            return stores.open_tree(self.store)
-        tree = xr.DataTree.from_dict(self.kept)
-        tree.attrs = dict(self.attrs)
-        return tree
+def _fit(emulator: Emulator, analysis: xr.Dataset, iteration: int, store: Store | None) -> Emulator:
+    """Fit an emulator, with a checkpoint where there is a store and the emulator takes one."""
+    if store is None or "checkpoint" not in inspect.signature(emulator.fit).parameters:
+        return emulator.fit(analysis)
+    checkpoint = TrainingCheckpoint(store, iteration)
+    return emulator.fit(analysis, checkpoint)  # type: ignore[call-arg]
 
 
 def improve(
@@ -219,6 +234,7 @@ def improve(
     passes: int = 30,
     warm_start: bool = True,
     store: str | Path | None = None,
+    resume: bool = False,
 ) -> xr.DataTree:
     """Improve a data-driven model with observations: the one-line form of :class:`Cycle`.
 
@@ -230,6 +246,8 @@ def improve(
         As the contract says.
     store : str or path, optional
         A new Zarr store for the passes.
+    resume : bool
+        Go on with a store where an equal run was interrupted.
 
     Returns
     -------
@@ -252,4 +270,5 @@ def improve(
     >>> daml.load_emulator(tree).variables
     ('x0', 'x1', 'x2')
     """
-    return Cycle(model, scheme, emulator, passes, warm_start).run(observations, store)
+    cycle = Cycle(model, scheme, emulator, passes, warm_start)
+    return cycle.run(observations, store, resume=resume)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import xarray as xr
@@ -13,9 +13,11 @@ from tqdm.auto import tqdm
 from daml import verification
 from daml.assimilation import assimilate
 from daml.covariance import climatological
-from daml.cycle import Cycle, Keeper, Pass
+from daml.cycle import Cycle, Pass
 from daml.emulators import LSTM
+from daml.errors import InputError
 from daml.forecasting import forecast, simulate
+from daml.keeping import Keeper
 from daml.models import CoupledLorenz63, Lorenz63
 from daml.observations import observe
 from daml.protocols import Model
@@ -91,26 +93,31 @@ class Experiment:
         return verification.forecast_error(forecast(model, self.truth["test"]), self.truth["test"])
 
     def run(self, keep: Keeper) -> xr.DataTree:
-        """Run and score all passes; keep each as it is done."""
+        """Run and score all passes that are left; keep each as it is done."""
         passes = self.preset.passes
         scheme = self.scheme("imperfect", self.preset.max_variance)
         cycle = Cycle(self.imperfect, scheme, self.emulator, passes, self.preset.warm_start)
-        scores = self.references()
+        last, reference = cycle.last(keep.begun), None
+        if keep.begun is not None and last is not None:
+            reference = _alone(keep.begun, "imperfect/scores")["mfe"]
         with tqdm(total=passes, desc="LSTM-n", unit="pass", disable=None) as bar:
+            bar.update(0 if last is None else last.iteration + 1)
             start = time.perf_counter()
-            for done in cycle.iterate(self.observations["train"]):
-                if done.iteration < 0:
-                    for group, dataset in self.given().items():
-                        keep(dataset, group)
-                    scores = self.score_imperfect(done, scores)
+            for done in cycle.iterate(self.observations["train"], last, keep.store):
+                scores = self.score(done, scheme, reference)
+                seconds = time.perf_counter() - start
+                told = {"long_name": "time that the pass took", "units": "s"}
+                scores["seconds"] = ((), seconds, told)
+                kept = done.datasets()
+                kept[f"{done.group}/scores"] = kept[f"{done.group}/scores"].merge(scores)
+                if reference is None:
+                    reference = scores["mfe"]
+                    kept |= self.given() | self.references()
                 else:
-                    self.score(done, scheme, scores)
-                    scores["seconds"][done.iteration] = time.perf_counter() - start
                     loss = float(done.model.history.loss[-1])  # type: ignore[attr-defined]
                     bar.set_postfix(loss=f"{loss:.4f}")
                     bar.update()
-                scores.attrs["finished"] = int(done.iteration == passes - 1)
-                keep.all(done.datasets() | {"scores": scores})
+                keep(kept)
                 start = time.perf_counter()
         return keep.tree()
 
@@ -123,80 +130,85 @@ class Experiment:
             "test/truth": self.truth["test"],
         }
 
-    def references(self) -> xr.Dataset:
-        """Give the perfect model's scores, and both models' for other sizes of B."""
-        result = xr.Dataset(attrs={"max_variance": self.preset.max_variance})
-        result.attrs["skip"] = self.preset.skip
+    def references(self) -> dict[str, xr.Dataset]:
+        """Give the perfect model's scores, and both models' for other sizes of B, by group."""
         scheme = self.scheme("perfect", self.preset.max_variance)
-        for name, part in self._both(lambda r: self._cycle(self.perfect, scheme, r)).items():
-            result[f"perfect_{name}"] = part
+        analyses = [assimilate(self.perfect, seen, scheme) for seen in self.observations.values()]
         sizes = np.empty((2, len(SENSITIVITY)))
         models = {"imperfect": self.imperfect, "perfect": self.perfect}
         for row, (case, model) in enumerate(models.items()):
             for column, size in enumerate(SENSITIVITY):
                 analysis = assimilate(model, self.observations["test"], self.scheme(case, size))
                 sizes[row, column] = self.analysis_rmse("test", analysis).analysis_rmse
-        result["sensitivity_analysis_rmse"] = (
-            ("model", "max_variance"),
-            sizes,
-            {"long_name": "RMSE of the analysis on the test record", "units": "1"},
+        told = {"long_name": "RMSE of the analysis on the test record", "units": "1"}
+        sensitivity = xr.Dataset(
+            {"analysis_rmse": (("model", "max_variance"), sizes, told)},
+            coords={"model": list(models), "max_variance": list(SENSITIVITY)},
         )
-        result = result.assign_coords(model=list(models), max_variance=list(SENSITIVITY))
-        named = {"long_name": "largest background variance", "units": "1"}
-        result["max_variance"].attrs = named
-        return result
+        told = {"long_name": "largest background variance", "units": "1"}
+        sensitivity["max_variance"].attrs = told
+        return {"perfect/scores": self._rmse(analyses), "sensitivity": sensitivity}
 
-    def _cycle(self, model: Model, scheme: ThreeDVar, record: str) -> xr.Dataset:
-        return self.analysis_rmse(record, assimilate(model, self.observations[record], scheme))
-
-    def _both(self, score: Callable[[str], xr.Dataset]) -> xr.Dataset:
-        parts = [score(r) for r in self.truth]
-        names = xr.DataArray(list(self.truth), dims="record", name="record")
-        return xr.concat(parts, names)
-
-    def score_imperfect(self, done: Pass, scores: xr.Dataset) -> xr.Dataset:
-        """Add the imperfect model's scores, and room for those of LSTM-n."""
-        scheme = self.scheme("imperfect", self.preset.max_variance)
-        for name, part in self._both(lambda r: self._cycle(done.model, scheme, r)).items():
-            scores[f"imperfect_{name}"] = part
+    def score(self, done: Pass, scheme: ThreeDVar, reference: xr.DataArray | None) -> xr.Dataset:
+        """Give the scores of a pass; ``reference`` is the imperfect model's forecast error."""
+        test = assimilate(done.model, self.observations["test"], scheme)
+        scores = self._rmse([done.analysis, test])
         errors = self.forecast_error(done.model)
-        scores["imperfect_mfe"] = verification.mfe(errors)
-        passes = self.preset.passes
-        scores = scores.assign_coords(
-            iteration=np.arange(passes),
-            case=["imperfect", "LSTM-0", f"LSTM-{passes - 1}"][: 2 + (passes > 1)],
-        )
-        for name in ("analysis_rmse", "background_rmse"):
-            like = scores[f"imperfect_{name}"]
-            scores[name] = (like * np.nan).expand_dims(iteration=passes, axis=-1).copy()
-            scores[name].attrs = like.attrs
-        for name, like in (
-            ("mfe", scores["imperfect_mfe"]),
-            ("mfe_reduction", verification.reduction(*2 * [scores["imperfect_mfe"]])),
-        ):
-            scores[name] = (like * np.nan).expand_dims(iteration=passes).copy()
-            scores[name].attrs = like.attrs
-        plot = verification.error_map(errors, *EDGES)
-        scores["mfe_map"] = (plot * np.nan).expand_dims(case=scores.sizes["case"]).copy()
-        scores["mfe_map"].attrs = plot.attrs
-        scores["mfe_map"][0] = plot
-        seconds = {"long_name": "time that the pass took", "units": "s"}
-        scores["seconds"] = ("iteration", np.full(passes, np.nan), seconds)
+        scores["mfe"] = verification.mfe(errors)
+        if reference is not None:
+            scores["mfe_reduction"] = verification.reduction(scores["mfe"], reference)
+        scores["mfe_map"] = verification.error_map(errors, *EDGES)
         return scores
 
-    def score(self, done: Pass, scheme: ThreeDVar, scores: xr.Dataset) -> None:
-        """Fill in the scores of LSTM-n."""
-        test = assimilate(done.model, self.observations["test"], scheme)
-        for record, analysis in (("train", done.analysis), ("test", test)):
-            found = self.analysis_rmse(record, analysis)
-            for name in ("analysis_rmse", "background_rmse"):
-                scores[name].loc[{"record": record, "iteration": done.iteration}] = found[name]
-        errors = self.forecast_error(done.model)
-        error = verification.mfe(errors)
-        scores["mfe"][done.iteration] = error
-        scores["mfe_reduction"][done.iteration] = verification.reduction(
-            error, scores["imperfect_mfe"]
+    def _rmse(self, analyses: list[xr.Dataset]) -> xr.Dataset:
+        """Give RMSE (record) of the analyses of both records."""
+        parts = [self.analysis_rmse(r, a) for r, a in zip(self.truth, analyses, strict=True)]
+        return xr.concat(parts, xr.DataArray(list(self.truth), dims="record", name="record"))
+
+
+def collect(tree: xr.DataTree) -> xr.Dataset:
+    """Give the scores of all passes of an experiment in one Dataset.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        An experiment of :func:`daml.paper.run`, finished or not.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``analysis_rmse``, ``background_rmse`` (record, iteration), ``mfe``, ``mfe_reduction``
+        (iteration, lead), ``mfe_map`` (case, lead, x0_bin, x2_bin), ``seconds`` (iteration); the
+        same of the imperfect and the perfect model as ``imperfect_...`` and ``perfect_...``; and
+        ``sensitivity_analysis_rmse`` (model, max_variance).
+
+    Raises
+    ------
+    InputError
+        If there are no such scores.
+    """
+    needed = ("imperfect", "perfect", "sensitivity", "iteration")
+    if any(name not in tree.children for name in needed):
+        raise InputError(
+            "the experiment holds no scores of a twin experiment; give one that 'daml paper' ran, "
+            "with LSTM-0 at least"
         )
-        case = f"LSTM-{done.iteration}"
-        if case in scores.indexes["case"]:
-            scores["mfe_map"].loc[{"case": case}] = verification.error_map(errors, *EDGES)
+    passes = sorted(tree["iteration"].children)
+    scored = [_alone(tree, f"iteration/{name}/scores") for name in passes]
+    both = {case: _alone(tree, f"{case}/scores") for case in ("imperfect", "perfect")}
+    maps = {"imperfect": both["imperfect"].mfe_map}
+    maps |= {f"LSTM-{int(passes[at])}": scored[at].mfe_map for at in (0, -1)}
+    numbers = xr.DataArray([int(name) for name in passes], dims="iteration", name="iteration")
+    result = xr.concat([s.drop_dims(["x0_bin", "x2_bin"]) for s in scored], numbers)
+    result["mfe_map"] = xr.concat(maps.values(), xr.DataArray(list(maps), dims="case", name="case"))
+    for case, scores in both.items():
+        plain = scores.drop_dims(["x0_bin", "x2_bin"], errors="ignore")
+        result = result.assign({f"{case}_{name}": plain[name] for name in plain.data_vars})
+    result["sensitivity_analysis_rmse"] = _alone(tree, "sensitivity")["analysis_rmse"]
+    result.attrs = {k: tree.attrs[k] for k in ("max_variance", "skip")}
+    return result
+
+
+def _alone(tree: xr.DataTree, group: str) -> xr.Dataset:
+    """Give a group in memory, without what it inherits."""
+    return cast("xr.DataTree", tree[group]).to_dataset(inherit=False).load()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import xarray as xr
 
 from daml import __version__, figures
-from daml.cycle import Keeper
 from daml.errors import InputError
-from daml.experiment import Experiment, Preset
-from daml.store import open_tree
+from daml.experiment import Experiment, Preset, collect
+from daml.keeping import Keeper
+from daml.store import Store
 
 PRESETS = {
     "smoke": Preset(steps=4000, passes=3, skip=200),
@@ -28,6 +29,7 @@ def run(
     passes: int | None = None,
     device: str = "cpu",
     overwrite: bool = False,
+    resume: bool = False,
 ) -> xr.DataTree:
     """Run the experiment, or open the store where it was finished.
 
@@ -45,11 +47,13 @@ def run(
         Of the LSTM.
     overwrite : bool
         Whether a store of daml's that exists may go.
+    resume : bool
+        Go on with a store where an equal run was interrupted.
 
     Returns
     -------
     xarray.DataTree
-        The contract's experiment with ``/scores``.
+        The contract's experiment, with ``scores`` in each pass; :func:`collect` gathers them.
 
     Raises
     ------
@@ -68,20 +72,18 @@ def run(
         chosen = replace(chosen, passes=passes)
     attrs = {"daml_version": __version__, "preset": preset, "seed": seed, "device": device}
     attrs |= {k: int(v) if isinstance(v, bool) else v for k, v in asdict(chosen).items()}
-    if store is not None and Path(store).exists() and not overwrite:
-        return _finished(store, attrs)
-    return Experiment(chosen, seed, device).run(Keeper(store, attrs, overwrite))
+    finished = store is not None and not overwrite and _finished(Store(store))
+    keep = Keeper(store, attrs, overwrite=overwrite, resume=resume or finished)
+    with keep.open():
+        return keep.tree() if finished else Experiment(chosen, seed, device).run(keep)
 
 
-def _finished(store: str | Path, attrs: dict[str, object]) -> xr.DataTree:
-    tree = open_tree(store)
-    if "scores" not in tree.children or not tree["scores"].attrs.get("finished"):
-        raise InputError(f"{store} holds no finished experiment; --overwrite runs it anew")
-    other = [k for k, v in attrs.items() if tree.attrs.get(k) != v]
-    if other:
-        told = ", ".join(f"{k} {tree.attrs.get(k)} there, {attrs[k]} asked for" for k in other)
-        raise InputError(f"{store} holds another run ({told}); give another path, or --overwrite")
-    return tree
+def _finished(store: Store) -> bool:
+    """Whether all passes are there."""
+    if not store.made():
+        return False
+    passes = [name for name in store.groups() if re.fullmatch(r"iteration/\d+", name)]
+    return bool(len(passes) == store.root()["attributes"].get("passes"))
 
 
 def draw(tree: xr.DataTree, folder: str | Path) -> list[Path]:
@@ -92,7 +94,7 @@ def draw(tree: xr.DataTree, folder: str | Path) -> list[Path]:
     StoreError
         If the folder cannot be written.
     """
-    scores = tree["scores"].to_dataset().load()
+    scores = collect(tree)
     drawn = (
         ("figure_1_loop", figures.loop_diagram()),
         ("figure_2_analysis_rmse", figures.analysis_rmse(scores)),
@@ -104,7 +106,7 @@ def draw(tree: xr.DataTree, folder: str | Path) -> list[Path]:
 
 def table(tree: xr.DataTree) -> str:
     """Give the scores as a table of text."""
-    scores = tree["scores"].to_dataset().load()
+    scores = collect(tree)
     lines = [
         "                 RMSE of the analysis   RMSE of the background   MFE reduction (%), test",
         "                   train      test         train      test      "

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
 
     from daml.records import Record
@@ -83,10 +84,31 @@ class Emulator(Model, Protocol):
     def fit(self, analysis: xr.Dataset) -> Emulator:
         """Give a fitted emulator and leave this one untouched.
 
-        Of an emulator that is fitted already the training goes on from its weights.
+        Of an emulator that is fitted already the training goes on from its weights. One that
+        takes a second argument ``checkpoint`` (a :class:`Checkpoint`) can be interrupted.
         """
         ...
 
     def to_dataset(self) -> xr.Dataset:
         """Give weights and settings as plain arrays and attrs."""
+        ...
+
+    def restored(self, dataset: xr.Dataset) -> Emulator:
+        """Give this emulator, fitted, back from what ``to_dataset`` gave; for resuming a loop."""
+        ...
+
+
+class Checkpoint(Protocol):
+    """Where a training keeps how far it is."""
+
+    def load(self) -> dict[str, np.ndarray] | None:
+        """Give what was saved last in this training; None where there is nothing."""
+        ...
+
+    def due(self) -> bool:
+        """Whether so much time has passed that it is worth saving again."""
+        ...
+
+    def save(self, arrays: dict[str, np.ndarray]) -> None:
+        """Keep arrays, in place of what was kept before."""
         ...

@@ -11,11 +11,11 @@ import daml
 
 PACKAGE = Path(daml.__file__).parent
 LEVELS = [
-    {"errors", "protocols", "checks", "labels", "randomness"},
-    {"models", "operators", "observations", "store", "covariance", "verification"},
+    {"errors", "protocols", "devices", "checks", "labels", "randomness", "segments", "files"},
+    {"models", "operators", "observations", "records", "store", "covariance", "verification"},
     {"schemes", "first_guess"},
     {"assimilation", "forecasting"},
-    {"emulators"},
+    {"emulators", "keeping"},
     {"cycle", "figures"},
     {"experiment", "paper"},
     {"cli"},

@@ -11,7 +11,9 @@ import xarray as xr
 
 from daml.emulators.networks import Network
 from daml.errors import InputError
-from daml.labels import time_axis
+from daml.labels import names, time_axis
+
+SCALING = ("mean", "spread", "increment_mean", "increment_spread")
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,50 @@ class Fitted:
 
         Made once: a step must not wait for a transfer.
         """
-        parts = (self.mean, self.spread, self.increment_mean, self.increment_spread)
+        parts = [getattr(self, name) for name in SCALING]
         where = next(self.network.parameters()).device
         with torch.inference_mode(False):  # so that a gradient may pass, too, later
             return tuple(torch.as_tensor(part, device=where) for part in parts)
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give weights and scaling as plain arrays."""
+        arrays = {name: ("variable", getattr(self, name)) for name in SCALING}
+        result = xr.Dataset(arrays, coords={"variable": list(self.variables)})
+        for key, weight in self.network.state_dict().items():
+            name = f"weights.{key}"
+            value = weight.detach().cpu().numpy().copy()
+            result[name] = ([f"{name}.{i}" for i in range(value.ndim)], value)
+        for array in result.data_vars.values():
+            array.attrs = {"long_name": str(array.name), "units": "1"}
+        result.attrs = {"dt": self.dt, "time_unit": self.time_unit, "trainings": self.trainings}
+        return result
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset, network: Network) -> Fitted:
+        """Give back what ``to_dataset`` gave, its weights in ``network``."""
+        weights = {
+            str(name).removeprefix("weights."): torch.as_tensor(array.values)
+            for name, array in dataset.data_vars.items()
+            if str(name).startswith("weights.")
+        }
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(
+                f"LSTM: the weights kept are not those of such a network ({reason}); give the "
+                "settings that it was fitted with"
+            ) from error
+        network.requires_grad_(False)
+        return cls(
+            variables=names(dataset),
+            dt=float(dataset.attrs["dt"]),
+            time_unit=dataset.attrs["time_unit"],
+            **{name: dataset[name].values for name in SCALING},
+            network=network,
+            losses=np.empty(0),
+            trainings=int(dataset.attrs["trainings"]),
+        )
 
 
 def untrained(

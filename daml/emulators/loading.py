@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 import xarray as xr
 
 from daml import models
-from daml.emulators.fitted import Fitted
 from daml.emulators.lstm import LSTM
 from daml.errors import InputError
-from daml.labels import names
+from daml.files import open_tree
 from daml.protocols import Model
-from daml.store import open_tree
 
 
 def load_emulator(
@@ -77,27 +73,4 @@ def load_emulator(
         base = kind(**told)
     if settings["device"].startswith("cuda") and not torch.cuda.is_available():
         settings["device"] = "cpu"
-    plain = LSTM(**settings, base=base)
-    network = plain.network(source.sizes["variable"])
-    weights = {
-        str(k).removeprefix("weights."): torch.as_tensor(v.values)
-        for k, v in source.data_vars.items()
-        if str(k).startswith("weights.")
-    }
-    network.load_state_dict(weights)
-    network.requires_grad_(False)
-    scaling = {
-        n: source[n].values for n in ("mean", "spread", "increment_mean", "increment_spread")
-    }
-    return replace(
-        plain,
-        fitted=Fitted(
-            variables=names(source),
-            dt=float(source.attrs["dt"]),
-            time_unit=source.attrs["time_unit"],
-            **scaling,
-            network=network,
-            losses=np.empty(0),
-            trainings=int(source.attrs["trainings"]),
-        ),
-    )
+    return LSTM(**settings, base=base).restored(source)

@@ -15,12 +15,12 @@ from daml import __version__
 from daml.checks import check_model
 from daml.emulators.fitted import Fitted, step_of, untrained
 from daml.emulators.networks import Memory, Network, Windowed
-from daml.emulators.training import Plan, parameters, train
+from daml.emulators.training import Plan, train
 from daml.errors import InputError
+from daml.files import write
 from daml.forecasting import forecast
 from daml.labels import check_values, describe, names, pack
-from daml.protocols import Model
-from daml.store import write
+from daml.protocols import Checkpoint, Model
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class LSTM:
         loss = ("epoch", self._known.losses, {"long_name": "training loss", "units": "1"})
         return xr.Dataset({"loss": loss}, coords={"epoch": np.arange(len(self._known.losses))})
 
-    def fit(self, analysis: xr.Dataset) -> LSTM:
+    def fit(self, analysis: xr.Dataset, checkpoint: Checkpoint | None = None) -> LSTM:
         """Give the emulator fitted to a record; this one stays as it is.
 
         A fitted emulator goes on from its weights and keeps its scaling.
@@ -135,6 +135,8 @@ class LSTM:
         analysis : xarray.Dataset
             ``analysis``, or else ``state``, (time, variable) at every model step. Rows where
             ``innovation`` has no value were not observed and are skipped as targets.
+        checkpoint : Checkpoint, optional
+            Keeps the epochs that are done, so that the training can go on after an interruption.
 
         Returns
         -------
@@ -179,7 +181,6 @@ class LSTM:
             )
         network = self.network(len(variables))
         network.load_state_dict(known.network.state_dict())
-        random = np.random.default_rng([self.seed, known.trainings])
 
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.as_tensor(array, dtype=torch.float32, device=self.device)
@@ -196,7 +197,8 @@ class LSTM:
                 self.batch_size,
                 self.learning_rate,
             ),
-            random,
+            (self.seed, known.trainings),
+            checkpoint,
         )
         network.requires_grad_(False)
         return replace(
@@ -261,29 +263,27 @@ class LSTM:
 
     def to_dataset(self) -> xr.Dataset:
         """Give weights, scaling and settings as plain arrays and attrs."""
-        known = self._known
-        arrays = {
-            name: (("variable",), getattr(known, name))
-            for name in ("mean", "spread", "increment_mean", "increment_spread")
-        }
-        result = xr.Dataset(arrays, coords={"variable": list(known.variables)})
-        for key, value in parameters(known.network).items():
-            name = f"weights.{key}"
-            result[name] = ([f"{name}.{i}" for i in range(value.ndim)], value)
-        for array in result.data_vars.values():
-            array.attrs = {"long_name": str(array.name), "units": "1"}
+        result = self._known.to_dataset()
         apart = ("base", "fitted")
         settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
-        result.attrs = {
+        result.attrs |= {
             "emulator": "LSTM",
             "settings": json.dumps(settings),
             "base": json.dumps(None if self.base is None else describe(self.base)),
-            "dt": known.dt,
-            "time_unit": known.time_unit,
-            "trainings": known.trainings,
             "daml_version": __version__,
         }
         return result
+
+    def restored(self, dataset: xr.Dataset) -> LSTM:
+        """Give this emulator, fitted, back from what ``to_dataset`` gave.
+
+        Raises
+        ------
+        InputError
+            If the weights are not those of such a network.
+        """
+        network = self.network(dataset.sizes["variable"])
+        return replace(self, fitted=Fitted.from_dataset(dataset, network))
 
     def save(self, store: str | Path) -> None:
         """Write the fitted emulator to a new Zarr store, for ``load_emulator``.

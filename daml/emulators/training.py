@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from tqdm.auto import tqdm
 
 from daml.devices import one_core_each
 from daml.errors import DivergedError
+
+if TYPE_CHECKING:
+    from daml.protocols import Checkpoint
 
 UPDATES = 1000
 """Updates that a training makes at least, whatever the record's length."""
@@ -53,7 +56,8 @@ def train(
     targets: torch.Tensor,
     weights: torch.Tensor,
     plan: Plan,
-    random: np.random.Generator,
+    seed: Sequence[int],
+    checkpoint: Checkpoint | None = None,
 ) -> np.ndarray:
     """Fit a network in place by truncated back-propagation through time.
 
@@ -66,8 +70,10 @@ def train(
     weights : torch.Tensor (time,)
         0 where a target is skipped, else 1.
     plan : Plan
-    random : numpy.random.Generator
-        Draws the offset and the order of the sequences in each epoch.
+    seed : sequence of int
+        With the epoch's number it draws the offset and the order of the sequences.
+    checkpoint : Checkpoint, optional
+        Where to go on from, and to keep the epochs done; the result is the same, bit for bit.
 
     Returns
     -------
@@ -89,11 +95,14 @@ def train(
         # back to the system took a fifth of the time, in page faults.
         torch.empty(31 << 18)
     history = np.empty(epochs)
-    bar = tqdm(range(epochs), desc="train", unit="epoch", delay=2, disable=None, leave=False)
+    saved = checkpoint.load() if checkpoint is not None else None
+    done = 0 if saved is None else _restore(saved, network, optimiser, history)
+    bar = tqdm(range(done, epochs), desc="train", unit="epoch", delay=2, disable=None, leave=False)
     with one_core_each(math.ceil(plan.batch / shard)) as each:
         for epoch in bar:
             decay = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
             optimiser.param_groups[0]["lr"] = plan.rate * (0.05 + 0.95 * decay)
+            random = np.random.default_rng([*seed, epoch])
             first = int(random.integers(slack))
             record = (inputs, targets, weights)
             sequences = [_sequences(part, first, plan.length) for part in record]
@@ -109,7 +118,40 @@ def train(
                     "lower learning_rate, or check the analysis for outliers"
                 )
             bar.set_postfix(loss=f"{history[epoch]:.4f}")
+            if checkpoint is not None and checkpoint.due():
+                checkpoint.save(_state(network, optimiser, history[: epoch + 1]))
     return history
+
+
+def _state(
+    network: torch.nn.Module, optimiser: torch.optim.Optimizer, history: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Give all that a training needs to go on after the epochs in ``history``, as arrays."""
+    kept = {"history": history}
+    for name, weight in network.named_parameters():
+        kept[f"weight {name}"] = weight.detach().cpu().numpy()
+        for key, value in optimiser.state[weight].items():
+            kept[f"{key} {name}"] = value.cpu().numpy()
+    return kept
+
+
+def _restore(
+    saved: dict[str, np.ndarray],
+    network: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    history: np.ndarray,
+) -> int:
+    """Put back what `_state` gave; give the number of epochs that are done."""
+    done = len(saved["history"])
+    history[:done] = saved["history"]
+    for name, weight in network.named_parameters():
+        for entry, value in saved.items():
+            key, _, owner = entry.partition(" ")
+            if owner == name and key == "weight":
+                weight.data.copy_(torch.as_tensor(value))
+            elif owner == name:
+                optimiser.state[weight][key] = torch.as_tensor(value, device=weight.device)
+    return done
 
 
 def _sequences(record: torch.Tensor, first: int, length: int) -> torch.Tensor:
@@ -155,8 +197,3 @@ def _update(
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
     optimiser.step()
     return float(total)
-
-
-def parameters(network: torch.nn.Module) -> dict[str, Any]:
-    """Give a network's weights as NumPy arrays."""
-    return {k: v.detach().cpu().numpy().copy() for k, v in network.state_dict().items()}

@@ -1,0 +1,134 @@
+"""What a run keeps as it goes, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from daml.errors import InputError
+from daml.files import open_tree
+from daml.store import CHECKPOINT, Store, check_free
+
+PAUSE = 2.0
+"""Seconds between two checkpoints of a training, at least."""
+
+
+class Keeper:
+    """Takes the groups of a run as they come, into a store or into memory.
+
+    The store is made with the first of them: until there is a result, nothing is touched.
+
+    Attributes
+    ----------
+    store : Store or None
+    begun : xarray.DataTree or None
+        What a run that is resumed has done already.
+    """
+
+    def __init__(
+        self,
+        store: str | Path | None,
+        attrs: dict[str, object],
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> None:
+        self.attrs = attrs
+        self.overwrite = overwrite
+        self.begun: xr.DataTree | None = None
+        self.kept: dict[str, xr.Dataset] = {}
+        self.made = False
+        self.store = None if store is None else Store(store)
+        if resume and self.store is None:
+            raise InputError("resume: give the store to go on with")
+        self.resume = resume
+        if store is not None and not (resume and Store(store).made()):
+            check_free(store, overwrite)
+
+    def _resume(self, store: Store) -> None:
+        there = store.root()["attributes"]
+        other = [k for k, v in self.attrs.items() if there.get(k) != v]
+        if other:
+            told = ", ".join(f"{k}: {there.get(k)} there, {self.attrs[k]} now" for k in other)
+            raise InputError(
+                f"{store.path}: cannot be resumed with another configuration ({told}); give the "
+                "same, or another store"
+            )
+        self.begun = open_tree(store.path)
+        self.made = True
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Hold the store for this run alone."""
+        if self.store is None:
+            yield
+            return
+        with self.store.lock():
+            if self.resume and self.store.made():
+                self._resume(self.store)
+            yield
+
+    def __call__(self, datasets: dict[str, xr.Dataset]) -> None:
+        """Keep several Datasets by group, which become visible all at once."""
+        if self.store is None:
+            self.kept |= datasets
+            return
+        if not self.made:
+            self.store.create(self.attrs, self.overwrite)
+            self.made = True
+        for group, dataset in datasets.items():
+            self.store.write(dataset, group)
+        self.store.commit(datasets)
+        self.store.remove(CHECKPOINT)
+
+    def tree(self) -> xr.DataTree:
+        """Give all that was kept."""
+        if self.store is not None:
+            return open_tree(self.store.path)
+        tree = xr.DataTree.from_dict(self.kept)
+        tree.attrs = dict(self.attrs)
+        return tree
+
+
+class TrainingCheckpoint:
+    """Keeps how far the training of a pass is, in its store."""
+
+    def __init__(self, store: Store, iteration: int) -> None:
+        self.store, self.iteration = store, iteration
+        self.last = time.monotonic()
+
+    def load(self) -> dict[str, np.ndarray] | None:
+        """Give what was saved last in the training of this pass."""
+        found = self.store.load(CHECKPOINT)
+        if found is None or int(found.pop("iteration", -1)) != self.iteration:
+            return None
+        return found
+
+    def due(self) -> bool:
+        """Whether the last one is some seconds old, and there is a store to save it in."""
+        return self.store.made() and time.monotonic() - self.last >= PAUSE
+
+    def save(self, arrays: dict[str, np.ndarray]) -> None:
+        """Keep arrays, in place of what was kept before."""
+        self.store.save(CHECKPOINT, arrays | {"iteration": np.array(self.iteration)})
+        self.last = time.monotonic()
+
+
+def fingerprint(dataset: xr.Dataset) -> str:
+    """Give a checksum of a Dataset's numbers and names, to know a record again."""
+    found = hashlib.sha256()
+    for name in sorted(map(str, dataset.variables)):
+        variable = dataset[name].variable
+        found.update(f"{name} {variable.dims} {variable.shape} {variable.dtype.kind}".encode())
+        values = variable.values
+        if values.dtype.kind in "OUS":
+            found.update(str(values.tolist()).encode())
+        else:
+            found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()
