@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["covariance", "errors", "figures", "models", "paper", "verification"],
+    submodules=["covariance", "errors", "figures", "models", "paper", "reports", "verification"],
     submod_attrs={
         "assimilation": ["assimilate"],
         "covariance": ["climatological"],

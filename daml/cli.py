@@ -60,6 +60,7 @@ def paper(
 ) -> None:
     """Run the experiment of Goodliff and Miyoshi (2025) and score it."""
     from daml import paper as experiment
+    from daml.reports import score_table
 
     tree = experiment.run(
         preset,
@@ -70,7 +71,7 @@ def paper(
         overwrite=overwrite,
         resume=resume,
     )
-    click.echo(experiment.table(tree))
+    click.echo(score_table(tree))
     click.echo(f"store: {store}")
     for path in experiment.draw(tree, folder) if folder is not None else ():
         click.echo(f"figure: {path}")
@@ -106,10 +107,11 @@ def improve(
     resume: bool,
 ) -> None:
     """Improve a model with a record of OBSERVATIONS (NetCDF or Zarr), without any truth."""
-    from daml import LSTM, Cycle, verification
+    from daml import LSTM, Cycle
     from daml.covariance import scaled_to_observations
     from daml.files import open_record
     from daml.forecasting import free_run
+    from daml.reports import innovation_table
     from daml.schemes import ThreeDVar
     from daml.store import Store, check_free
 
@@ -124,13 +126,32 @@ def improve(
     emulator = LSTM(epochs=epochs, device=device, seed=seed)
     cycle = Cycle(starting, ThreeDVar(covariance), emulator, passes)
     tree = cycle.run(record, store, overwrite=overwrite, resume=resume)
-    click.echo("                  RMSE of observation minus background")
-    groups = ["imperfect"] + [f"iteration/{name}" for name in sorted(tree["iteration"].children)]
-    for place, group in enumerate(groups):
-        found = verification.innovation_statistics(tree[group].to_dataset())
-        name = f"LSTM-{place - 1}" if place else "model given"
-        click.echo(f"{name:<16}{float(found.innovation_rmse):12.4f}")
+    click.echo(innovation_table(tree))
     click.echo(f"store: {store}")
+
+
+@main.command()
+@click.argument("store")
+@_told
+def info(store: str) -> None:
+    """Say what is in a STORE, how far it is, and its scores."""
+    from daml.files import open_tree
+    from daml.reports import overview
+
+    click.echo(overview(open_tree(store)))
+
+
+@main.command()
+@click.argument("store")
+@click.option("--figures", "folder", default="figures", show_default=True, help="Where to.")
+@_told
+def figures(store: str, folder: str) -> None:
+    """Draw the figures of a STORE again, without running anything."""
+    from daml import paper as experiment
+    from daml.files import open_tree
+
+    for path in experiment.draw(open_tree(store), folder):
+        click.echo(f"figure: {path}")
 
 
 def load_model(name: str) -> Any:

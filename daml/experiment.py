@@ -15,7 +15,6 @@ from daml.assimilation import assimilate
 from daml.covariance import climatological
 from daml.cycle import Cycle, Pass
 from daml.emulators import LSTM
-from daml.errors import InputError
 from daml.forecasting import forecast, simulate
 from daml.keeping import Keeper
 from daml.models import CoupledLorenz63, Lorenz63
@@ -99,7 +98,7 @@ class Experiment:
         cycle = Cycle(self.imperfect, scheme, self.emulator, passes, self.preset.warm_start)
         last, reference = cycle.last(keep.begun), None
         if keep.begun is not None and last is not None:
-            reference = _alone(keep.begun, "imperfect/scores")["mfe"]
+            reference = cast("xr.DataArray", keep.begun["imperfect/scores/mfe"]).load()
         with tqdm(total=passes, desc="LSTM-n", unit="pass", disable=None) as bar:
             bar.update(0 if last is None else last.iteration + 1)
             start = time.perf_counter()
@@ -164,51 +163,3 @@ class Experiment:
         """Give RMSE (record) of the analyses of both records."""
         parts = [self.analysis_rmse(r, a) for r, a in zip(self.truth, analyses, strict=True)]
         return xr.concat(parts, xr.DataArray(list(self.truth), dims="record", name="record"))
-
-
-def collect(tree: xr.DataTree) -> xr.Dataset:
-    """Give the scores of all passes of an experiment in one Dataset.
-
-    Parameters
-    ----------
-    tree : xarray.DataTree
-        An experiment of :func:`daml.paper.run`, finished or not.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``analysis_rmse``, ``background_rmse`` (record, iteration), ``mfe``, ``mfe_reduction``
-        (iteration, lead), ``mfe_map`` (case, lead, x0_bin, x2_bin), ``seconds`` (iteration); the
-        same of the imperfect and the perfect model as ``imperfect_...`` and ``perfect_...``; and
-        ``sensitivity_analysis_rmse`` (model, max_variance).
-
-    Raises
-    ------
-    InputError
-        If there are no such scores.
-    """
-    needed = ("imperfect", "perfect", "sensitivity", "iteration")
-    if any(name not in tree.children for name in needed):
-        raise InputError(
-            "the experiment holds no scores of a twin experiment; give one that 'daml paper' ran, "
-            "with LSTM-0 at least"
-        )
-    passes = sorted(tree["iteration"].children)
-    scored = [_alone(tree, f"iteration/{name}/scores") for name in passes]
-    both = {case: _alone(tree, f"{case}/scores") for case in ("imperfect", "perfect")}
-    maps = {"imperfect": both["imperfect"].mfe_map}
-    maps |= {f"LSTM-{int(passes[at])}": scored[at].mfe_map for at in (0, -1)}
-    numbers = xr.DataArray([int(name) for name in passes], dims="iteration", name="iteration")
-    result = xr.concat([s.drop_dims(["x0_bin", "x2_bin"]) for s in scored], numbers)
-    result["mfe_map"] = xr.concat(maps.values(), xr.DataArray(list(maps), dims="case", name="case"))
-    for case, scores in both.items():
-        plain = scores.drop_dims(["x0_bin", "x2_bin"], errors="ignore")
-        result = result.assign({f"{case}_{name}": plain[name] for name in plain.data_vars})
-    result["sensitivity_analysis_rmse"] = _alone(tree, "sensitivity")["analysis_rmse"]
-    result.attrs = {k: tree.attrs[k] for k in ("max_variance", "skip")}
-    return result
-
-
-def _alone(tree: xr.DataTree, group: str) -> xr.Dataset:
-    """Give a group in memory, without what it inherits."""
-    return cast("xr.DataTree", tree[group]).to_dataset(inherit=False).load()

@@ -1,4 +1,4 @@
-"""The experiment of Goodliff and Miyoshi (2025): presets, scores, figures and table."""
+"""The experiment of Goodliff and Miyoshi (2025): presets, run and figures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import xarray as xr
 
 from daml import __version__, figures
 from daml.errors import InputError
-from daml.experiment import Experiment, Preset, collect
+from daml.experiment import Experiment, Preset
 from daml.keeping import Keeper
+from daml.reports import collect, collect_innovations, is_twin
 from daml.store import Store
 
 PRESETS = {
@@ -53,7 +54,7 @@ def run(
     Returns
     -------
     xarray.DataTree
-        The contract's experiment, with ``scores`` in each pass; :func:`collect` gathers them.
+        The contract's experiment; :func:`daml.reports.collect` gathers the scores of its passes.
 
     Raises
     ------
@@ -87,48 +88,23 @@ def _finished(store: Store) -> bool:
 
 
 def draw(tree: xr.DataTree, folder: str | Path) -> list[Path]:
-    """Draw the paper's Figures 1-4 as PNG and SVG; give their paths.
+    """Draw an experiment as PNG and SVG; give the paths.
+
+    A twin experiment gives the paper's Figures 1-4; one without a truth the innovations.
 
     Raises
     ------
+    InputError
+        If no pass is there yet.
     StoreError
         If the folder cannot be written.
     """
-    scores = collect(tree)
-    drawn = (
-        ("figure_1_loop", figures.loop_diagram()),
-        ("figure_2_analysis_rmse", figures.analysis_rmse(scores)),
-        ("figure_3_error_reduction", figures.error_reduction(scores)),
-        ("figure_4_error_maps", figures.error_maps(scores)),
-    )
-    return [path for name, figure in drawn for path in figures.save(figure, folder, name)]
-
-
-def table(tree: xr.DataTree) -> str:
-    """Give the scores as a table of text."""
-    scores = collect(tree)
-    lines = [
-        "                 RMSE of the analysis   RMSE of the background   MFE reduction (%), test",
-        "                   train      test         train      test      "
-        + "".join(f"{n:>6} dt"[-7:] for n in scores["lead_steps"].values),
-    ]
-
-    def row(name: str, part: xr.Dataset, reductions: list[float]) -> str:
-        rmse = [
-            f"{float(part[f'{kind}_rmse'].sel(record=r)):10.4f}"
-            for kind in ("analysis", "background")
-            for r in ("train", "test")
-        ]
-        return f"{name:<14}{rmse[0]}{rmse[1]}    {rmse[2]}{rmse[3]}      " + "".join(
-            f"{value:7.1f}" for value in reductions
-        )
-
-    for case in ("imperfect", "perfect"):
-        named = {f"{case}_{kind}_rmse": f"{kind}_rmse" for kind in ("analysis", "background")}
-        part = scores[list(named)].rename(named)
-        lines.append(row(f"{case} model", part, [0.0] * 4 if case == "imperfect" else []))
-    for iteration in scores["iteration"].values:
-        part = scores[["analysis_rmse", "background_rmse"]].sel(iteration=iteration)
-        reductions = scores["mfe_reduction"].sel(iteration=iteration).values.tolist()
-        lines.append(row(f"LSTM-{iteration}", part, reductions))
-    return "\n".join(lines)
+    drawn = {"figure_1_loop": figures.loop_diagram()}
+    if is_twin(tree):
+        scores = collect(tree)
+        drawn["figure_2_analysis_rmse"] = figures.analysis_rmse(scores)
+        drawn["figure_3_error_reduction"] = figures.error_reduction(scores)
+        drawn["figure_4_error_maps"] = figures.error_maps(scores)
+    else:
+        drawn["figure_2_innovations"] = figures.innovations(collect_innovations(tree))
+    return [path for name, figure in drawn.items() for path in figures.save(figure, folder, name)]

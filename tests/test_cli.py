@@ -133,8 +133,38 @@ def test_the_smoke_experiment_end_to_end(folder):
     assert len(list((folder / "figures").glob("figure_*.png"))) == 4
     assert len(list((folder / "figures").glob("figure_*.svg"))) == 4
     tree = xr.open_datatree(folder / "results/paper.zarr", engine="zarr")
-    scores = daml.paper.collect(tree)
+    scores = daml.reports.collect(tree)
     assert float(scores.analysis_rmse.max()) < 2.5
     assert scores.sizes["iteration"] == 2
     again = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     assert again.stdout == done.stdout
+
+
+def test_info_and_figures_tell_of_a_store_and_run_nothing(folder):
+    assert improve("--passes", 2).exit_code == 0
+    told = call("info", "out.zarr")
+    assert told.exit_code == 0, told.output
+    assert "2 of 2: finished" in told.output
+    assert "LSTM-1" in told.output
+    drawn = call("figures", "out.zarr", "--figures", "drawn")
+    assert drawn.exit_code == 0, drawn.output
+    names = {p.name for p in (folder / "drawn").iterdir()}
+    assert names == {f"figure_{n}.{e}" for n in ("1_loop", "2_innovations") for e in ("png", "svg")}
+
+
+@pytest.mark.parametrize("command", ["info", "figures"])
+@pytest.mark.parametrize("store", ["gone.zarr", "model.py", "saved.zarr"])
+def test_what_is_no_experiment_is_told_in_one_line(folder, command, store):
+    run = daml.simulate(daml.Lorenz63(), steps=200)
+    daml.LSTM(hidden=4, epochs=1).fit(run).save(folder / "saved.zarr")
+    result = call(command, store)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+
+
+def test_a_run_is_resumed_from_the_command_line(folder):
+    assert improve("--passes", 1).exit_code == 0
+    again = improve("--passes", 1, "--resume")
+    assert again.exit_code == 0, again.output
+    other = improve("--passes", 2, "--resume")
+    assert (other.exit_code, other.output.count("\n")) == (2, 1)
+    assert "passes: 1 there, 2 now" in other.output

@@ -17,7 +17,7 @@ LEVELS = [
     {"assimilation", "forecasting"},
     {"emulators", "keeping"},
     {"cycle", "figures"},
-    {"experiment", "paper"},
+    {"experiment", "reports", "paper"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,0 +1,159 @@
+"""What an experiment's store holds: its scores in one Dataset, and as text."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import xarray as xr
+
+from daml.errors import InputError
+
+
+def is_twin(tree: xr.DataTree) -> bool:
+    """Whether an experiment has a truth that its passes were scored against."""
+    return "sensitivity" in tree.children
+
+
+def passes_of(tree: xr.DataTree) -> list[str]:
+    """Give the groups of the passes that an experiment holds, in order."""
+    names = tree["iteration"].children if "iteration" in tree.children else ()
+    return [f"iteration/{name}" for name in sorted(names)]
+
+
+def collect(tree: xr.DataTree) -> xr.Dataset:
+    """Give the scores of all passes of an experiment in one Dataset.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        An experiment of :func:`daml.paper.run`, finished or not.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``analysis_rmse``, ``background_rmse`` (record, iteration), ``mfe``, ``mfe_reduction``
+        (iteration, lead), ``mfe_map`` (case, lead, x0_bin, x2_bin), ``seconds`` (iteration); the
+        same of the imperfect and the perfect model as ``imperfect_...`` and ``perfect_...``; and
+        ``sensitivity_analysis_rmse`` (model, max_variance).
+
+    Raises
+    ------
+    InputError
+        If there are no such scores.
+    """
+    passes = passes_of(tree)
+    if not is_twin(tree) or not passes:
+        raise InputError(
+            "the experiment holds no scores of a twin experiment; give one that 'daml paper' ran, "
+            "with LSTM-0 at least"
+        )
+    scored = [_alone(tree, f"{name}/scores") for name in passes]
+    both = {case: _alone(tree, f"{case}/scores") for case in ("imperfect", "perfect")}
+    maps = {"imperfect": both["imperfect"].mfe_map}
+    maps |= {f"LSTM-{_number(passes[at])}": scored[at].mfe_map for at in (0, -1)}
+    numbers = xr.DataArray([_number(p) for p in passes], dims="iteration", name="iteration")
+    result = xr.concat([s.drop_dims(["x0_bin", "x2_bin"]) for s in scored], numbers)
+    result["mfe_map"] = xr.concat(maps.values(), xr.DataArray(list(maps), dims="case", name="case"))
+    for case, scores in both.items():
+        plain = scores.drop_dims(["x0_bin", "x2_bin"], errors="ignore")
+        result = result.assign({f"{case}_{name}": plain[name] for name in plain.data_vars})
+    result["sensitivity_analysis_rmse"] = _alone(tree, "sensitivity")["analysis_rmse"]
+    result.attrs = {k: tree.attrs[k] for k in ("max_variance", "skip")}
+    return result
+
+
+def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
+    """Give what the innovations of all passes say, without any truth.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``innovation_rmse`` (iteration), and ``imperfect_innovation_rmse``.
+
+    Raises
+    ------
+    InputError
+        If not even LSTM-0 is there.
+    """
+    passes = passes_of(tree)
+    if not passes:
+        raise InputError("the experiment holds no pass yet; go on with --resume")
+    scored = [_alone(tree, f"{name}/scores")[["innovation_rmse"]] for name in passes]
+    numbers = xr.DataArray([_number(p) for p in passes], dims="iteration", name="iteration")
+    result = xr.concat(scored, numbers)
+    imperfect = _alone(tree, "imperfect/scores")["innovation_rmse"]
+    return result.assign(imperfect_innovation_rmse=imperfect)
+
+
+def _number(group: str) -> int:
+    return int(group.rpartition("/")[2])
+
+
+def _alone(tree: xr.DataTree, group: str) -> xr.Dataset:
+    """Give a group in memory, without what it inherits."""
+    return cast("xr.DataTree", tree[group]).to_dataset(inherit=False).load()
+
+
+def score_table(tree: xr.DataTree) -> str:
+    """Give the scores as a table of text."""
+    scores = collect(tree)
+    lines = [
+        "                 RMSE of the analysis   RMSE of the background   MFE reduction (%), test",
+        "                   train      test         train      test      "
+        + "".join(f"{n:>6} dt"[-7:] for n in scores["lead_steps"].values),
+    ]
+
+    def row(name: str, part: xr.Dataset, reductions: list[float]) -> str:
+        rmse = [
+            f"{float(part[f'{kind}_rmse'].sel(record=r)):10.4f}"
+            for kind in ("analysis", "background")
+            for r in ("train", "test")
+        ]
+        return f"{name:<14}{rmse[0]}{rmse[1]}    {rmse[2]}{rmse[3]}      " + "".join(
+            f"{value:7.1f}" for value in reductions
+        )
+
+    for case in ("imperfect", "perfect"):
+        named = {f"{case}_{kind}_rmse": f"{kind}_rmse" for kind in ("analysis", "background")}
+        part = scores[list(named)].rename(named)
+        lines.append(row(f"{case} model", part, [0.0] * 4 if case == "imperfect" else []))
+    for iteration in scores["iteration"].values:
+        part = scores[["analysis_rmse", "background_rmse"]].sel(iteration=iteration)
+        reductions = scores["mfe_reduction"].sel(iteration=iteration).values.tolist()
+        lines.append(row(f"LSTM-{iteration}", part, reductions))
+    return "\n".join(lines)
+
+
+def innovation_table(tree: xr.DataTree) -> str:
+    """Give the RMSE of the innovations as a table of text."""
+    found = collect_innovations(tree)
+    lines = ["                  RMSE of observation minus background"]
+    lines.append(f"{'model given':<16}{float(found.imperfect_innovation_rmse):12.4f}")
+    for iteration in found["iteration"].values:
+        rmse = float(found.innovation_rmse.sel(iteration=iteration))
+        lines.append(f"{f'LSTM-{iteration}':<16}{rmse:12.4f}")
+    return "\n".join(lines)
+
+
+def overview(tree: xr.DataTree) -> str:
+    """Say what an experiment holds, how far it is, and its scores.
+
+    Raises
+    ------
+    InputError
+        If it is no experiment of daml's.
+    """
+    if "daml_version" not in tree.attrs or "observations" not in tree.children:
+        raise InputError("no experiment is there; give the store of 'daml paper' or 'daml improve'")
+    done, asked = len(passes_of(tree)), tree.attrs["passes"]
+    state = "finished" if done == asked else "go on with --resume"
+    settings = {k: v for k, v in tree.attrs.items() if k not in ("passes", "observations_sha256")}
+    lines = [f"{name:<14}{value}" for name, value in settings.items()]
+    lines.append(f"{'passes':<14}{done} of {asked}: {state}")
+    for name in ("observations", "truth", "test/observations", "imperfect"):
+        if name in tree:
+            sizes = cast("xr.DataTree", tree[name]).to_dataset(inherit=False).sizes
+            lines.append(f"{name:<19}" + ", ".join(f"{d} {n}" for d, n in sizes.items()))
+    if done:
+        lines.append(score_table(tree) if is_twin(tree) else innovation_table(tree))
+    return "\n".join(lines)
