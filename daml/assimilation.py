@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +14,18 @@ from daml import __version__
 from daml.checks import check_finite, check_model, check_scheme
 from daml.devices import fetch, home, put, stacked
 from daml.errors import InputError
+from daml.files import filled
 from daml.first_guess import FirstGuess
-from daml.labels import describe
+from daml.labels import ANALYSED, describe
 from daml.records import Record, read
-from daml.schemes.variational import analysed
 from daml.segments import ROWS, Cut, segment_length, side_by_side
+from daml.targets import Room, Target
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model, Scheme
+
+CHUNK_SEGMENTS = 32
+"""Segments in a chunk on disk: groups of segments end with a chunk then, and never share one."""
 
 
 def cycle_steps(
@@ -54,6 +59,7 @@ def assimilate(
     spinup: int = 100,
     tolerance: float = 0.01,
     initial: xr.Dataset | None = None,
+    store: str | Path | None = None,
 ) -> xr.Dataset:
     """Cycle a model through a record: analysis, step, analysis, ...
 
@@ -81,12 +87,15 @@ def assimilate(
     initial : xarray.Dataset, optional
         ``state`` (variable): the background at the first time. Unless given, the nearest values
         observed, and the model's climate for what is never observed.
+    store : str or path, optional
+        A new Zarr store that takes the result part by part, so that memory does not grow with
+        the record; the observations may be larger than memory, too.
 
     Returns
     -------
     xarray.Dataset
         ``background``, ``analysis`` (time, variable), ``innovation`` (time, observed): one row
-        per model step. attrs say segments, spin-up and difference.
+        per model step. attrs say segments, spin-up and difference. With ``store`` opened lazily.
 
     Raises
     ------
@@ -116,67 +125,59 @@ def assimilate(
     times = record.axis.grid()
     total = len(times)
     length = segment_length(total) if segments is None else -(-total // segments)
-    start = FirstGuess(model, record, times, initial)
-    while True:
-        cut = Cut(total, length, spinup) if spinup + length < total else Cut(total, total, 0)
-        cycle = _Cycle(model, scheme, record, start, cut)
-        difference = cycle.run()
-        if cut.segments == 1 or difference <= tolerance:
-            break
-        spinup = max(2 * spinup, 1)
-        if segments is not None and spinup + length >= total:
-            raise InputError(
-                f"assimilate: with {segments} segments the start is not forgotten (difference "
-                f"{difference:.3g} standard deviations after {spinup // 2} steps, tolerance "
-                f"{tolerance:g}); use segments=1"
-            )
-    result = analysed(
-        times,
-        variables,
-        cycle.background[:total],
-        cycle.analysis[:total],
-        record.observed,
-        cycle.innovation[:total],
-        observations["observation"].attrs,
+    cycle = _Cycle(model, scheme, record, FirstGuess(model, record, times, initial))
+    units = {"units": observations["observation"].attrs.get("units", "1")}
+    labels = xr.Dataset(
+        coords={
+            "time": ("time", times, observations["time"].attrs),
+            "variable": list(variables),
+            "observed": list(record.observed),
+        },
+        attrs={"model": str(describe(model)), "scheme": str(describe(scheme))}
+        | {"daml_version": __version__},
     )
-    result["time"].attrs = dict(observations["time"].attrs)
-    result.attrs = {
-        "model": str(describe(model)),
-        "scheme": str(describe(scheme)),
-        "daml_version": __version__,
-        "segments": cut.segments,
-        "spinup": cut.spinup,
-        "segment_difference": difference,
-    }
-    return result
+
+    def run(target: Target) -> dict[str, Any]:
+        """Cycle until the start of the segments is forgotten; give what attrs say of it."""
+        early = spinup
+        while True:
+            cut = Cut(total, length, early) if early + length < total else Cut(total, total, 0)
+            difference = cycle.run(cut, target)
+            if cut.segments == 1 or difference <= tolerance:
+                break
+            early = max(2 * early, 1)
+            if segments is not None and early + length >= total:
+                raise InputError(
+                    f"assimilate: with {segments} segments the start is not forgotten (difference "
+                    f"{difference:.3g} standard deviations after {early // 2} steps, tolerance "
+                    f"{tolerance:g}); use segments=1"
+                )
+        return {
+            "segments": cut.segments,
+            "spinup": cut.spinup,
+            "segment_difference": difference,
+        }
+
+    described = {name: (dims, told | units) for name, (dims, told) in ANALYSED.items()}
+    chunk = CHUNK_SEGMENTS * length if length < total else ROWS
+    return filled(labels, described, lambda arrays: run(Target(arrays)), store, chunk)
 
 
 class _Cycle:
-    """One run through a record; a row of its arrays belongs to one segment only.
+    """A model and a scheme on a record, run in segments."""
 
-    The arrays are as long as all segments together: the last may reach beyond the record.
-    """
-
-    def __init__(
-        self, model: Model, scheme: Scheme, record: Record, start: FirstGuess, cut: Cut
-    ) -> None:
+    def __init__(self, model: Model, scheme: Scheme, record: Record, start: FirstGuess) -> None:
         self.model, self.scheme, self.record, self.start = model, scheme, record, start
-        self.cut = cut
         self.device = home(model)
-        rows, size = cut.segments * cut.length, len(model.variables)
-        self.background, self.analysis = np.empty((rows, size)), np.empty((rows, size))
-        self.innovation = np.empty((rows, len(record.observed)))
-        self.spun = np.full((cut.segments, size), np.inf)
         self.prepared = scheme.start(tuple(model.variables), record)
 
-    def run(self) -> float:
-        """Fill the arrays; give the largest difference where segments meet.
+    def run(self, cut: Cut, target: Target) -> float:
+        """Fill the target; give the largest difference where segments meet.
 
         It is counted in standard deviations of the analysis.
         """
-        cut, model = self.cut, self.model
         with (
-            side_by_side(model, cut) as (groups, each),
+            side_by_side(self.model, cut) as (groups, each),
             tqdm(
                 total=cut.steps * len(groups),
                 desc="assimilate",
@@ -185,27 +186,32 @@ class _Cycle:
                 leave=False,
             ) as bar,
         ):
-            list(each(lambda group: self._run(group, bar), groups))
-        analysis, times = self.analysis[: cut.total], self.start.times
-        check_finite(analysis, times, model.variables, f"the cycle of {type(model).__name__}")
-        ends = self.analysis[cut.length - 1 : (cut.segments - 1) * cut.length : cut.length]
-        spread = _spread(analysis)
-        apart = np.abs(ends - self.spun[1:]) / np.where(spread > 0, spread, 1.0)
-        return float(np.max(apart, initial=0.0))
+            seams = list(each(lambda group: self._run(cut, group, target, bar), groups))
+        ends, spun, moments = zip(*seams, strict=True)
+        spread = _spread(moments)
+        apart = np.abs(np.concatenate(ends)[:-1] - np.concatenate(spun)[1:])
+        return float(np.max(apart / np.where(spread > 0, spread, 1.0), initial=0.0))
 
-    def _run(self, group: np.ndarray, bar: tqdm[Any]) -> None:
-        """Run the segments of a group side by side, a block of time after the other."""
-        cut, record = self.cut, self.record
+    def _run(
+        self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]
+    ) -> tuple[np.ndarray, np.ndarray, _Moments]:
+        """Run the segments of a group side by side, a block of time after the other.
+
+        Give their last analyses, those at the end of their spin-ups, and the moments of all.
+        """
+        record, room = self.record, target.room(group, cut)
         starts = np.maximum(group * cut.length - cut.spinup, 0)
+        early = group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
         loaded: list[np.ndarray] = []
 
         def seen() -> Iterator[tuple[Array, Array]]:
             for block in cut.blocks(group):
                 steps = np.minimum(starts + ahead[block], cut.total - 1)
-                loaded[:] = record.values(steps), record.kind[steps]
-                yield from zip(*(put(part, self.device) for part in loaded), strict=True)
+                loaded[:] = steps, record.values(steps), record.kind[steps]
+                yield from zip(*(put(part, self.device) for part in loaded[1:]), strict=True)
 
+        spun = np.full((len(group), len(self.model.variables)), np.inf)
         with np.errstate(all="ignore"):
             x = put(self.start.state(starts), self.device)
             memory = self.model.start(x, self.start.times[starts])
@@ -216,47 +222,57 @@ class _Cycle:
                     found.append(next(pairs))
                     bar.update()
                 background, analysis = (fetch(stacked(p)) for p in zip(*found, strict=True))
-                self._keep(group, starts, block.start, background, analysis, *loaded)
-
-    def _keep(
-        self,
-        group: np.ndarray,
-        starts: np.ndarray,
-        done: int,
-        background: np.ndarray,
-        analysis: np.ndarray,
-        values: np.ndarray,
-        kind: np.ndarray,
-    ) -> None:
-        """Sort a block (step, segment, variable), ``done`` steps after the start, into rows."""
-        cut, record = self.cut, self.record
-        distance = values - record.operator.apply(background)
-        innovation = np.where(record.kind_present[kind], distance, np.nan)
-        parts = (
-            (self.background, background),
-            (self.analysis, analysis),
-            (self.innovation, innovation),
-        )
-        early = group * cut.length - starts
-        for spinup in np.unique(early):
-            members = np.flatnonzero(early == spinup)
-            side = slice(members[0], members[-1] + 1)
-            first = max(spinup - done, 0)
-            stop = min(spinup + cut.length - done, len(values))
-            for rows, part in parts if first < stop else ():
-                place = slice(done + first - spinup, done + stop - spinup)
-                shaped = rows.reshape(cut.segments, cut.length, rows.shape[-1])
-                shaped[group[side], place] = part[first:stop, side].swapaxes(0, 1)
-            last = spinup - 1 - done
-            if 0 <= last < len(values):
-                self.spun[group[side]] = analysis[last, side]
+                steps, values, kind = loaded
+                what = f"the cycle of {type(self.model).__name__}"
+                check_finite(analysis, self.start.times[steps], self.model.variables, what)
+                distance = values - record.operator.apply(background)
+                innovation = np.where(record.kind_present[kind], distance, np.nan)
+                parts = {"background": background, "analysis": analysis, "innovation": innovation}
+                _sort(parts, early, block.start, cut.length, room)
+                last = early - 1 - block.start
+                inside = (last >= 0) & (last < len(steps))
+                spun[inside] = analysis[last[inside], inside]
+        nothing = np.zeros(spun.shape[1])
+        ends, moments = spun, (0, nothing, nothing)
+        if cut.segments > 1:
+            ends, moments = room["analysis"][:, -1].copy(), _moments(room["analysis"])
+        target.close(group, cut, room)
+        return ends, spun, moments
 
 
-def _spread(states: np.ndarray) -> np.ndarray:
-    """Give the standard deviation (variable,) of states (time, variable), a window at a time."""
-    mean = states.mean(axis=0)
-    squares = [
-        ((states[first : first + ROWS] - mean) ** 2).sum(axis=0)
-        for first in range(0, len(states), ROWS)
-    ]
-    return np.asarray(np.sqrt(np.sum(squares, axis=0) / len(states)))
+def _sort(
+    parts: dict[str, np.ndarray], early: np.ndarray, done: int, length: int, room: Room
+) -> None:
+    """Put a block (step, segment, width), ``done`` steps after the start, into its room.
+
+    ``early`` says how many steps of spin-up each segment has.
+    """
+    for spinup in np.unique(early):
+        members = np.flatnonzero(early == spinup)
+        side = slice(members[0], members[-1] + 1)
+        first = max(spinup - done, 0)
+        stop = min(spinup + length - done, len(parts["analysis"]))
+        if first < stop:
+            place = slice(done + first - spinup, done + stop - spinup)
+            for name, part in parts.items():
+                room[name][side, place] = part[first:stop, side].swapaxes(0, 1)
+
+
+_Moments = tuple[int, np.ndarray, np.ndarray]
+"""Count, mean (variable,) and sum of squares around it (variable,)."""
+
+
+def _moments(states: np.ndarray) -> _Moments:
+    """Give the moments of states (segment, step, variable)."""
+    mean = states.mean(axis=(0, 1))
+    squares = sum(((part - mean) ** 2).sum(axis=0) for part in states)
+    return states.shape[0] * states.shape[1], mean, np.asarray(squares)
+
+
+def _spread(moments: Sequence[_Moments]) -> np.ndarray:
+    """Give the standard deviation (variable,) from the moments of parts."""
+    counts, means, squares = (np.array(part) for part in zip(*moments, strict=True))
+    total = max(int(counts.sum()), 1)
+    mean = (counts[:, None] * means).sum(axis=0) / total
+    around = squares.sum(axis=0) + (counts[:, None] * (means - mean) ** 2).sum(axis=0)
+    return np.asarray(np.sqrt(around / total))

@@ -61,11 +61,14 @@ def check_scheme(scheme: Scheme) -> None:
 def check_finite(
     states: np.ndarray, times: np.ndarray, variables: Sequence[str], what: str
 ) -> None:
-    """Refuse states (time, variable) that are not finite; the error says where it began."""
+    """Refuse states (..., variable) at ``times`` (...) that are not finite; say where it began."""
     wrong = ~np.isfinite(states)
     if wrong.any():
-        row, place = np.argwhere(wrong)[0]
+        places = np.argwhere(wrong)
+        when = times[tuple(places[:, :-1].T)]
+        first = int(np.argmin(when))
         raise DivergedError(
-            f"{what} left the finite numbers at time {times[row]} (step {row}) in variable "
-            f"{variables[place]!r}; take a smaller dt, or start nearer to the model's climate"
+            f"{what} left the finite numbers at time {when[first]} in variable "
+            f"{variables[places[first, -1]]!r}; take a smaller dt, or start nearer to the model's "
+            "climate"
         )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import dask.array
+import numpy as np
+import psutil
 import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec
 
-from daml.errors import StoreError
+from daml.errors import DamlError, InputError, StoreError
 
 CHUNK = 1 << 18
 """Values in a chunk: 2 MB of float64."""
@@ -34,10 +39,113 @@ def first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def write(dataset: xr.Dataset, store: str | Path, group: str | None = None) -> None:
+Described = Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]]
+"""Dimensions, the first of which is time, and attributes of float64 variables, by name."""
+
+
+def filled(
+    labels: xr.Dataset,
+    variables: Described,
+    fill: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    store: str | Path | None = None,
+    rows: int = CHUNK,
+) -> xr.Dataset:
+    """Give a record whose variables are filled row by row, in memory or in a new store.
+
+    Parameters
+    ----------
+    labels : xarray.Dataset
+        Coordinates and attributes.
+    variables : mapping
+        What to fill.
+    fill : callable
+        Puts rows into arrays by name; gives further attributes.
+    store : str or path, optional
+        A new Zarr store, opened lazily at the end; memory, unless given.
+    rows : int
+        Length of a chunk of the store in time.
+
+    Raises
+    ------
+    InputError, StoreError
+        As of `new_record`.
+    """
+    if store is not None:
+        with new_record(store, labels, variables, rows) as group:
+            group.attrs.update(fill({name: group[name] for name in variables}))
+        return open_record(store)
+    arrays = {
+        name: np.empty([labels.sizes[d] for d in dims]) for name, (dims, _) in variables.items()
+    }
+    attrs = fill(arrays)
+    found = {name: (dims, arrays[name], told) for name, (dims, told) in variables.items()}
+    return labels.assign(found).assign_attrs(attrs)
+
+
+@contextmanager
+def new_record(
+    store: str | Path,
+    labels: xr.Dataset,
+    variables: Described,
+    rows: int,
+) -> Iterator[zarr.Group]:
+    """Give a Zarr group to fill block by block; it appears at ``store`` when it is whole.
+
+    Parameters
+    ----------
+    store : str or path
+        Where nothing is yet.
+    labels : xarray.Dataset
+        Coordinates and attributes.
+    variables : mapping
+        By name: dimensions, which start with time, and attributes of a float64 variable.
+    rows : int
+        Length of a chunk in time. Blocks that start and end with a chunk can be written at once.
+
+    Raises
+    ------
+    InputError
+        If something is there.
+    StoreError
+        If it cannot be written; nothing is left then.
+    """
+    path = Path(store)
+    if path.exists():
+        raise InputError(f"{path} exists; give another path, or remove it")
+    for stale in path.parent.glob(f".{path.name}.*.part"):
+        if not psutil.pid_exists(int(stale.name.split(".")[-2])):  # of a run that was killed
+            shutil.rmtree(stale, ignore_errors=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    empty = {
+        name: (dims, dask.array.empty(tuple(labels.sizes[d] for d in dims)), attrs)
+        for name, (dims, attrs) in variables.items()
+    }
+    try:
+        write(labels.assign(empty), part, rows=rows, compute=False)
+        yield zarr.open_group(part, mode="r+")
+        with _no_warnings():
+            zarr.consolidate_metadata(part, zarr_format=3)
+        part.rename(path)
+    except OSError as error:
+        if isinstance(error, DamlError):
+            raise
+        raise cannot_write(path, path.name, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write(
+    dataset: xr.Dataset,
+    store: str | Path,
+    group: str | None = None,
+    *,
+    rows: int | None = None,
+    compute: bool = True,
+) -> None:
     """Write a Dataset as one group of a store (its root, unless named), over what was there.
 
-    Chunks follow time: a chunk holds 2 MB, all variables of a stretch of time where they are few.
+    Chunks follow time: one holds ``rows`` times, or else 2 MB, with all variables where they are
+    few. With ``compute=False`` what is lazy is made room for and not written.
 
     Raises
     ------
@@ -47,21 +155,28 @@ def write(dataset: xr.Dataset, store: str | Path, group: str | None = None) -> N
     # Names of a fixed length have no place in Zarr's format 3, those of any length have.
     text = {k: v.astype(object) for k, v in dataset.coords.items() if v.dtype.kind == "U"}
     plain = dataset.assign_coords(text).drop_encoding()
+    encoding = {str(name): _encoding(array, rows) for name, array in plain.variables.items()}
+    for name, array in plain.data_vars.items():
+        if array.chunks is not None:  # how a user's record is chunked is not how it is kept
+            told = encoding[str(name)]
+            size = told.get("shards", told.get("chunks", array.shape))
+            plain[name] = array.chunk(dict(zip(array.dims, size, strict=True)))
     try:
         with _no_warnings():
-            plain.to_zarr(
+            plain.to_zarr(  # type: ignore[call-overload]
                 store,
                 group=group,
                 mode="w",
                 consolidated=group is None,
                 zarr_format=3,
-                encoding={str(name): _encoding(array) for name, array in plain.variables.items()},
+                compute=compute,
+                encoding=encoding,
             )
     except OSError as error:
-        raise cannot_write(Path(store), group or "the root", error) from error
+        raise cannot_write(Path(store), group or "the record", error) from error
 
 
-def _encoding(array: xr.Variable) -> dict[str, Any]:
+def _encoding(array: xr.Variable, rows: int | None) -> dict[str, Any]:
     """Give chunks, shards and compression of a variable; and of dates a unit that is exact."""
     if array.dtype.kind == "O" or array.size == 0 or array.ndim == 0:
         return {}
@@ -69,10 +184,10 @@ def _encoding(array: xr.Variable) -> dict[str, Any]:
     if "time" in array.dims:
         sizes = dict(zip(array.dims, array.shape, strict=True))
         chunk = {d: min(n, 64) for d, n in sizes.items() if d != "time"}
-        rows = CHUNK // max(math.prod(chunk.values()), 1)
-        chunk["time"] = max(min(rows, sizes["time"]), 1)
+        fitting = CHUNK // max(math.prod(chunk.values()), 1)
+        chunk["time"] = max(min(rows or fitting, sizes["time"]), 1)
         found["chunks"] = tuple(chunk[d] for d in sizes)
-        if sizes["time"] > SHARD * chunk["time"]:
+        if rows is None and sizes["time"] > SHARD * chunk["time"]:
             found["shards"] = tuple(chunk[d] * (SHARD if d == "time" else 1) for d in sizes)
     if array.dtype.kind == "M":
         first = str(array.values[0].astype("datetime64[ns]")).replace("T", " ")

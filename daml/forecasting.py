@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from daml import __version__
 from daml.checks import check_finite, check_model
 from daml.devices import fetch, home, put, stacked
 from daml.errors import InputError
+from daml.files import filled
 from daml.first_guess import FirstGuess
 from daml.labels import check_time, describe, pack, step_like, time_axis
 from daml.randomness import Seed, sequence
 from daml.records import read
-from daml.segments import Cut, segment_length, side_by_side
+from daml.segments import ROWS, Cut, segment_length, side_by_side
 
 if TYPE_CHECKING:
     from daml.protocols import Model
@@ -30,6 +32,7 @@ def simulate(
     spinup: int = 0,
     seed: Seed = 0,
     initial: xr.Dataset | None = None,
+    store: str | Path | None = None,
 ) -> xr.Dataset:
     """Run a model freely and give its record.
 
@@ -45,11 +48,13 @@ def simulate(
         The run starts from a standard normal state drawn from it.
     initial : xarray.Dataset, optional
         ``state`` (variable), in the model's units: where to start instead.
+    store : str or path, optional
+        A new Zarr store that takes the record block by block; memory, unless given.
 
     Returns
     -------
     xarray.Dataset
-        ``state`` (time, variable); time in model time units from 0.
+        ``state`` (time, variable); time in model time units from 0. With ``store`` opened lazily.
 
     Raises
     ------
@@ -72,33 +77,50 @@ def simulate(
         x = np.random.default_rng(sequence(seed)).standard_normal((1, len(variables)))
     else:
         x = pack(initial, "state", variables)[0].reshape(1, -1)
-    memory = model.start(x, np.zeros(1))
-    states = np.empty((steps, len(variables)))
-    with (
-        tqdm(total=steps + spinup, desc="simulate", delay=2, disable=None, leave=False) as bar,
-        np.errstate(all="ignore"),
-    ):
-        for row in range(-spinup, steps):
-            if row >= 0:
-                states[row] = x[0]
-            if row + 1 < steps:
-                x, memory = model.step(x, memory)
-            if row % 1000 == 0:
-                bar.update(1000)
     times = np.arange(steps) * model.dt
-    check_finite(states, times, variables, type(model).__name__)
+    unit = {"units": "1"} if times.dtype.kind == "f" else {}
     attrs = {"model": str(describe(model)), "daml_version": __version__, "spinup": spinup}
     if not isinstance(seed, np.random.Generator):
         attrs["seed"] = seed
-    unit = "1" if times.dtype.kind == "f" else ""
-    return xr.Dataset(
-        {"state": (("time", "variable"), states, {"long_name": "state", "units": "1"})},
+    labels = xr.Dataset(
         coords={
-            "time": ("time", times, {"long_name": "time"} | ({"units": unit} if unit else {})),
+            "time": ("time", times, {"long_name": "time"} | unit),
             "variable": list(variables),
         },
         attrs=attrs,
     )
+
+    def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        for first, states in _states(model, x, steps, spinup):
+            rows = slice(first, first + len(states))
+            check_finite(states, times[rows], variables, type(model).__name__)
+            arrays["state"][rows] = states
+        return {}
+
+    described = {"state": (("time", "variable"), {"long_name": "state", "units": "1"})}
+    return filled(labels, described, run, store, ROWS)
+
+
+def _states(
+    model: Model, x: np.ndarray, steps: int, spinup: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield first row and states (row, variable) of a free run, block by block."""
+    memory = model.start(x, np.zeros(1))
+    with (
+        tqdm(total=steps + spinup, desc="simulate", delay=2, disable=None, leave=False) as bar,
+        np.errstate(all="ignore"),
+    ):
+        for _ in range(spinup):
+            x, memory = model.step(x, memory)
+            bar.update()
+        for first in range(0, steps, ROWS):
+            states = np.empty((min(ROWS, steps - first), x.shape[-1]))
+            for row in range(len(states)):
+                states[row] = x[0]
+                if first + row + 1 < steps:
+                    x, memory = model.step(x, memory)
+                bar.update()
+            yield first, states
 
 
 def forecast(

@@ -19,6 +19,14 @@ LARGEST = 1e14
 """A magnitude above which a value is taken for an undeclared fill value."""
 
 
+ANALYSED = {
+    "background": (("time", "variable"), {"long_name": "background"}),
+    "analysis": (("time", "variable"), {"long_name": "analysis"}),
+    "innovation": (("time", "observed"), {"long_name": "observation minus background"}),
+}
+"""Dimensions and attributes of an analysis, as the contract says; units are the observation's."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a packed array was labelled: enough to put every label back."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from daml import __version__
 from daml.errors import InputError
-from daml.labels import names, pack
+from daml.files import filled
+from daml.labels import check_dims, check_dtype, check_names, names
 from daml.operators import read_operator
 from daml.randomness import BLOCK, Seed, blocks
+from daml.segments import ROWS
 
 
 def observe(
@@ -23,6 +28,7 @@ def observe(
     error_variance: float | Mapping[str, float] = 1.0,
     missing: float = 0.0,
     seed: Seed = 0,
+    store: str | Path | None = None,
 ) -> xr.Dataset:
     """Give noisy, partial observations of a true record: y = H x + e, e ~ N(0, R).
 
@@ -42,11 +48,14 @@ def observe(
         Probability, from 0 to below 1, that a single value is missing.
     seed : int or numpy.random.Generator
         The noise follows from it and from the place in the record, not from how it is chunked.
+    store : str or path, optional
+        A new Zarr store that takes the observations block by block; memory, unless given.
 
     Returns
     -------
     xarray.Dataset
-        ``observation`` (time, variable) and ``error_variance`` (variable).
+        ``observation`` (time, variable) and ``error_variance`` (variable); with ``store`` opened
+        lazily.
 
     Raises
     ------
@@ -66,50 +75,79 @@ def observe(
         raise InputError(f"observe: 'missing' is {missing}; give a probability in [0, 1)")
     if variables is not None and operator is not None:
         raise InputError("observe: give 'variables' or 'operator', not both")
-    state, layout = pack(truth, "state", variables)
-    if layout.packed != ("time", "variable"):
-        raise InputError(
-            f"observe: 'state' has the dimensions {layout.dims}; give (time, variable)"
-        )
+    source = _states(truth)
     observed = tuple(variables) if variables is not None else names(truth)
-    result = xr.Dataset(coords={"variable": list(observed)})
+    labels = xr.Dataset(coords={"variable": list(observed)}, attrs=truth.attrs)
     if operator is not None:
-        result = xr.Dataset({"operator": operator})
+        labels = labels.drop_vars("variable").assign(operator=operator)
         observed = names(operator)
-        state = read_operator(result, observed, names(truth)).apply(state)
-    variance = np.array(
-        [
-            error_variance[v] if isinstance(error_variance, Mapping) else error_variance
-            for v in observed
-        ],
-        dtype=np.float64,
-    )
-    if not (np.isfinite(variance) & (variance > 0)).all():
-        at = int(np.argmin(np.isfinite(variance) & (variance > 0)))
+    lacking = [] if operator is not None else [v for v in observed if v not in names(truth)]
+    if lacking:
+        raise InputError(
+            f"observe: 'state' lacks the variable {lacking[0]!r} (it has {names(truth)}); rename "
+            "or add it"
+        )
+    seen = read_operator(labels, observed, names(truth))
+    variance = _variances(error_variance, observed)
+    units = truth["state"].attrs.get("units", "1")
+    labels = labels.assign_coords(time=truth["time"][::every])
+    labels["error_variance"] = ("variable", variance)
+    labels["error_variance"].attrs = {
+        "long_name": "observation error variance",
+        "units": "1" if units == "1" else f"({units})2",
+    }
+    labels.attrs |= {"daml_version": __version__, "every": every, "missing": missing}
+    if not isinstance(seed, np.random.Generator):
+        labels.attrs["observation_seed"] = seed
+
+    def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        draws = blocks(seed, len(source))
+        for first in range(0, len(source), ROWS):
+            states = np.asarray(source[first : first + ROWS].values, dtype=np.float64)
+            values = np.array(seen.apply(states))  # a copy: the truth stays as it is
+            for rows, random in islice(draws, ROWS // BLOCK):
+                place = slice(rows.start - first, rows.stop - first)
+                whole, count = (BLOCK, len(observed)), rows.stop - rows.start
+                noise = random.standard_normal(whole)[:count]
+                gone = random.random(whole)[:count] < missing
+                noisy = values[place] + np.sqrt(variance) * noise
+                values[place] = np.where(gone, np.nan, noisy)
+            start = -(-first // every)
+            kept = values[start * every - first :: every]
+            arrays["observation"][start : start + len(kept)] = kept
+        return {}
+
+    told = {"long_name": "observation", "units": units}
+    return filled(labels, {"observation": (("time", "variable"), told)}, run, store, ROWS)
+
+
+def _states(truth: xr.Dataset) -> xr.Variable:
+    """Give the states (time, variable) of a record, in memory or not."""
+    check_dims(truth, "state", ("time", "variable"))
+    check_names(truth, "state")
+    array = truth["state"]
+    check_dtype(array, "state")
+    if array.ndim != 2:
+        raise InputError(f"observe: 'state' has the dimensions {array.dims}; give (time, variable)")
+    return array.variable.transpose("time", "variable")
+
+
+def _variances(
+    error_variance: float | Mapping[str, float], observed: tuple[str, ...]
+) -> np.ndarray:
+    """Give the error variance (observed,)."""
+    if isinstance(error_variance, Mapping):
+        lacking = [v for v in observed if v not in error_variance]
+        if lacking:
+            raise InputError(f"observe: 'error_variance' lacks {lacking[0]!r}; give one for each")
+        variance = np.array([error_variance[v] for v in observed], dtype=np.float64)
+    else:
+        variance = np.full(len(observed), error_variance, dtype=np.float64)
+    wrong = ~(np.isfinite(variance) & (variance > 0))
+    if wrong.any():
+        at = int(np.argmax(wrong))
         raise InputError(
             f"observe: 'error_variance' is {variance[at]:g} for variable {observed[at]!r}; "
             "give a variance > 0"
         )
-    values = np.empty_like(state)
-    for rows, random in blocks(seed, len(state)):
-        whole, count = (BLOCK, state.shape[-1]), rows.stop - rows.start
-        noise = random.standard_normal(whole)[:count]
-        gone = random.random(whole)[:count] < missing
-        values[rows] = np.where(gone, np.nan, state[rows] + np.sqrt(variance) * noise)
-    units = truth["state"].attrs.get("units", "1")
-    result["observation"] = (("time", "variable"), values[::every])
-    result["error_variance"] = ("variable", variance)
-    result = result.assign_coords(time=truth["time"][::every])
-    result["observation"].attrs = {"long_name": "observation", "units": units}
-    result["error_variance"].attrs = {
-        "long_name": "observation error variance",
-        "units": "1" if units == "1" else f"({units})2",
-    }
-    result.attrs = dict(truth.attrs) | {
-        "daml_version": __version__,
-        "every": every,
-        "missing": missing,
-    }
-    if not isinstance(seed, np.random.Generator):
-        result.attrs["observation_seed"] = seed
-    return result
+    return variance

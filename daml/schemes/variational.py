@@ -11,7 +11,7 @@ from array_api_compat import array_namespace
 
 from daml.covariance import check
 from daml.errors import InputError
-from daml.labels import check_time, names, pack
+from daml.labels import ANALYSED, check_time, names, pack
 from daml.operators import Operator
 from daml.records import Record, read
 
@@ -153,7 +153,16 @@ class ThreeDVar:
         innovation = np.full((len(x), len(record.observed)), np.nan)
         distance = seen - record.operator.apply(x[place])
         innovation[place] = np.where(record.kind_present[kind], distance, np.nan)
-        return analysed(times, variables, x, analysis, record.observed, innovation, layout.attrs)
+        found = {"background": x, "analysis": analysis, "innovation": innovation}
+        units = {"units": layout.attrs.get("units", "1")}
+        return xr.Dataset(
+            {n: (dims, found[n], told | units) for n, (dims, told) in ANALYSED.items()},
+            coords={
+                "time": times,
+                "variable": list(variables),
+                "observed": list(record.observed),
+            },
+        )
 
 
 def _rows(times: np.ndarray, observations: xr.Dataset) -> np.ndarray:
@@ -220,29 +229,3 @@ def _conjugate_gradients(xp: Any, operator: Any, target: Any) -> Any:
         ratio = xp.where(alive, new / xp.where(alive, size, xp.ones_like(size)), 0 * size)
         direction, size = residual + ratio * direction, new
     return v
-
-
-def analysed(
-    times: np.ndarray,
-    variables: tuple[str, ...],
-    background: np.ndarray,
-    analysis: np.ndarray,
-    observed: tuple[str, ...],
-    innovation: np.ndarray,
-    attrs: dict[str, Any],
-) -> xr.Dataset:
-    """Put labels on an analysis, as the contract says."""
-    units = {"units": attrs.get("units", "1")}
-    states = ("time", "variable")
-    return xr.Dataset(
-        {
-            "background": (states, background, {"long_name": "background"} | units),
-            "analysis": (states, analysis, {"long_name": "analysis"} | units),
-            "innovation": (
-                ("time", "observed"),
-                innovation,
-                {"long_name": "observation minus background"} | units,
-            ),
-        },
-        coords={"time": times, "variable": list(variables), "observed": list(observed)},
-    )

@@ -1,0 +1,46 @@
+"""Where the segments of a record go as they are done: into rows, in memory or in Zarr."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from daml.segments import Cut
+
+Room = Mapping[str, Any]
+"""By name, what takes values (segment, step, width) of a group by ``room[name][a:b, c:d] = ...``"""
+
+
+class Target:
+    """Arrays (time, width) by name, NumPy's or Zarr's; groups of segments come in any order."""
+
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        self.arrays = arrays
+
+    def room(self, group: np.ndarray, cut: Cut) -> Room:
+        """Give room for a group; of a record in one piece what writes through."""
+        if cut.segments == 1:
+            return {name: _Through(array) for name, array in self.arrays.items()}
+        shape = (len(group), cut.length)
+        return {name: np.empty((*shape, array.shape[1])) for name, array in self.arrays.items()}
+
+    def close(self, group: np.ndarray, cut: Cut, room: Room) -> None:
+        """Put the room of a group into its rows; the last segment may reach beyond them."""
+        if cut.segments == 1:
+            return
+        first = int(group[0]) * cut.length
+        stop = min((int(group[-1]) + 1) * cut.length, cut.total)
+        for name, array in self.arrays.items():
+            array[first:stop] = room[name].reshape(-1, array.shape[1])[: stop - first]
+
+
+class _Through:
+    """Writes the steps of a single segment where they belong."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __setitem__(self, place: tuple[slice, slice], values: np.ndarray) -> None:
+        self.array[place[1]] = values[0]
