@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,9 @@ from daml import __version__
 from daml.checks import check_finite, check_model, check_scheme
 from daml.devices import fetch, home, put, stacked
 from daml.errors import InputError
-from daml.files import filled
+from daml.files import filled, is_lazy
 from daml.first_guess import FirstGuess
-from daml.labels import ANALYSED, describe
+from daml.labels import ANALYSED, check_dims, check_names, describe, names, time_axis
 from daml.records import Record, read
 from daml.segments import ROWS, Cut, segment_length, side_by_side
 from daml.targets import Room, Target
@@ -95,7 +95,8 @@ def assimilate(
     -------
     xarray.Dataset
         ``background``, ``analysis`` (time, variable), ``innovation`` (time, observed): one row
-        per model step. attrs say segments, spin-up and difference. With ``store`` opened lazily.
+        per model step. attrs say segments, spin-up and difference. With ``store`` opened lazily;
+        of observations that are Dask's lazy, too, and computed as a whole (attrs without those).
 
     Raises
     ------
@@ -121,28 +122,33 @@ def assimilate(
     check_model(model)
     check_scheme(scheme)
     variables = tuple(model.variables)
-    record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
-    times = record.axis.grid()
+    unit = getattr(model, "time_unit", "s")
+    times = time_axis(observations, "observation", model.dt, unit).grid()
+    check_dims(observations, "observation", ("variable",))
+    check_names(observations, "observation")
     total = len(times)
     length = segment_length(total) if segments is None else -(-total // segments)
-    cycle = _Cycle(model, scheme, record, FirstGuess(model, record, times, initial))
-    units = {"units": observations["observation"].attrs.get("units", "1")}
     labels = xr.Dataset(
         coords={
             "time": ("time", times, observations["time"].attrs),
             "variable": list(variables),
-            "observed": list(record.observed),
+            "observed": list(names(observations)),
         },
-        attrs={"model": str(describe(model)), "scheme": str(describe(scheme))}
-        | {"daml_version": __version__},
+        attrs={
+            "model": str(describe(model)),
+            "scheme": str(describe(scheme)),
+            "daml_version": __version__,
+        },
     )
 
-    def run(target: Target) -> dict[str, Any]:
+    def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Cycle until the start of the segments is forgotten; give what attrs say of it."""
+        record = read(observations, variables, model.dt, unit)
+        cycle = _Cycle(model, scheme, record, FirstGuess(model, record, times, initial))
         early = spinup
         while True:
             cut = Cut(total, length, early) if early + length < total else Cut(total, total, 0)
-            difference = cycle.run(cut, target)
+            difference = cycle.run(cut, Target(arrays))
             if cut.segments == 1 or difference <= tolerance:
                 break
             early = max(2 * early, 1)
@@ -158,9 +164,10 @@ def assimilate(
             "segment_difference": difference,
         }
 
+    units = {"units": observations["observation"].attrs.get("units", "1")}
     described = {name: (dims, told | units) for name, (dims, told) in ANALYSED.items()}
     chunk = CHUNK_SEGMENTS * length if length < total else ROWS
-    return filled(labels, described, lambda arrays: run(Target(arrays)), store, chunk)
+    return filled(labels, described, run, store, chunk, lazy=is_lazy(observations))
 
 
 class _Cycle:

@@ -124,14 +124,14 @@ class Cycle:
         """
         done = after
         if done is None:
-            done = Pass(-1, self.model, assimilate(self.model, observations, self.scheme))
+            done = Pass(-1, self.model, assimilate(self.model, observations, self.scheme).load())
             yield done
         for iteration in range(done.iteration + 1, self.passes):
             warm = self.warm_start and done.iteration >= 0
             start = cast("Emulator", done.model) if warm else self.emulator
             try:
                 emulator = _fit(start, done.analysis, iteration, store)
-                analysis = assimilate(emulator, observations, self.scheme)
+                analysis = assimilate(emulator, observations, self.scheme).load()
             except DivergedError as error:
                 raise DivergedError(f"pass {iteration}: {error}") from error
             done = Pass(iteration, emulator, analysis)

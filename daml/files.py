@@ -16,6 +16,8 @@ import numpy as np
 import psutil
 import xarray as xr
 import zarr
+from dask.array import from_delayed
+from dask.delayed import delayed
 from zarr.codecs import BloscCodec
 
 from daml.errors import DamlError, InputError, StoreError
@@ -49,6 +51,7 @@ def filled(
     fill: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     store: str | Path | None = None,
     rows: int = CHUNK,
+    lazy: bool = False,
 ) -> xr.Dataset:
     """Give a record whose variables are filled row by row, in memory or in a new store.
 
@@ -64,6 +67,9 @@ def filled(
         A new Zarr store, opened lazily at the end; memory, unless given.
     rows : int
         Length of a chunk of the store in time.
+    lazy : bool
+        Without a store, fill only when the result is computed; the further attributes are not
+        known then.
 
     Raises
     ------
@@ -74,12 +80,27 @@ def filled(
         with new_record(store, labels, variables, rows) as group:
             group.attrs.update(fill({name: group[name] for name in variables}))
         return open_record(store)
-    arrays = {
-        name: np.empty([labels.sizes[d] for d in dims]) for name, (dims, _) in variables.items()
-    }
-    attrs = fill(arrays)
+    shapes = {name: tuple(labels.sizes[d] for d in dims) for name, (dims, _) in variables.items()}
+
+    def whole() -> tuple[dict[str, Any], Mapping[str, Any]]:
+        arrays = {name: np.empty(shape) for name, shape in shapes.items()}
+        return arrays, fill(arrays)
+
+    arrays: dict[str, Any] = {}
+    attrs: Mapping[str, Any] = {}
+    if lazy:
+        task = delayed(whole, pure=False)()[0]
+        for name, shape in shapes.items():
+            arrays[name] = from_delayed(task[name], shape, np.float64)  # type: ignore[no-untyped-call]
+    else:
+        arrays, attrs = whole()
     found = {name: (dims, arrays[name], told) for name, (dims, told) in variables.items()}
     return labels.assign(found).assign_attrs(attrs)
+
+
+def is_lazy(dataset: xr.Dataset) -> bool:
+    """Whether some of it is Dask's."""
+    return any(variable.chunks is not None for variable in dataset.variables.values())
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from daml import __version__
 from daml.checks import check_finite, check_model
 from daml.devices import fetch, home, put, stacked
 from daml.errors import InputError
-from daml.files import filled
+from daml.files import filled, is_lazy
 from daml.first_guess import FirstGuess
-from daml.labels import check_time, describe, pack, step_like, time_axis
+from daml.labels import check_dims, check_time, describe, pack, step_like, time_axis
 from daml.randomness import Seed, sequence
 from daml.records import read
 from daml.segments import ROWS, Cut, segment_length, side_by_side
@@ -166,39 +166,44 @@ def forecast(
     name = "state" if "state" in initial else "analysis"
     times = check_time(initial, name)
     axis = time_axis(initial, name, model.dt, getattr(model, "time_unit", "s"))
-    states, layout = pack(initial, name, variables)
-    if layout.packed != ("time", "variable"):
-        raise InputError(
-            f"forecast: {name!r} has the dimensions {layout.dims}; give (time, variable)"
-        )
-    if axis.length != len(times) or not np.isfinite(states).all():
-        raise InputError(f"forecast: {name!r} has gaps in time or missing values; fill them first")
+    check_dims(initial, name, ("variable",))
+    extra = [d for d in initial[name].dims if d not in ("time", "variable")]
+    if extra:
+        raise InputError(f"forecast: {name!r} has the further dimension {extra[0]!r}; select one")
+    if axis.length != len(times):
+        raise InputError(f"forecast: {name!r} has gaps in time; fill them first")
     if len(times) <= warmup:
         raise InputError(f"forecast: {len(times)} states are too few for a warm-up of {warmup}")
-    count = len(times) - warmup
-    cut = Cut(count, segment_length(count), warmup)
-    result = np.empty((cut.segments, cut.length, len(steps), len(variables)))
+    cut = Cut(len(times) - warmup, segment_length(len(times) - warmup), warmup)
 
-    def run(group: np.ndarray) -> None:
-        for place, part in _ahead(model, states, times, cut, group, steps, bar):
-            result[group[0] : group[-1] + 1, place] = np.moveaxis(part, 2, 0)
+    def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        states, _ = pack(initial, name, variables)
+        if not np.isfinite(states).all():
+            raise InputError(f"forecast: {name!r} has missing values; fill them first")
+        with (
+            side_by_side(model, cut) as (groups, each),
+            tqdm(
+                total=cut.steps * len(groups),
+                desc="forecast",
+                delay=2,
+                disable=None,
+                leave=False,
+            ) as bar,
+        ):
 
-    with (
-        side_by_side(model, cut) as (groups, each),
-        tqdm(
-            total=cut.steps * len(groups),
-            desc="forecast",
-            delay=2,
-            disable=None,
-            leave=False,
-        ) as bar,
-    ):
-        list(each(run, groups))
-    values = result.reshape(-1, len(steps), len(variables))[:count]
+            def ahead(group: np.ndarray) -> None:
+                result = np.empty((len(group), cut.length, len(steps), len(variables)))
+                for place, part in _ahead(model, states, times, cut, group, steps, bar):
+                    result[:, place] = np.moveaxis(part, 2, 0)
+                first = int(group[0]) * cut.length
+                rows = arrays["forecast"][first : first + len(group) * cut.length]
+                rows[:] = result.reshape(-1, *result.shape[2:])[: len(rows)]
+
+            list(each(ahead, groups))
+        return {}
+
     step_length = step_like(times, model.dt, getattr(model, "time_unit", "s"))
-    attrs = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
-    return xr.Dataset(
-        {"forecast": (("start", "lead", "variable"), values, attrs)},
+    labels = xr.Dataset(
         coords={
             "start": times[warmup:],
             "lead": ("lead", np.array(steps) * step_length, {"long_name": "lead"}),
@@ -207,6 +212,9 @@ def forecast(
         },
         attrs={"model": str(describe(model)), "warmup": warmup, "daml_version": __version__},
     )
+    told = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
+    described = {"forecast": (("start", "lead", "variable"), told)}
+    return filled(labels, described, run, lazy=is_lazy(initial))
 
 
 def _ahead(

@@ -6,6 +6,7 @@ from typing import cast
 
 import flox.xarray
 import numpy as np
+import pandas as pd
 import xarray as xr
 from scores.continuous import mse
 
@@ -43,16 +44,26 @@ def analysis_error(
     both = _shared(analysis, truth) if variables is None else list(cast("list[str]", variables))
     if len(analysis["time"]) <= skip:
         raise InputError(f"analysis_error: {len(analysis['time'])} steps, all of them skipped")
-    times = analysis["time"][skip:]
-    if not np.isin(times.values, truth["time"].values).all():
-        raise InputError("analysis_error: the truth lacks times of the analysis; select the same")
-    true = truth["state"].sel(variable=both, time=times)
+    analysis = analysis.isel(time=slice(skip, None))
+    true = _at(truth, analysis.indexes["time"]).sel(variable=both)
     result = xr.Dataset()
     for name in ("analysis", "background"):
-        estimate = analysis[name].sel(variable=both, time=times)
+        estimate = analysis[name].sel(variable=both)
         result[f"{name}_rmse"] = np.sqrt(mse(estimate, true))
         result[f"{name}_rmse"].attrs = {"long_name": f"RMSE of the {name}", "units": "1"}
     return result
+
+
+def _at(truth: xr.Dataset, times: pd.Index) -> xr.DataArray:
+    """Give the true states at ``times``; as a slice where that will do: a record may be long."""
+    index = truth.indexes["time"]
+    first = int(index.searchsorted(times[0]))
+    if index[first : first + len(times)].equals(times):
+        return truth["state"].isel(time=slice(first, first + len(times)))
+    rows = index.get_indexer(times)
+    if (rows < 0).any():
+        raise InputError("analysis_error: the truth lacks times of the analysis; select the same")
+    return truth["state"].isel(time=rows)
 
 
 def _shared(first: xr.Dataset, second: xr.Dataset) -> list[str]:

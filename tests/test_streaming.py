@@ -78,6 +78,26 @@ def test_any_chunking_gives_the_same_scores(truth, chunk, width, sides):
     xr.testing.assert_allclose(lazy.compute(), plain, rtol=1e-12)
 
 
+@settings(max_examples=5)
+@given(st.integers(40, 4000), st.integers(1, 3))
+def test_any_chunking_gives_the_same_forecasts_and_maps(truth, chunk, width):
+    part = truth.sel(variable=["x0", "x1", "x2"])
+    lazy = part.chunk(time=chunk, variable=width)
+    made = daml.forecast(daml.Lorenz63(), part, leads=2)
+    later = daml.forecast(daml.Lorenz63(), lazy, leads=2)
+    assert later.forecast.chunks is not None
+    xr.testing.assert_equal(later.compute(), made)
+    scores = daml.verification
+    errors = scores.forecast_error(made, part)
+    again = scores.forecast_error(later.chunk(start=chunk), lazy)
+    assert again.squared_error.chunks is not None
+    xr.testing.assert_allclose(scores.mfe(again).compute(), scores.mfe(errors), rtol=1e-12)
+    edges = (("x0", np.linspace(-20, 20, 9)), ("x2", np.linspace(0, 50, 9)))
+    lazily = scores.error_map(again, *edges)
+    assert lazily.chunks is not None
+    xr.testing.assert_allclose(lazily.compute(), scores.error_map(errors, *edges), rtol=1e-12)
+
+
 def test_a_store_that_exists_or_cannot_be_written_is_refused(truth, tmp_path):
     (tmp_path / "mine").write_text("dear")
     with pytest.raises(InputError, match="exists; give another path"):
