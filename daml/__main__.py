@@ -2,4 +2,5 @@
 
 from daml.cli import main
 
-main(prog_name="daml")
+if __name__ == "__main__":  # a sweep's workers import this, too
+    main(prog_name="daml")

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from daml import __version__
 from daml.assimilation import assimilate
 from daml.errors import DivergedError, InputError
+from daml.files import loaded
 from daml.keeping import Keeper, TrainingCheckpoint, fingerprint
 from daml.labels import describe
 from daml.protocols import Emulator, Model, Scheme
@@ -195,15 +196,16 @@ class Cycle:
         if tree is None or "imperfect" not in tree.children:
             return None
         passes = sorted(tree["iteration"].children) if "iteration" in tree.children else []
+        whole = ("background", "analysis")
         if not passes:
-            return Pass(-1, self.model, tree["imperfect"].to_dataset().load())
+            return Pass(-1, self.model, loaded(tree, "imperfect", whole))
         if not hasattr(self.emulator, "restored"):
             raise InputError(
                 f"Cycle: a {type(self.emulator).__name__} cannot be resumed: it has no 'restored'"
             )
-        node = cast("xr.DataTree", tree[f"iteration/{passes[-1]}"])
-        emulator = self.emulator.restored(node["emulator"].to_dataset().load())
-        return Pass(int(passes[-1]), emulator, node.to_dataset().load())
+        group = f"iteration/{passes[-1]}"
+        emulator = self.emulator.restored(loaded(tree, f"{group}/emulator", inherit=True))
+        return Pass(int(passes[-1]), emulator, loaded(tree, group, whole))
 
     def attrs(self) -> dict[str, object]:
         """Give the whole configuration, for an experiment's attrs."""

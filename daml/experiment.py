@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -15,6 +16,7 @@ from daml.assimilation import assimilate
 from daml.covariance import climatological
 from daml.cycle import Cycle, Pass
 from daml.emulators import LSTM
+from daml.errors import InputError
 from daml.forecasting import forecast, simulate
 from daml.keeping import Keeper
 from daml.models import CoupledLorenz63, Lorenz63
@@ -42,6 +44,11 @@ class Preset:
         Steps at a record's head that the scores leave out.
     max_variance : float
         Largest variance of B.
+
+    Raises
+    ------
+    InputError
+        If one is out of range.
     """
 
     steps: int = 100_000
@@ -51,14 +58,25 @@ class Preset:
     skip: int = 1000
     max_variance: float = 2.0
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "passes", "epochs"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name!r} is {getattr(self, name)}; give 1 or more")
+        if not 0 <= self.skip < self.steps:
+            raise InputError(f"'skip' is {self.skip}; give 0 or more, less than steps")
+        if not self.max_variance > 0:
+            raise InputError(f"'max_variance' is {self.max_variance}; give a variance > 0")
+
 
 class Experiment:
     """Truth, observations and covariances of a seed, and how a model scores on them."""
 
-    def __init__(self, preset: Preset, seed: int, device: str) -> None:
+    def __init__(
+        self, preset: Preset, seed: int, device: str, settings: Mapping[str, Any] | None = None
+    ) -> None:
         self.preset = preset
         self.imperfect, self.perfect = Lorenz63(), CoupledLorenz63()
-        self.emulator = LSTM(epochs=preset.epochs, device=device, seed=seed)
+        self.emulator = LSTM(epochs=preset.epochs, device=device, seed=seed, **(settings or {}))
         random = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
         steps = preset.steps
 
@@ -91,8 +109,11 @@ class Experiment:
         """Give the errors of forecasts from the test record's true states."""
         return verification.forecast_error(forecast(model, self.truth["test"]), self.truth["test"])
 
-    def run(self, keep: Keeper) -> xr.DataTree:
-        """Run and score all passes that are left; keep each as it is done."""
+    def run(self, keep: Keeper, sensitivity: bool = True) -> xr.DataTree:
+        """Run and score all passes that are left; keep each as it is done.
+
+        Without ``sensitivity`` the models are not scored for other sizes of B.
+        """
         passes = self.preset.passes
         scheme = self.scheme("imperfect", self.preset.max_variance)
         cycle = Cycle(self.imperfect, scheme, self.emulator, passes, self.preset.warm_start)
@@ -111,7 +132,8 @@ class Experiment:
                 kept[f"{done.group}/scores"] = kept[f"{done.group}/scores"].merge(scores)
                 if reference is None:
                     reference = scores["mfe"]
-                    kept |= self.given() | self.references()
+                    kept |= self.given() | {"perfect/scores": self.perfect_scores()}
+                    kept |= {"sensitivity": self.sensitivity()} if sensitivity else {}
                 else:
                     loss = float(done.model.history.loss[-1])  # type: ignore[attr-defined]
                     bar.set_postfix(loss=f"{loss:.4f}")
@@ -129,10 +151,14 @@ class Experiment:
             "test/truth": self.truth["test"],
         }
 
-    def references(self) -> dict[str, xr.Dataset]:
-        """Give the perfect model's scores, and both models' for other sizes of B, by group."""
+    def perfect_scores(self) -> xr.Dataset:
+        """Give the perfect model's RMSE (record)."""
         scheme = self.scheme("perfect", self.preset.max_variance)
         analyses = [assimilate(self.perfect, seen, scheme) for seen in self.observations.values()]
+        return self._rmse(analyses)
+
+    def sensitivity(self) -> xr.Dataset:
+        """Give both models' RMSE of the analysis (model, max_variance) for other sizes of B."""
         sizes = np.empty((2, len(SENSITIVITY)))
         models = {"imperfect": self.imperfect, "perfect": self.perfect}
         for row, (case, model) in enumerate(models.items()):
@@ -140,13 +166,13 @@ class Experiment:
                 analysis = assimilate(model, self.observations["test"], self.scheme(case, size))
                 sizes[row, column] = self.analysis_rmse("test", analysis).analysis_rmse
         told = {"long_name": "RMSE of the analysis on the test record", "units": "1"}
-        sensitivity = xr.Dataset(
+        result = xr.Dataset(
             {"analysis_rmse": (("model", "max_variance"), sizes, told)},
             coords={"model": list(models), "max_variance": list(SENSITIVITY)},
         )
         told = {"long_name": "largest background variance", "units": "1"}
-        sensitivity["max_variance"].attrs = told
-        return {"perfect/scores": self._rmse(analyses), "sensitivity": sensitivity}
+        result["max_variance"].attrs = told
+        return result
 
     def score(self, done: Pass, scheme: ThreeDVar, reference: xr.DataArray | None) -> xr.Dataset:
         """Give the scores of a pass; ``reference`` is the imperfect model's forecast error."""

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -18,12 +18,14 @@ import xarray as xr
 import zarr
 from dask.array import from_delayed
 from dask.delayed import delayed
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from daml.errors import DamlError, InputError, StoreError
 
 CHUNK = 1 << 18
 """Values in a chunk: 2 MB of float64."""
+VERSION = 1
+"""Of the layout of an experiment's store."""
 SHARD = 16
 """Chunks in a file, where a record has more than so many."""
 
@@ -201,7 +203,10 @@ def _encoding(array: xr.Variable, rows: int | None) -> dict[str, Any]:
     """Give chunks, shards and compression of a variable; and of dates a unit that is exact."""
     if array.dtype.kind == "O" or array.size == 0 or array.ndim == 0:
         return {}
-    found: dict[str, Any] = {"compressors": BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")}
+    packed = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
+    found: dict[str, Any] = {"compressors": (packed, Crc32cCodec())}  # so that damage shows
+    if array.dtype.kind == "f":
+        found["fill_value"] = np.nan  # a chunk that is gone reads as missing values, not as zeros
     if "time" in array.dims:
         sizes = dict(zip(array.dims, array.shape, strict=True))
         chunk = {d: min(n, 64) for d, n in sizes.items() if d != "time"}
@@ -237,11 +242,57 @@ def open_tree(store: str | Path) -> xr.DataTree:
         raise StoreError(f"{store}: no such store; check the path")
     try:
         with _no_warnings():
-            return xr.open_datatree(store, engine="zarr", consolidated=True, chunks={})
+            tree = xr.open_datatree(store, engine="zarr", consolidated=True, chunks={})
     except Exception as error:
         raise StoreError(
             f"{store}: not a readable Zarr store ({first_line(error)}); check the path"
         ) from error
+    check_version(tree.attrs, store)
+    return tree
+
+
+def check_version(attrs: Mapping[Any, Any], store: str | Path) -> None:
+    """Refuse a store whose layout is newer than what is known here."""
+    if attrs.get("store_version", VERSION) != VERSION:
+        raise StoreError(
+            f"{store}: written by a newer daml (its layout is {attrs['store_version']}, {VERSION} "
+            "is known here); update daml"
+        )
+
+
+def loaded(
+    tree: xr.DataTree, group: str, whole: Sequence[str] = (), *, inherit: bool = False
+) -> xr.Dataset:
+    """Give a group of an experiment in memory.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+    group : str
+    whole : sequence of str
+        Variables that never lack a value; one that does has lost a file.
+    inherit : bool
+        With the coordinates of the groups above.
+
+    Raises
+    ------
+    StoreError
+        If it is not there, or a file of it is damaged or gone.
+    """
+    mend = "restore it from a copy, or run again with --overwrite"
+    if group not in {name.lstrip("/") or "/" for name in tree.groups}:
+        raise StoreError(f"the experiment lacks the group {group!r}; {mend}")
+    try:
+        node = tree if group == "/" else cast("xr.DataTree", tree[group])
+        found = node.to_dataset(inherit=inherit).load()
+    except Exception as error:
+        raise StoreError(
+            f"{group!r} cannot be read: a file of it is damaged ({first_line(error)}); {mend}"
+        ) from error
+    for name in whole:
+        if name not in found or not np.isfinite(found[name]).all():
+            raise StoreError(f"{group!r} has lost values of {name!r}: a file is gone; {mend}")
+    return found
 
 
 def open_record(path: str | Path) -> xr.Dataset:

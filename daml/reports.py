@@ -7,11 +7,12 @@ from typing import cast
 import xarray as xr
 
 from daml.errors import InputError
+from daml.files import loaded
 
 
 def is_twin(tree: xr.DataTree) -> bool:
     """Whether an experiment has a truth that its passes were scored against."""
-    return "sensitivity" in tree.children
+    return "perfect" in tree.children
 
 
 def passes_of(tree: xr.DataTree) -> list[str]:
@@ -34,7 +35,7 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
         ``analysis_rmse``, ``background_rmse`` (record, iteration), ``mfe``, ``mfe_reduction``
         (iteration, lead), ``mfe_map`` (case, lead, x0_bin, x2_bin), ``seconds`` (iteration); the
         same of the imperfect and the perfect model as ``imperfect_...`` and ``perfect_...``; and
-        ``sensitivity_analysis_rmse`` (model, max_variance).
+        ``sensitivity_analysis_rmse`` (model, max_variance), where it was asked for.
 
     Raises
     ------
@@ -47,8 +48,8 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
             "the experiment holds no scores of a twin experiment; give one that 'daml paper' ran, "
             "with LSTM-0 at least"
         )
-    scored = [_alone(tree, f"{name}/scores") for name in passes]
-    both = {case: _alone(tree, f"{case}/scores") for case in ("imperfect", "perfect")}
+    scored = [loaded(tree, f"{name}/scores") for name in passes]
+    both = {case: loaded(tree, f"{case}/scores") for case in ("imperfect", "perfect")}
     maps = {"imperfect": both["imperfect"].mfe_map}
     maps |= {f"LSTM-{_number(passes[at])}": scored[at].mfe_map for at in (0, -1)}
     numbers = xr.DataArray([_number(p) for p in passes], dims="iteration", name="iteration")
@@ -57,7 +58,8 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
     for case, scores in both.items():
         plain = scores.drop_dims(["x0_bin", "x2_bin"], errors="ignore")
         result = result.assign({f"{case}_{name}": plain[name] for name in plain.data_vars})
-    result["sensitivity_analysis_rmse"] = _alone(tree, "sensitivity")["analysis_rmse"]
+    if "sensitivity" in tree.children:
+        result["sensitivity_analysis_rmse"] = loaded(tree, "sensitivity")["analysis_rmse"]
     result.attrs = {k: tree.attrs[k] for k in ("max_variance", "skip")}
     return result
 
@@ -78,20 +80,15 @@ def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
     passes = passes_of(tree)
     if not passes:
         raise InputError("the experiment holds no pass yet; go on with --resume")
-    scored = [_alone(tree, f"{name}/scores")[["innovation_rmse"]] for name in passes]
+    scored = [loaded(tree, f"{name}/scores")[["innovation_rmse"]] for name in passes]
     numbers = xr.DataArray([_number(p) for p in passes], dims="iteration", name="iteration")
     result = xr.concat(scored, numbers)
-    imperfect = _alone(tree, "imperfect/scores")["innovation_rmse"]
+    imperfect = loaded(tree, "imperfect/scores")["innovation_rmse"]
     return result.assign(imperfect_innovation_rmse=imperfect)
 
 
 def _number(group: str) -> int:
     return int(group.rpartition("/")[2])
-
-
-def _alone(tree: xr.DataTree, group: str) -> xr.Dataset:
-    """Give a group in memory, without what it inherits."""
-    return cast("xr.DataTree", tree[group]).to_dataset(inherit=False).load()
 
 
 def score_table(tree: xr.DataTree) -> str:

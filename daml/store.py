@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from daml import files
 from daml.errors import InputError, StoreError
-from daml.files import cannot_write, first_line
+from daml.files import VERSION, cannot_write, check_version, first_line
 
 GROUPS = ("observations", "imperfect", "iteration", "truth", "perfect", "test", "sensitivity")
 ROOT = "zarr.json"
@@ -42,7 +42,8 @@ class Store:
         path = check_free(self.path, overwrite)
         path.mkdir(parents=True, exist_ok=True)
         metadata = {"kind": "inline", "must_understand": False, "metadata": {}}
-        root = {"zarr_format": 3, "node_type": "group", "attributes": attrs}
+        root = {"zarr_format": 3, "node_type": "group"}
+        root |= {"attributes": attrs | {"store_version": VERSION}}
         self._put(ROOT, json.dumps(root | {"consolidated_metadata": metadata}).encode())
         for name in GROUPS:
             shutil.rmtree(path / name, ignore_errors=True)
@@ -69,6 +70,7 @@ class Store:
                 f"{self.path}: not an experiment that daml wrote ({first_line(error)}); check the "
                 "path"
             ) from error
+        check_version(root["attributes"], self.path)
         if not known:
             raise StoreError(f"{self.path}: not an experiment that daml wrote; check the path")
         return cast("dict[str, Any]", root)

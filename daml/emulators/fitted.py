@@ -57,7 +57,19 @@ class Fitted:
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset, network: Network) -> Fitted:
-        """Give back what ``to_dataset`` gave, its weights in ``network``."""
+        """Give back what ``to_dataset`` gave, its weights in ``network``.
+
+        Raises
+        ------
+        InputError
+            If they are not whole, or those of another network.
+        """
+        lost = [name for name, array in dataset.data_vars.items() if not np.isfinite(array).all()]
+        if lost:
+            raise InputError(
+                f"LSTM: {str(lost[0])!r} has lost values: a file of the store is gone; restore it "
+                "from a copy, or train again"
+            )
         weights = {
             str(name).removeprefix("weights."): torch.as_tensor(array.values)
             for name, array in dataset.data_vars.items()

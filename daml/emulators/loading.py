@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import torch
 import xarray as xr
@@ -12,7 +12,7 @@ import xarray as xr
 from daml import models
 from daml.emulators.lstm import LSTM
 from daml.errors import InputError
-from daml.files import open_tree
+from daml.files import first_line, loaded, open_tree
 from daml.protocols import Model
 
 
@@ -60,17 +60,25 @@ def load_emulator(
                     f"load_emulator: iteration {iteration} is not there; the experiment has "
                     f"{len(passes)}"
                 )
-            source = cast("xr.DataTree", source[f"iteration/{passes[iteration]}/emulator"])
-        source = source.to_dataset()
+            group = f"iteration/{passes[iteration]}/emulator"
+            source = loaded(source, group, inherit=True)
+        else:
+            source = loaded(source, "/")
     if source.attrs.get("emulator") != "LSTM":
         raise InputError("load_emulator: no emulator is there; give an experiment or a saved LSTM")
-    settings = json.loads(source.attrs["settings"])
-    told = json.loads(source.attrs["base"])
+    try:
+        settings, told = (json.loads(source.attrs[name]) for name in ("settings", "base"))
+        if settings["device"].startswith("cuda") and not torch.cuda.is_available():
+            settings["device"] = "cpu"
+        plain = LSTM(**settings)
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"load_emulator: its attributes are not those that daml wrote ({first_line(error)}); "
+            "restore them from a copy"
+        ) from error
     if told is not None and base is None:
         kind = getattr(models, told.pop("class"), None)
         if kind is None:
             raise InputError("load_emulator: it corrects a model of your own; give it as 'base'")
         base = kind(**told)
-    if settings["device"].startswith("cuda") and not torch.cuda.is_available():
-        settings["device"] = "cpu"
-    return LSTM(**settings, base=base).restored(source)
+    return replace(plain, base=base).restored(source)
