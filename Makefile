@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: help paper test test-slow lint bench peers clean
 
 help:
-	@echo "make paper      run the paper's experiment (about 13 minutes), draw its figures into results/"
+	@echo "make paper      run the paper's experiment (8 to 10 minutes), draw its figures into results/"
 	@echo "make test       run the tests;  make test-slow: the long ones"
 	@echo "make lint       ruff, codespell and mypy"
 	@echo "make bench      a quick selection of the benchmarks, as a table"
@@ -33,7 +33,7 @@ test-slow: .venv/.installed
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell daml tests examples README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell daml tests examples asv_bench docs README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/mypy
 
 .venv/.benchmarks: .venv/.installed

@@ -16,5 +16,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "models": ["CoupledLorenz63", "Lorenz63"],
         "observations": ["observe"],
         "schemes": ["ThreeDVar"],
+        "sweeps": ["sweep"],
     },
 )

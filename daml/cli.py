@@ -109,8 +109,8 @@ def improve(
     """Improve a model with a record of OBSERVATIONS (NetCDF or Zarr), without any truth."""
     from daml import LSTM, Cycle
     from daml.covariance import scaled_to_observations
-    from daml.files import open_record
     from daml.forecasting import free_run
+    from daml.opening import open_record
     from daml.reports import innovation_table
     from daml.schemes import ThreeDVar
     from daml.store import Store, check_free
@@ -135,7 +135,7 @@ def improve(
 @_told
 def info(store: str) -> None:
     """Say what is in a STORE, how far it is, and its scores."""
-    from daml.files import open_tree
+    from daml.opening import open_tree
     from daml.reports import overview
 
     click.echo(overview(open_tree(store)))
@@ -148,10 +148,45 @@ def info(store: str) -> None:
 def figures(store: str, folder: str) -> None:
     """Draw the figures of a STORE again, without running anything."""
     from daml import paper as experiment
-    from daml.files import open_tree
+    from daml.opening import open_tree
 
     for path in experiment.draw(open_tree(store), folder):
         click.echo(f"figure: {path}")
+
+
+@main.command()
+@click.argument("config")
+@click.option("--store", default="results/sweep.zarr", show_default=True, help="Zarr store.")
+@click.option("--scheduler", default=None, help="Address of a Dask cluster that exists.")
+@click.option("--workers", type=int, default=None, help="Of a cluster made here: a core each.")
+@click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
+@click.option("--resume", is_flag=True, help="Go on with a store where a sweep was interrupted.")
+@_told
+def sweep(
+    config: str,
+    store: str,
+    scheduler: str | None,
+    workers: int | None,
+    overwrite: bool,
+    resume: bool,
+) -> None:
+    """Run the experiment over the grid of parameters and seeds of a CONFIG (TOML)."""
+    from daml import grids, sweeps
+
+    result = sweeps.sweep(
+        **grids.read_config(config),
+        store=store,
+        scheduler=scheduler,
+        workers=workers,
+        overwrite=overwrite,
+        resume=resume,
+    )
+    errors = [error for error in result["error"].values.ravel().tolist() if error]
+    click.echo(sweeps.table(result))
+    click.echo(f"failed: {len(errors)} of {result['error'].size} members")
+    if len(errors) == result["error"].size:
+        raise DamlError(f"all members failed, the first with {errors[0]}; see 'error' in {store}")
+    click.echo(f"store: {store}")
 
 
 def load_model(name: str) -> Any:

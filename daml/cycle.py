@@ -14,9 +14,9 @@ from tqdm.auto import tqdm
 from daml import __version__
 from daml.assimilation import assimilate
 from daml.errors import DivergedError, InputError
-from daml.files import loaded
 from daml.keeping import Keeper, TrainingCheckpoint, fingerprint
 from daml.labels import describe
+from daml.opening import loaded
 from daml.protocols import Emulator, Model, Scheme
 from daml.store import Store
 from daml.verification import innovation_statistics

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from daml.errors import InputError
-from daml.files import open_tree
+from daml.opening import open_tree
 from daml.store import CHECKPOINT, Store, check_free
 
 PAUSE = 2.0

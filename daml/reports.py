@@ -7,7 +7,7 @@ from typing import cast
 import xarray as xr
 
 from daml.errors import InputError
-from daml.files import loaded
+from daml.opening import loaded
 
 
 def is_twin(tree: xr.DataTree) -> bool:

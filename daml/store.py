@@ -23,9 +23,13 @@ from filelock import FileLock, Timeout
 
 from daml import files
 from daml.errors import InputError, StoreError
-from daml.files import VERSION, cannot_write, check_version, first_line
+from daml.files import cannot_write
+from daml.opening import VERSION, check_version, first_line
 
-GROUPS = ("observations", "imperfect", "iteration", "truth", "perfect", "test", "sensitivity")
+GROUPS = (
+    *("observations", "imperfect", "iteration", "truth", "perfect", "test", "sensitivity"),
+    *("member", "result"),
+)
 ROOT = "zarr.json"
 CHECKPOINT = "checkpoint.npz"
 """How far a training is: plain arrays beside the groups."""

@@ -11,13 +11,24 @@ import daml
 
 PACKAGE = Path(daml.__file__).parent
 LEVELS = [
-    {"errors", "protocols", "devices", "checks", "labels", "randomness", "segments", "files"},
+    {
+        "errors",
+        "protocols",
+        "devices",
+        "checks",
+        "labels",
+        "randomness",
+        "segments",
+        "files",
+        "opening",
+        "targets",
+    },
     {"models", "operators", "observations", "records", "store", "covariance", "verification"},
     {"schemes", "first_guess"},
     {"assimilation", "forecasting"},
     {"emulators", "keeping"},
     {"cycle", "figures"},
-    {"experiment", "reports", "paper"},
+    {"experiment", "reports", "paper", "members", "grids", "workers", "sweeps"},
     {"cli"},
     {"__main__"},
 ]

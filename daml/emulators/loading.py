@@ -12,7 +12,7 @@ import xarray as xr
 from daml import models
 from daml.emulators.lstm import LSTM
 from daml.errors import InputError
-from daml.files import first_line, loaded, open_tree
+from daml.opening import first_line, loaded, open_tree
 from daml.protocols import Model
 
 

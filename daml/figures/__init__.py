@@ -10,6 +10,7 @@ Goodliff and Miyoshi (2025), egusphere-2025-933.
 from daml.figures.drawings import analysis_rmse, error_maps, error_reduction, innovations
 from daml.figures.loop import loop_diagram
 from daml.figures.panels import save
+from daml.figures.spread import sweep_scores
 
 __all__ = [
     "analysis_rmse",
@@ -18,4 +19,5 @@ __all__ = [
     "innovations",
     "loop_diagram",
     "save",
+    "sweep_scores",
 ]

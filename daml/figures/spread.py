@@ -1,0 +1,108 @@
+"""Scores of a sweep as drawings: the mean over the seeds, and how far they lie apart."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from daml.errors import InputError
+from daml.figures.panels import LEADS, LEGEND, LSTM, STYLE, grid_of, label_of, pick, take
+
+NEEDED = ("seed", "iteration")
+
+
+def sweep_scores(
+    result: xr.Dataset,
+    name: str = "analysis_rmse",
+    over: str | None = None,
+    record: str = "test",
+    axes: Axes | None = None,
+) -> Figure:
+    """Score of a sweep against the iteration, a line for each value of a parameter.
+
+    A point is the mean over the seeds, its bar their standard deviation (none for a single seed);
+    members that failed are left out.
+
+    Parameters
+    ----------
+    result : Dataset
+        Of :func:`daml.sweep`; with `name` (..., seed, iteration).
+    name : str
+        Which score.
+    over : str, optional
+        The parameter; unless given, the one that has more than one value.
+    record : str
+        ``"train"`` or ``"test"``, where the score has both.
+    axes : Axes, optional
+
+    Raises
+    ------
+    InputError
+        If the score, a dim or the record is missing, another dim has more than one value, or
+        `axes` is not an Axes.
+
+    Examples
+    --------
+    >>> result = xr.Dataset(
+    ...     {"mfe": (("hidden", "seed", "iteration"), [[[3.0], [5.0]], [[2.0], [4.0]]])},
+    ...     coords={"hidden": [50, 100], "seed": [0, 1], "iteration": [0]})
+    >>> [text.get_text() for text in sweep_scores(result, "mfe").axes[0].get_legend().texts]
+    ['hidden 50', 'hidden 100']
+    """
+    lines = _lines(result, name, over, record)
+    lines_dim = str(lines.dims[0])
+    mean, count = lines.mean("seed"), lines.count("seed")
+    # One seed has no spread: a deviation of one value would be 0 or 0 / 0.
+    bars = np.sqrt(((lines - mean) ** 2).sum("seed") / (count - 1).where(count > 1))
+    with matplotlib.rc_context(STYLE):
+        figure, grid = grid_of(axes, 1, 1, height=3.2)
+        ax: Axes = grid[0, 0]
+        for k, value in enumerate(lines[lines_dim].values):
+            colour, marker = LEADS[k % len(LEADS)] if len(mean) > 1 else (LSTM, "o")
+            shift = 0.03 * (k - (len(mean) - 1) / 2)  # bars side by side can be told apart
+            ax.errorbar(
+                lines["iteration"] + shift, mean[k], yerr=bars[k], color=colour, marker=marker,
+                capsize=2.5, elinewidth=1, zorder=3, label=_named(lines_dim, value),
+            )  # fmt: skip
+        ax.set(xlabel="iteration", ylabel=label_of(lines))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.legend(ncols=4, **LEGEND)
+    return figure
+
+
+def _lines(result: xr.Dataset, name: str, over: str | None, record: str) -> xr.DataArray:
+    """Give a score with the dims of lines, seeds and iterations."""
+    dims = result[name].dims if isinstance(result, xr.Dataset) and name in result else NEEDED
+    score = take(result, name, *map(str, dims))
+    for needed in NEEDED:
+        if needed not in score.dims:
+            raise InputError(f"scores: {name!r} has no dim {needed!r}; give a result of daml.sweep")
+    if "record" in score.dims:
+        score = pick(score, "record", record)
+    more = {str(d): n for d, n in score.sizes.items() if d not in NEEDED}
+    if over is not None and over not in more:
+        raise InputError(f"scores: no parameter {over!r} in {name!r}; give one of {list(more)}")
+    varied = [dim for dim, size in more.items() if size > 1]
+    chosen = over or next(iter([*varied, *more]), "scores")
+    rest = [dim for dim in more if dim != chosen]
+    for dim in rest:
+        if more[dim] > 1:
+            raise InputError(
+                f"scores: {name!r} has {more[dim]} values of {dim!r} beside {chosen!r}; give "
+                f"result.isel({dim}=0), or over={dim!r}"
+            )
+    score = score.isel(dict.fromkeys(rest, 0))
+    if chosen not in score.dims:
+        score = score.expand_dims({chosen: [name]})
+    return score.transpose(chosen, "seed", "iteration")
+
+
+def _named(dim: str, value: object) -> str:
+    """Give the name of a line."""
+    if dim == "scores":
+        return "mean over seeds"
+    return f"{dim} {value:g}" if isinstance(value, float) else f"{dim} {value}"

@@ -1,0 +1,119 @@
+"""What lies on disk, opened lazily; what cannot be read is told in one line."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from daml.errors import StoreError
+
+VERSION = 1
+"""Of the layout of an experiment's store."""
+
+
+def first_line(error: Exception) -> str:
+    """Give what another library's error says, in a line."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Keep zarr from warning of consolidated metadata, an addition to Zarr's format 3."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
+        yield
+
+
+def open_tree(store: str | Path) -> xr.DataTree:
+    """Open an experiment lazily.
+
+    Raises
+    ------
+    StoreError
+        If it is not there or cannot be read.
+    """
+    if not Path(store).exists():
+        raise StoreError(f"{store}: no such store; check the path")
+    try:
+        with no_warnings():
+            tree = xr.open_datatree(store, engine="zarr", consolidated=True, chunks={})
+    except Exception as error:
+        raise StoreError(
+            f"{store}: not a readable Zarr store ({first_line(error)}); check the path"
+        ) from error
+    check_version(tree.attrs, store)
+    return tree
+
+
+def check_version(attrs: Mapping[Any, Any], store: str | Path) -> None:
+    """Refuse a store whose layout is newer than what is known here."""
+    if attrs.get("store_version", VERSION) != VERSION:
+        raise StoreError(
+            f"{store}: written by a newer daml (its layout is {attrs['store_version']}, {VERSION} "
+            "is known here); update daml"
+        )
+
+
+def loaded(
+    tree: xr.DataTree, group: str, whole: Sequence[str] = (), *, inherit: bool = False
+) -> xr.Dataset:
+    """Give a group of an experiment in memory.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+    group : str
+    whole : sequence of str
+        Variables that never lack a value; one that does has lost a file.
+    inherit : bool
+        With the coordinates of the groups above.
+
+    Raises
+    ------
+    StoreError
+        If it is not there, or a file of it is damaged or gone.
+    """
+    mend = "restore it from a copy, or run again with --overwrite"
+    if group not in {name.lstrip("/") or "/" for name in tree.groups}:
+        raise StoreError(f"the experiment lacks the group {group!r}; {mend}")
+    try:
+        node = tree if group == "/" else cast("xr.DataTree", tree[group])
+        found = node.to_dataset(inherit=inherit).load()
+    except Exception as error:
+        raise StoreError(
+            f"{group!r} cannot be read: a file of it is damaged ({first_line(error)}); {mend}"
+        ) from error
+    for name in whole:
+        if name not in found or not np.isfinite(found[name]).all():
+            raise StoreError(f"{group!r} has lost values of {name!r}: a file is gone; {mend}")
+    return found
+
+
+def open_record(path: str | Path) -> xr.Dataset:
+    """Open a user's record, NetCDF or Zarr.
+
+    Raises
+    ------
+    StoreError
+        If it is not there, truncated, or neither.
+    """
+    if not Path(path).exists():
+        raise StoreError(f"{path}: no such file; check the path")
+    try:
+        if Path(path).is_dir():
+            return cast("xr.Dataset", xr.open_zarr(path, chunks={}))
+        return xr.open_dataset(path, engine="h5netcdf", chunks={})
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StoreError(
+            f"{path}: neither NetCDF nor Zarr, or truncated ({reason}); write it again with "
+            "ds.to_netcdf or ds.to_zarr"
+        ) from error

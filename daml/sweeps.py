@@ -1,0 +1,144 @@
+"""Sweeps: the twin experiment over a grid of parameters and seeds, a task a member."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from tqdm.auto import tqdm
+
+from daml.errors import InputError
+from daml.grids import planned
+from daml.keeping import Keeper
+from daml.workers import finished
+
+
+def sweep(
+    grid: Mapping[str, Sequence[Any]],
+    *,
+    seeds: int | Iterable[int] = 3,
+    preset: str = "fast",
+    fixed: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    store: str | Path | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> xr.Dataset:
+    """Run the twin experiment for each combination of parameters and each seed.
+
+    A member's random numbers follow from its own parameters and its seed: neither the rest of the
+    grid, nor the order, nor the workers change a result.
+
+    Parameters
+    ----------
+    grid : mapping of str to sequence
+        Values of each parameter that varies: of a preset (``steps``, ``passes``, ``epochs``,
+        ``warm_start``, ``skip``, ``max_variance``) and of the LSTM (``hidden``, ``layers``,
+        ``window``, ``sequence_length``, ``burn_in``, ``batch_size``, ``learning_rate``).
+    seeds : int or iterable of int
+        How many, counted from 0, or which.
+    preset : {"fast", "smoke", "literal"}
+        What holds unless told otherwise, as in :func:`daml.paper.run`.
+    fixed : mapping, optional
+        Parameters in place of the preset's and the LSTM's.
+    device : str
+        Of the LSTM.
+    store : str or path, optional
+        A Zarr store that takes each member as it is done, and the result as its group ``result``.
+    scheduler : str, optional
+        Address of a Dask cluster that exists.
+    workers : int, optional
+        Of the cluster that is made here unless there is one: a core each. 0 makes none: the
+        members run in this process.
+    overwrite, resume : bool
+        Replace a store of daml's; run what it lacks.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims: a parameter of the grid each, then ``seed``. ``analysis_rmse``, ``background_rmse``
+        (..., iteration, record), ``mfe``, ``mfe_reduction`` (..., iteration, lead), the same of
+        the imperfect and the perfect model as ``imperfect_...`` and ``perfect_...``; ``error``,
+        "" where a member is fine, else its scores are NaN; ``seconds`` and ``experiment_seed``.
+
+    Raises
+    ------
+    InputError, StoreError
+        If a parameter is unknown, of another type or out of range, the scheduler does not answer,
+        or the store holds another sweep.
+
+    Examples
+    --------
+    >>> short = {"steps": 400, "passes": 1, "epochs": 1, "hidden": 4, "skip": 10}
+    >>> result = sweep({"max_variance": [1, 2]}, seeds=1, fixed=short, workers=0)
+    >>> dict(result.analysis_rmse.sizes)
+    {'max_variance': 2, 'seed': 1, 'iteration': 1, 'record': 2}
+    """
+    plan = planned(grid, seeds, preset, fixed or {})
+    _check_workers(scheduler, workers)
+    keep = Keeper(store, plan.attrs(device), overwrite=overwrite, resume=resume)
+    with keep.open():
+        done = {m.key: d for m, d in plan.begun(keep.begun)}
+        left = [member for member in plan.members if member.key not in done]
+        failed = 0
+        with (
+            tqdm(total=len(plan.members), desc="sweep", unit="member", disable=None) as bar,
+            closing(finished(left, device, scheduler, workers)) as results,
+        ):
+            bar.update(len(done))
+            for member, result, lost in results if left else ():
+                done[member.key] = result
+                if not lost:
+                    keep({f"member/{member.key}": result})
+                failed += bool(result["error"].item())
+                bar.set_postfix(failed=failed)
+                bar.update()
+        whole = plan.assembled(done).assign_attrs(plan.attrs(device))
+        written = keep.begun is not None and "result" in keep.begun.children
+        if keep.made and (left or not written):  # what is visible is not written again
+            keep({"result": whole})
+    return whole
+
+
+def _check_workers(scheduler: str | None, workers: int | None) -> None:
+    """Refuse a cluster that cannot be."""
+    if workers is not None and (type(workers) is not int or workers < 0):
+        raise InputError(f"workers is {workers!r}; give 1 or more, or 0 for none")
+    if workers is not None and scheduler is not None:
+        raise InputError("workers and scheduler are given; a scheduler has its own workers")
+
+
+def table(result: xr.Dataset) -> str:
+    """Give the last analyses' RMSE on the test record as text: mean and spread over the seeds.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        Of :func:`sweep`.
+    """
+    dims = [str(dim) for dim in result["error"].dims if dim != "seed"]
+    widths = [max(len(dim), 10) + 2 for dim in dims]
+    lines = ["".join(f"{dim:<{n}}" for dim, n in zip(dims, widths, strict=True))]
+    lines[0] += "RMSE of the analysis, test       failed"
+    for place in np.ndindex(*(result.sizes[dim] for dim in dims)):
+        row = result.isel(dict(zip(dims, place, strict=True)))
+        named = [f"{row[dim].item()!s:<{n}}" for dim, n in zip(dims, widths, strict=True)]
+        failed, of = int((row["error"] != "").sum()), row.sizes["seed"]
+        lines.append("".join(named) + f"{_last(row):<33}{failed} of {of}")
+    return "\n".join(lines)
+
+
+def _last(row: xr.Dataset) -> str:
+    """Give mean and standard deviation over the seeds of each member's last analysis."""
+    if "analysis_rmse" not in row or row["analysis_rmse"].isnull().all():
+        return "none"
+    rmse = row["analysis_rmse"].sel(record="test")
+    last = rmse.dropna("iteration", how="all").isel(iteration=-1).dropna("seed")
+    spread = f" +- {float(last.std(ddof=1)):.4g}" if last.size > 1 else ""
+    return f"{float(last.mean()):.4g}{spread}"

@@ -1,0 +1,134 @@
+"""Where the members of a sweep run: here, on a cluster made for them, or on one that exists."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+from tqdm.auto import tqdm
+
+from daml.errors import InputError, StoreError
+from daml.members import Member, run
+from daml.opening import first_line
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+DEATHS = 10
+"""Workers that may die under a member before it is given up."""
+PATIENCE = 10
+"""Seconds that a scheduler has to answer."""
+
+
+def cores() -> int:
+    """Give the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def finished(
+    members: Sequence[Member], device: str, scheduler: str | None, workers: int | None
+) -> Generator[tuple[Member, xr.Dataset, bool]]:
+    """Run members and yield them as they are done, in any order.
+
+    Parameters
+    ----------
+    members : sequence of Member
+    device : str
+        Of the LSTM.
+    scheduler : str, optional
+        Address of a cluster that exists; one on this machine, unless given.
+    workers : int, optional
+        Of the cluster on this machine: a core each, unless given. 0 makes none: the members run
+        in this process, one after another.
+
+    Yields
+    ------
+    member : Member
+    result : xarray.Dataset
+        As :func:`daml.members.run` gives it.
+    lost : bool
+        Whether the cluster failed, not the member: it may do better another time.
+
+    Raises
+    ------
+    InputError
+        If there is no cluster.
+    StoreError
+        If the scheduler is gone before the end.
+    """
+    if workers == 0:
+        for member in members:
+            yield member, run(member, device), False
+        return
+    from distributed import as_completed
+
+    with connected(scheduler, min(workers or cores(), len(members))) as client:
+        if client.dashboard_link:
+            tqdm.write(f"dashboard: {client.dashboard_link}")
+        if not client.nthreads():
+            tqdm.write(f"{scheduler}: no worker is there yet; waiting for one")
+        about = uuid.uuid4().hex  # two sweeps on one cluster must not share a result
+        waiting = {
+            client.submit(run, member, device, key=f"member-{member.key}-{about}"): member
+            for member in members
+        }
+        for future in as_completed(list(waiting), loop=client.loop):
+            member = waiting.pop(future)
+            if future.cancelled():
+                raise StoreError(
+                    f"scheduler {scheduler or 'here'}: lost; what was finished is kept: start "
+                    "it, then go on with --resume (resume=True)"
+                )
+            error = future.exception()
+            yield (
+                (member, future.result(), False)
+                if error is None
+                else (member, member.told(f"{type(error).__name__}: {first_line(error)}"), True)
+            )
+            future.release()
+
+
+@contextmanager
+def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
+    """Give a client of the scheduler, or of a cluster on this machine that ends with it.
+
+    Raises
+    ------
+    InputError
+        If no scheduler answers, or no worker starts.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=PATIENCE, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"scheduler {scheduler!r}: no answer ({first_line(error)}); start one with 'dask "
+                "scheduler' and give its address, or none for a cluster on this machine"
+            ) from error
+        with client:
+            yield client
+        return
+    # A worker holds one member at a time: no other is to blame where one dies.
+    settings = {"allowed-failures": DEATHS, "worker-saturation": 1.0}
+    made: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1}
+    made |= {"dashboard_address": ":0", "silence_logs": logging.CRITICAL}
+    try:
+        with dask.config.set({f"distributed.scheduler.{k}": v for k, v in settings.items()}):
+            cluster = LocalCluster(**made)
+    except RuntimeError as error:
+        raise InputError(
+            f"sweep: the workers did not start ({first_line(error)}); a script must call "
+            "daml.sweep under: if __name__ == '__main__':"
+        ) from error
+    with cluster, Client(cluster, set_as_default=False) as client:
+        yield client
