@@ -121,7 +121,7 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
     # A worker holds one member at a time: no other is to blame where one dies.
     settings = {"allowed-failures": DEATHS, "worker-saturation": 1.0}
     made: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1}
-    made |= {"dashboard_address": ":0", "silence_logs": logging.CRITICAL}
+    made |= {"dashboard_address": ":0", "silence_logs": logging.INFO}
     try:
         with dask.config.set({f"distributed.scheduler.{k}": v for k, v in settings.items()}):
             cluster = LocalCluster(**made)

@@ -63,7 +63,7 @@ def test_steps_in_numpy_and_torch_agree_and_gradients_pass(small):
 
 def test_default_effort_counts_updates():
     run = daml.simulate(daml.Lorenz63(), steps=150)
-    assert len(daml.LSTM(hidden=2).fit(run).history.epoch) == 1000
+    assert len(daml.LSTM(hidden=2).fit(run).history.epoch) == 500
     assert len(daml.LSTM(hidden=2, epochs=3).fit(run).history.epoch) == 3
 
 

@@ -32,8 +32,8 @@ class LSTM:
     hidden, layers : int
         Units of a layer, and layers.
     epochs : int, optional
-        Passes through the record in a training. Unless given, 30, and more where they make
-        fewer than 1,000 updates.
+        Passes through the record in a training. Unless given, 16, and more where they make
+        fewer than 500 updates.
     window : int, optional
         Look at the last so many states only, in place of a memory.
     base : Model, optional

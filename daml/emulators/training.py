@@ -17,9 +17,9 @@ from daml.errors import DivergedError
 if TYPE_CHECKING:
     from daml.protocols import Checkpoint
 
-UPDATES = 1000
+UPDATES = 500
 """Updates that a training makes at least, whatever the record's length."""
-EPOCHS = 30
+EPOCHS = 16
 """Epochs that a training makes at least, unless told otherwise."""
 SHARD = 32
 """Sequences that a CPU thread takes of a batch. Fixed: results must not depend on the cores."""
@@ -32,7 +32,7 @@ class Plan:
     Attributes
     ----------
     epochs : int or None
-        None: as many as give 30 epochs and 1,000 updates.
+        None: as many as give 16 epochs and 500 updates.
     length : int
         Steps of a sequence.
     burn_in : int
