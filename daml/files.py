@@ -12,7 +12,6 @@ from typing import Any
 
 import dask.array
 import numpy as np
-import psutil
 import xarray as xr
 import zarr
 from dask.array import from_delayed
@@ -129,7 +128,7 @@ def new_record(
     if path.exists():
         raise InputError(f"{path} exists; give another path, or remove it")
     for stale in path.parent.glob(f".{path.name}.*.part"):
-        if not psutil.pid_exists(int(stale.name.split(".")[-2])):  # of a run that was killed
+        if not _runs(int(stale.name.split(".")[-2])):  # of a run that was killed
             shutil.rmtree(stale, ignore_errors=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     empty = {
@@ -148,6 +147,14 @@ def new_record(
         raise cannot_write(path, path.name, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether there is a process of that number."""
+    # Imported here: once it is loaded, freed memory goes back to the system, and a training pays.
+    import psutil
+
+    return bool(psutil.pid_exists(process))
 
 
 def write(

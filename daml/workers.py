@@ -19,8 +19,20 @@ from daml.opening import first_line
 if TYPE_CHECKING:
     from distributed import Client
 
-DEATHS = 10
-"""Workers that may die under a member before it is given up."""
+SETTINGS = {
+    # Workers that may die under a member before it is given up.
+    "scheduler.allowed-failures": 10,
+    # A worker holds one member at a time: no other is to blame where it dies.
+    "scheduler.worker-saturation": 1.0,
+    # A worker that dies twice in a short time is not given up, but started again.
+    "deploy.lost-worker-timeout": "24h",
+    # Without Dask's limit on freed memory that is kept: a training takes a third longer by it.
+    "nanny.pre-spawn-environ": {
+        "OMP_NUM_THREADS": 1,
+        "MKL_NUM_THREADS": 1,
+        "OPENBLAS_NUM_THREADS": 1,
+    },
+}
 PATIENCE = 10
 """Seconds that a scheduler has to answer."""
 
@@ -67,7 +79,7 @@ def finished(
         for member in members:
             yield member, run(member, device), False
         return
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     with connected(scheduler, min(workers or cores(), len(members))) as client:
         if client.dashboard_link:
@@ -81,17 +93,19 @@ def finished(
         }
         for future in as_completed(list(waiting), loop=client.loop):
             member = waiting.pop(future)
-            if future.cancelled():
-                raise StoreError(
-                    f"scheduler {scheduler or 'here'}: lost; what was finished is kept: start "
-                    "it, then go on with --resume (resume=True)"
-                )
-            error = future.exception()
-            yield (
-                (member, future.result(), False)
-                if error is None
-                else (member, member.told(f"{type(error).__name__}: {first_line(error)}"), True)
-            )
+            try:
+                result, lost = future.result(), False
+            except Exception as error:
+                if future.cancelled():
+                    raise StoreError(
+                        f"scheduler {scheduler or 'here'}: lost; what was finished is kept: start "
+                        "it, then go on with --resume (resume=True)"
+                    ) from error
+                told = f"{type(error).__name__}: {first_line(error)}"
+                if isinstance(error, KilledWorker):
+                    told = "KilledWorker: each worker died under it; give them more memory"
+                result, lost = member.told(told), True
+            yield member, result, lost
             future.release()
 
 
@@ -106,29 +120,29 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
     """
     import dask
     from distributed import Client, LocalCluster
+    from distributed.utils import silence_logging_cmgr
 
     if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=PATIENCE, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"scheduler {scheduler!r}: no answer ({first_line(error)}); start one with 'dask "
-                "scheduler' and give its address, or none for a cluster on this machine"
-            ) from error
-        with client:
-            yield client
+        with silence_logging_cmgr(logging.CRITICAL):
+            try:
+                client = Client(scheduler, timeout=PATIENCE, set_as_default=False)
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"scheduler {scheduler!r}: no answer ({first_line(error)}); start one with "
+                    "'dask scheduler' and give its address, or none for a cluster on this machine"
+                ) from error
+            with client:
+                yield client
         return
-    # A worker holds one member at a time: no other is to blame where one dies.
-    settings = {"allowed-failures": DEATHS, "worker-saturation": 1.0}
     made: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1}
-    made |= {"dashboard_address": ":0", "silence_logs": logging.INFO}
-    try:
-        with dask.config.set({f"distributed.scheduler.{k}": v for k, v in settings.items()}):
+    made |= {"dashboard_address": ":0", "silence_logs": logging.CRITICAL}
+    with dask.config.set({f"distributed.{name}": value for name, value in SETTINGS.items()}):
+        try:
             cluster = LocalCluster(**made)
-    except RuntimeError as error:
-        raise InputError(
-            f"sweep: the workers did not start ({first_line(error)}); a script must call "
-            "daml.sweep under: if __name__ == '__main__':"
-        ) from error
-    with cluster, Client(cluster, set_as_default=False) as client:
-        yield client
+        except RuntimeError as error:
+            raise InputError(
+                f"sweep: the workers did not start ({first_line(error)}); a script must call "
+                "daml.sweep under: if __name__ == '__main__':"
+            ) from error
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
