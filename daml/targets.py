@@ -23,8 +23,13 @@ class Target:
         """Give room for a group; of a record in one piece what writes through."""
         if cut.segments == 1:
             return {name: _Through(array) for name, array in self.arrays.items()}
-        shape = (len(group), cut.length)
-        return {name: np.empty((*shape, array.shape[1])) for name, array in self.arrays.items()}
+        first, stop = int(group[0]) * cut.length, (int(group[-1]) + 1) * cut.length
+        return {
+            name: array[first:stop].reshape(len(group), cut.length, -1)  # no copy
+            if isinstance(array, np.ndarray) and stop <= cut.total
+            else np.empty((len(group), cut.length, array.shape[1]))
+            for name, array in self.arrays.items()
+        }
 
     def close(self, group: np.ndarray, cut: Cut, room: Room) -> None:
         """Put the room of a group into its rows; the last segment may reach beyond them."""
@@ -33,7 +38,8 @@ class Target:
         first = int(group[0]) * cut.length
         stop = min((int(group[-1]) + 1) * cut.length, cut.total)
         for name, array in self.arrays.items():
-            array[first:stop] = room[name].reshape(-1, array.shape[1])[: stop - first]
+            if not (isinstance(array, np.ndarray) and np.may_share_memory(array, room[name])):
+                array[first:stop] = room[name].reshape(-1, array.shape[1])[: stop - first]
 
 
 class _Through:
