@@ -1,5 +1,10 @@
 """What daml raises, so that a script can tell a wrong input from a run that failed."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DamlError(Exception):
     """Base of all errors that daml raises on purpose; its text is one line with the mend."""
@@ -15,3 +20,24 @@ class StoreError(DamlError, OSError):
 
 class DivergedError(DamlError, FloatingPointError):
     """A model or a training left the finite numbers."""
+
+
+def first_line(error: BaseException) -> str:
+    """Give what another library's error says, in a line."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+@contextmanager
+def writing(
+    address: str, name: str, failures: tuple[type[Exception], ...] = (OSError,)
+) -> Iterator[None]:
+    """Turn a failure to write into one error; daml's own pass."""
+    try:
+        yield
+    except DamlError:
+        raise
+    except failures as error:
+        raise StoreError(
+            f"{address}: cannot write {name!r} ({first_line(error)}); what was finished before is "
+            "kept: free space or wait for the server, then go on with --resume (resume=True)"
+        ) from error

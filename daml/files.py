@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,21 +17,15 @@ from dask.array import from_delayed
 from dask.delayed import delayed
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from daml.errors import DamlError, InputError, StoreError
-from daml.opening import first_line, no_warnings, open_record
+from daml.errors import InputError
+from daml.folders import ROOT
+from daml.opening import no_warnings, open_record
+from daml.places import place
 
 CHUNK = 1 << 18
 """Values in a chunk: 2 MB of float64."""
 SHARD = 16
 """Chunks in a file, where a record has more than so many."""
-
-
-def cannot_write(path: Path, name: str, error: OSError) -> StoreError:
-    """Give the error of a file that cannot be written."""
-    return StoreError(
-        f"{path}: cannot write {name!r} ({first_line(error)}); what was finished before is kept: "
-        "free space, then go on with --resume (resume=True)"
-    )
 
 
 Described = Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]]
@@ -71,8 +64,8 @@ def filled(
         As of `new_record`.
     """
     if store is not None:
-        with new_record(store, labels, variables, rows) as group:
-            group.attrs.update(fill({name: group[name] for name in variables}))
+        with new_record(store, labels, variables, rows) as (rooms, told):
+            told.update(fill(rooms))
         return open_record(store)
     shapes = {name: tuple(labels.sizes[d] for d in dims) for name, (dims, _) in variables.items()}
 
@@ -103,8 +96,8 @@ def new_record(
     labels: xr.Dataset,
     variables: Described,
     rows: int,
-) -> Iterator[zarr.Group]:
-    """Give a Zarr group to fill block by block; it appears at ``store`` when it is whole.
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Give Zarr arrays to fill block by block, and attrs; all appear at once when it is whole.
 
     Parameters
     ----------
@@ -124,42 +117,32 @@ def new_record(
     StoreError
         If it cannot be written; nothing is left then.
     """
-    path = Path(store)
-    if path.exists():
-        raise InputError(f"{path} exists; give another path, or remove it")
-    for stale in path.parent.glob(f".{path.name}.*.part"):
-        if not _runs(int(stale.name.split(".")[-2])):  # of a run that was killed
-            shutil.rmtree(stale, ignore_errors=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    where = place(store)
+    if where.exists():
+        raise InputError(f"{store} exists; give another path, or remove it")
     empty = {
         name: (dims, dask.array.empty(tuple(labels.sizes[d] for d in dims)), attrs)
         for name, (dims, attrs) in variables.items()
     }
-    try:
-        write(labels.assign(empty), part, rows=rows, compute=False)
-        yield zarr.open_group(part, mode="r+")
-        with no_warnings():
-            zarr.consolidate_metadata(part, zarr_format=3)
-        part.rename(path)
-    except OSError as error:
-        if isinstance(error, DamlError):
-            raise
-        raise cannot_write(path, path.name, error) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    content = packed(labels.assign(empty), rows=rows, compute=False)
+    root = json.loads(content.pop(ROOT))
+    with where.writing("the record"), where.aside() as aside:
+        aside.put_all(content)
+        arrays = {name: zarr.open_array(f"{aside.address}/{name}", mode="r+") for name in empty}
+        yield arrays, root["attributes"]
+        aside.put(ROOT, json.dumps(root).encode())
 
 
-def _runs(process: int) -> bool:
-    """Whether there is a process of that number."""
-    # Imported here: once it is loaded, freed memory goes back to the system, and a training pays.
-    import psutil
-
-    return bool(psutil.pid_exists(process))
+def packed(dataset: xr.Dataset, group: str | None = None, **how: Any) -> dict[str, bytes]:
+    """Give what `write` would write, by name."""
+    content: dict[str, Any] = {}
+    write(dataset, zarr.storage.MemoryStore(content), group, **how)
+    return {name: part.to_bytes() for name, part in content.items()}
 
 
 def write(
     dataset: xr.Dataset,
-    store: str | Path,
+    store: str | zarr.storage.MemoryStore,
     group: str | None = None,
     *,
     rows: int | None = None,
@@ -169,11 +152,6 @@ def write(
 
     Chunks follow time: one holds ``rows`` times, or else 2 MB, with all variables where they are
     few. With ``compute=False`` what is lazy is made room for and not written.
-
-    Raises
-    ------
-    StoreError
-        If the disk is full or cannot be written.
     """
     # Names of a fixed length have no place in Zarr's format 3, those of any length have.
     text = {k: v.astype(object) for k, v in dataset.coords.items() if v.dtype.kind == "U"}
@@ -184,19 +162,16 @@ def write(
             told = encoding[str(name)]
             size = told.get("shards", told.get("chunks", array.shape))
             plain[name] = array.chunk(dict(zip(array.dims, size, strict=True)))
-    try:
-        with no_warnings():
-            plain.to_zarr(  # type: ignore[call-overload]
-                store,
-                group=group,
-                mode="w",
-                consolidated=group is None,
-                zarr_format=3,
-                compute=compute,
-                encoding=encoding,
-            )
-    except OSError as error:
-        raise cannot_write(Path(store), group or "the record", error) from error
+    with no_warnings():
+        plain.to_zarr(  # type: ignore[call-overload]
+            store,
+            group=group,
+            mode="w",
+            consolidated=group is None,
+            zarr_format=3,
+            compute=compute,
+            encoding=encoding,
+        )
 
 
 def _encoding(array: xr.Variable, rows: int | None) -> dict[str, Any]:

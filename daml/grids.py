@@ -14,9 +14,8 @@ import numpy as np
 import xarray as xr
 
 from daml import __version__
-from daml.errors import InputError, StoreError
+from daml.errors import InputError, StoreError, first_line
 from daml.members import DEFAULTS, Member, checked
-from daml.opening import first_line
 from daml.paper import PRESETS
 
 SETTINGS = ("preset", "seeds", "device")

@@ -57,10 +57,10 @@ class Keeper:
         if other:
             told = ", ".join(f"{k}: {there.get(k)} there, {self.attrs[k]} now" for k in other)
             raise InputError(
-                f"{store.path}: cannot be resumed with another configuration ({told}); give the "
+                f"{store.address}: cannot be resumed with another configuration ({told}); give the "
                 "same, or another store"
             )
-        self.begun = open_tree(store.path)
+        self.begun = open_tree(store.address)
         self.made = True
 
     @contextmanager
@@ -90,7 +90,7 @@ class Keeper:
     def tree(self) -> xr.DataTree:
         """Give all that was kept."""
         if self.store is not None:
-            return open_tree(self.store.path)
+            return open_tree(self.store.address)
         tree = xr.DataTree.from_dict(self.kept)
         tree.attrs = dict(self.attrs)
         return tree

@@ -18,10 +18,9 @@ import torch
 import xarray as xr
 
 from daml.emulators import LSTM
-from daml.errors import InputError
+from daml.errors import InputError, first_line
 from daml.experiment import Experiment, Preset
 from daml.keeping import Keeper
-from daml.opening import first_line
 from daml.reports import collect
 
 SETTINGS = (

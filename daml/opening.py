@@ -12,15 +12,12 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from daml.errors import StoreError
+from daml.errors import StoreError, first_line
+from daml.folders import Folder
+from daml.places import place
 
 VERSION = 1
 """Of the layout of an experiment's store."""
-
-
-def first_line(error: Exception) -> str:
-    """Give what another library's error says, in a line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 @contextmanager
@@ -40,11 +37,12 @@ def open_tree(store: str | Path) -> xr.DataTree:
     StoreError
         If it is not there or cannot be read.
     """
-    if not Path(store).exists():
+    where = place(store)
+    if not where.exists():
         raise StoreError(f"{store}: no such store; check the path")
     try:
         with no_warnings():
-            tree = xr.open_datatree(store, engine="zarr", consolidated=True, chunks={})
+            tree = xr.open_datatree(where.address, engine="zarr", consolidated=True, chunks={})
     except Exception as error:
         raise StoreError(
             f"{store}: not a readable Zarr store ({first_line(error)}); check the path"
@@ -98,22 +96,22 @@ def loaded(
 
 
 def open_record(path: str | Path) -> xr.Dataset:
-    """Open a user's record, NetCDF or Zarr.
+    """Open a user's record, NetCDF or Zarr; from a URL Zarr.
 
     Raises
     ------
     StoreError
         If it is not there, truncated, or neither.
     """
-    if not Path(path).exists():
+    where = place(path)
+    if not where.exists():
         raise StoreError(f"{path}: no such file; check the path")
     try:
-        if Path(path).is_dir():
-            return cast("xr.Dataset", xr.open_zarr(path, chunks={}))
-        return xr.open_dataset(path, engine="h5netcdf", chunks={})
+        if not isinstance(where, Folder) or where.path.is_dir():
+            return cast("xr.Dataset", xr.open_zarr(where.address, chunks={}))
+        return xr.open_dataset(where.path, engine="h5netcdf", chunks={})
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(
-            f"{path}: neither NetCDF nor Zarr, or truncated ({reason}); write it again with "
-            "ds.to_netcdf or ds.to_zarr"
+            f"{path}: neither NetCDF nor Zarr, or truncated ({first_line(error)}); write it "
+            "again with ds.to_netcdf or ds.to_zarr"
         ) from error

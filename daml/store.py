@@ -9,53 +9,49 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import numpy as np
 import xarray as xr
-from filelock import FileLock, Timeout
 
 from daml import files
-from daml.errors import InputError, StoreError
-from daml.files import cannot_write
-from daml.opening import VERSION, check_version, first_line
+from daml.errors import InputError, StoreError, first_line
+from daml.folders import ROOT, Folder
+from daml.opening import VERSION, check_version
+from daml.places import Place, place
 
 GROUPS = (
     *("observations", "imperfect", "iteration", "truth", "perfect", "test", "sensitivity"),
     *("member", "result"),
 )
-ROOT = "zarr.json"
 CHECKPOINT = "checkpoint.npz"
 """How far a training is: plain arrays beside the groups."""
 
 
 class Store:
-    """An experiment on disk."""
+    """An experiment, in a folder or at a URL."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, store: str | Path) -> None:
+        self.place = place(store)
+        self.address = self.place.address
 
     def create(self, attrs: dict[str, Any], overwrite: bool = False) -> None:
         """Make an empty experiment; of one that is overwritten only what daml wrote is removed."""
-        path = check_free(self.path, overwrite)
-        path.mkdir(parents=True, exist_ok=True)
+        check_free(self.place, overwrite)
         metadata = {"kind": "inline", "must_understand": False, "metadata": {}}
         root = {"zarr_format": 3, "node_type": "group"}
         root |= {"attributes": attrs | {"store_version": VERSION}}
-        self._put(ROOT, json.dumps(root | {"consolidated_metadata": metadata}).encode())
-        for name in GROUPS:
-            shutil.rmtree(path / name, ignore_errors=True)
-        self.remove(CHECKPOINT)
+        root |= {"consolidated_metadata": metadata}
+        self.place.put(ROOT, json.dumps(root).encode())
+        for name in (*GROUPS, CHECKPOINT):
+            self.place.remove(name)
 
     def made(self) -> bool:
         """Whether there is an experiment already."""
-        return (self.path / ROOT).exists()
+        return self.place.has(ROOT)
 
     def root(self) -> dict[str, Any]:
         """Give the metadata of the root: its attributes and all that is visible.
@@ -66,17 +62,17 @@ class Store:
             If it is no store of daml's, or of another version.
         """
         try:
-            root = json.loads((self.path / ROOT).read_text())
+            root = json.loads(self.place.read(ROOT))
             visible = root["consolidated_metadata"]["metadata"]
             known = "daml_version" in root["attributes"] and isinstance(visible, dict)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
-                f"{self.path}: not an experiment that daml wrote ({first_line(error)}); check the "
-                "path"
+                f"{self.address}: not an experiment that daml wrote ({first_line(error)}); "
+                "check the path"
             ) from error
-        check_version(root["attributes"], self.path)
+        check_version(root["attributes"], self.address)
         if not known:
-            raise StoreError(f"{self.path}: not an experiment that daml wrote; check the path")
+            raise StoreError(f"{self.address}: not an experiment that daml wrote; check the path")
         return cast("dict[str, Any]", root)
 
     def groups(self) -> list[str]:
@@ -86,82 +82,65 @@ class Store:
 
     def write(self, dataset: xr.Dataset, group: str) -> None:
         """Write a group aside; a reader sees it after the next commit that names it."""
-        files.write(dataset, self.path, group)
+        with self.place.writing(group):
+            if isinstance(self.place, Folder) or files.is_lazy(dataset):
+                files.write(dataset, self.address, group)
+                return
+            # A request for each chunk and document, one after another, would take minutes.
+            content = files.packed(dataset, group)
+            self.place.remove(group)
+            above = {ROOT} | {f"{p}/{ROOT}" for p in _above(group)}
+            there = {name for name in above if self.place.has(name)}
+            self.place.put_all({k: v for k, v in content.items() if k not in there})
 
     def commit(self, groups: Iterable[str], attrs: dict[str, Any] | None = None) -> None:
         """Make groups visible, with new attributes of the root, in one atomic step."""
         root = self.root()
         visible = root["consolidated_metadata"]["metadata"]
         for group in groups:
-            parts = Path(group).parts
-            above = [Path(*parts[: n + 1]) for n in range(len(parts) - 1)]
-            found = [self.path / p / ROOT for p in above]
-            for file in [*found, *(self.path / group).rglob(ROOT)]:
-                name = file.parent.relative_to(self.path).as_posix()
-                visible[name] = json.loads(file.read_text())
+            found = {name: self.place.read(f"{name}/{ROOT}") for name in _above(group)}
+            found |= self.place.documents(group)
+            visible.update({name: json.loads(document) for name, document in found.items()})
         root["attributes"] |= attrs or {}
-        self._put(ROOT, json.dumps(root).encode())
+        self.place.put(ROOT, json.dumps(root).encode())
 
     def save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Keep arrays in one file beside the groups, atomically."""
         file = io.BytesIO()
         np.savez(file, **arrays)  # type: ignore[arg-type]
-        self._put(name, file.getvalue())
+        self.place.put(name, file.getvalue())
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:
         """Give what was saved; None where there is nothing that can be read."""
         try:
-            with np.load(self.path / name, allow_pickle=False) as found:
+            with np.load(io.BytesIO(self.place.read(name)), allow_pickle=False) as found:
                 return dict(found)
         except (OSError, ValueError, EOFError, KeyError):
             return None
 
     def remove(self, name: str) -> None:
         """Remove what was saved."""
-        (self.path / name).unlink(missing_ok=True)
-
-    def _put(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all."""
-        part = self.path / f".{name}.{os.getpid()}.part"
-        try:
-            part.write_bytes(content)
-            part.replace(self.path / name)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise cannot_write(self.path, name, error) from error
+        self.place.remove(name)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other runs off the store; the system frees it when this process ends, dead or not.
+        """Keep other runs off the store; a run that is dead holds it no longer.
 
         Raises
         ------
         StoreError
             If another run holds it.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            held = FileLock(self.path / ".lock", timeout=0)
-            held.acquire()
-        except Timeout as error:
-            raise StoreError(
-                f"{self.path}: another run is writing to it; wait for its end, or give another path"
-            ) from error
-        except OSError as error:
-            raise cannot_write(self.path, ".lock", error) from error
-        for part in self.path.glob(".*.part"):  # of a run that was killed
-            part.unlink(missing_ok=True)
-        try:
+        with self.place.lock():
             yield
-        finally:
-            if not (self.path / ROOT).exists():  # the run gave nothing: leave no trace
-                (self.path / ".lock").unlink()
-                with suppress(OSError):
-                    self.path.rmdir()
-            held.release()
 
 
-def check_free(store: str | Path, overwrite: bool = False) -> Path:
+def _above(group: str) -> list[str]:
+    """Give the groups that a group lies in, but for the root."""
+    return [str(parent) for parent in PurePosixPath(group).parents][:-1]
+
+
+def check_free(store: str | Path | Place, overwrite: bool = False) -> None:
     """Refuse a store that exists or that cannot be written; change nothing.
 
     Raises
@@ -169,32 +148,24 @@ def check_free(store: str | Path, overwrite: bool = False) -> Path:
     InputError
         If something is there already that may not be overwritten.
     StoreError
-        If the folder cannot be written.
+        If nothing can be written there.
     """
-    path = Path(store)
-    there = path.exists() and not (path.is_dir() and {p.name for p in path.iterdir()} <= {".lock"})
+    where = place(store) if isinstance(store, (str, Path)) else store
+    there = where.exists()
     if there and not overwrite:
         raise InputError(
-            f"{path} exists; give another path, --resume (resume=True) to go on with it, or "
-            "--overwrite (overwrite=True)"
+            f"{where.address} exists; give another path, --resume (resume=True) to go on with it, "
+            "or --overwrite (overwrite=True)"
         )
-    if there and not _is_ours(path):
-        raise InputError(f"{path} is no store that daml wrote, and stays; give another path")
-    parent = path if path.exists() else path.parent
-    while not parent.exists():
-        parent = parent.parent
-    try:
-        with tempfile.TemporaryDirectory(dir=parent):
-            pass
-    except OSError as error:
-        raise StoreError(
-            f"{path}: cannot write there ({error.strerror}); give another path"
-        ) from error
-    return path
+    if there and not _is_ours(where):
+        raise InputError(
+            f"{where.address} is no store that daml wrote, and stays; give another path"
+        )
+    where.check_writable()
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(where: Place) -> bool:
     try:
-        return bool(Store(path).root())
+        return bool(Store(where.address).root())
     except StoreError:
         return False

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 from tqdm.auto import tqdm
 
-from daml.errors import InputError, StoreError
+from daml.errors import InputError, StoreError, first_line
 from daml.members import Member, run
-from daml.opening import first_line
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -1,5 +1,7 @@
 """Records worked through block by block equal those in memory, to the bit, seams and all."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -7,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daml
-from daml import forecasting, observations, records, segments
+from daml import files, forecasting, observations, records, segments
+from daml.emulators import examples
 from daml.errors import DivergedError, InputError, StoreError
+from daml.opening import open_record
 
 
 @pytest.fixture
@@ -115,3 +119,72 @@ def test_a_run_that_breaks_leaves_no_half_record(tmp_path):
     with pytest.raises(DivergedError, match="left the finite numbers"):
         daml.simulate(Explosive(), steps=2000, store=tmp_path / "out.zarr")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def analysed(scheme):
+    truth = daml.simulate(daml.Lorenz63(), steps=2000, spinup=100)
+    return daml.assimilate(daml.Lorenz63(), daml.observe(truth, missing=0.1, seed=1), scheme)
+
+
+@pytest.mark.parametrize("base", [None, daml.Lorenz63()])
+def test_a_training_reads_a_record_block_by_block(analysed, base, monkeypatch):
+    monkeypatch.setattr(segments, "ROWS", 700)
+    emulator = daml.LSTM(hidden=4, epochs=2, base=base)
+    here = emulator.fit(analysed).to_dataset()
+    for chunks in ({"time": 333}, {"time": -1}, {"time": 50, "variable": 1}):
+        xr.testing.assert_identical(emulator.fit(analysed.chunk(chunks)).to_dataset(), here)
+
+
+def test_the_scaling_of_blocks_is_that_of_the_whole(analysed, monkeypatch):
+    whole = daml.LSTM(hidden=4, epochs=1).fit(analysed).to_dataset()
+    monkeypatch.setattr(segments, "ROWS", 450)
+    parts = daml.LSTM(hidden=4, epochs=1).fit(analysed).to_dataset()
+    for name in ("mean", "spread", "increment_mean", "increment_spread"):
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-12)
+    np.testing.assert_allclose(whole["mean"], analysed.analysis[:-1].mean("time"))
+
+
+def test_a_training_never_holds_a_record_that_is_lazy(analysed, monkeypatch):
+    monkeypatch.setattr(segments, "ROWS", 500)
+    lengths = []
+    values = examples.check_values
+    monkeypatch.setattr(
+        examples, "check_values", lambda v, *more: (lengths.append(len(v)), values(v, *more))
+    )
+    daml.LSTM(hidden=4, epochs=2).fit(analysed.chunk({"time": 100}))
+    assert max(lengths) <= 501
+    assert sum(lengths) >= 3 * (analysed.sizes["time"] - 1)  # the scaling, and two epochs
+
+
+SPLITS = st.lists(st.integers(1, 59), max_size=5).map(lambda found: [0, *sorted(set(found)), 60])
+
+
+@settings(max_examples=25, deadline=None)
+@given(splits=SPLITS, rows=st.integers(1, 70))
+def test_a_record_written_in_pieces_is_that_written_at_once(splits, rows, tmp_path_factory):
+    record = dated(daml.simulate(daml.Lorenz63(dt=0.02), steps=60))
+    folder = tmp_path_factory.mktemp("pieces")
+
+    def fill(arrays):
+        for first, stop in pairwise(splits):
+            arrays["state"][first:stop] = record.state.values[first:stop]
+        return {"filled": "in pieces"}
+
+    told = {"state": (("time", "variable"), record.state.attrs)}
+    labels = record.drop_vars("state")
+    found = files.filled(labels, told, fill, folder / "filled", rows)
+    xr.testing.assert_identical(found.load(), record.assign_attrs(filled="in pieces"))
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@settings(max_examples=15, deadline=None)
+@given(splits=SPLITS)
+def test_a_record_that_a_user_appends_to_is_that_written_at_once(splits, tmp_path_factory):
+    record = dated(daml.simulate(daml.Lorenz63(dt=0.02), steps=60))
+    folder = tmp_path_factory.mktemp("appended")
+    first, *rest = (record.isel(time=slice(*ends)) for ends in pairwise(splits))
+    files.write(first, str(folder / "record"))
+    for piece in rest:
+        piece.drop_vars("variable").to_zarr(folder / "record", append_dim="time")
+    xr.testing.assert_identical(open_record(folder / "record").load(), record)

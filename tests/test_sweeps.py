@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -320,3 +321,12 @@ def test_scores_are_drawn_with_their_spread_over_the_seeds():
         figures.sweep_scores(wide, "mfe", over="layers")
     with pytest.raises(InputError, match="no parameter 'size' in 'mfe'"):
         figures.sweep_scores(result, "mfe", over="size")
+
+
+def test_the_results_kept_for_the_docs_can_be_drawn():
+    kept = Path(__file__).parents[1] / "docs" / "results" / "paper.nc"
+    result = xr.load_dataset(kept, engine="h5netcdf")
+    assert (result["error"] == "").all()
+    assert result.sizes["seed"] == 5
+    drawn = figures.sweep_scores(result, "mfe_reduction", over="lead")
+    assert len(drawn.axes[0].get_legend().texts) == 4

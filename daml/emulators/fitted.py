@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ import xarray as xr
 
 from daml.emulators.networks import Network
 from daml.errors import InputError
-from daml.labels import names, time_axis
+from daml.labels import names
 
 SCALING = ("mean", "spread", "increment_mean", "increment_spread")
 
@@ -28,8 +28,8 @@ class Fitted:
     increment_mean: np.ndarray
     increment_spread: np.ndarray
     network: Network
-    losses: np.ndarray
-    trainings: int
+    losses: np.ndarray = field(default_factory=lambda: np.empty(0))
+    trainings: int = 0
 
     @cached_property
     def scaling(self) -> tuple[torch.Tensor, ...]:
@@ -90,47 +90,5 @@ class Fitted:
             time_unit=dataset.attrs["time_unit"],
             **{name: dataset[name].values for name in SCALING},
             network=network,
-            losses=np.empty(0),
             trainings=int(dataset.attrs["trainings"]),
         )
-
-
-def untrained(
-    network: Network,
-    variables: tuple[str, ...],
-    step: tuple[float, str],
-    states: np.ndarray,
-    increments: np.ndarray,
-) -> Fitted:
-    """Give a network before its first training, and the scaling of a record."""
-
-    def spread(array: np.ndarray) -> np.ndarray:
-        found = array.std(axis=0)
-        return np.where(found > 0, found, 1.0)
-
-    return Fitted(
-        variables,
-        *step,
-        states.mean(axis=0),
-        spread(states),
-        increments.mean(axis=0),
-        spread(increments),
-        network,
-        np.empty(0),
-        0,
-    )
-
-
-def step_of(analysis: xr.Dataset, name: str) -> tuple[float, str]:
-    """Give the step of a record, and what it counts; refuse a record with gaps."""
-    times = analysis["time"].values if "time" in analysis.coords else np.empty(0)
-    if len(times) < 2:
-        raise InputError(f"LSTM.fit: {name!r} needs a coordinate 'time' of two entries or more")
-    if times.dtype.kind == "M":
-        dt = float(np.median(np.diff(times) / np.timedelta64(1, "ns"))) * 1e-9
-    else:
-        dt = float(np.round((times[-1] - times[0]) / (len(times) - 1), 12))
-    axis = time_axis(analysis, name, dt)
-    if axis.length != len(times):
-        raise InputError(f"LSTM.fit: {name!r} has gaps in time; give a row for every step")
-    return dt, "s"

@@ -11,8 +11,8 @@ import xarray as xr
 
 from daml import models
 from daml.emulators.lstm import LSTM
-from daml.errors import InputError
-from daml.opening import first_line, loaded, open_tree
+from daml.errors import InputError, first_line
+from daml.opening import loaded, open_tree
 from daml.protocols import Model
 
 

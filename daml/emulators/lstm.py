@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import torch
 import xarray as xr
 
 from daml import __version__
-from daml.checks import check_model
-from daml.emulators.fitted import Fitted, step_of, untrained
+from daml.emulators.examples import Examples
+from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Memory, Network, Windowed
-from daml.emulators.training import Plan, train
+from daml.emulators.training import Blocks, Plan, Record, train
 from daml.errors import InputError
 from daml.files import write
 from daml.forecasting import forecast
-from daml.labels import check_values, describe, names, pack
+from daml.labels import describe
+from daml.places import place
 from daml.protocols import Checkpoint, Model
 
 
@@ -134,7 +136,8 @@ class LSTM:
         ----------
         analysis : xarray.Dataset
             ``analysis``, or else ``state``, (time, variable) at every model step. Rows where
-            ``innovation`` has no value were not observed and are skipped as targets.
+            ``innovation`` has no value were not observed and are skipped as targets. What is
+            opened lazily is read block by block, again in each epoch.
         checkpoint : Checkpoint, optional
             Keeps the epochs that are done, so that the training can go on after an interruption.
 
@@ -149,75 +152,40 @@ class LSTM:
         DivergedError
             If the loss leaves the finite numbers.
         """
-        name = "analysis" if "analysis" in analysis else "state"
-        states, layout = pack(analysis, name)
-        variables = names(analysis)
-        if layout.packed != ("time", "variable"):
-            raise InputError(f"LSTM.fit: {name!r} has {layout.dims}; give (time, variable)")
-        check_values(states, name, variables)
-        if len(states) <= self.sequence_length:
-            raise InputError(
-                f"LSTM.fit: a record of {len(states)} steps is too short to train on; give more "
-                f"than sequence_length ({self.sequence_length}), or shorten that"
-            )
-        if np.isnan(states).any():
-            raise InputError(
-                f"LSTM.fit: {name!r} has missing values; give an analysis of all steps"
-            )
-        dt, unit = step_of(analysis, name)
-        weights = np.ones(len(states))
-        if "innovation" in analysis:
-            weights = analysis["innovation"].notnull().any("observed").values.astype(float)
-        if not weights[1:].any():
-            raise InputError("LSTM.fit: no row of 'innovation' has a value: nothing to learn from")
-        increments = states[1:] - self._base_step(states, variables, analysis["time"].values)
-        known = self.fitted or untrained(
-            self.network(len(variables)), variables, (dt, unit), states, increments
-        )
+        examples = Examples(analysis, self.sequence_length, self.base)
+        variables, (dt, unit) = examples.variables, examples.step
+        network = self.network(len(variables))
+        known = self.fitted
+        if known is None:
+            known = Fitted(variables, dt, unit, *examples.scaling(), network)
         if (known.variables, known.dt) != (variables, dt):
             raise InputError(
                 f"LSTM.fit: fitted before to {known.variables} with dt {known.dt}, given "
                 f"{variables} with dt {dt}; start from an LSTM that is not fitted"
             )
-        network = self.network(len(variables))
         network.load_state_dict(known.network.state_dict())
 
-        def tensor(array: np.ndarray) -> torch.Tensor:
-            return torch.as_tensor(array, dtype=torch.float32, device=self.device)
+        @lru_cache(maxsize=1)  # a record in one block is put there once
+        def tensors(number: int) -> Record:
+            states, increments, weights = examples[number]
+            parts = (
+                (states - known.mean) / known.spread,
+                (increments - known.increment_mean) / known.increment_spread,
+                weights,
+            )
+            made = (torch.as_tensor(p, dtype=torch.float32, device=self.device) for p in parts)
+            return Record(*made)
 
-        losses = train(
-            network,
-            tensor((states[:-1] - known.mean) / known.spread),
-            tensor((increments - known.increment_mean) / known.increment_spread),
-            tensor(weights[1:]),
-            Plan(
-                self.epochs,
-                self.sequence_length,
-                self.burn_in,
-                self.batch_size,
-                self.learning_rate,
-            ),
-            (self.seed, known.trainings),
-            checkpoint,
+        plan = Plan(
+            self.epochs, self.sequence_length, self.burn_in, self.batch_size, self.learning_rate
         )
+        blocks = Blocks(examples.steps, len(examples), tensors)
+        losses = train(network, blocks, plan, (self.seed, known.trainings), checkpoint)
         network.requires_grad_(False)
         return replace(
             self,
             fitted=replace(known, network=network, losses=losses, trainings=known.trainings + 1),
         )
-
-    def _base_step(
-        self, states: np.ndarray, variables: tuple[str, ...], times: np.ndarray
-    ) -> np.ndarray:
-        """Give what the base makes of every state but the last (time, variable)."""
-        if self.base is None:
-            return states[:-1]
-        check_model(self.base)
-        if tuple(self.base.variables) != variables:
-            raise InputError(
-                f"LSTM: the base steps {tuple(self.base.variables)}, the analysis has {variables}"
-            )
-        return np.asarray(self.base.step(states[:-1], self.base.start(states[:-1], times[:-1]))[0])
 
     def network(self, size: int) -> Network:
         """Give a network for so many variables, its first weights drawn from the seed."""
@@ -293,6 +261,8 @@ class LSTM:
         InputError
             If the store exists, or the emulator is not fitted.
         """
-        if Path(store).exists():
+        where = place(store)
+        if where.exists():
             raise InputError(f"{store} exists; give another path, or remove it")
-        write(self.to_dataset(), store)
+        with where.writing("the emulator"):
+            write(self.to_dataset(), where.address)

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,11 +52,25 @@ class Plan:
     rate: float
 
 
+class Record(NamedTuple):
+    """Inputs and targets (time, variable), standardised; weights (time,), 0 skips a target."""
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+
+
+class Blocks(NamedTuple):
+    """A record in so many parts of one size; ``read`` gives one."""
+
+    steps: int
+    parts: int
+    read: Callable[[int], Record]
+
+
 def train(
     network: torch.nn.Module,
-    inputs: torch.Tensor,
-    targets: torch.Tensor,
-    weights: torch.Tensor,
+    blocks: Blocks,
     plan: Plan,
     seed: Sequence[int],
     checkpoint: Checkpoint | None = None,
@@ -67,10 +81,8 @@ def train(
     ----------
     network : torch.nn.Module
         ``network(inputs)`` (batch, time, variable) gives predictions of the same shape.
-    inputs, targets : torch.Tensor (time, variable)
-        Standardised.
-    weights : torch.Tensor (time,)
-        0 where a target is skipped, else 1.
+    blocks : Blocks
+        An epoch goes through the blocks in random order, in each through its sequences.
     plan : Plan
     seed : sequence of int
         With the epoch's number it draws the offset and the order of the sequences.
@@ -87,12 +99,14 @@ def train(
     DivergedError
         If the loss leaves the finite numbers.
     """
-    slack = min(plan.length, len(inputs) - plan.length + 1)
-    per_epoch = math.ceil(max((len(inputs) - slack) // plan.length, 1) / plan.batch)
+    size = blocks.steps // blocks.parts
+    slack = min(plan.length, size - plan.length + 1)
+    per_epoch = math.ceil(max((blocks.steps - slack) // plan.length, 1) / plan.batch)
     epochs = plan.epochs or max(EPOCHS, math.ceil(UPDATES / per_epoch))
     optimiser = torch.optim.Adam(network.parameters(), lr=plan.rate, fused=True)
-    shard = SHARD if inputs.device.type == "cpu" else plan.batch
-    if inputs.device.type == "cpu":
+    device = next(network.parameters()).device
+    shard = SHARD if device.type == "cpu" else plan.batch
+    if device.type == "cpu":
         _keep_freed_memory()
     history = np.empty(epochs)
     saved = checkpoint.load() if checkpoint is not None else None
@@ -104,13 +118,15 @@ def train(
             optimiser.param_groups[0]["lr"] = plan.rate * (0.05 + 0.95 * decay)
             random = np.random.default_rng([*seed, epoch])
             first = int(random.integers(slack))
-            record = (inputs, targets, weights)
-            sequences = [_sequences(part, first, plan.length) for part in record]
-            order = torch.as_tensor(random.permutation(len(sequences[0])), device=inputs.device)
-            losses = [
-                _update(network, optimiser, sequences, batch, plan.burn_in, shard, each)
-                for batch in _even(order, plan.batch)
-            ]
+            losses = []
+            for block in random.permutation(blocks.parts):
+                record = blocks.read(int(block))
+                sequences = [_sequences(part, first, plan.length) for part in record]
+                order = torch.as_tensor(random.permutation(len(sequences[0])), device=device)
+                losses += [
+                    _update(network, optimiser, sequences, batch, plan.burn_in, shard, each)
+                    for batch in _even(order, plan.batch)
+                ]
             history[epoch] = np.mean(losses)
             if not math.isfinite(history[epoch]):
                 raise DivergedError(

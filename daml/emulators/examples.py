@@ -1,0 +1,143 @@
+"""What a network learns from: states and increments of a record, block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from daml import segments
+from daml.checks import check_model
+from daml.errors import InputError
+from daml.labels import check_dims, check_dtype, check_names, check_values, names, time_axis
+from daml.protocols import Model
+
+
+class Block(NamedTuple):
+    """A part of a record: states (time, variable), their increments, whether a target counts."""
+
+    states: np.ndarray
+    increments: np.ndarray
+    weights: np.ndarray
+
+
+class Examples:
+    """A record to learn from, in memory or not; blocks follow from its length alone.
+
+    Parameters
+    ----------
+    analysis : xarray.Dataset
+        As ``LSTM.fit`` takes it.
+    length : int
+        Steps of a sequence.
+    base : Model, optional
+        What the increments are counted from; the state before, unless given.
+
+    Raises
+    ------
+    InputError
+        If the record breaks the contract or is too short.
+    """
+
+    def __init__(self, analysis: xr.Dataset, length: int, base: Model | None) -> None:
+        self.name = "analysis" if "analysis" in analysis else "state"
+        check_dims(analysis, self.name, ("time", "variable"))
+        check_names(analysis, self.name)
+        array = analysis[self.name]
+        check_dtype(array, self.name)
+        if array.ndim != 2:
+            raise InputError(f"LSTM.fit: {self.name!r} has {array.dims}; give (time, variable)")
+        self.array = array.variable.transpose("time", "variable")
+        self.variables = names(analysis)
+        self.steps = len(self.array) - 1
+        if self.steps < length:
+            raise InputError(
+                f"LSTM.fit: a record of {len(self.array)} steps is too short to train on; give "
+                f"more than sequence_length ({length}), or shorten that"
+            )
+        self.step = _step_of(analysis, self.name)
+        self.times = analysis["time"].values
+        self.seen: xr.Variable | None = None
+        if "innovation" in analysis:
+            innovation = analysis["innovation"].variable
+            self.seen = innovation.transpose("time", "observed")
+        self.base = base
+        if base is not None:
+            check_model(base)
+            if tuple(base.variables) != self.variables:
+                raise InputError(
+                    f"LSTM: the base steps {tuple(base.variables)}, the analysis has "
+                    f"{self.variables}"
+                )
+        count = math.ceil(self.steps / max(segments.ROWS, 4 * length))
+        self.edges = np.linspace(0, self.steps, count + 1).astype(int)
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    def __getitem__(self, number: int) -> Block:
+        """Give a block."""
+        first, stop = int(self.edges[number]), int(self.edges[number + 1])
+        states = np.asarray(self.array[first : stop + 1].values, dtype=np.float64)
+        check_values(states, self.name, self.variables)
+        if np.isnan(states).any():
+            raise InputError(
+                f"LSTM.fit: {self.name!r} has missing values; give an analysis of all steps"
+            )
+        before = states[:-1]
+        if self.base is not None:
+            memory = self.base.start(before, self.times[first:stop])
+            before = np.asarray(self.base.step(before, memory)[0])
+        weights = np.ones(stop - first)
+        if self.seen is not None:
+            seen = np.isfinite(self.seen[first + 1 : stop + 1].values)
+            weights = seen.any(axis=1).astype(float)
+        return Block(states[:-1], states[1:] - before, weights)
+
+    def __iter__(self) -> Iterator[Block]:
+        return (self[number] for number in range(len(self)))
+
+    def scaling(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Give mean and spread (variable,) of states, then of increments.
+
+        Raises
+        ------
+        InputError
+            If no target counts.
+        """
+        parts, counted = [], 0.0
+        for block in self:
+            counted += block.weights.sum()
+            arrays = (block.states, block.increments)
+            parts.append([(len(a), a.mean(axis=0), a.var(axis=0)) for a in arrays])
+        if not counted:
+            raise InputError("LSTM.fit: no row of 'innovation' has a value: nothing to learn from")
+        states, increments = (_joined(moments) for moments in zip(*parts, strict=True))
+        return *states, *increments
+
+
+def _joined(moments: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Give mean and spread of parts of which count, mean and variance are known."""
+    counts, means, variances = (np.array(part) for part in zip(*moments, strict=True))
+    share = (counts / counts.sum())[:, None]
+    mean = (share * means).sum(axis=0)
+    spread = np.sqrt((share * (variances + (means - mean) ** 2)).sum(axis=0))
+    return mean, np.where(spread > 0, spread, 1.0)
+
+
+def _step_of(analysis: xr.Dataset, name: str) -> tuple[float, str]:
+    """Give the step of a record, and what it counts; refuse a record with gaps."""
+    times = analysis["time"].values if "time" in analysis.coords else np.empty(0)
+    if len(times) < 2:
+        raise InputError(f"LSTM.fit: {name!r} needs a coordinate 'time' of two entries or more")
+    if times.dtype.kind == "M":
+        dt = float(np.median(np.diff(times) / np.timedelta64(1, "ns"))) * 1e-9
+    else:
+        dt = float(np.round((times[-1] - times[0]) / (len(times) - 1), 12))
+    axis = time_axis(analysis, name, dt)
+    if axis.length != len(times):
+        raise InputError(f"LSTM.fit: {name!r} has gaps in time; give a row for every step")
+    return dt, "s"
