@@ -97,7 +97,7 @@ class Folder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other runs off; the system frees it when this process ends, dead or not."""
-        missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
+        made = [self.path, *(p for p in self.path.parents if not p.exists())]
         held = FileLock(self.path / LOCK, timeout=0)
         with self.writing(LOCK):
             try:
@@ -113,7 +113,7 @@ class Folder:
             if not self.has(ROOT):  # the run gave nothing: leave no trace
                 self.remove(LOCK)
                 with suppress(OSError):
-                    for path in missing:
+                    for path in made:
                         path.rmdir()
             held.release()
 

@@ -140,8 +140,12 @@ def overview(tree: xr.DataTree) -> str:
     InputError
         If it is no experiment of daml's.
     """
-    if "daml_version" not in tree.attrs or "observations" not in tree.children:
-        raise InputError("no experiment is there; give the store of 'daml paper' or 'daml improve'")
+    if "daml_version" not in tree.attrs or not {"observations", "member"} & set(tree.children):
+        raise InputError(
+            "no experiment is there; give the store of 'daml paper', 'daml improve' or 'daml sweep'"
+        )
+    if "member" in tree.children:
+        return _sweep_overview(tree)
     done, asked = len(passes_of(tree)), tree.attrs["passes"]
     state = "finished" if done == asked else "go on with --resume"
     settings = {k: v for k, v in tree.attrs.items() if k not in ("passes", "observations_sha256")}
@@ -153,4 +157,17 @@ def overview(tree: xr.DataTree) -> str:
             lines.append(f"{name:<19}" + ", ".join(f"{d} {n}" for d, n in sizes.items()))
     if done:
         lines.append(score_table(tree) if is_twin(tree) else innovation_table(tree))
+    return "\n".join(lines)
+
+
+def _sweep_overview(tree: xr.DataTree) -> str:
+    """Say what a sweep holds and how far it is."""
+    done = [loaded(tree, f"member/{key}") for key in sorted(tree["member"].children)]
+    failed = sum(bool(member["error"].item()) for member in done)
+    state = "finished" if "result" in tree.children else "go on with --resume"
+    lines = [f"{name:<16}{value}" for name, value in tree.attrs.items()]
+    lines.append(f"{'members':<16}{len(done)} done, {failed} of them failed: {state}")
+    if "result" in tree.children:
+        sizes = loaded(tree, "result").sizes
+        lines.append(f"{'result':<16}" + ", ".join(f"{d} {n}" for d, n in sizes.items()))
     return "\n".join(lines)

@@ -330,3 +330,11 @@ def test_the_results_kept_for_the_docs_can_be_drawn():
     assert result.sizes["seed"] == 5
     drawn = figures.sweep_scores(result, "mfe_reduction", over="lead")
     assert len(drawn.axes[0].get_legend().texts) == 4
+
+
+def test_info_tells_how_far_a_sweep_is(tmp_path):
+    store = str(tmp_path / "sweep.zarr")
+    daml.sweep(GRID, seeds=1, fixed=SHORT, workers=0, store=store)
+    told = CliRunner().invoke(main, ["info", store]).output
+    assert "2 done, 0 of them failed: finished" in told
+    assert "max_variance 2, seed 1" in told
