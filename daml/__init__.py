@@ -6,7 +6,10 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["covariance", "errors", "figures", "models", "paper", "reports", "verification"],
+    submodules=[
+        *("covariance", "errors", "figures", "innovations", "models", "paper"),
+        *("reports", "verification"),
+    ],
     submod_attrs={
         "assimilation": ["assimilate"],
         "covariance": ["climatological"],
@@ -17,5 +20,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "observations": ["observe"],
         "schemes": ["ThreeDVar"],
         "sweeps": ["sweep"],
+        "tuning": ["tuned"],
     },
 )

@@ -81,14 +81,20 @@ def paper(
 @click.argument("observations")
 @click.option("--model", required=True, help="lorenz63, coupled-lorenz63 or FILE.py:CLASS.")
 @click.option("--store", required=True, help="Zarr store to write.")
-@click.option("--passes", default=10, show_default=True, help="LSTM-0 to LSTM-(N-1).")
+@click.option("--passes", default="auto", show_default=True, help="LSTM-0 to LSTM-(N-1), or auto.")
 @click.option("--epochs", type=int, default=None, help="Of each training.")
 @click.option("--seed", default=0, show_default=True, help="Of the training.")
 @click.option(
-    "--max-variance",
-    default=2.0,
+    "--background",
+    default="innovations",
     show_default=True,
-    help="Largest ratio of background to observation error variance.",
+    help="What B is estimated from: innovations, in each pass, or climatological, once.",
+)
+@click.option(
+    "--held-out",
+    default=0.1,
+    show_default=True,
+    help="Part of the record that judges the passes and is not trained on.",
 )
 @click.option("--device", default="cpu", show_default=True, help="Of the LSTM: cpu or cuda.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
@@ -98,34 +104,31 @@ def improve(
     observations: str,
     model: str,
     store: str,
-    passes: int,
+    passes: str,
     epochs: int | None,
     seed: int,
-    max_variance: float,
+    background: str,
+    held_out: float,
     device: str,
     overwrite: bool,
     resume: bool,
 ) -> None:
     """Improve a model with a record of OBSERVATIONS (NetCDF or Zarr), without any truth."""
     from daml import LSTM, Cycle
-    from daml.covariance import scaled_to_observations
-    from daml.forecasting import free_run
     from daml.opening import open_record
     from daml.reports import innovation_table
     from daml.schemes import ThreeDVar
     from daml.store import Store, check_free
 
     starting = load_model(model)
-    if passes < 1:
-        raise InputError(f"--passes is {passes}; give 1 or more")
+    if passes != "auto" and not passes.isdigit():
+        raise InputError(f"--passes is {passes}; give 1 or more, or auto")
+    emulator = LSTM(epochs=epochs, device=device, seed=seed)
+    number = passes if passes == "auto" else int(passes)
+    cycle = Cycle(starting, ThreeDVar(background), emulator, number, held_out=held_out)
     if not (resume and Store(store).made()):
         check_free(store, overwrite)
-    record = open_record(observations)
-    run = free_run(starting, record)
-    covariance = scaled_to_observations(run, record, ratio=max_variance)
-    emulator = LSTM(epochs=epochs, device=device, seed=seed)
-    cycle = Cycle(starting, ThreeDVar(covariance), emulator, passes)
-    tree = cycle.run(record, store, overwrite=overwrite, resume=resume)
+    tree = cycle.run(open_record(observations), store, overwrite=overwrite, resume=resume)
     click.echo(innovation_table(tree))
     click.echo(f"store: {store}")
 

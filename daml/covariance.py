@@ -104,19 +104,23 @@ def scaled_to_observations(
     if not ratio > 0:
         raise InputError(f"the ratio of background to observation variance is {ratio}; give > 0")
     climate = climatological(run)
+    matrix, error = observing(observations, names(run))
+    seen = (matrix @ climate.values @ matrix.T).diagonal()
+    return climatological(run, scale=ratio / float(np.nanmax(seen / error.diagonal())))
+
+
+def observing(observations: xr.Dataset, variables: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Give H (observed, variable), and the mean R (observed, observed), of a record."""
     if "error_covariance" in observations:
-        covariance = observations["error_covariance"].transpose("variable", "covariable")
-        error = covariance.values.diagonal()
+        error = observations["error_covariance"].transpose("variable", "covariable").values
     else:
         variance = observations["error_variance"].where(np.isfinite(observations["error_variance"]))
-        error = variance.mean(set(variance.dims) - {"variable"}).values
+        error = np.diag(variance.mean(set(variance.dims) - {"variable"}).values)
     if "operator" in observations:
-        rows = observations["operator"].sel(model_variable=list(names(run)))
-        matrix = rows.transpose("variable", "model_variable").values
-    else:
-        matrix = np.eye(run.sizes["variable"])[[names(run).index(v) for v in names(observations)]]
-    seen = (matrix @ climate.values @ matrix.T).diagonal()
-    return climatological(run, scale=ratio / float(np.nanmax(seen / error)))
+        rows = observations["operator"].sel(model_variable=list(variables))
+        return rows.transpose("variable", "model_variable").values, error
+    places = [list(variables).index(v) for v in names(observations)]
+    return np.eye(len(variables))[places], error
 
 
 def labelled(matrix: np.ndarray, variables: Sequence[str]) -> xr.DataArray:

@@ -12,40 +12,19 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
-from daml.assimilation import assimilate
+from daml.emulators import LSTM
 from daml.errors import DivergedError, InputError
+from daml.heldout import chosen, settled
 from daml.keeping import Keeper, TrainingCheckpoint, fingerprint
 from daml.labels import describe
 from daml.opening import loaded
+from daml.passes import SQUARES, Assimilator, Pass, restored
 from daml.protocols import Emulator, Model, Scheme
+from daml.schemes import ThreeDVar
 from daml.store import Store
-from daml.verification import innovation_statistics
 
-
-@dataclass(frozen=True)
-class Pass:
-    """One pass: a model, the analysis that it gives, and how it was trained."""
-
-    iteration: int
-    """0 for LSTM-0; -1 for the imperfect model, which nothing was trained for."""
-    model: Model
-    analysis: xr.Dataset
-
-    @property
-    def group(self) -> str:
-        """Where it lives in an experiment."""
-        return "imperfect" if self.iteration < 0 else f"iteration/{self.iteration:04d}"
-
-    def datasets(self) -> dict[str, xr.Dataset]:
-        """Give what is kept of the pass, by group."""
-        kept = {self.group: self.analysis}
-        kept[f"{self.group}/scores"] = innovation_statistics(self.analysis)
-        if self.iteration >= 0:
-            kept[f"{self.group}/emulator"] = cast("Emulator", self.model).to_dataset()
-            history = getattr(self.model, "history", None)
-            if history is not None:
-                kept[f"{self.group}/training"] = history
-        return kept
+MOST = 30
+"""Passes of a loop that ends by itself, at most."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +36,23 @@ class Cycle:
     model : Model
         The imperfect model to start from.
     scheme : Scheme
-        Gives the analyses, the same in all passes.
+        Gives the analyses. What it leaves open is estimated: the "climatological" B once, for the
+        model given, that from "innovations" anew in each pass.
     emulator : Emulator
         What is trained and replaces the model; not fitted.
-    passes : int
-        LSTM-0 to LSTM-(passes - 1), each with its own assimilation.
+    passes : int or "auto"
+        LSTM-0 to LSTM-(passes - 1), each with its own assimilation. "auto": until three passes
+        brought no significant gain on the held-out observations, 30 at most.
     warm_start : bool
         Each training goes on from the weights before, or starts afresh.
+    held_out : float
+        Part of the record, in blocks of time, that is assimilated but not trained on: it
+        estimates B, judges each pass and chooses one. 0: none.
 
     Raises
     ------
     InputError
-        If passes < 1 or the emulator is none.
+        If an argument is out of range or the emulator is none.
 
     References
     ----------
@@ -90,12 +74,15 @@ class Cycle:
     model: Model
     scheme: Scheme
     emulator: Emulator
-    passes: int = 30
+    passes: int | str = 30
     warm_start: bool = True
+    held_out: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.passes < 1:
-            raise InputError(f"Cycle: 'passes' is {self.passes}; give 1 or more")
+        if self.passes != "auto" and (isinstance(self.passes, str) or self.passes < 1):
+            raise InputError(f"Cycle: 'passes' is {self.passes!r}; give 1 or more, or 'auto'")
+        if self.passes == "auto" and not self.held_out:
+            raise InputError("Cycle: passes='auto' judges by what is held out; give held_out > 0")
         for needed in ("fit", "to_dataset"):
             if not hasattr(self.emulator, needed):
                 raise InputError(
@@ -123,20 +110,26 @@ class Cycle:
         DivergedError
             If a training or a cycle leaves the finite numbers; it names the pass.
         """
-        done = after
-        if done is None:
-            done = Pass(-1, self.model, assimilate(self.model, observations, self.scheme).load())
+        make = Assimilator.of(self.model, observations, self.scheme, self.held_out)
+        done = make.first(self.model) if after is None else after
+        if after is None:
             yield done
-        for iteration in range(done.iteration + 1, self.passes):
+        for iteration in range(done.iteration + 1, self.most):
+            if self.passes == "auto" and done.errors is not None and settled(done.errors):
+                return
             warm = self.warm_start and done.iteration >= 0
             start = cast("Emulator", done.model) if warm else self.emulator
             try:
-                emulator = _fit(start, done.analysis, iteration, store)
-                analysis = assimilate(emulator, observations, self.scheme).load()
+                emulator = _fit(start, make.training(done), iteration, store)
+                done = make.after(done, emulator)
             except DivergedError as error:
                 raise DivergedError(f"pass {iteration}: {error}") from error
-            done = Pass(iteration, emulator, analysis)
             yield done
+
+    @property
+    def most(self) -> int:
+        """How many passes there are at most."""
+        return MOST if isinstance(self.passes, str) else self.passes
 
     def run(
         self,
@@ -173,17 +166,23 @@ class Cycle:
         """
         attrs = self.attrs() | {"observations_sha256": fingerprint(observations)}
         keep = Keeper(store, attrs, overwrite=overwrite, resume=resume)
-        with keep.open(), tqdm(total=self.passes, desc="improve", unit="pass", disable=None) as bar:
-            last = self.last(keep.begun)
+        with keep.open(), tqdm(total=self.most, desc="improve", unit="pass", disable=None) as bar:
+            last = done = self.last(keep.begun)
             bar.update(0 if last is None else last.iteration + 1)
             for done in self.iterate(observations, last, keep.store):
                 given = {"observations": observations} if done.iteration < 0 else {}
                 keep(given | done.datasets())
                 bar.update(done.iteration >= 0)
-                history = getattr(done.model, "history", None)
-                if history is not None:
-                    bar.set_postfix(loss=f"{float(history.loss[-1]):.4f}")
+                if done.iteration >= 0:
+                    bar.set_postfix(_told(done))
+            self.conclude(done, keep)
         return keep.tree()
+
+    def conclude(self, last: Pass | None, keep: Keeper) -> None:
+        """Say which pass is the best by what was held out, after the last one."""
+        if last is not None and last.errors is not None:
+            imperfect = loaded(keep.tree(), "imperfect/scores")[SQUARES]
+            keep.tell(chosen(last.errors, imperfect))
 
     def last(self, tree: xr.DataTree | None) -> Pass | None:
         """Give the last pass of an experiment, to go on after it; None where there is none.
@@ -193,19 +192,9 @@ class Cycle:
         InputError
             If the emulator cannot be restored.
         """
-        if tree is None or "imperfect" not in tree.children:
+        if tree is None:
             return None
-        passes = sorted(tree["iteration"].children) if "iteration" in tree.children else []
-        whole = ("background", "analysis")
-        if not passes:
-            return Pass(-1, self.model, loaded(tree, "imperfect", whole))
-        if not hasattr(self.emulator, "restored"):
-            raise InputError(
-                f"Cycle: a {type(self.emulator).__name__} cannot be resumed: it has no 'restored'"
-            )
-        group = f"iteration/{passes[-1]}"
-        emulator = self.emulator.restored(loaded(tree, f"{group}/emulator", inherit=True))
-        return Pass(int(passes[-1]), emulator, loaded(tree, group, whole))
+        return restored(tree, self.model, self.scheme, self.emulator)
 
     def attrs(self) -> dict[str, object]:
         """Give the whole configuration, for an experiment's attrs."""
@@ -216,7 +205,19 @@ class Cycle:
             "emulator": str(describe(self.emulator)),
             "passes": self.passes,
             "warm_start": int(self.warm_start),
+            "held_out": self.held_out,
         }
+
+
+def _told(done: Pass) -> dict[str, str]:
+    """Say in a few words how good a pass is."""
+    told = {}
+    history = getattr(done.model, "history", None)
+    if history is not None and len(history.loss):
+        told["loss"] = f"{float(history.loss[-1]):.4f}"
+    if done.judged is not None:
+        told["held_out_rmse"] = f"{float(done.judged.held_out_rmse[0]):.4f}"
+    return told
 
 
 def _fit(emulator: Emulator, analysis: xr.Dataset, iteration: int, store: Store | None) -> Emulator:
@@ -230,11 +231,12 @@ def _fit(emulator: Emulator, analysis: xr.Dataset, iteration: int, store: Store 
 def improve(
     model: Model,
     observations: xr.Dataset,
-    scheme: Scheme,
-    emulator: Emulator,
+    scheme: Scheme | None = None,
+    emulator: Emulator | None = None,
     *,
-    passes: int = 30,
+    passes: int | str = "auto",
     warm_start: bool = True,
+    held_out: float = 0.1,
     store: str | Path | None = None,
     resume: bool = False,
 ) -> xr.DataTree:
@@ -242,10 +244,14 @@ def improve(
 
     Parameters
     ----------
-    model, scheme, emulator, passes, warm_start
+    model, passes, warm_start, held_out
         As of :class:`Cycle`.
     observations : xarray.Dataset
         As the contract says.
+    scheme : Scheme, optional
+        ``ThreeDVar("innovations")``, unless given.
+    emulator : Emulator, optional
+        ``LSTM()``, unless given.
     store : str or path, optional
         A new Zarr store for the passes.
     resume : bool
@@ -254,7 +260,8 @@ def improve(
     Returns
     -------
     xarray.DataTree
-        As :meth:`Cycle.run` gives.
+        As :meth:`Cycle.run` gives. Its attrs say which pass was ``chosen`` and why;
+        ``load_emulator(tree)`` gives that one.
 
     Raises
     ------
@@ -264,13 +271,14 @@ def improve(
     Examples
     --------
     >>> import daml
-    >>> truth = daml.simulate(daml.Lorenz63(), steps=300, spinup=500)
-    >>> scheme = daml.ThreeDVar(daml.climatological(truth, max_variance=2))
+    >>> truth = daml.simulate(daml.Lorenz63(), steps=1000, spinup=500)
     >>> tree = daml.improve(
-    ...     daml.Lorenz63(), daml.observe(truth), scheme, daml.LSTM(hidden=4, epochs=1), passes=1
+    ...     daml.Lorenz63(), daml.observe(truth), emulator=daml.LSTM(hidden=4, epochs=1), passes=1
     ... )
     >>> daml.load_emulator(tree).variables
     ('x0', 'x1', 'x2')
     """
-    cycle = Cycle(model, scheme, emulator, passes, warm_start)
+    scheme = ThreeDVar() if scheme is None else scheme
+    emulator = LSTM() if emulator is None else emulator
+    cycle = Cycle(model, scheme, emulator, passes, warm_start, held_out)
     return cycle.run(observations, store, resume=resume)

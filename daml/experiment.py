@@ -14,15 +14,17 @@ from tqdm.auto import tqdm
 from daml import verification
 from daml.assimilation import assimilate
 from daml.covariance import climatological
-from daml.cycle import Cycle, Pass
+from daml.cycle import Cycle
 from daml.emulators import LSTM
 from daml.errors import InputError
 from daml.forecasting import forecast, simulate
 from daml.keeping import Keeper
 from daml.models import CoupledLorenz63, Lorenz63
 from daml.observations import observe
-from daml.protocols import Model
-from daml.schemes import ThreeDVar
+from daml.passes import Pass
+from daml.protocols import Model, Scheme
+from daml.schemes import WAYS, ThreeDVar
+from daml.tuning import tuned
 
 OBSERVED = ("x0", "x1", "x2")
 SPINUP = 2000
@@ -43,7 +45,10 @@ class Preset:
     skip : int
         Steps at a record's head that the scores leave out.
     max_variance : float
-        Largest variance of B.
+        Largest variance of the climatological B.
+    background : {"climatological", "innovations"}
+        Which B: the paper's, the same for all passes, or one that is estimated anew in each, for
+        which a tenth of the record is held out of the training.
 
     Raises
     ------
@@ -57,6 +62,7 @@ class Preset:
     warm_start: bool = True
     skip: int = 1000
     max_variance: float = 2.0
+    background: str = "climatological"
 
     def __post_init__(self) -> None:
         for name in ("steps", "passes", "epochs"):
@@ -64,6 +70,8 @@ class Preset:
                 raise InputError(f"{name!r} is {getattr(self, name)}; give 1 or more")
         if not 0 <= self.skip < self.steps:
             raise InputError(f"'skip' is {self.skip}; give 0 or more, less than steps")
+        if self.background not in WAYS:
+            raise InputError(f"'background' is {self.background!r}; give one of {WAYS}")
         if not self.max_variance > 0:
             raise InputError(f"'max_variance' is {self.max_variance}; give a variance > 0")
 
@@ -115,16 +123,25 @@ class Experiment:
         Without ``sensitivity`` the models are not scored for other sizes of B.
         """
         passes = self.preset.passes
+        estimated = self.preset.background == "innovations"
         scheme = self.scheme("imperfect", self.preset.max_variance)
-        cycle = Cycle(self.imperfect, scheme, self.emulator, passes, self.preset.warm_start)
+        cycle = Cycle(
+            self.imperfect,
+            ThreeDVar() if estimated else scheme,
+            self.emulator,
+            passes,
+            self.preset.warm_start,
+            held_out=0.1 if estimated else 0.0,
+        )
         last, reference = cycle.last(keep.begun), None
         if keep.begun is not None and last is not None:
             reference = cast("xr.DataArray", keep.begun["imperfect/scores/mfe"]).load()
         with tqdm(total=passes, desc="LSTM-n", unit="pass", disable=None) as bar:
             bar.update(0 if last is None else last.iteration + 1)
             start = time.perf_counter()
+            done = last
             for done in cycle.iterate(self.observations["train"], last, keep.store):
-                scores = self.score(done, scheme, reference)
+                scores = self.score(done, reference)
                 seconds = time.perf_counter() - start
                 told = {"long_name": "time that the pass took", "units": "s"}
                 scores["seconds"] = ((), seconds, told)
@@ -140,6 +157,7 @@ class Experiment:
                     bar.update()
                 keep(kept)
                 start = time.perf_counter()
+            cycle.conclude(done, keep)
         return keep.tree()
 
     def given(self) -> dict[str, xr.Dataset]:
@@ -153,7 +171,9 @@ class Experiment:
 
     def perfect_scores(self) -> xr.Dataset:
         """Give the perfect model's RMSE (record)."""
-        scheme = self.scheme("perfect", self.preset.max_variance)
+        scheme: Scheme = self.scheme("perfect", self.preset.max_variance)
+        if self.preset.background == "innovations":
+            scheme, _ = tuned(ThreeDVar(), self.perfect, self.observations["train"])
         analyses = [assimilate(self.perfect, seen, scheme) for seen in self.observations.values()]
         return self._rmse(analyses)
 
@@ -174,9 +194,9 @@ class Experiment:
         result["max_variance"].attrs = told
         return result
 
-    def score(self, done: Pass, scheme: ThreeDVar, reference: xr.DataArray | None) -> xr.Dataset:
+    def score(self, done: Pass, reference: xr.DataArray | None) -> xr.Dataset:
         """Give the scores of a pass; ``reference`` is the imperfect model's forecast error."""
-        test = assimilate(done.model, self.observations["test"], scheme)
+        test = assimilate(done.model, self.observations["test"], done.scheme)
         scores = self._rmse([done.analysis, test])
         errors = self.forecast_error(done.model)
         scores["mfe"] = verification.mfe(errors)

@@ -87,6 +87,13 @@ class Keeper:
         self.store.commit(datasets)
         self.store.remove(CHECKPOINT)
 
+    def tell(self, attrs: dict[str, object]) -> None:
+        """Add to what the experiment says of itself."""
+        if self.store is None:
+            self.attrs = self.attrs | attrs
+        else:
+            self.store.commit((), attrs)
+
     def tree(self) -> xr.DataTree:
         """Give all that was kept."""
         if self.store is not None:

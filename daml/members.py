@@ -34,7 +34,7 @@ SETTINGS = (
 )
 """Parameters that are the LSTM's; all others are the preset's."""
 SCORES = ("analysis_rmse", "background_rmse", "mfe", "mfe_reduction")
-NEEDED = {bool: "true or false", int: "a whole number", float: "a number"}
+NEEDED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def _known() -> dict[str, Any]:

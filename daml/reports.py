@@ -70,7 +70,9 @@ def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``innovation_rmse`` (iteration), and ``imperfect_innovation_rmse``.
+        ``innovation_rmse`` (iteration); where observations were held out also ``held_out_rmse``
+        (iteration, lead) and ``consistency`` (iteration); the same of the model given as
+        ``imperfect_...``. attrs say which pass was chosen.
 
     Raises
     ------
@@ -80,11 +82,17 @@ def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
     passes = passes_of(tree)
     if not passes:
         raise InputError("the experiment holds no pass yet; go on with --resume")
-    scored = [loaded(tree, f"{name}/scores")[["innovation_rmse"]] for name in passes]
+
+    def scores(group: str) -> xr.Dataset:
+        found = loaded(tree, f"{group}/scores")
+        return found[[n for n in ("innovation_rmse", "held_out_rmse", "consistency") if n in found]]
+
     numbers = xr.DataArray([_number(p) for p in passes], dims="iteration", name="iteration")
-    result = xr.concat(scored, numbers)
-    imperfect = loaded(tree, "imperfect/scores")["innovation_rmse"]
-    return result.assign(imperfect_innovation_rmse=imperfect)
+    result = xr.concat([scores(name) for name in passes], numbers)
+    imperfect = scores("imperfect")
+    result = result.assign({f"imperfect_{name}": imperfect[name] for name in imperfect.data_vars})
+    result.attrs = {k: tree.attrs[k] for k in ("chosen", "chosen_because") if k in tree.attrs}
+    return result
 
 
 def _number(group: str) -> int:
@@ -124,11 +132,28 @@ def score_table(tree: xr.DataTree) -> str:
 def innovation_table(tree: xr.DataTree) -> str:
     """Give the RMSE of the innovations as a table of text."""
     found = collect_innovations(tree)
-    lines = ["                  RMSE of observation minus background"]
-    lines.append(f"{'model given':<16}{float(found.imperfect_innovation_rmse):12.4f}")
+    lines = ["                RMSE of observation minus background"]
+    if "held_out_rmse" in found:
+        leads = "".join(f"{n:>5} dt" for n in found["lead_steps"].values)
+        lines = [
+            "                innovation   held-out innovations (sd of obs. error)   consistency",
+            f"                      RMSE   {leads}   with B + R",
+        ]
+
+    def row(name: str, prefix: str, part: xr.Dataset) -> str:
+        line = f"{name:<16}{float(part[prefix + 'innovation_rmse']):10.4f}"
+        if f"{prefix}held_out_rmse" in part:
+            ahead = part[f"{prefix}held_out_rmse"].values
+            line += "   " + "".join(f"{value:8.3f}" for value in ahead)
+        if f"{prefix}consistency" in part:
+            line += f"{float(part[f'{prefix}consistency']):13.3f}"
+        return line
+
+    lines.append(row("model given", "imperfect_", found))
     for iteration in found["iteration"].values:
-        rmse = float(found.innovation_rmse.sel(iteration=iteration))
-        lines.append(f"{f'LSTM-{iteration}':<16}{rmse:12.4f}")
+        lines.append(row(f"LSTM-{iteration}", "", found.sel(iteration=iteration)))
+    if "chosen" in found.attrs:
+        lines.append(f"chosen: LSTM-{found.attrs['chosen']} ({found.attrs['chosen_because']})")
     return "\n".join(lines)
 
 
@@ -147,8 +172,10 @@ def overview(tree: xr.DataTree) -> str:
     if "member" in tree.children:
         return _sweep_overview(tree)
     done, asked = len(passes_of(tree)), tree.attrs["passes"]
-    state = "finished" if done == asked else "go on with --resume"
-    settings = {k: v for k, v in tree.attrs.items() if k not in ("passes", "observations_sha256")}
+    ended = done == asked or (asked == "auto" and "chosen" in tree.attrs)
+    state = "finished" if ended else "go on with --resume"
+    known = ("passes", "observations_sha256", "chosen", "chosen_because")
+    settings = {k: v for k, v in tree.attrs.items() if k not in known}
     lines = [f"{name:<14}{value}" for name, value in settings.items()]
     lines.append(f"{'passes':<14}{done} of {asked}: {state}")
     for name in ("observations", "truth", "test/observations", "imperfect"):

@@ -17,7 +17,9 @@ from daml.protocols import Model
 
 
 def load_emulator(
-    source: xr.DataTree | xr.Dataset | str | Path, iteration: int = -1, base: Model | None = None
+    source: xr.DataTree | xr.Dataset | str | Path,
+    iteration: int | None = None,
+    base: Model | None = None,
 ) -> LSTM:
     """Give a fitted emulator back from an experiment or from where it was saved.
 
@@ -25,8 +27,9 @@ def load_emulator(
     ----------
     source : xarray.DataTree, xarray.Dataset, str or path
         An experiment (tree or store), or what ``save`` wrote.
-    iteration : int
-        Which LSTM-n of an experiment; -1 is the last.
+    iteration : int, optional
+        Which LSTM-n of an experiment; -1 is the last. Unless given, the one that the loop chose by
+        its held-out observations, or else the last.
     base : Model, optional
         The model that it corrects, where that is not one of daml's own.
 
@@ -55,6 +58,8 @@ def load_emulator(
     if isinstance(source, xr.DataTree):
         passes = sorted(source["iteration"].children) if "iteration" in source.children else []
         if passes:
+            if iteration is None:
+                iteration = int(source.attrs.get("chosen", -1))
             if not -len(passes) <= iteration < len(passes):
                 raise InputError(
                     f"load_emulator: iteration {iteration} is not there; the experiment has "

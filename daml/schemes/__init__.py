@@ -1,5 +1,5 @@
 """Schemes: what turns a background and observations into an analysis."""
 
-from daml.schemes.variational import ThreeDVar
+from daml.schemes.variational import WAYS, ThreeDVar
 
-__all__ = ["ThreeDVar"]
+__all__ = ["WAYS", "ThreeDVar"]

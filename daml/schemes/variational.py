@@ -16,6 +16,7 @@ from daml.operators import Operator
 from daml.records import Record, read
 
 METHODS = ("exact", "cg")
+WAYS = ("innovations", "climatological")
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,11 @@ class ThreeDVar:
 
     Parameters
     ----------
-    background_covariance : xarray.DataArray (variable, covariable)
-        B, symmetric positive definite, in units of the variables' products.
+    background_covariance : xarray.DataArray (variable, covariable), or a word
+        B, symmetric positive definite, in units of the variables' products; or what it shall be
+        estimated from, for which :func:`daml.tuned` and the loop know how: "innovations", anew
+        for each model, or "climatological", the scaled climatology of the model that the loop
+        starts from, as in Goodliff and Miyoshi (2025).
     method : {"exact", "cg"}
         By the gain K = B H' (H B H' + R)^-1, or by conjugate gradients preconditioned with the
         factor of B; the two agree to rounding.
@@ -63,13 +67,20 @@ class ThreeDVar:
     ['analysis', 'background', 'innovation']
     """
 
-    background_covariance: xr.DataArray
+    background_covariance: xr.DataArray | str = "innovations"
     method: str = "exact"
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"ThreeDVar: method {self.method!r} is unknown; give one of {METHODS}")
         given = self.background_covariance
+        if isinstance(given, str):
+            if given not in WAYS:
+                raise InputError(
+                    f"ThreeDVar: 'background_covariance' is {given!r}; give one of {WAYS} or an "
+                    "xarray.DataArray"
+                )
+            return
         if not isinstance(given, xr.DataArray) or "variable" not in given.coords:
             raise InputError(
                 "ThreeDVar: 'background_covariance' must be an xarray.DataArray (variable, "
@@ -84,8 +95,13 @@ class ThreeDVar:
         Raises
         ------
         InputError
-            If B does not cover the variables.
+            If B does not cover the variables, or is still to be estimated.
         """
+        if isinstance(self.background_covariance, str):
+            raise InputError(
+                f"ThreeDVar: B is still {self.background_covariance!r}; have it estimated: "
+                "scheme, analysis = daml.tuned(scheme, model, observations)"
+            )
         covariance = check(self.background_covariance, variables, "background_covariance")
         matrix = record.operator.matrix()[None] * record.kind_present[:, :, None]
         error = record.kind_covariance

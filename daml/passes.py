@@ -1,0 +1,135 @@
+"""A pass of the loop: a model, the analysis that it gives, and what held-out observations say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import xarray as xr
+
+from daml.errors import InputError
+from daml.heldout import HeldOut
+from daml.judging import judge
+from daml.labels import time_axis
+from daml.opening import loaded
+from daml.protocols import Emulator, Model, Scheme
+from daml.schemes import ThreeDVar
+from daml.tuning import tuned
+from daml.verification import innovation_statistics
+
+SQUARES = "held_out_square_error"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of a loop."""
+
+    iteration: int
+    """0 for LSTM-0; -1 for the imperfect model, which nothing was trained for."""
+    model: Model
+    analysis: xr.Dataset
+    scheme: Scheme
+    """With the B that gave the analysis."""
+    judged: xr.Dataset | None = None
+    """Scores on the held-out observations."""
+    errors: xr.DataArray | None = None
+    """Mean squared held-out innovations (iteration, block, lead) of LSTM-0 and all after."""
+
+    @property
+    def group(self) -> str:
+        """Where it lives in an experiment."""
+        return "imperfect" if self.iteration < 0 else f"iteration/{self.iteration:04d}"
+
+    def datasets(self) -> dict[str, xr.Dataset]:
+        """Give what is kept of the pass, by group."""
+        kept = {self.group: self.analysis}
+        scores = innovation_statistics(self.analysis)
+        kept[f"{self.group}/scores"] = scores if self.judged is None else scores.merge(self.judged)
+        if isinstance(self.scheme, ThreeDVar):
+            covariance = cast("xr.DataArray", self.scheme.background_covariance)
+            kept[f"{self.group}/scheme"] = covariance.to_dataset(name="background_covariance")
+        if self.iteration >= 0:
+            kept[f"{self.group}/emulator"] = cast("Emulator", self.model).to_dataset()
+            history = getattr(self.model, "history", None)
+            if history is not None:
+                kept[f"{self.group}/training"] = history
+        return kept
+
+
+@dataclass(frozen=True)
+class Assimilator:
+    """Makes passes of models: the same observations, scheme and held-out blocks for all."""
+
+    observations: xr.Dataset
+    scheme: Scheme
+    held_out: HeldOut | None
+
+    @classmethod
+    def of(
+        cls, model: Model, observations: xr.Dataset, scheme: Scheme, fraction: float
+    ) -> Assimilator:
+        """Hold out a fraction of the record; none if it is 0."""
+        unit = getattr(model, "time_unit", "s")
+        steps = time_axis(observations, "observation", model.dt, unit).length
+        return cls(observations, scheme, HeldOut(steps, fraction) if fraction else None)
+
+    def first(self, model: Model) -> Pass:
+        """Give the pass of the model that the loop starts from."""
+        return self._made(-1, model, None)
+
+    def after(self, before: Pass, model: Model) -> Pass:
+        """Give the pass of an emulator that was trained on the one before."""
+        made = self._made(before.iteration + 1, model, before.scheme)
+        if made.judged is None:
+            return made
+        new = made.judged[SQUARES].expand_dims(iteration=[made.iteration])
+        joined = new if before.errors is None else xr.concat((before.errors, new), "iteration")
+        return replace(made, errors=joined)
+
+    def training(self, done: Pass) -> xr.Dataset:
+        """Give the analysis of a pass to train on."""
+        return done.analysis if self.held_out is None else self.held_out.masked(done.analysis)
+
+    def _made(self, iteration: int, model: Model, before: Scheme | None) -> Pass:
+        scheme, analysis = tuned(
+            self.scheme,
+            model,
+            self.observations,
+            before=before if isinstance(before, ThreeDVar) else None,
+            rows=None if self.held_out is None else self.held_out.judged,
+        )
+        judged = None
+        if self.held_out is not None:
+            judged = judge(model, scheme, analysis, self.observations, self.held_out)
+        return Pass(iteration, model, analysis.load(), scheme, judged)
+
+
+def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator) -> Pass | None:
+    """Give the last pass of an experiment, to go on after it; None where there is none.
+
+    Raises
+    ------
+    InputError
+        If the emulator cannot be restored.
+    """
+    if "imperfect" not in tree.children:
+        return None
+    names = sorted(tree["iteration"].children) if "iteration" in tree.children else []
+    groups = [f"iteration/{name}" for name in names]
+    last = groups[-1] if groups else "imperfect"
+    if groups:
+        if not hasattr(emulator, "restored"):
+            raise InputError(
+                f"Cycle: a {type(emulator).__name__} cannot be resumed: it has no 'restored'"
+            )
+        model = emulator.restored(loaded(tree, f"{last}/emulator", inherit=True))
+    if isinstance(scheme, ThreeDVar):
+        covariance = loaded(tree, f"{last}/scheme", inherit=True)["background_covariance"]
+        scheme = replace(scheme, background_covariance=covariance)
+    scores = [loaded(tree, f"{group}/scores") for group in groups]
+    errors = None
+    if scores and SQUARES in scores[0]:
+        numbers = xr.DataArray([int(name) for name in names], dims="iteration", name="iteration")
+        errors = xr.concat([found[SQUARES] for found in scores], numbers)
+    analysis = loaded(tree, last, ("background", "analysis"))
+    return Pass(len(groups) - 1, model, analysis, scheme, None, errors)
