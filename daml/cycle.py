@@ -63,7 +63,7 @@ class Cycle:
     --------
     >>> import daml
     >>> model = daml.Lorenz63()
-    >>> truth = daml.simulate(daml.CoupledLorenz63(), steps=500, spinup=500)
+    >>> truth = daml.simulate(daml.CoupledLorenz63(), steps=1000, spinup=500)
     >>> observations = daml.observe(truth, variables=["x0", "x1", "x2"])
     >>> scheme = daml.ThreeDVar(daml.climatological(truth, max_variance=2))
     >>> cycle = daml.Cycle(model, scheme, daml.LSTM(hidden=8, epochs=1), passes=2)

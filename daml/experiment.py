@@ -84,7 +84,10 @@ class Experiment:
     ) -> None:
         self.preset = preset
         self.imperfect, self.perfect = Lorenz63(), CoupledLorenz63()
-        self.emulator = LSTM(epochs=preset.epochs, device=device, seed=seed, **(settings or {}))
+        # The paper's loop is measured with one rate for all passes.
+        decay = {"rate_decay": 1.0} if preset.background == "climatological" else {}
+        settings = decay | dict(settings or {})
+        self.emulator = LSTM(epochs=preset.epochs, device=device, seed=seed, **settings)
         random = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
         steps = preset.steps
 

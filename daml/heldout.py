@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -43,7 +44,7 @@ class HeldOut:
     --------
     >>> held_out = HeldOut(10_000, 0.1)
     >>> int(held_out.judged.sum()), int(held_out.untrained.sum())
-    (1000, 2000)
+    (1000, 3000)
     """
 
     steps: int
@@ -51,11 +52,13 @@ class HeldOut:
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 0.3:
-            raise InputError(f"'held_out' is {self.fraction}; give a fraction in (0, 0.3], or None")
+            raise InputError(
+                f"'held_out' is {self.fraction}; give a fraction in (0, 0.3], or 0 for none"
+            )
         if self.steps * self.fraction < 2 * SHORT:
             raise InputError(
                 f"a record of {self.steps} steps is too short to hold out {self.fraction:.0%} of "
-                f"it; give more than {round(2 * SHORT / self.fraction)} steps, or held_out=None "
+                f"it; give more than {round(2 * SHORT / self.fraction)} steps, or held_out=0 "
                 "and a number of passes"
             )
 
@@ -128,7 +131,7 @@ def gain(before: xr.DataArray, after: xr.DataArray, seed: int = 0) -> tuple[floa
     drawn = np.random.default_rng(seed).integers(before.sizes["block"], size=(DRAWS, len(before)))
     rows = xr.DataArray(drawn, dims=("draw", "block"))
     differences = score(before.isel(block=rows)) - score(after.isel(block=rows))
-    found = 1 - np.exp(float(score(after) - score(before)))
+    found = 1 - math.exp(float(score(after) - score(before)))
     return found, float((differences <= 0).mean())
 
 

@@ -16,7 +16,10 @@ LEAST = 0.01
 
 
 def from_innovations(
-    analysis: xr.Dataset, observations: xr.Dataset, climatology: xr.DataArray
+    analysis: xr.Dataset,
+    observations: xr.Dataset,
+    climatology: xr.DataArray,
+    error_factor: float = 1.0,
 ) -> xr.DataArray:
     """Estimate B from innovations: their covariance less that of the observation errors.
 
@@ -38,6 +41,8 @@ def from_innovations(
         As the contract says; R is the mean of its error covariance.
     climatology : xarray.DataArray (variable, covariable)
         C; what is observed does not depend on it.
+    error_factor : float
+        Multiplies R.
 
     Returns
     -------
@@ -67,6 +72,7 @@ def from_innovations(
     variables = names(climatology)
     prior = check(climatology, variables, "climatology")
     matrix, error = observing(observations, variables)
+    error = error_factor * error
     covariance, pairs = _pairwise(analysis["innovation"])
     size, count = len(error), int(pairs.min())
     if count < 2 * size + 2:
@@ -138,6 +144,23 @@ def desroziers(analysis: xr.Dataset) -> xr.Dataset:
             ),
         }
     )
+
+
+def lagged(innovation: xr.DataArray) -> float:
+    """Give the correlation of innovations with those one observation time later, of all together.
+
+    It is 0 where the gain is the best one (Mehra 1970), negative where it is too large.
+
+    Parameters
+    ----------
+    innovation : xarray.DataArray (time, observed)
+        Rows without any value are left out.
+    """
+    values = innovation.transpose("time", "observed").values
+    values = values[np.isfinite(values).any(axis=1)]
+    scaled = np.nan_to_num(values / np.nanstd(values, axis=0))
+    pairs = np.isfinite(values[1:]) & np.isfinite(values[:-1])
+    return float((scaled[1:] * scaled[:-1])[pairs].mean())
 
 
 def _pairwise(innovation: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:

@@ -90,7 +90,8 @@ def _consistency(
     rows = np.flatnonzero(judged)
     kind, present = record.kind[rows], record.kind_present
     matrix = record.operator.matrix()[None] * present[:, :, None]
-    expected = matrix @ covariance @ np.swapaxes(matrix, 1, 2) + record.kind_covariance
+    expected = matrix @ covariance @ np.swapaxes(matrix, 1, 2)
+    expected = expected + record.kind_covariance * float(scheme.error_factor)
     innovation = np.nan_to_num(analysis["innovation"].isel(time=rows).values)
     squared = 0.0
     for number in np.unique(kind):

@@ -47,7 +47,10 @@ class Pass:
         kept[f"{self.group}/scores"] = scores if self.judged is None else scores.merge(self.judged)
         if isinstance(self.scheme, ThreeDVar):
             covariance = cast("xr.DataArray", self.scheme.background_covariance)
-            kept[f"{self.group}/scheme"] = covariance.to_dataset(name="background_covariance")
+            told = {"long_name": "factor on the error covariance R", "units": "1"}
+            found = covariance.to_dataset(name="background_covariance")
+            found["error_factor"] = ((), float(self.scheme.error_factor), told)
+            kept[f"{self.group}/scheme"] = found
         if self.iteration >= 0:
             kept[f"{self.group}/emulator"] = cast("Emulator", self.model).to_dataset()
             history = getattr(self.model, "history", None)
@@ -124,8 +127,9 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
             )
         model = emulator.restored(loaded(tree, f"{last}/emulator", inherit=True))
     if isinstance(scheme, ThreeDVar):
-        covariance = loaded(tree, f"{last}/scheme", inherit=True)["background_covariance"]
-        scheme = replace(scheme, background_covariance=covariance)
+        kept = loaded(tree, f"{last}/scheme", inherit=True)
+        covariance, factor = kept["background_covariance"], float(kept["error_factor"])
+        scheme = replace(scheme, background_covariance=covariance, error_factor=factor)
     scores = [loaded(tree, f"{group}/scores") for group in groups]
     errors = None
     if scores and SQUARES in scores[0]:

@@ -12,12 +12,18 @@ from daml.assimilation import assimilate
 from daml.covariance import scaled_to_observations
 from daml.errors import InputError
 from daml.forecasting import free_run
-from daml.innovations import from_innovations
+from daml.innovations import from_innovations, lagged
 from daml.protocols import Model, Scheme
 from daml.schemes import ThreeDVar
 
 ROUNDS = 4
 """Times that B is estimated anew for a model that none was known for; once, later."""
+PART = 20_000
+"""Observation times from which R is estimated."""
+LARGEST = 4.0
+"""By what R may be wrong either way."""
+STEP = 2**0.25
+"""Ratio of two factors on R that are tried."""
 
 
 def tuned(
@@ -33,8 +39,8 @@ def tuned(
     Parameters
     ----------
     scheme : Scheme
-        A :class:`ThreeDVar` whose B is "climatological" or "innovations"; any other stays as it
-        is.
+        A :class:`ThreeDVar` whose B is "climatological" or "innovations", its factor on R
+        "estimated" perhaps; any other stays as it is.
     model : Model
     observations : xarray.Dataset
         As the contract says.
@@ -56,6 +62,11 @@ def tuned(
     InputError, DivergedError
         As of :func:`daml.assimilate` and :func:`daml.innovations.from_innovations`.
 
+    References
+    ----------
+    Mehra, R. K. (1970): On the identification of variances and adaptive Kalman filtering. IEEE
+    Trans. Autom. Control 15, 175-184.
+
     Examples
     --------
     >>> import daml
@@ -67,21 +78,58 @@ def tuned(
     """
     if not isinstance(scheme, ThreeDVar) or not isinstance(scheme.background_covariance, str):
         return scheme, assimilate(model, observations, scheme)
-    way, known = scheme.background_covariance, before
-    if known is None:
+    if before is None:
         climate = scaled_to_observations(free_run(model, observations), observations)
-        known = replace(scheme, background_covariance=climate)
+        before, rounds = replace(scheme, background_covariance=climate, error_factor=1.0), ROUNDS
+    else:
+        rounds = 1
+    if scheme.background_covariance == "climatological":
+        return before, assimilate(model, observations, before)
+    if scheme.error_factor == "estimated":
+        part = observations.isel(time=slice(0, PART))
+        before = replace(before, error_factor=_factor(model, part, before, rounds))
+    return _estimated(model, observations, before, rounds, rows)
+
+
+def _estimated(
+    model: Model,
+    observations: xr.Dataset,
+    known: ThreeDVar,
+    rounds: int,
+    rows: np.ndarray | None = None,
+) -> tuple[ThreeDVar, xr.Dataset]:
+    """Estimate B so many times, each from the innovations that the last one gave."""
     analysis = assimilate(model, observations, known)
-    if way == "climatological":
-        return known, analysis
     if rows is not None and len(rows) != analysis.sizes["time"]:
         raise InputError(
             f"tuned: {len(rows)} 'rows' were given, the analysis has {analysis.sizes['time']} times"
         )
-    for _ in range(ROUNDS if before is None else 1):
+    for _ in range(rounds):
         judged = analysis if rows is None else analysis.isel(time=np.flatnonzero(rows))
         climate = cast("xr.DataArray", known.background_covariance)
-        covariance = from_innovations(judged, observations, climate)
-        known = replace(scheme, background_covariance=covariance)
+        factor = float(known.error_factor)
+        covariance = from_innovations(judged, observations, climate, factor)
+        known = replace(known, background_covariance=covariance)
         analysis = assimilate(model, observations, known)
     return known, analysis
+
+
+def _factor(model: Model, observations: xr.Dataset, known: ThreeDVar, rounds: int) -> float:
+    """Give the factor on R for which successive innovations are uncorrelated (Mehra 1970).
+
+    With too small an R the gain is too large: an innovation takes back part of the one before. The
+    factor grows until they no longer do. Where that is never so, the least correlated is taken.
+    """
+    first = float(known.error_factor) / (LARGEST if rounds == ROUNDS else STEP**2)
+    factors = first * STEP ** np.arange(round(2 * np.log(LARGEST) / np.log(STEP)) + 1)
+    found: list[float] = []
+    for factor in factors:
+        tried = replace(known, error_factor=float(factor))
+        _, analysis = _estimated(model, observations, tried, rounds)
+        found.append(lagged(analysis["innovation"]))
+        if found[-1] > 0:
+            break
+    if found[-1] <= 0 or len(found) == 1:
+        return float(factors[int(np.argmax(found))])
+    share = -found[-2] / (found[-1] - found[-2])
+    return float(factors[len(found) - 2] * STEP**share)

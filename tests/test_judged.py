@@ -180,9 +180,10 @@ def test_a_tuned_loop_is_resumed_to_the_same_bits(observations, tmp_path, monkey
             raise KeyboardInterrupt
         return fit(start, analysis, iteration, store)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(cycle, "_fit", interrupted)
+    monkeypatch.setattr(cycle, "_fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         made.run(observations, tmp_path / "again")
+    monkeypatch.setattr(cycle, "_fit", fit)
     again = made.run(observations, tmp_path / "again", resume=True)
     equal(again, straight)
     assert again.attrs == straight.attrs
@@ -210,3 +211,34 @@ def test_b_is_a_plain_matrix_in_the_store(observations):
     emulator = daml.load_emulator(tree)
     again = daml.assimilate(emulator, observations, scheme)
     np.testing.assert_array_equal(again.analysis, tree["iteration/0000"].analysis)
+
+
+@pytest.mark.parametrize("given", [0.5, 2.0])
+def test_a_wrong_size_of_r_is_found(given):
+    """Halved or doubled, R comes out the same, and the analysis is that of the right R."""
+    truth = daml.simulate(daml.Lorenz63(), steps=10_000, spinup=500, seed=1)
+    seen = daml.observe(truth, seed=2)
+    wrong = seen.assign(error_variance=given * seen.error_variance)
+    model = daml.Lorenz63(rho=28.3)
+    scheme, analysis = daml.tuned(daml.ThreeDVar(error_factor="estimated"), model, wrong)
+    assert scheme.error_factor * given == pytest.approx(1, abs=0.12)
+    _, right = daml.tuned(daml.ThreeDVar(), model, seen)
+    rmse = [
+        float(daml.verification.analysis_error(a, truth).analysis_rmse) for a in (analysis, right)
+    ]
+    assert rmse[0] < 1.1 * rmse[1]
+    _, misled = daml.tuned(daml.ThreeDVar(), model, wrong)
+    assert float(daml.verification.analysis_error(misled, truth).analysis_rmse) > 1.1 * rmse[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"error_factor": 0.0}, "factor > 0"),
+        ({"error_factor": "guess"}, "'estimated'"),
+        ({"background_covariance": "climatological", "error_factor": "estimated"}, "with B only"),
+    ],
+)
+def test_a_factor_on_r_that_cannot_be(settings, text):
+    with pytest.raises(InputError, match=text):
+        daml.ThreeDVar(**settings)

@@ -24,6 +24,9 @@ from daml.labels import describe
 from daml.places import place
 from daml.protocols import Checkpoint, Model
 
+LEAST_RATE = 0.2
+"""What is left of the learning rate after many trainings, at least."""
+
 
 @dataclass(frozen=True)
 class LSTM:
@@ -47,6 +50,9 @@ class LSTM:
     sequence_length, burn_in, batch_size, learning_rate
         Steps of a training sequence, steps at its head left out of the loss, sequences an
         update, and peak rate of Adam (cosine decay to 5 %, gradient norm clipped at 1).
+    rate_decay : float
+        Factor on the rate with every further training, down to a fifth: passes of a loop that go
+        on from one another differ less and less.
 
     Raises
     ------
@@ -78,6 +84,7 @@ class LSTM:
     burn_in: int = 10
     batch_size: int = 64
     learning_rate: float = 4e-3
+    rate_decay: float = 0.85
     fitted: Fitted | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -90,6 +97,8 @@ class LSTM:
                 f"LSTM: 'burn_in' is {self.burn_in}; give less than sequence_length "
                 f"({self.sequence_length})"
             )
+        if not 0 < self.rate_decay <= 1:
+            raise InputError(f"LSTM: 'rate_decay' is {self.rate_decay}; give a factor in (0, 1]")
         if not self.learning_rate > 0:
             raise InputError(f"LSTM: 'learning_rate' is {self.learning_rate}; give a rate > 0")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
@@ -176,9 +185,8 @@ class LSTM:
             made = (torch.as_tensor(p, dtype=torch.float32, device=self.device) for p in parts)
             return Record(*made)
 
-        plan = Plan(
-            self.epochs, self.sequence_length, self.burn_in, self.batch_size, self.learning_rate
-        )
+        rate = self.learning_rate * max(self.rate_decay**known.trainings, LEAST_RATE)
+        plan = Plan(self.epochs, self.sequence_length, self.burn_in, self.batch_size, rate)
         blocks = Blocks(examples.steps, len(examples), tensors)
         losses = train(network, blocks, plan, (self.seed, known.trainings), checkpoint)
         network.requires_grad_(False)

@@ -42,6 +42,9 @@ class ThreeDVar:
         estimated from, for which :func:`daml.tuned` and the loop know how: "innovations", anew
         for each model, or "climatological", the scaled climatology of the model that the loop
         starts from, as in Goodliff and Miyoshi (2025).
+    error_factor : float or "estimated"
+        Multiplies the observations' error covariance R; "estimated" is found from innovations,
+        with B, where R is known but for its size.
     method : {"exact", "cg"}
         By the gain K = B H' (H B H' + R)^-1, or by conjugate gradients preconditioned with the
         factor of B; the two agree to rounding.
@@ -68,12 +71,22 @@ class ThreeDVar:
     """
 
     background_covariance: xr.DataArray | str = "innovations"
+    error_factor: float | str = 1.0
     method: str = "exact"
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"ThreeDVar: method {self.method!r} is unknown; give one of {METHODS}")
-        given = self.background_covariance
+        given, factor = self.background_covariance, self.error_factor
+        if factor != "estimated" and (isinstance(factor, str) or not 0 < factor < np.inf):
+            raise InputError(
+                f"ThreeDVar: 'error_factor' is {factor!r}; give a factor > 0, or 'estimated'"
+            )
+        if factor == "estimated" and not (isinstance(given, str) and given == "innovations"):
+            raise InputError(
+                "ThreeDVar: 'error_factor' can be estimated with B only; give "
+                "background_covariance='innovations'"
+            )
         if isinstance(given, str):
             if given not in WAYS:
                 raise InputError(
@@ -104,7 +117,7 @@ class ThreeDVar:
             )
         covariance = check(self.background_covariance, variables, "background_covariance")
         matrix = record.operator.matrix()[None] * record.kind_present[:, :, None]
-        error = record.kind_covariance
+        error = record.kind_covariance * float(self.error_factor)
         if self.method == "exact":
             cross = covariance @ np.swapaxes(matrix, 1, 2)
             gain = np.swapaxes(
