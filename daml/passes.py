@@ -10,7 +10,7 @@ import xarray as xr
 from daml.errors import InputError
 from daml.heldout import HeldOut
 from daml.judging import judge
-from daml.labels import time_axis
+from daml.labels import names, time_axis
 from daml.opening import loaded
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
@@ -46,7 +46,9 @@ class Pass:
         scores = innovation_statistics(self.analysis)
         kept[f"{self.group}/scores"] = scores if self.judged is None else scores.merge(self.judged)
         if isinstance(self.scheme, ThreeDVar):
+            variables = list(names(self.analysis))  # a B that is given may have more
             covariance = cast("xr.DataArray", self.scheme.background_covariance)
+            covariance = covariance.sel(variable=variables, covariable=variables)
             told = {"long_name": "factor on the error covariance R", "units": "1"}
             found = covariance.to_dataset(name="background_covariance")
             found["error_factor"] = ((), float(self.scheme.error_factor), told)
@@ -117,8 +119,8 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
     """
     if "imperfect" not in tree.children:
         return None
-    names = sorted(tree["iteration"].children) if "iteration" in tree.children else []
-    groups = [f"iteration/{name}" for name in names]
+    passes = sorted(tree["iteration"].children) if "iteration" in tree.children else []
+    groups = [f"iteration/{name}" for name in passes]
     last = groups[-1] if groups else "imperfect"
     if groups:
         if not hasattr(emulator, "restored"):
@@ -133,7 +135,7 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
     scores = [loaded(tree, f"{group}/scores") for group in groups]
     errors = None
     if scores and SQUARES in scores[0]:
-        numbers = xr.DataArray([int(name) for name in names], dims="iteration", name="iteration")
+        numbers = xr.DataArray([int(name) for name in passes], dims="iteration", name="iteration")
         errors = xr.concat([found[SQUARES] for found in scores], numbers)
     analysis = loaded(tree, last, ("background", "analysis"))
     return Pass(len(groups) - 1, model, analysis, scheme, None, errors)

@@ -103,7 +103,7 @@ def test_a_store_that_exists_is_kept_unless_overwritten(folder):
         ({"model": "model.py:OneState"}, "of shape (5, 3)"),
         ({"model": "lorenz63"}, "the model has no variable 'u'"),
         ({"store": "model.py/out.zarr"}, "cannot write"),
-        ({"passes": 0}, "--passes is 0"),
+        ({"passes": 0}, "'passes' is 0; give 1 or more"),
     ],
 )
 def test_bad_input_ends_with_one_line_and_code_2(folder, given, text):
