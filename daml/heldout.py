@@ -166,9 +166,10 @@ def chosen(errors: xr.DataArray, imperfect: xr.DataArray) -> dict[str, object]:
     found = best(errors)
     number = int(found["iteration"].item())
     part, probability = gain(imperfect, found)
+    told = f"{part:.1%} below" if part > 0 else f"{-part:.1%} above"
     return {
         "chosen": number,
         "chosen_because": f"least RMSE of held-out innovations of {errors.sizes['iteration']} "
-        f"passes, over leads of 1 to {found.sizes['lead']} dt; {part:.1%} below that of the model "
-        f"given (no gain: probability {probability:.3f})",
+        f"passes, over leads of 1 to {found.sizes['lead']} dt; {told} that of the model given "
+        f"(no gain: probability {probability:.3f})",
     }
