@@ -15,10 +15,11 @@ from daml import __version__
 from daml.emulators import LSTM
 from daml.errors import DivergedError, InputError
 from daml.heldout import chosen, settled
+from daml.judging import SQUARES
 from daml.keeping import Keeper, TrainingCheckpoint, fingerprint
 from daml.labels import describe
 from daml.opening import loaded
-from daml.passes import SQUARES, Assimilator, Pass, restored
+from daml.passes import Assimilator, Pass, restored
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.store import Store

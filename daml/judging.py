@@ -15,6 +15,7 @@ from daml.protocols import Model, Scheme
 from daml.records import Record, read
 from daml.schemes import ThreeDVar
 
+SQUARES = "held_out_square_error"
 LEADS = 4
 WARMUP = 100
 
@@ -66,14 +67,14 @@ def judge(
             there = record.operator.apply(predicted[rows - warmup - ahead, ahead - 1])
             squares[place, ahead - 1] = _mean((seen - there) ** 2 / variance, present)
     result = xr.Dataset(
-        {"held_out_square_error": (("block", "lead"), squares)},
+        {SQUARES: (("block", "lead"), squares)},
         coords={name: found[name] for name in ("lead", "lead_steps")},
     )
-    result["held_out_rmse"] = np.sqrt(result["held_out_square_error"].mean("block"))
+    result["held_out_rmse"] = np.sqrt(result[SQUARES].mean("block"))
     if isinstance(scheme, ThreeDVar):
         result["consistency"] = _consistency(scheme, analysis, record, held_out.judged)
     told = {
-        "held_out_square_error": "mean squared innovation of a held-out block",
+        SQUARES: "mean squared innovation of a held-out block",
         "held_out_rmse": "RMSE of the innovations of the held-out blocks",
         "consistency": "squared innovation per degree of freedom, in units of B + R",
     }
@@ -89,7 +90,7 @@ def _consistency(
     covariance = check(cast("xr.DataArray", scheme.background_covariance), names(analysis), "B")
     rows = np.flatnonzero(judged)
     kind, present = record.kind[rows], record.kind_present
-    matrix = record.operator.matrix()[None] * present[:, :, None]
+    matrix = record.matrices()
     expected = matrix @ covariance @ np.swapaxes(matrix, 1, 2)
     expected = expected + record.kind_covariance * float(scheme.error_factor)
     innovation = np.nan_to_num(analysis["innovation"].isel(time=rows).values)

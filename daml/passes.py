@@ -9,15 +9,13 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.heldout import HeldOut
-from daml.judging import judge
+from daml.judging import SQUARES, judge
 from daml.labels import names, time_axis
 from daml.opening import loaded
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.tuning import tuned
 from daml.verification import innovation_statistics
-
-SQUARES = "held_out_square_error"
 
 
 @dataclass(frozen=True)

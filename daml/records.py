@@ -58,6 +58,11 @@ class Record:
         result[~self.kind_present[self.kind[steps]]] = 0.0
         return result
 
+    def matrices(self) -> np.ndarray:
+        """Give H of each kind (kind, observed, variable); a value that is missing has zeros."""
+        found: np.ndarray = self.operator.matrix()[None] * self.kind_present[:, :, None]
+        return found
+
     def nearest(self, steps: np.ndarray) -> np.ndarray:
         """Give the values (step, observed) that lie nearest in time; 0 where there is none."""
         result = np.zeros((len(steps), len(self.observed)))

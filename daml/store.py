@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -122,8 +122,7 @@ class Store:
         """Remove what was saved."""
         self.place.remove(name)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Keep other runs off the store; a run that is dead holds it no longer.
 
         Raises
@@ -131,8 +130,7 @@ class Store:
         StoreError
             If another run holds it.
         """
-        with self.place.lock():
-            yield
+        return self.place.lock()
 
 
 def _above(group: str) -> list[str]:

@@ -116,7 +116,7 @@ class ThreeDVar:
                 "scheme, analysis = daml.tuned(scheme, model, observations)"
             )
         covariance = check(self.background_covariance, variables, "background_covariance")
-        matrix = record.operator.matrix()[None] * record.kind_present[:, :, None]
+        matrix = record.matrices()
         error = record.kind_covariance * float(self.error_factor)
         if self.method == "exact":
             cross = covariance @ np.swapaxes(matrix, 1, 2)
