@@ -123,7 +123,7 @@ def improve(
     starting = load_model(model)
     if passes != "auto" and not passes.isdigit():
         raise InputError(f"--passes is {passes}; give 1 or more, or auto")
-    emulator = LSTM(epochs=epochs, device=device, seed=seed)
+    emulator = LSTM(epochs=epochs, base=starting, device=device, seed=seed)
     number = passes if passes == "auto" else int(passes)
     cycle = Cycle(starting, ThreeDVar(background), emulator, number, held_out=held_out)
     if not (resume and Store(store).made()):

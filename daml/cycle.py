@@ -252,7 +252,7 @@ def improve(
     scheme : Scheme, optional
         ``ThreeDVar("innovations")``, unless given.
     emulator : Emulator, optional
-        ``LSTM()``, unless given.
+        ``LSTM(base=model)``, which corrects the model's step, unless given.
     store : str or path, optional
         A new Zarr store for the passes.
     resume : bool
@@ -280,6 +280,6 @@ def improve(
     ('x0', 'x1', 'x2')
     """
     scheme = ThreeDVar() if scheme is None else scheme
-    emulator = LSTM() if emulator is None else emulator
+    emulator = LSTM(base=model) if emulator is None else emulator
     cycle = Cycle(model, scheme, emulator, passes, warm_start, held_out)
     return cycle.run(observations, store, resume=resume)

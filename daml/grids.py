@@ -15,7 +15,7 @@ import xarray as xr
 
 from daml import __version__
 from daml.errors import InputError, StoreError, first_line
-from daml.members import DEFAULTS, Member, checked
+from daml.members import DEFAULTS, TOLD, Member, checked
 from daml.paper import PRESETS
 
 SETTINGS = ("preset", "seeds", "device")
@@ -68,11 +68,11 @@ class Plan:
         fine = [r for r in results if "analysis_rmse" in r]
         if fine:
             longest = max(fine, key=lambda r: r.sizes["iteration"])
-            blank = xr.full_like(longest.drop_vars(["error", "seconds", "experiment_seed"]), np.nan)
+            scores = [r.drop_vars(list(TOLD)).reindex(iteration=longest.iteration) for r in fine]
+            whole = xr.merge(scores, compat="override", combine_attrs="override")
+            blank = xr.full_like(whole, np.nan)
             results = [
-                r.reindex(iteration=longest.iteration)
-                if "analysis_rmse" in r
-                else r.merge(blank, combine_attrs="override")
+                r.reindex_like(blank).merge(blank[[n for n in blank.data_vars if n not in r]])
                 for r in results
             ]
         dims = (*self.grid, "seed")

@@ -20,6 +20,7 @@ import xarray as xr
 from daml.emulators import LSTM
 from daml.errors import InputError, first_line
 from daml.experiment import Experiment, Preset
+from daml.judging import SQUARES
 from daml.keeping import Keeper
 from daml.reports import collect
 
@@ -33,7 +34,9 @@ SETTINGS = (
     "learning_rate",
 )
 """Parameters that are the LSTM's; all others are the preset's."""
-SCORES = ("analysis_rmse", "background_rmse", "mfe", "mfe_reduction")
+SCORES = ("analysis_rmse", "background_rmse", "mfe", "mfe_reduction", SQUARES, "pass_seconds")
+TOLD = ("error", "seconds", "experiment_seed")
+"""What is known of a member that failed, too."""
 NEEDED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -155,8 +158,10 @@ def run(member: Member, device: str = "cpu") -> xr.Dataset:
     -------
     xarray.Dataset
         ``analysis_rmse``, ``background_rmse`` (iteration, record), ``mfe``, ``mfe_reduction``
-        (iteration, lead), the same of the imperfect and the perfect model as far as they have
-        them, ``error``, ``seconds``, ``experiment_seed``; of one that failed the last three only.
+        (iteration, lead), ``pass_seconds`` (iteration), ``held_out_square_error`` (iteration,
+        block, lead), where something was held out; the same of the imperfect and the perfect
+        model as far as they have them; ``error``, ``seconds``, ``experiment_seed``; of one that
+        failed the last three only.
 
     Examples
     --------
@@ -172,6 +177,7 @@ def run(member: Member, device: str = "cpu") -> xr.Dataset:
             attrs = {"max_variance": preset.max_variance, "skip": preset.skip}
             experiment = Experiment(preset, member.drawn, device, member.settings)
             scores = collect(experiment.run(Keeper(None, dict(attrs)), sensitivity=False))
+            scores = scores.rename({f"{c}seconds": f"{c}pass_seconds" for c in ("", "imperfect_")})
     except Exception as error:
         return member.told(
             f"{type(error).__name__}: {first_line(error)}", time.perf_counter() - start

@@ -9,7 +9,8 @@ import xarray as xr
 from click.testing import CliRunner
 
 import daml
-from daml.cli import main
+from daml.cli import load_model, main
+from daml.errors import InputError
 
 MODEL = """
 import numpy as np
@@ -73,7 +74,10 @@ def test_a_strangers_record(folder):
     analysis = tree["iteration/0001"].to_dataset()
     assert list(analysis.variable.values) == ["u", "v", "w"]
     np.testing.assert_array_equal(analysis.time, record.time)
-    assert daml.load_emulator(folder / "out.zarr", 0).variables == ("u", "v", "w")
+    with pytest.raises(InputError, match="give it as 'base'"):
+        daml.load_emulator(folder / "out.zarr")
+    emulator = daml.load_emulator(folder / "out.zarr", 0, base=load_model("model.py:Convection"))
+    assert emulator.variables == ("u", "v", "w")
 
 
 def test_a_store_that_exists_is_kept_unless_overwritten(folder):

@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 
 from daml import __version__
+from daml.devices import fetch, home
 from daml.emulators.examples import Examples
 from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Memory, Network, Windowed
@@ -21,6 +22,7 @@ from daml.errors import InputError
 from daml.files import write
 from daml.forecasting import forecast
 from daml.labels import describe
+from daml.models import ODE
 from daml.places import place
 from daml.protocols import Checkpoint, Model
 
@@ -42,7 +44,8 @@ class LSTM:
     window : int, optional
         Look at the last so many states only, in place of a memory.
     base : Model, optional
-        Whose step is corrected; unless given, the last state.
+        Whose step is corrected; unless given, the last state. On another device than the CPU a
+        base that is no :class:`daml.ODE` and names no ``device`` steps NumPy arrays there, too.
     device : str
         Where torch computes: "cpu" or "cuda".
     seed : int
@@ -226,6 +229,8 @@ class LSTM:
         inner, base_memory = memory
         moved = there = x.to(self.device)
         if self.base is not None:
+            if self.device != "cpu" and not given.requires_grad and not _takes_tensors(self.base):
+                given = fetch(given)
             stepped, base_memory = self.base.step(given, base_memory)
             moved = torch.as_tensor(stepped, device=self.device)
         scaled = ((there - mean) / spread).reshape(-1, x.shape[-1])
@@ -274,3 +279,8 @@ class LSTM:
             raise InputError(f"{store} exists; give another path, or remove it")
         with where.writing("the emulator"):
             write(self.to_dataset(), where.address)
+
+
+def _takes_tensors(base: Model) -> bool:
+    """Whether a base steps torch's tensors: by the contract one that says so, or one of ours."""
+    return isinstance(base, ODE) or home(base) is not None

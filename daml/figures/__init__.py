@@ -10,10 +10,11 @@ Goodliff and Miyoshi (2025), egusphere-2025-933.
 from daml.figures.drawings import analysis_rmse, error_maps, error_reduction, innovations
 from daml.figures.loop import loop_diagram
 from daml.figures.panels import save
-from daml.figures.spread import sweep_scores
+from daml.figures.spread import attribution, sweep_scores
 
 __all__ = [
     "analysis_rmse",
+    "attribution",
     "error_maps",
     "error_reduction",
     "innovations",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import matplotlib
 import numpy as np
 import xarray as xr
@@ -10,9 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from daml.errors import InputError
-from daml.figures.panels import LEADS, LEGEND, LSTM, STYLE, grid_of, label_of, pick, take
+from daml.figures.panels import (
+    LEADS,
+    LEGEND,
+    LSTM,
+    STYLE,
+    Panels,
+    grid_of,
+    label_of,
+    pick,
+    take,
+)
 
 NEEDED = ("seed", "iteration")
+CASES = ("#D55E00", "#E69F00", "#999999", "#B5609A", "#0072B2", "#009E73")
 
 
 def sweep_scores(
@@ -55,9 +68,7 @@ def sweep_scores(
     """
     lines = _lines(result, name, over, record)
     lines_dim = str(lines.dims[0])
-    mean, count = lines.mean("seed"), lines.count("seed")
-    # One seed has no spread: a deviation of one value would be 0 or 0 / 0.
-    bars = np.sqrt(((lines - mean) ** 2).sum("seed") / (count - 1).where(count > 1))
+    mean, bars = lines.mean("seed"), _deviation(lines)
     with matplotlib.rc_context(STYLE):
         figure, grid = grid_of(axes, 1, 1, height=3.2)
         ax: Axes = grid[0, 0]
@@ -72,6 +83,66 @@ def sweep_scores(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.legend(ncols=4, **LEGEND)
     return figure
+
+
+def attribution(result: xr.Dataset, axes: Panels = None) -> Figure:
+    """Where a gain comes from: several ways to a forecast, side by side.
+
+    Left the error of the state that a forecast starts from, in the middle that of the forecasts
+    from there, at the right that of forecasts from true states. Means over the seeds; the bars are
+    their standard deviation.
+
+    Parameters
+    ----------
+    result : Dataset
+        With `analysis_rmse` (case, seed), `forecast_rmse` and `mfe` (case, seed, lead), and the
+        coordinate `lead_steps` (lead).
+    axes : three Axes, optional
+
+    Raises
+    ------
+    InputError
+        If a variable, a dim or a coordinate is missing, or the Axes do not fit.
+
+    Examples
+    --------
+    >>> result = xr.Dataset(
+    ...     {"analysis_rmse": (("case", "seed"), [[1.0], [0.6]]),
+    ...      "forecast_rmse": (("case", "seed", "lead"), [[[1.2]], [[0.8]]]),
+    ...      "mfe": (("case", "seed", "lead"), [[[0.3]], [[0.1]]])},
+    ...     coords={"case": ["model", "loop"], "lead_steps": ("lead", [1])})
+    >>> [t.get_text() for t in attribution(result).axes[0].get_yticklabels()]
+    ['model', 'loop']
+    """
+    start = take(result, "analysis_rmse", "case", "seed")
+    cases, steps = start["case"].values, take(result, "lead_steps", "lead")
+    colours = [CASES[k % len(CASES)] for k in range(len(cases))]
+    with matplotlib.rc_context(STYLE):
+        figure, grid = grid_of(axes, 1, 3, height=2.9, gridspec_kw={"width_ratios": [1.1, 1, 1]})
+        left, *others = grid[0]
+        mean, bars = start.mean("seed"), _deviation(start)
+        left.barh(cases, mean, xerr=bars, color=colours, height=0.65, capsize=2.5, zorder=3)
+        left.invert_yaxis()
+        left.grid(visible=False, axis="y")
+        left.set(xlabel=label_of(start))
+        for ax, name in zip(others, ("forecast_rmse", "mfe"), strict=True):
+            error = take(result, name, "case", "seed", "lead")
+            mean, bars = error.mean("seed"), _deviation(error)
+            for k, colour in enumerate(colours):
+                ax.errorbar(
+                    steps, mean[k], yerr=bars[k], color=colour, marker=LEADS[k % len(LEADS)][1],
+                    capsize=2.5, elinewidth=1,
+                )  # fmt: skip
+            ax.set(xlabel="lead [dt]", ylabel=label_of(error), ylim=(0, None))
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _deviation(array: xr.DataArray) -> xr.DataArray:
+    """Give the standard deviation over the seeds; NaN for a single one, which has no spread."""
+    count = array.count("seed")
+    squares = ((array - array.mean("seed")) ** 2).sum("seed")
+    return cast("xr.DataArray", np.sqrt(squares / (count - 1).where(count > 1)))
 
 
 def _lines(result: xr.Dataset, name: str, over: str | None, record: str) -> xr.DataArray:
