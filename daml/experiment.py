@@ -154,7 +154,8 @@ class Experiment:
                 told = {"long_name": "time that the pass took, without its scores", "units": "s"}
                 scores["seconds"] = ((), seconds, told)
                 kept = done.datasets()
-                kept[f"{done.group}/scores"] = kept[f"{done.group}/scores"].merge(scores)
+                found = kept[f"{done.group}/scores"]
+                kept[f"{done.group}/scores"] = found.merge(scores, compat="no_conflicts")
                 if reference is None:
                     reference = scores["mfe"]
                     kept |= self.given() | {"perfect/scores": self.perfect_scores()}

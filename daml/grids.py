@@ -72,7 +72,9 @@ class Plan:
             whole = xr.merge(scores, compat="override", combine_attrs="override")
             blank = xr.full_like(whole, np.nan)
             results = [
-                r.reindex_like(blank).merge(blank[[n for n in blank.data_vars if n not in r]])
+                r.reindex_like(blank).assign(
+                    {n: v for n, v in blank.data_vars.items() if n not in r}
+                )
                 for r in results
             ]
         dims = (*self.grid, "seed")

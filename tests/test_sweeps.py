@@ -323,6 +323,18 @@ def test_scores_are_drawn_with_their_spread_over_the_seeds():
         figures.sweep_scores(result, "mfe", over="size")
 
 
+def test_what_was_held_out_is_kept_where_something_was():
+    grid = {"background": ["climatological", "innovations"], "correction": [False, True]}
+    result = sweep(grid, seeds=1, more={"steps": 1200})
+    assert (result["error"] == "").all()
+    errors = result["held_out_square_error"].isel(seed=0, iteration=0)
+    assert errors.sel(background="climatological").isnull().all()
+    assert errors.sel(background="innovations").notnull().all()
+    assert (result["pass_seconds"] > 0).all()
+    last = result["analysis_rmse"].isel(iteration=-1, seed=0, record=0)
+    assert len(set(last.values.ravel())) == 4
+
+
 def test_the_results_kept_for_the_docs_can_be_drawn():
     kept = Path(__file__).parents[1] / "docs" / "results" / "paper.nc"
     result = xr.load_dataset(kept, engine="h5netcdf")

@@ -17,7 +17,7 @@ from daml.devices import fetch, home
 from daml.emulators.examples import Examples
 from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Memory, Network, Windowed
-from daml.emulators.training import Blocks, Plan, Record, train
+from daml.emulators.training import Blocks, Plan, SquareError, Tensors, train
 from daml.errors import InputError
 from daml.files import write
 from daml.forecasting import forecast
@@ -178,20 +178,20 @@ class LSTM:
         network.load_state_dict(known.network.state_dict())
 
         @lru_cache(maxsize=1)  # a record in one block is put there once
-        def tensors(number: int) -> Record:
+        def tensors(number: int) -> Tensors:
             states, increments, weights = examples[number]
             parts = (
                 (states - known.mean) / known.spread,
                 (increments - known.increment_mean) / known.increment_spread,
                 weights,
             )
-            made = (torch.as_tensor(p, dtype=torch.float32, device=self.device) for p in parts)
-            return Record(*made)
+            return [torch.as_tensor(p, dtype=torch.float32, device=self.device) for p in parts]
 
         rate = self.learning_rate * max(self.rate_decay**known.trainings, LEAST_RATE)
-        plan = Plan(self.epochs, self.sequence_length, self.burn_in, self.batch_size, rate)
+        plan = Plan(self.epochs, self.sequence_length, self.batch_size, rate)
         blocks = Blocks(examples.steps, len(examples), tensors)
-        losses = train(network, blocks, plan, (self.seed, known.trainings), checkpoint)
+        objective = SquareError(network, self.burn_in)
+        losses = train(network, objective, blocks, plan, (self.seed, known.trainings), checkpoint)
         network.requires_grad_(False)
         return replace(
             self,

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -37,8 +37,6 @@ class Plan:
         None: as many as give 16 epochs and 500 updates.
     length : int
         Steps of a sequence.
-    burn_in : int
-        Steps at its head that the loss leaves out.
     batch : int
         Sequences an update.
     rate : float
@@ -47,29 +45,58 @@ class Plan:
 
     epochs: int | None
     length: int
-    burn_in: int
     batch: int
     rate: float
 
 
-class Record(NamedTuple):
-    """Inputs and targets (time, variable), standardised; weights (time,), 0 skips a target."""
-
-    inputs: torch.Tensor
-    targets: torch.Tensor
-    weights: torch.Tensor
+Tensors = Sequence[torch.Tensor]
 
 
 class Blocks(NamedTuple):
-    """A record in so many parts of one size; ``read`` gives one."""
+    """A record in so many parts of one size; ``read`` gives the tensors (time, ...) of one."""
 
     steps: int
     parts: int
-    read: Callable[[int], Record]
+    read: Callable[[int], Tensors]
+
+
+class Objective(Protocol):
+    """What a training makes small: a mean over sequences (sequence, time, ...) of a record."""
+
+    def total(self, sequences: Tensors) -> torch.Tensor:
+        """Give the sum."""
+        ...
+
+    def count(self, sequences: Tensors) -> torch.Tensor:
+        """Give the number of terms in the sum."""
+        ...
+
+
+@dataclass(frozen=True)
+class SquareError:
+    """Of a network's predictions: inputs, targets (time, variable), weights (time,), 0 skips one.
+
+    The loss leaves out the burn-in at the head of a sequence.
+    """
+
+    network: torch.nn.Module
+    burn_in: int
+
+    def total(self, sequences: Tensors) -> torch.Tensor:
+        """Give the sum of the weighted squares."""
+        inputs, targets, weights = sequences
+        error = self.network(inputs)[:, self.burn_in :] - targets[:, self.burn_in :]
+        return torch.sum(weights[:, self.burn_in :, None] * error**2)
+
+    def count(self, sequences: Tensors) -> torch.Tensor:
+        """Give the sum of the weights."""
+        _, targets, weights = sequences
+        return torch.sum(weights[:, self.burn_in :]) * targets.shape[-1]
 
 
 def train(
     network: torch.nn.Module,
+    objective: Objective,
     blocks: Blocks,
     plan: Plan,
     seed: Sequence[int],
@@ -80,7 +107,8 @@ def train(
     Parameters
     ----------
     network : torch.nn.Module
-        ``network(inputs)`` (batch, time, variable) gives predictions of the same shape.
+        Holds what is trained.
+    objective : Objective
     blocks : Blocks
         An epoch goes through the blocks in random order, in each through its sequences.
     plan : Plan
@@ -92,7 +120,7 @@ def train(
     Returns
     -------
     numpy.ndarray (epoch,)
-        Mean loss, in standard deviations squared.
+        Mean of the objective.
 
     Raises
     ------
@@ -124,7 +152,7 @@ def train(
                 sequences = [_sequences(part, first, plan.length) for part in record]
                 order = torch.as_tensor(random.permutation(len(sequences[0])), device=device)
                 losses += [
-                    _update(network, optimiser, sequences, batch, plan.burn_in, shard, each)
+                    _update(network, objective, optimiser, sequences, batch, shard, each)
                     for batch in _even(order, plan.batch)
                 ]
             history[epoch] = np.mean(losses)
@@ -194,10 +222,10 @@ def _even(numbers: torch.Tensor, largest: int) -> tuple[torch.Tensor, ...]:
 
 def _update(
     network: torch.nn.Module,
+    objective: Objective,
     optimiser: torch.optim.Optimizer,
-    sequences: list[torch.Tensor],
+    sequences: Tensors,
     batch: torch.Tensor,
-    burn_in: int,
     shard: int,
     each: Callable[..., Iterator[Any]],
 ) -> float:
@@ -206,13 +234,11 @@ def _update(
     The products of one time step are too small to share between cores: parts of the batch go
     side by side, and their gradients are added in a fixed order.
     """
-    inputs, targets, weights = sequences
     trained = list(network.parameters())
-    scale = (weights[batch, burn_in:].sum() * targets.shape[-1]).clamp(min=1.0)
+    scale = objective.count([tensor[batch] for tensor in sequences]).clamp(min=1.0)
 
     def gradient(part: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        error = network(inputs[part])[:, burn_in:] - targets[part, burn_in:]
-        loss = (weights[part, burn_in:, None] * error**2).sum() / scale
+        loss = objective.total([tensor[part] for tensor in sequences]) / scale
         return loss.detach(), torch.autograd.grad(loss, trained)
 
     (total, summed), *others = each(gradient, _even(batch, shard))
