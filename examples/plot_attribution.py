@@ -6,12 +6,11 @@ The loop assimilates, learns, and estimates B as it goes. Which of these makes t
 better? Six ways from the same observations to a forecast, scored against a truth that none of
 them sees but the last.
 
-As it is, this takes three minutes with a short record and one seed; ``DAML_DOCS=full`` runs what
-is drawn in the end: 100,000 steps, five seeds, an hour on 2 cores.
+As it is, this takes three minutes with a short record and one seed; with ``DAML_DOCS=full`` in the
+environment it runs 100,000 steps and five seeds, about an hour on 2 cores.
 """
 
 import os
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -39,10 +38,9 @@ def emulators(truth, observations, seed):
     ways["loop, B fixed"] = (kept, daml.load_emulator(tree))
     tree = daml.improve(model, observations, fresh, network, passes=PASSES)
     ways["loop, B from innovations"] = (fresh, daml.load_emulator(tree))
-    for name, record in (("ML on observations", observations), ("ML on the truth", truth)):
-        states = record.rename({next(iter(record.data_vars)): "state"})[["state"]].sel(
-            variable=SEEN
-        )
+    seen = observations[["observation"]].rename(observation="state")
+    for name, record in (("ML on observations", seen), ("ML on the truth", truth)):
+        states = record[["state"]].sel(variable=SEEN)
         learnt = network
         for _ in range(PASSES):
             learnt = learnt.fit(states)
@@ -92,10 +90,4 @@ for name, told in {
 }.items():
     result[name].attrs = {"long_name": told, "units": "1"}
 print(result.mean("seed").analysis_rmse.to_series().round(3))
-if FULL:
-    result.to_netcdf("attribution.nc", engine="h5netcdf")
-
-# %%
-# At full size:
-kept = Path(daml.__file__).parents[1] / "docs" / "results" / "attribution.nc"
-figure = daml.figures.attribution(result if FULL else xr.load_dataset(kept, engine="h5netcdf"))
+figure = daml.figures.attribution(result)
