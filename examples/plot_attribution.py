@@ -6,7 +6,7 @@ The loop assimilates, learns, and estimates B as it goes. Which of these makes t
 better? Six ways from the same observations to a forecast, scored against a truth that none of
 them sees but the last.
 
-As it is, this takes three minutes with a short record and one seed; with ``DAML_DOCS=full`` in the
+As it is, this takes five minutes with a short record and one seed; with ``DAML_DOCS=full`` in the
 environment it runs 100,000 steps and five seeds, about an hour on 2 cores.
 """
 
