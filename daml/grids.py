@@ -15,7 +15,7 @@ import xarray as xr
 
 from daml import __version__
 from daml.errors import InputError, StoreError, first_line
-from daml.members import DEFAULTS, TOLD, Member, checked
+from daml.members import DEFAULTS, Member, checked
 from daml.paper import PRESETS
 
 SETTINGS = ("preset", "seeds", "device")
@@ -68,7 +68,8 @@ class Plan:
         fine = [r for r in results if "analysis_rmse" in r]
         if fine:
             longest = max(fine, key=lambda r: r.sizes["iteration"])
-            scores = [r.drop_vars(list(TOLD)).reindex(iteration=longest.iteration) for r in fine]
+            told = list(self.members[0].told().data_vars)
+            scores = [r.drop_vars(told).reindex(iteration=longest.iteration) for r in fine]
             whole = xr.merge(scores, compat="override", combine_attrs="override")
             blank = xr.full_like(whole, np.nan)
             results = [

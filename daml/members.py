@@ -35,8 +35,6 @@ SETTINGS = (
 )
 """Parameters that are the LSTM's; all others are the preset's."""
 SCORES = ("analysis_rmse", "background_rmse", "mfe", "mfe_reduction", SQUARES, "pass_seconds")
-TOLD = ("error", "seconds", "experiment_seed")
-"""What is known of a member that failed, too."""
 NEEDED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 

@@ -39,7 +39,8 @@ def sweep(
     ----------
     grid : mapping of str to sequence
         Values of each parameter that varies: of a preset (``steps``, ``passes``, ``epochs``,
-        ``warm_start``, ``skip``, ``max_variance``) and of the LSTM (``hidden``, ``layers``,
+        ``warm_start``, ``skip``, ``max_variance``, ``background``,
+        ``correction``) and of the LSTM (``hidden``, ``layers``,
         ``window``, ``sequence_length``, ``burn_in``, ``batch_size``, ``learning_rate``).
     seeds : int or iterable of int
         How many, counted from 0, or which.
@@ -63,8 +64,10 @@ def sweep(
     -------
     xarray.Dataset
         Dims: a parameter of the grid each, then ``seed``. ``analysis_rmse``, ``background_rmse``
-        (..., iteration, record), ``mfe``, ``mfe_reduction`` (..., iteration, lead), the same of
-        the imperfect and the perfect model as ``imperfect_...`` and ``perfect_...``; ``error``,
+        (..., iteration, record), ``mfe``, ``mfe_reduction`` (..., iteration, lead),
+        ``pass_seconds`` (..., iteration), and ``held_out_square_error`` (..., iteration, block,
+        lead) where something was held out; the same of the imperfect and the perfect model, as
+        far as they have it, as ``imperfect_...`` and ``perfect_...``; ``error``,
         "" where a member is fine, else its scores are NaN; ``seconds`` and ``experiment_seed``.
 
     Raises

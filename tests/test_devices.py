@@ -65,6 +65,27 @@ def test_transfers_go_by_blocks_and_not_by_steps(run, scheme, what, monkeypatch)
     assert 0 < moved[0][1] <= 2
 
 
+class NumpyOnly:
+    """A model of a user's own, which would not know what to do with a tensor."""
+
+    variables, dt = ("x0", "x1", "x2"), 0.05
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        assert isinstance(x, np.ndarray)
+        return daml.Lorenz63().step(x, memory)
+
+
+def test_a_base_that_knows_no_tensors_gets_none_of_a_device(run):
+    model = daml.LSTM(hidden=8, epochs=1, base=NumpyOnly()).fit(run)
+    part = run.isel(time=slice(200))
+    # torch's name for the CPU as a device among others: the states come as its tensors
+    there = on("cpu:0", model).forecast(part)
+    np.testing.assert_allclose(there.forecast, model.forecast(part).forecast, atol=1e-5)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_cuda_gives_the_same(run, scheme):
     plain = daml.LSTM(hidden=8, epochs=5).fit(run)

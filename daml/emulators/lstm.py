@@ -45,7 +45,8 @@ class LSTM:
         Look at the last so many states only, in place of a memory.
     base : Model, optional
         Whose step is corrected; unless given, the last state. On another device than the CPU a
-        base that is no :class:`daml.ODE` and names no ``device`` steps NumPy arrays there, too.
+        base that is no :class:`daml.models.ODE` and names no ``device`` steps NumPy arrays
+        there, too.
     device : str
         Where torch computes: "cpu" or "cuda".
     seed : int

@@ -215,9 +215,9 @@ def _sequences(record: torch.Tensor, first: int, length: int) -> torch.Tensor:
     return record[first : first + count * length].view(count, length, *record.shape[1:])
 
 
-def _even(numbers: torch.Tensor, largest: int) -> tuple[torch.Tensor, ...]:
+def _even(tensor: torch.Tensor, largest: int) -> tuple[torch.Tensor, ...]:
     """Split into parts of nearly one size, so that no core waits for another."""
-    return torch.tensor_split(numbers, math.ceil(len(numbers) / largest))
+    return torch.tensor_split(tensor, math.ceil(len(tensor) / largest))
 
 
 def _update(
@@ -235,13 +235,15 @@ def _update(
     side by side, and their gradients are added in a fixed order.
     """
     trained = list(network.parameters())
-    scale = objective.count([tensor[batch] for tensor in sequences]).clamp(min=1.0)
+    chosen = [tensor[batch] for tensor in sequences]
+    scale = objective.count(chosen).clamp(min=1.0)
 
-    def gradient(part: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        loss = objective.total([tensor[part] for tensor in sequences]) / scale
+    def gradient(part: Tensors) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        loss = objective.total(part) / scale
         return loss.detach(), torch.autograd.grad(loss, trained)
 
-    (total, summed), *others = each(gradient, _even(batch, shard))
+    parts = zip(*(_even(tensor, shard) for tensor in chosen), strict=True)
+    (total, summed), *others = each(gradient, parts)
     for loss, gradients in others:
         total += loss
         torch._foreach_add_(summed, gradients)

@@ -19,7 +19,14 @@ Panels: TypeAlias = Axes | Sequence[Any] | npt.NDArray[Any] | None
 WIDTH = 6.5
 IMPERFECT, PERFECT, LSTM, INK = "#D55E00", "#009E73", "#0072B2", "#333333"
 # Red, green, blue, purple as in the paper, in the hues of Okabe and Ito (2008).
-LEADS = (("#D55E00", "o"), ("#009E73", "s"), ("#0072B2", "^"), ("#B5609A", "D"), ("#E69F00", "v"))
+LEADS = (
+    ("#D55E00", "o"),
+    ("#009E73", "s"),
+    ("#0072B2", "^"),
+    ("#B5609A", "D"),
+    ("#E69F00", "v"),
+    ("#777777", "P"),
+)
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 8.5, "axes.titlesize": 9, "axes.labelsize": 8.5,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,

@@ -25,7 +25,6 @@ from daml.figures.panels import (
 )
 
 NEEDED = ("seed", "iteration")
-CASES = ("#D55E00", "#E69F00", "#999999", "#B5609A", "#0072B2", "#009E73")
 
 
 def sweep_scores(
@@ -116,22 +115,24 @@ def attribution(result: xr.Dataset, axes: Panels = None) -> Figure:
     """
     start = take(result, "analysis_rmse", "case", "seed")
     cases, steps = start["case"].values, take(result, "lead_steps", "lead")
-    colours = [CASES[k % len(CASES)] for k in range(len(cases))]
+    marks = [LEADS[k % len(LEADS)] for k in range(len(cases))]
     with matplotlib.rc_context(STYLE):
         figure, grid = grid_of(axes, 1, 3, height=2.9, gridspec_kw={"width_ratios": [1.1, 1, 1]})
         left, *others = grid[0]
         mean, bars = start.mean("seed"), _deviation(start)
-        left.barh(cases, mean, xerr=bars, color=colours, height=0.65, capsize=2.5, zorder=3)
+        left.barh(
+            cases, mean, xerr=bars, color=[c for c, _ in marks], height=0.65, capsize=2.5, zorder=3
+        )
         left.invert_yaxis()
         left.grid(visible=False, axis="y")
         left.set(xlabel=label_of(start))
         for ax, name in zip(others, ("forecast_rmse", "mfe"), strict=True):
             error = take(result, name, "case", "seed", "lead")
             mean, bars = error.mean("seed"), _deviation(error)
-            for k, colour in enumerate(colours):
+            for k, (colour, marker) in enumerate(marks):
                 ax.errorbar(
-                    steps, mean[k], yerr=bars[k], color=colour, marker=LEADS[k % len(LEADS)][1],
-                    capsize=2.5, elinewidth=1,
+                    steps, mean[k], yerr=bars[k], color=colour, marker=marker, capsize=2.5,
+                    elinewidth=1,
                 )  # fmt: skip
             ax.set(xlabel="lead [dt]", ylabel=label_of(error), ylim=(0, None))
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
