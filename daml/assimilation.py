@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,9 @@ from daml.errors import InputError
 from daml.files import filled, is_lazy
 from daml.first_guess import FirstGuess
 from daml.labels import ANALYSED, check_dims, check_names, describe, names, time_axis
+from daml.moments import Moments, joined, moments
 from daml.records import Record, read
+from daml.schemes.observing import EXPECTED
 from daml.segments import ROWS, Cut, segment_length, side_by_side
 from daml.targets import Room, Target
 
@@ -28,6 +30,10 @@ CHUNK_SEGMENTS = 32
 """Segments in a chunk on disk: groups of segments end with a chunk then, and never share one."""
 
 
+SEEN = {"innovation", "innovation_spread", "normalized_innovation"}
+"""Of what is observed: NaN where it is not."""
+
+
 def cycle_steps(
     model: Model,
     scheme: Scheme,
@@ -35,19 +41,28 @@ def cycle_steps(
     x: Array,
     memory: Memory,
     seen: Iterable[tuple[Array, Array]],
-) -> Iterator[tuple[Array, Array]]:
+) -> Iterator[tuple[Array, ...]]:
     """Yield background and analysis (..., variable) of one time after the other.
 
     A pure function of arrays: with torch tensors gradients pass through it. ``x`` is the first
     background, ``prepared`` what the scheme started from, and ``seen`` gives for each time the
-    values (..., observed) and their kind (...), as :class:`daml.protocols.Scheme` says.
+    values (..., observed) and their kind (...), as :class:`daml.protocols.Scheme` says. Where the
+    scheme asks the model for B, what it expects follows: as ``daml.schemes.observing.EXPECTED``.
     """
+    asks = getattr(scheme, "asks_model", False)
     analysis = None
     for values, kind in seen:
         if analysis is not None:
             x, memory = model.step(analysis, memory)
-        analysis, prepared = scheme.update(x, values, kind, prepared)
-        yield x, analysis
+        if asks:
+            covariance = model.background_covariance(memory)  # type: ignore[attr-defined]
+            prepared, analysis, *expected = scheme.update_with(  # type: ignore[attr-defined]
+                x, values, kind, prepared, covariance
+            )
+            yield x, analysis, *expected
+        else:
+            analysis, prepared = scheme.update(x, values, kind, prepared)
+            yield x, analysis
 
 
 def assimilate(
@@ -95,8 +110,11 @@ def assimilate(
     -------
     xarray.Dataset
         ``background``, ``analysis`` (time, variable), ``innovation`` (time, observed): one row
-        per model step. attrs say segments, spin-up and difference. With ``store`` opened lazily;
-        of observations that are Dask's lazy, too, and computed as a whole (attrs without those).
+        per model step; of a scheme that asks the model for B also the standard deviations that it
+        expects, ``background_spread`` and ``innovation_spread``, and ``normalized_innovation``,
+        whose variance is 1 where they are right. attrs say segments, spin-up and difference. With
+        ``store`` opened lazily; of observations that are Dask's lazy, too, and computed as a whole
+        (attrs without those).
 
     Raises
     ------
@@ -120,7 +138,7 @@ def assimilate(
     if spinup < 0:
         raise InputError(f"assimilate: 'spinup' is {spinup}; give 0 or more")
     check_model(model)
-    check_scheme(scheme)
+    check_scheme(scheme, model)
     variables = tuple(model.variables)
     unit = getattr(model, "time_unit", "s")
     times = time_axis(observations, "observation", model.dt, unit).grid()
@@ -165,7 +183,8 @@ def assimilate(
         }
 
     units = {"units": observations["observation"].attrs.get("units", "1")}
-    described = {name: (dims, told | units) for name, (dims, told) in ANALYSED.items()}
+    wanted = ANALYSED | (EXPECTED if getattr(scheme, "asks_model", False) else {})
+    described = {name: (dims, units | told) for name, (dims, told) in wanted.items()}
     chunk = CHUNK_SEGMENTS * length if length < total else ROWS
     return filled(labels, described, run, store, chunk, lazy=is_lazy(observations))
 
@@ -194,14 +213,14 @@ class _Cycle:
             ) as bar,
         ):
             seams = list(each(lambda group: self._run(cut, group, target, bar), groups))
-        ends, spun, moments = zip(*seams, strict=True)
-        spread = _spread(moments)
+        ends, spun, found = zip(*seams, strict=True)
+        _, spread = joined(found)
         apart = np.abs(np.concatenate(ends)[:-1] - np.concatenate(spun)[1:])
-        return float(np.max(apart / np.where(spread > 0, spread, 1.0), initial=0.0))
+        return float(np.max(apart / spread, initial=0.0))
 
     def _run(
         self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]
-    ) -> tuple[np.ndarray, np.ndarray, _Moments]:
+    ) -> tuple[np.ndarray, np.ndarray, Moments]:
         """Run the segments of a group side by side, a block of time after the other.
 
         Give their last analyses, those at the end of their spin-ups, and the moments of all.
@@ -228,23 +247,26 @@ class _Cycle:
                 for _ in ahead[block]:
                     found.append(next(pairs))
                     bar.update()
-                background, analysis = (fetch(stacked(p)) for p in zip(*found, strict=True))
+                columns = (fetch(stacked(part)) for part in zip(*found, strict=True))
+                background, analysis, *expected = columns
                 steps, values, kind = loaded
                 what = f"the cycle of {type(self.model).__name__}"
                 check_finite(analysis, self.start.times[steps], self.model.variables, what)
                 distance = values - record.operator.apply(background)
-                innovation = np.where(record.kind_present[kind], distance, np.nan)
-                parts = {"background": background, "analysis": analysis, "innovation": innovation}
+                parts = {"background": background, "analysis": analysis, "innovation": distance}
+                parts |= dict(zip(EXPECTED, expected, strict=False))
+                for name in SEEN & parts.keys():
+                    parts[name] = np.where(record.kind_present[kind], parts[name], np.nan)
                 _sort(parts, early, block.start, cut.length, room)
                 last = early - 1 - block.start
                 inside = (last >= 0) & (last < len(steps))
                 spun[inside] = analysis[last[inside], inside]
         nothing = np.zeros(spun.shape[1])
-        ends, moments = spun, (0, nothing, nothing)
+        ends, seen_moments = spun, (0, nothing, nothing)
         if cut.segments > 1:
-            ends, moments = room["analysis"][:, -1].copy(), _moments(room["analysis"])
+            ends, seen_moments = room["analysis"][:, -1].copy(), moments(room["analysis"])
         target.close(group, cut, room)
-        return ends, spun, moments
+        return ends, spun, seen_moments
 
 
 def _sort(
@@ -263,23 +285,3 @@ def _sort(
             place = slice(done + first - spinup, done + stop - spinup)
             for name, part in parts.items():
                 room[name][side, place] = part[first:stop, side].swapaxes(0, 1)
-
-
-_Moments = tuple[int, np.ndarray, np.ndarray]
-"""Count, mean (variable,) and sum of squares around it (variable,)."""
-
-
-def _moments(states: np.ndarray) -> _Moments:
-    """Give the moments of states (segment, step, variable)."""
-    mean = states.mean(axis=(0, 1))
-    squares = sum(((part - mean) ** 2).sum(axis=0) for part in states)
-    return states.shape[0] * states.shape[1], mean, np.asarray(squares)
-
-
-def _spread(moments: Sequence[_Moments]) -> np.ndarray:
-    """Give the standard deviation (variable,) from the moments of parts."""
-    counts, means, squares = (np.array(part) for part in zip(*moments, strict=True))
-    total = max(int(counts.sum()), 1)
-    mean = (counts[:, None] * means).sum(axis=0) / total
-    around = squares.sum(axis=0) + (counts[:, None] * (means - mean) ** 2).sum(axis=0)
-    return np.asarray(np.sqrt(around / total))

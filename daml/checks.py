@@ -48,14 +48,19 @@ def check_model(model: Model, time: Any = 0.0) -> None:
         )
 
 
-def check_scheme(scheme: Scheme) -> None:
-    """Refuse what is no scheme."""
+def check_scheme(scheme: Scheme, model: Model) -> None:
+    """Refuse what is no scheme, and one that asks the model for what it does not know."""
     for needed in ("start", "update"):
         if not hasattr(scheme, needed):
             raise InputError(
                 f"{type(scheme).__name__} is no scheme: it has no {needed!r}; give one, e.g. "
                 "daml.ThreeDVar(B)"
             )
+    if getattr(scheme, "asks_model", False) and not hasattr(model, "background_covariance"):
+        raise InputError(
+            f"{type(scheme).__name__}('model'): a {type(model).__name__} does not say how wrong "
+            "its forecast is (it has no 'background_covariance'); use daml.ThreeDVar('innovations')"
+        )
 
 
 def check_finite(

@@ -47,6 +47,7 @@ def main() -> None:
 @click.option("--device", default="cpu", show_default=True, help="Of the LSTM: cpu or cuda.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
 @click.option("--resume", is_flag=True, help="Go on with a store where a run was interrupted.")
+@click.option("--beyond", is_flag=True, help="Then train through the cycle, beyond the paper.")
 @_told
 def paper(
     preset: str,
@@ -57,6 +58,7 @@ def paper(
     device: str,
     overwrite: bool,
     resume: bool,
+    beyond: bool,
 ) -> None:
     """Run the experiment of Goodliff and Miyoshi (2025) and score it."""
     from daml import paper as experiment
@@ -70,6 +72,7 @@ def paper(
         device=device,
         overwrite=overwrite,
         resume=resume,
+        beyond=beyond,
     )
     click.echo(score_table(tree))
     click.echo(f"store: {store}")
@@ -86,9 +89,15 @@ def paper(
 @click.option("--seed", default=0, show_default=True, help="Of the training.")
 @click.option(
     "--background",
-    default="innovations",
+    default=None,
+    help="Where B comes from: innovations, in each pass (the default); climatological, once; or "
+    "the model that is trained through the cycle (the default there).",
+)
+@click.option(
+    "--training",
+    default="analyses",
     show_default=True,
-    help="What B is estimated from: innovations, in each pass, or climatological, once.",
+    help="On the analyses of the pass before, or through the cycle.",
 )
 @click.option(
     "--held-out",
@@ -107,7 +116,8 @@ def improve(
     passes: str,
     epochs: int | None,
     seed: int,
-    background: str,
+    background: str | None,
+    training: str,
     held_out: float,
     device: str,
     overwrite: bool,
@@ -123,9 +133,17 @@ def improve(
     starting = load_model(model)
     if passes != "auto" and not passes.isdigit():
         raise InputError(f"--passes is {passes}; give 1 or more, or auto")
-    emulator = LSTM(epochs=epochs, base=starting, device=device, seed=seed)
+    through = training == "cycle"
+    emulator = LSTM(
+        **{"cycle_epochs" if through else "epochs": epochs},
+        base=starting,
+        device=device,
+        seed=seed,
+        covariance="predicted" if through else None,
+    )
+    scheme = ThreeDVar(background or ("model" if through else "innovations"))
     number = passes if passes == "auto" else int(passes)
-    cycle = Cycle(starting, ThreeDVar(background), emulator, number, held_out=held_out)
+    cycle = Cycle(starting, scheme, emulator, number, held_out=held_out, training=training)
     if not (resume and Store(store).made()):
         check_free(store, overwrite)
     tree = cycle.run(open_record(observations), store, overwrite=overwrite, resume=resume)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,10 @@ from daml.emulators import LSTM
 from daml.errors import DivergedError, InputError
 from daml.heldout import chosen, settled
 from daml.judging import SQUARES
-from daml.keeping import Keeper, TrainingCheckpoint, fingerprint
+from daml.keeping import Keeper, fingerprint
 from daml.labels import describe
 from daml.opening import loaded
-from daml.passes import Assimilator, Pass, restored
+from daml.passes import TRAININGS, Assimilator, Pass, restored
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.store import Store
@@ -41,9 +40,14 @@ class Cycle:
         model given, that from "innovations" anew in each pass.
     emulator : Emulator
         What is trained and replaces the model; not fitted.
+    training : {"analyses", "cycle"}
+        On the analyses of the pass before, as in the paper; or, after a short training on those,
+        through the assimilation cycle on the innovations (:meth:`daml.LSTM.fit_cycle`), with
+        which one pass does.
     passes : int or "auto"
         LSTM-0 to LSTM-(passes - 1), each with its own assimilation. "auto": until three passes
-        brought no significant gain on the held-out observations, 30 at most.
+        brought no significant gain on the held-out observations, 30 at most; through the cycle
+        one, as its training itself ends by them.
     warm_start : bool
         Each training goes on from the weights before, or starts afresh.
     held_out : float
@@ -78,6 +82,7 @@ class Cycle:
     passes: int | str = 30
     warm_start: bool = True
     held_out: float = 0.1
+    training: str = "analyses"
 
     def __post_init__(self) -> None:
         if self.passes != "auto" and (isinstance(self.passes, str) or self.passes < 1):
@@ -89,6 +94,20 @@ class Cycle:
                 raise InputError(
                     f"Cycle: {type(self.emulator).__name__} is no emulator: it has no {needed!r}"
                 )
+        if self.training not in TRAININGS:
+            raise InputError(f"Cycle: 'training' is {self.training!r}; give one of {TRAININGS}")
+        if self.training == "cycle" and not hasattr(self.emulator, "fit_cycle"):
+            raise InputError(
+                f"Cycle: a {type(self.emulator).__name__} cannot be trained through the cycle: it "
+                "has no 'fit_cycle'; give training='analyses'"
+            )
+        asks = isinstance(self.scheme, ThreeDVar) and self.scheme.asks_model
+        knows = self.training == "cycle" and getattr(self.emulator, "covariance", "") is not None
+        if asks and not knows:
+            raise InputError(
+                "Cycle: ThreeDVar('model') asks an emulator for B that learns none; give "
+                "training='cycle' and LSTM(covariance='predicted'), or ThreeDVar('innovations')"
+            )
 
     def iterate(
         self, observations: xr.Dataset, after: Pass | None = None, store: Store | None = None
@@ -111,7 +130,8 @@ class Cycle:
         DivergedError
             If a training or a cycle leaves the finite numbers; it names the pass.
         """
-        make = Assimilator.of(self.model, observations, self.scheme, self.held_out)
+        settings = self.scheme, self.held_out, self.training
+        make = Assimilator.of(self.model, observations, *settings)
         done = make.first(self.model) if after is None else after
         if after is None:
             yield done
@@ -121,7 +141,7 @@ class Cycle:
             warm = self.warm_start and done.iteration >= 0
             start = cast("Emulator", done.model) if warm else self.emulator
             try:
-                emulator = _fit(start, make.training(done), iteration, store)
+                emulator = make.trained(start, done, store)
                 done = make.after(done, emulator)
             except DivergedError as error:
                 raise DivergedError(f"pass {iteration}: {error}") from error
@@ -130,7 +150,9 @@ class Cycle:
     @property
     def most(self) -> int:
         """How many passes there are at most."""
-        return MOST if isinstance(self.passes, str) else self.passes
+        if isinstance(self.passes, str):
+            return MOST if self.training == "analyses" else 1
+        return self.passes
 
     def run(
         self,
@@ -175,7 +197,7 @@ class Cycle:
                 keep(given | done.datasets())
                 bar.update(done.iteration >= 0)
                 if done.iteration >= 0:
-                    bar.set_postfix(_told(done))
+                    bar.set_postfix(done.told())
             self.conclude(done, keep)
         return keep.tree()
 
@@ -207,26 +229,8 @@ class Cycle:
             "passes": self.passes,
             "warm_start": int(self.warm_start),
             "held_out": self.held_out,
+            "training": self.training,
         }
-
-
-def _told(done: Pass) -> dict[str, str]:
-    """Say in a few words how good a pass is."""
-    told = {}
-    history = getattr(done.model, "history", None)
-    if history is not None and len(history.loss):
-        told["loss"] = f"{float(history.loss[-1]):.4f}"
-    if done.judged is not None:
-        told["held_out_rmse"] = f"{float(done.judged.held_out_rmse[0]):.4f}"
-    return told
-
-
-def _fit(emulator: Emulator, analysis: xr.Dataset, iteration: int, store: Store | None) -> Emulator:
-    """Fit an emulator, with a checkpoint where there is a store and the emulator takes one."""
-    if store is None or "checkpoint" not in inspect.signature(emulator.fit).parameters:
-        return emulator.fit(analysis)
-    checkpoint = TrainingCheckpoint(store, iteration)
-    return emulator.fit(analysis, checkpoint)  # type: ignore[call-arg]
 
 
 def improve(
@@ -238,6 +242,7 @@ def improve(
     passes: int | str = "auto",
     warm_start: bool = True,
     held_out: float = 0.1,
+    training: str = "analyses",
     store: str | Path | None = None,
     resume: bool = False,
 ) -> xr.DataTree:
@@ -245,14 +250,15 @@ def improve(
 
     Parameters
     ----------
-    model, passes, warm_start, held_out
+    model, passes, warm_start, held_out, training
         As of :class:`Cycle`.
     observations : xarray.Dataset
         As the contract says.
     scheme : Scheme, optional
-        ``ThreeDVar("innovations")``, unless given.
+        ``ThreeDVar("innovations")``, unless given; "model" where the training is by the "cycle".
     emulator : Emulator, optional
-        ``LSTM(base=model)``, which corrects the model's step, unless given.
+        ``LSTM(base=model)``, which corrects the model's step, unless given; by the "cycle" with
+        ``covariance="predicted"``.
     store : str or path, optional
         A new Zarr store for the passes.
     resume : bool
@@ -279,7 +285,11 @@ def improve(
     >>> daml.load_emulator(tree).variables
     ('x0', 'x1', 'x2')
     """
-    scheme = ThreeDVar() if scheme is None else scheme
-    emulator = LSTM(base=model) if emulator is None else emulator
-    cycle = Cycle(model, scheme, emulator, passes, warm_start, held_out)
+    through = training == "cycle"
+    if emulator is None:
+        emulator = LSTM(base=model, covariance="predicted" if through else None)
+    if scheme is None:
+        knows = through and getattr(emulator, "covariance", None) is not None
+        scheme = ThreeDVar("model" if knows else "innovations")
+    cycle = Cycle(model, scheme, emulator, passes, warm_start, held_out, training)
     return cycle.run(observations, store, resume=resume)

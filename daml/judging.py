@@ -72,7 +72,11 @@ def judge(
     )
     result["held_out_rmse"] = np.sqrt(result[SQUARES].mean("block"))
     if isinstance(scheme, ThreeDVar):
-        result["consistency"] = _consistency(scheme, analysis, record, held_out.judged)
+        if scheme.asks_model:
+            normal = analysis["normalized_innovation"].isel(time=np.flatnonzero(held_out.judged))
+            result["consistency"] = (normal**2).mean()
+        else:
+            result["consistency"] = _consistency(scheme, analysis, record, held_out.judged)
     told = {
         SQUARES: "mean squared innovation of a held-out block",
         "held_out_rmse": "RMSE of the innovations of the held-out blocks",

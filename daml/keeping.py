@@ -13,7 +13,7 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.opening import open_tree
-from daml.store import CHECKPOINT, Store, check_free
+from daml.store import CHECKPOINTS, Store, check_free
 
 PAUSE = 2.0
 """Seconds between two checkpoints of a training, at least."""
@@ -85,7 +85,8 @@ class Keeper:
         for group, dataset in datasets.items():
             self.store.write(dataset, group)
         self.store.commit(datasets)
-        self.store.remove(CHECKPOINT)
+        for name in CHECKPOINTS.values():
+            self.store.remove(name)
 
     def tell(self, attrs: dict[str, object]) -> None:
         """Add to what the experiment says of itself."""
@@ -106,13 +107,13 @@ class Keeper:
 class TrainingCheckpoint:
     """Keeps how far the training of a pass is, in its store."""
 
-    def __init__(self, store: Store, iteration: int) -> None:
-        self.store, self.iteration = store, iteration
+    def __init__(self, store: Store, iteration: int, training: str) -> None:
+        self.store, self.iteration, self.name = store, iteration, CHECKPOINTS[training]
         self.last = time.monotonic()
 
     def load(self) -> dict[str, np.ndarray] | None:
         """Give what was saved last in the training of this pass."""
-        found = self.store.load(CHECKPOINT)
+        found = self.store.load(self.name)
         if found is None or int(found.pop("iteration", -1)) != self.iteration:
             return None
         return found
@@ -123,7 +124,7 @@ class TrainingCheckpoint:
 
     def save(self, arrays: dict[str, np.ndarray]) -> None:
         """Keep arrays, in place of what was kept before."""
-        self.store.save(CHECKPOINT, arrays | {"iteration": np.array(self.iteration)})
+        self.store.save(self.name, arrays | {"iteration": np.array(self.iteration)})
         self.last = time.monotonic()
 
 

@@ -34,7 +34,10 @@ SETTINGS = (
     "learning_rate",
 )
 """Parameters that are the LSTM's; all others are the preset's."""
-SCORES = ("analysis_rmse", "background_rmse", "mfe", "mfe_reduction", SQUARES, "pass_seconds")
+SCORES = (
+    *("analysis_rmse", "background_rmse", "mfe", "mfe_reduction"),
+    *(SQUARES, "chi_square", "pass_seconds"),
+)
 NEEDED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 

@@ -16,7 +16,7 @@ from daml.reports import collect, collect_innovations, is_twin
 from daml.store import Store
 
 PRESETS = {
-    "smoke": Preset(steps=4000, passes=3, skip=200),
+    "smoke": Preset(steps=4000, passes=3, cycle_epochs=20, skip=200),
     "fast": Preset(),
     "literal": Preset(epochs=500, warm_start=False),
 }
@@ -31,6 +31,7 @@ def run(
     device: str = "cpu",
     overwrite: bool = False,
     resume: bool = False,
+    beyond: bool = False,
 ) -> xr.DataTree:
     """Run the experiment, or open the store where it was finished.
 
@@ -50,6 +51,9 @@ def run(
         Whether a store of daml's that exists may go.
     resume : bool
         Go on with a store where an equal run was interrupted.
+    beyond : bool
+        After it, train through the cycle (:meth:`daml.LSTM.fit_cycle`), also in a store where the
+        experiment is finished; which goes beyond the paper.
 
     Returns
     -------
@@ -76,7 +80,11 @@ def run(
     finished = store is not None and not overwrite and _finished(Store(store))
     keep = Keeper(store, attrs, overwrite=overwrite, resume=resume or finished)
     with keep.open():
-        return keep.tree() if finished else Experiment(chosen, seed, device).run(keep)
+        if finished and not beyond:
+            return keep.tree()
+        experiment = Experiment(chosen, seed, device)
+        tree = experiment.run(keep)
+        return experiment.beyond(keep) if beyond else tree
 
 
 def _finished(store: Store) -> bool:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import xarray as xr
 
 from daml.errors import InputError
 from daml.heldout import HeldOut
 from daml.judging import SQUARES, judge
+from daml.keeping import TrainingCheckpoint
 from daml.labels import names, time_axis
 from daml.opening import loaded
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
+from daml.store import Store
 from daml.tuning import tuned
 from daml.verification import innovation_statistics
+
+TRAININGS = ("analyses", "cycle")
+"""What an emulator is trained on: analyses, or the innovations of the cycle that it is part of."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,13 @@ class Pass:
         scores = innovation_statistics(self.analysis)
         kept[f"{self.group}/scores"] = scores if self.judged is None else scores.merge(self.judged)
         if isinstance(self.scheme, ThreeDVar):
-            variables = list(names(self.analysis))  # a B that is given may have more
-            covariance = cast("xr.DataArray", self.scheme.background_covariance)
-            covariance = covariance.sel(variable=variables, covariable=variables)
             told = {"long_name": "factor on the error covariance R", "units": "1"}
-            found = covariance.to_dataset(name="background_covariance")
-            found["error_factor"] = ((), float(self.scheme.error_factor), told)
+            found = xr.Dataset({"error_factor": ((), float(self.scheme.error_factor), told)})
+            if not self.scheme.asks_model:  # which keeps what it knows of B
+                variables = list(names(self.analysis))  # a B that is given may have more
+                covariance = cast("xr.DataArray", self.scheme.background_covariance)
+                covariance = covariance.sel(variable=variables, covariable=variables)
+                found["background_covariance"] = covariance
             kept[f"{self.group}/scheme"] = found
         if self.iteration >= 0:
             kept[f"{self.group}/emulator"] = cast("Emulator", self.model).to_dataset()
@@ -57,6 +65,16 @@ class Pass:
             if history is not None:
                 kept[f"{self.group}/training"] = history
         return kept
+
+    def told(self) -> dict[str, str]:
+        """Say in a few words how good it is."""
+        told = {}
+        history = getattr(self.model, "history", None)
+        if history is not None and len(history.get("loss", ())):
+            told["loss"] = f"{float(history.loss[-1]):.4f}"
+        if self.judged is not None:
+            told["held_out_rmse"] = f"{float(self.judged.held_out_rmse[0]):.4f}"
+        return told
 
 
 @dataclass(frozen=True)
@@ -66,15 +84,16 @@ class Assimilator:
     observations: xr.Dataset
     scheme: Scheme
     held_out: HeldOut | None
+    way: str
 
     @classmethod
     def of(
-        cls, model: Model, observations: xr.Dataset, scheme: Scheme, fraction: float
+        cls, model: Model, observations: xr.Dataset, scheme: Scheme, fraction: float, way: str
     ) -> Assimilator:
         """Hold out a fraction of the record; none if it is 0."""
         unit = getattr(model, "time_unit", "s")
         steps = time_axis(observations, "observation", model.dt, unit).length
-        return cls(observations, scheme, HeldOut(steps, fraction) if fraction else None)
+        return cls(observations, scheme, HeldOut(steps, fraction) if fraction else None, way)
 
     def first(self, model: Model) -> Pass:
         """Give the pass of the model that the loop starts from."""
@@ -89,9 +108,18 @@ class Assimilator:
         joined = new if before.errors is None else xr.concat((before.errors, new), "iteration")
         return replace(made, errors=joined)
 
-    def training(self, done: Pass) -> xr.Dataset:
-        """Give the analysis of a pass to train on."""
-        return done.analysis if self.held_out is None else self.held_out.masked(done.analysis)
+    def trained(self, emulator: Emulator, done: Pass, store: Store | None) -> Emulator:
+        """Train an emulator on a pass that is done; with checkpoints, where it takes them."""
+        number = done.iteration + 1
+        if self.way == "analyses" or getattr(emulator, "fitted", None) is None:
+            given = done.analysis if self.held_out is None else self.held_out.masked(done.analysis)
+            emulator = emulator.fit(given, **_checkpoint(emulator.fit, store, number, "analyses"))
+        if self.way == "analyses":
+            return emulator
+        train = emulator.fit_cycle  # type: ignore[attr-defined]
+        fraction = 0.0 if self.held_out is None else self.held_out.fraction
+        kept = _checkpoint(train, store, number, "cycle")
+        return cast("Emulator", train(self.observations, done.scheme, held_out=fraction, **kept))
 
     def _made(self, iteration: int, model: Model, before: Scheme | None) -> Pass:
         scheme, analysis = tuned(
@@ -105,6 +133,14 @@ class Assimilator:
         if self.held_out is not None:
             judged = judge(model, scheme, analysis, self.observations, self.held_out)
         return Pass(iteration, model, analysis.load(), scheme, judged)
+
+
+def _checkpoint(
+    train: Callable[..., Any], store: Store | None, iteration: int, training: str
+) -> dict[str, TrainingCheckpoint]:
+    if store is None or "checkpoint" not in inspect.signature(train).parameters:
+        return {}
+    return {"checkpoint": TrainingCheckpoint(store, iteration, training)}
 
 
 def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator) -> Pass | None:
@@ -128,7 +164,8 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
         model = emulator.restored(loaded(tree, f"{last}/emulator", inherit=True))
     if isinstance(scheme, ThreeDVar):
         kept = loaded(tree, f"{last}/scheme", inherit=True)
-        covariance, factor = kept["background_covariance"], float(kept["error_factor"])
+        covariance = kept.get("background_covariance", scheme.background_covariance)
+        factor = float(kept["error_factor"])
         scheme = replace(scheme, background_covariance=covariance, error_factor=factor)
     scores = [loaded(tree, f"{group}/scores") for group in groups]
     errors = None

@@ -35,7 +35,8 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
         ``analysis_rmse``, ``background_rmse`` (record, iteration), ``mfe``, ``mfe_reduction``
         (iteration, lead), ``mfe_map`` (case, lead, x0_bin, x2_bin), ``seconds`` (iteration); the
         same of the imperfect and the perfect model as ``imperfect_...`` and ``perfect_...``; and
-        ``sensitivity_analysis_rmse`` (model, max_variance), where it was asked for.
+        ``sensitivity_analysis_rmse`` (model, max_variance) and ``beyond_...`` (beyond, ...), where
+        they were asked for.
 
     Raises
     ------
@@ -60,6 +61,12 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
         result = result.assign({f"{case}_{name}": plain[name] for name in plain.data_vars})
     if "sensitivity" in tree.children:
         result["sensitivity_analysis_rmse"] = loaded(tree, "sensitivity")["analysis_rmse"]
+    if "beyond" in tree.children:
+        names = list(tree["beyond"].children)
+        found = [loaded(tree, f"beyond/{name}/scores") for name in names]
+        kept = [s[["analysis_rmse", "background_rmse", "mfe_reduction", "seconds"]] for s in found]
+        beyond = xr.concat(kept, xr.DataArray(names, dims="beyond", name="beyond"))
+        result = result.assign({f"beyond_{name}": beyond[name] for name in beyond.data_vars})
     result.attrs = {k: tree.attrs[k] for k in ("max_variance", "skip")}
     return result
 
@@ -126,6 +133,13 @@ def score_table(tree: xr.DataTree) -> str:
         part = scores[["analysis_rmse", "background_rmse"]].sel(iteration=iteration)
         reductions = scores["mfe_reduction"].sel(iteration=iteration).values.tolist()
         lines.append(row(f"LSTM-{iteration}", part, reductions))
+    for name in scores["beyond"].values if "beyond" in scores.dims else ():
+        part = scores.sel(beyond=name)
+        named = {f"beyond_{kind}_rmse": f"{kind}_rmse" for kind in ("analysis", "background")}
+        renamed = part[list(named)].rename(named)
+        lines.append(
+            row(f"cycle, {name[:7]}", renamed, part["beyond_mfe_reduction"].values.tolist())
+        )
     return "\n".join(lines)
 
 

@@ -24,11 +24,20 @@ from daml.opening import VERSION, check_version
 from daml.places import Place, place
 
 GROUPS = (
-    *("observations", "imperfect", "iteration", "truth", "perfect", "test", "sensitivity"),
+    *(
+        "observations",
+        "imperfect",
+        "iteration",
+        "truth",
+        "perfect",
+        "test",
+        "sensitivity",
+        "beyond",
+    ),
     *("member", "result"),
 )
-CHECKPOINT = "checkpoint.npz"
-"""How far a training is: plain arrays beside the groups."""
+CHECKPOINTS = {"analyses": "checkpoint.npz", "cycle": "checkpoint-cycle.npz"}
+"""How far a training on analyses, or through the cycle, is: plain arrays beside the groups."""
 
 
 class Store:
@@ -46,7 +55,7 @@ class Store:
         root |= {"attributes": attrs | {"store_version": VERSION}}
         root |= {"consolidated_metadata": metadata}
         self.place.put(ROOT, json.dumps(root).encode())
-        for name in (*GROUPS, CHECKPOINT):
+        for name in (*GROUPS, *CHECKPOINTS.values()):
             self.place.remove(name)
 
     def made(self) -> bool:

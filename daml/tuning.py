@@ -40,7 +40,8 @@ def tuned(
     ----------
     scheme : Scheme
         A :class:`ThreeDVar` whose B is "climatological" or "innovations", its factor on R
-        "estimated" perhaps; any other stays as it is.
+        "estimated" perhaps; any other stays as it is. One that asks the "model" stays, too, if
+        the model knows; for another model B is estimated from innovations.
     model : Model
     observations : xarray.Dataset
         As the contract says.
@@ -77,6 +78,14 @@ def tuned(
     (3, 3)
     """
     if not isinstance(scheme, ThreeDVar) or not isinstance(scheme.background_covariance, str):
+        return scheme, assimilate(model, observations, scheme)
+    if scheme.asks_model and hasattr(model, "background_covariance"):
+        if before is not None:
+            scheme = replace(scheme, error_factor=before.error_factor)
+        elif scheme.error_factor == "estimated":
+            raise InputError(
+                "tuned: a model that knows its B has learned it for one R; give that 'error_factor'"
+            )
         return scheme, assimilate(model, observations, scheme)
     if before is None:
         climate = scaled_to_observations(free_run(model, observations), observations)

@@ -142,6 +142,14 @@ def test_the_smoke_experiment_end_to_end(folder):
     assert scores.sizes["iteration"] == 2
     again = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     assert again.stdout == done.stdout
+    beyond = subprocess.run(
+        [sys.executable, *words, "--beyond"], capture_output=True, text=True, check=False
+    )
+    assert beyond.returncode == 0, beyond.stderr
+    assert "cycle, LSTM" in beyond.stdout
+    scores = daml.reports.collect(xr.open_datatree(folder / "results/paper.zarr", engine="zarr"))
+    assert set(scores["beyond"].values) == {"LSTM", "correction"}
+    assert (scores["beyond_seconds"] > 0).all()
 
 
 def test_info_and_figures_tell_of_a_store_and_run_nothing(folder):

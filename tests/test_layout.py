@@ -19,6 +19,7 @@ LEVELS = [
         "labels",
         "randomness",
         "segments",
+        "moments",
         "files",
         "opening",
         "folders",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from daml import segments
 from daml.checks import check_model
 from daml.errors import InputError
 from daml.labels import check_dims, check_dtype, check_names, check_values, names, time_axis
+from daml.moments import joined, moments
 from daml.protocols import Model
 
 
@@ -112,20 +113,11 @@ class Examples:
         for block in self:
             counted += block.weights.sum()
             arrays = (block.states, block.increments)
-            parts.append([(len(a), a.mean(axis=0), a.var(axis=0)) for a in arrays])
+            parts.append([moments(array) for array in arrays])
         if not counted:
             raise InputError("LSTM.fit: no row of 'innovation' has a value: nothing to learn from")
-        states, increments = (_joined(moments) for moments in zip(*parts, strict=True))
+        states, increments = (joined(part) for part in zip(*parts, strict=True))
         return *states, *increments
-
-
-def _joined(moments: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Give mean and spread of parts of which count, mean and variance are known."""
-    counts, means, variances = (np.array(part) for part in zip(*moments, strict=True))
-    share = (counts / counts.sum())[:, None]
-    mean = (share * means).sum(axis=0)
-    spread = np.sqrt((share * (variances + (means - mean) ** 2)).sum(axis=0))
-    return mean, np.where(spread > 0, spread, 1.0)
 
 
 def _step_of(analysis: xr.Dataset, name: str) -> tuple[float, str]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 import xarray as xr
 
-from daml.emulators.networks import Network
+from daml.emulators.networks import Memory, Network
 from daml.errors import InputError
 from daml.labels import names
 
+LOSSES = {
+    "loss": "mean of what the training makes small",
+    "held_out_loss": "the same on the held-out blocks",
+    "held_out_rmse": "RMSE of the held-out innovations, in standard deviations of their error",
+}
 SCALING = ("mean", "spread", "increment_mean", "increment_spread")
 
 
@@ -28,8 +34,11 @@ class Fitted:
     increment_mean: np.ndarray
     increment_spread: np.ndarray
     network: Network
-    losses: np.ndarray = field(default_factory=lambda: np.empty(0))
+    losses: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What the last training told of its epochs, by name."""
     trainings: int = 0
+    covariance_root: np.ndarray | None = None
+    """Cholesky factor (variable, variable) of B, which the network's factor multiplies."""
 
     @cached_property
     def scaling(self) -> tuple[torch.Tensor, ...]:
@@ -42,10 +51,62 @@ class Fitted:
         with torch.inference_mode(False):  # so that a gradient may pass, too, later
             return tuple(torch.as_tensor(part, device=where) for part in parts)
 
+    def single(self, network: Network) -> Fitted:
+        """Give the same in single precision, around a network that is in training."""
+        parts = {name: getattr(self, name).astype(np.float32) for name in SCALING}
+        root = None if self.covariance_root is None else self.covariance_root.astype(np.float32)
+        return replace(self, network=network, covariance_root=root, **parts)
+
+    def starting(self, covariance: np.ndarray) -> Fitted:
+        """Give the same with the B that the network's factor multiplies."""
+        return replace(self, covariance_root=np.linalg.cholesky(covariance))
+
+    def after(self, network: Network, losses: Mapping[str, np.ndarray]) -> Fitted:
+        """Give what is known after one more training."""
+        network.requires_grad_(False)
+        done = self.trainings + 1
+        return replace(self, network=network, losses=losses, trainings=done)
+
+    def increment(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
+        """Give the increment (..., variable) over the base at states x, in their units."""
+        mean, spread, increment_mean, increment_spread = self.scaling
+        scaled = ((x - mean) / spread).reshape(-1, x.shape[-1])
+        output, memory = self.network.advance(scaled.to(self.network.head.weight.dtype), memory)
+        scale = torch.addcmul(increment_mean, output, increment_spread)
+        return scale.reshape(x.shape), memory
+
+    def background_covariance(self, memory: Memory) -> torch.Tensor:
+        """Give B (..., variable, variable) of the states that the memory predicted."""
+        flat = self.network.factor(memory) @ self.rooted
+        root = flat.view(*flat.shape[:-1], len(self.mean), len(self.mean))
+        return root @ root.mT
+
+    @cached_property
+    def rooted(self) -> torch.Tensor:
+        """From a factor's entries to the covariance's root times the factor (entry, ...)."""
+        size = len(self.mean)
+        rows, columns = np.concatenate((np.diag_indices(size), np.tril_indices(size, -1)), axis=1)
+        found = np.zeros((len(rows), size, size))
+        found[np.arange(len(rows)), :, columns] = np.asarray(self.covariance_root)[:, rows].T
+        with torch.inference_mode(False):
+            return self.network.head.weight.new_tensor(found.reshape(len(rows), -1))
+
+    @property
+    def history(self) -> xr.Dataset:
+        """What the last training told of its epochs."""
+        losses = self.losses or {"loss": np.empty(0)}
+        told = {name: ("epoch", losses[name], {"long_name": LOSSES[name]}) for name in losses}
+        result = xr.Dataset(told, coords={"epoch": np.arange(len(losses["loss"]))})
+        for array in result.data_vars.values():
+            array.attrs["units"] = "1"
+        return result
+
     def to_dataset(self) -> xr.Dataset:
         """Give weights and scaling as plain arrays."""
         arrays = {name: ("variable", getattr(self, name)) for name in SCALING}
         result = xr.Dataset(arrays, coords={"variable": list(self.variables)})
+        if self.covariance_root is not None:
+            result["covariance_root"] = (("variable", "covariable"), self.covariance_root)
         for key, weight in self.network.state_dict().items():
             name = f"weights.{key}"
             value = weight.detach().cpu().numpy().copy()
@@ -84,11 +145,18 @@ class Fitted:
                 "settings that it was fitted with"
             ) from error
         network.requires_grad_(False)
+        mean, spread, increment_mean, increment_spread = (dataset[n].values for n in SCALING)
         return cls(
             variables=names(dataset),
             dt=float(dataset.attrs["dt"]),
             time_unit=dataset.attrs["time_unit"],
-            **{name: dataset[name].values for name in SCALING},
+            mean=mean,
+            spread=spread,
+            increment_mean=increment_mean,
+            increment_spread=increment_spread,
             network=network,
+            covariance_root=(
+                dataset["covariance_root"].values if "covariance_root" in dataset else None
+            ),
             trainings=int(dataset.attrs["trainings"]),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,18 @@ import torch
 import xarray as xr
 
 from daml import __version__
-from daml.devices import fetch, home
-from daml.emulators.examples import Examples
+from daml.emulators.bases import base_step
 from daml.emulators.fitted import Fitted
+from daml.emulators.fitting import fitted_through_cycle, fitted_to
 from daml.emulators.networks import Memory, Network, Windowed
-from daml.emulators.training import Blocks, Plan, SquareError, Tensors, train
+from daml.emulators.settings import check
 from daml.errors import InputError
 from daml.files import write
 from daml.forecasting import forecast
 from daml.labels import describe
-from daml.models import ODE
 from daml.places import place
 from daml.protocols import Checkpoint, Model
-
-LEAST_RATE = 0.2
-"""What is left of the learning rate after many trainings, at least."""
+from daml.schemes import ThreeDVar
 
 
 @dataclass(frozen=True)
@@ -55,8 +51,12 @@ class LSTM:
         Steps of a training sequence, steps at its head left out of the loss, sequences an
         update, and peak rate of Adam (cosine decay to 5 %, gradient norm clipped at 1).
     rate_decay : float
-        Factor on the rate with every further training, down to a fifth: passes of a loop that go
-        on from one another differ less and less.
+        Factor on the rate with every further training, down to a fifth.
+    covariance : {"predicted", "constant"}, optional
+        Whether the network also says how wrong its forecast is: a background covariance from
+        its memory, or one for all times, learned through the cycle (:meth:`fit_cycle`).
+    cycle_epochs : int, optional
+        Of a training through the cycle; unless given, for 1,600 updates, 400 at most.
 
     Raises
     ------
@@ -89,27 +89,16 @@ class LSTM:
     batch_size: int = 64
     learning_rate: float = 4e-3
     rate_decay: float = 0.85
+    covariance: str | None = None
+    cycle_epochs: int | None = None
     fitted: Fitted | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "layers", "epochs", "window", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"LSTM: {name!r} is {value}; give 1 or more")
-        if not 0 <= self.burn_in < self.sequence_length:
-            raise InputError(
-                f"LSTM: 'burn_in' is {self.burn_in}; give less than sequence_length "
-                f"({self.sequence_length})"
-            )
-        if not 0 < self.rate_decay <= 1:
-            raise InputError(f"LSTM: 'rate_decay' is {self.rate_decay}; give a factor in (0, 1]")
-        if not self.learning_rate > 0:
-            raise InputError(f"LSTM: 'learning_rate' is {self.learning_rate}; give a rate > 0")
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise InputError("LSTM: device 'cuda' is not available here; give device='cpu'")
+        check(self)
 
     @property
-    def _known(self) -> Fitted:
+    def known(self) -> Fitted:
+        """What a training found."""
         if self.fitted is None:
             raise InputError("LSTM: not fitted yet; use the result of lstm.fit(analysis)")
         return self.fitted
@@ -117,28 +106,27 @@ class LSTM:
     @property
     def variables(self) -> tuple[str, ...]:
         """Names along the last axis of a state."""
-        return self._known.variables
+        return self.known.variables
 
     @property
     def dt(self) -> float:
         """Length of a step: of the record that it was fitted to."""
-        return self._known.dt
+        return self.known.dt
 
     @property
     def time_unit(self) -> str:
         """What dt counts on datetime64 times."""
-        return self._known.time_unit
+        return self.known.time_unit
 
     @property
     def climate(self) -> np.ndarray:
         """Mean state (variable,) of the record that it was fitted to."""
-        return self._known.mean
+        return self.known.mean
 
     @property
     def history(self) -> xr.Dataset:
-        """``loss`` (epoch) of the last training, in standard deviations squared."""
-        loss = ("epoch", self._known.losses, {"long_name": "training loss", "units": "1"})
-        return xr.Dataset({"loss": loss}, coords={"epoch": np.arange(len(self._known.losses))})
+        """What the last training told (epoch): ``loss``, and of the held-out blocks, if any."""
+        return self.known.history
 
     def fit(self, analysis: xr.Dataset, checkpoint: Checkpoint | None = None) -> LSTM:
         """Give the emulator fitted to a record; this one stays as it is.
@@ -165,39 +153,7 @@ class LSTM:
         DivergedError
             If the loss leaves the finite numbers.
         """
-        examples = Examples(analysis, self.sequence_length, self.base)
-        variables, (dt, unit) = examples.variables, examples.step
-        network = self.network(len(variables))
-        known = self.fitted
-        if known is None:
-            known = Fitted(variables, dt, unit, *examples.scaling(), network)
-        if (known.variables, known.dt) != (variables, dt):
-            raise InputError(
-                f"LSTM.fit: fitted before to {known.variables} with dt {known.dt}, given "
-                f"{variables} with dt {dt}; start from an LSTM that is not fitted"
-            )
-        network.load_state_dict(known.network.state_dict())
-
-        @lru_cache(maxsize=1)  # a record in one block is put there once
-        def tensors(number: int) -> Tensors:
-            states, increments, weights = examples[number]
-            parts = (
-                (states - known.mean) / known.spread,
-                (increments - known.increment_mean) / known.increment_spread,
-                weights,
-            )
-            return [torch.as_tensor(p, dtype=torch.float32, device=self.device) for p in parts]
-
-        rate = self.learning_rate * max(self.rate_decay**known.trainings, LEAST_RATE)
-        plan = Plan(self.epochs, self.sequence_length, self.batch_size, rate)
-        blocks = Blocks(examples.steps, len(examples), tensors)
-        objective = SquareError(network, self.burn_in)
-        losses = train(network, objective, blocks, plan, (self.seed, known.trainings), checkpoint)
-        network.requires_grad_(False)
-        return replace(
-            self,
-            fitted=replace(known, network=network, losses=losses, trainings=known.trainings + 1),
-        )
+        return replace(self, fitted=fitted_to(self, analysis, checkpoint))
 
     def network(self, size: int) -> Network:
         """Give a network for so many variables, its first weights drawn from the seed."""
@@ -206,7 +162,7 @@ class LSTM:
             if self.window is not None:
                 made: Network = Windowed(size, self.hidden, self.layers, self.window)
             else:
-                made = Network(size, self.hidden, self.layers)
+                made = Network(size, self.hidden, self.layers, self.covariance)
         return made.to(self.device)
 
     def start(self, x: Any, time: Any = None) -> Memory:
@@ -226,18 +182,77 @@ class LSTM:
 
     def _advance(self, x: torch.Tensor, memory: Memory, given: Any) -> tuple[torch.Tensor, Memory]:
         """Step a tensor; the base steps ``given``, the same in the kind that the caller has."""
-        mean, spread, increment_mean, increment_spread = self._known.scaling
         inner, base_memory = memory
         moved = there = x.to(self.device)
         if self.base is not None:
-            if self.device != "cpu" and not given.requires_grad and not _takes_tensors(self.base):
-                given = fetch(given)
-            stepped, base_memory = self.base.step(given, base_memory)
-            moved = torch.as_tensor(stepped, device=self.device)
-        scaled = ((there - mean) / spread).reshape(-1, x.shape[-1])
-        output, inner = self._known.network.advance(scaled.to(torch.float32), inner)
-        increment = output.reshape(x.shape) * increment_spread + increment_mean
+            moved, base_memory = base_step(self.base, given, base_memory, self.device)
+        increment, inner = self.known.increment(there, inner)
         return (moved + increment).to(x.device, x.dtype), (inner, base_memory)
+
+    def background_covariance(self, memory: Memory) -> Any:
+        """Give B (..., variable, variable) of the last step's forecast, before one of the start.
+
+        Raises
+        ------
+        InputError
+            If it was not trained through the cycle, or learned none.
+        """
+        if self.covariance is None or self.known.covariance_root is None:
+            raise InputError(
+                "LSTM: no background covariance is known; give LSTM(covariance='predicted') and "
+                "train it through the cycle: emulator.fit_cycle(observations, scheme)"
+            )
+        return self.known.background_covariance(memory[0])
+
+    def fit_cycle(
+        self,
+        observations: xr.Dataset,
+        scheme: ThreeDVar,
+        *,
+        sequence_length: int = 100,
+        burn_in: int = 20,
+        batch_size: int = 100,
+        learning_rate: float = 2e-3,
+        held_out: float = 0.1,
+        checkpoint: Checkpoint | None = None,
+    ) -> LSTM:
+        """Train a fitted LSTM through the assimilation cycle, on the innovations.
+
+        Gradients pass through all steps and analyses of a sequence. With a ``covariance`` the loss
+        is the Gaussian negative log-likelihood of the innovations, else their mean square.
+
+        Parameters
+        ----------
+        observations : xarray.Dataset
+            As the contract says.
+        scheme : ThreeDVar
+            With the B that a covariance starts from, or else stays.
+        sequence_length, burn_in, batch_size, learning_rate
+            As of the LSTM's own, for this training.
+        held_out : float
+            Part of the record, in blocks of time, that the loss leaves out: the training ends
+            where it no longer gains there, and the weights are those of its best epoch. 0: none.
+        checkpoint : Checkpoint, optional
+            As of :meth:`fit`.
+
+        Returns
+        -------
+        LSTM
+
+        Raises
+        ------
+        InputError
+            If it is not fitted, the scheme has no B, or the observations break the contract.
+        DivergedError
+            If the loss leaves the finite numbers.
+
+        References
+        ----------
+        Chen, Y., Sanz-Alonso, D. and Willett, R. (2022): Autodifferentiable ensemble Kalman
+        filters. SIAM J. Math. Data Sci. 4, 801-833.
+        """
+        how = sequence_length, burn_in, batch_size, learning_rate, held_out, checkpoint
+        return replace(self, fitted=fitted_through_cycle(self, observations, scheme, *how))
 
     def forecast(self, states: xr.Dataset, *, leads: Any = 4, warmup: int = 100) -> xr.Dataset:
         """Forecast from each state of a record; as :func:`daml.forecast`."""
@@ -245,7 +260,7 @@ class LSTM:
 
     def to_dataset(self) -> xr.Dataset:
         """Give weights, scaling and settings as plain arrays and attrs."""
-        result = self._known.to_dataset()
+        result = self.known.to_dataset()
         apart = ("base", "fitted")
         settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
         result.attrs |= {
@@ -280,8 +295,3 @@ class LSTM:
             raise InputError(f"{store} exists; give another path, or remove it")
         with where.writing("the emulator"):
             write(self.to_dataset(), where.address)
-
-
-def _takes_tensors(base: Model) -> bool:
-    """Whether a base steps torch's tensors: by the contract one that says so, or one of ours."""
-    return isinstance(base, ODE) or home(base) is not None

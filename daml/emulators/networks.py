@@ -10,12 +10,24 @@ Memory = Any
 
 
 class Network(torch.nn.Module):
-    """LSTM layers and a linear head: (batch, time, variable) to the same shape."""
+    """LSTM layers and a linear head: (batch, time, variable) to the same shape.
 
-    def __init__(self, size: int, hidden: int, layers: int) -> None:
+    With ``covariance`` a second head gives a triangular factor, the identity at first: of the
+    memory where it is "predicted", the same always where it is "constant".
+    """
+
+    def __init__(self, size: int, hidden: int, layers: int, covariance: str | None = None) -> None:
         super().__init__()
+        self.size, self.covariance = size, covariance
         self.lstm = torch.nn.LSTM(size, hidden, layers, batch_first=True)
         self.head = torch.nn.Linear(hidden, size)
+        entries = size * (size + 1) // 2
+        if covariance == "predicted":
+            self.factor_head = torch.nn.Linear(hidden, entries)
+            torch.nn.init.zeros_(self.factor_head.weight)
+            torch.nn.init.zeros_(self.factor_head.bias)
+        elif covariance == "constant":
+            self.factor_entries = torch.nn.Parameter(torch.zeros(entries))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Predict along whole sequences, each from an empty memory."""
@@ -35,6 +47,20 @@ class Network(torch.nn.Module):
             cells.append(torch.lstm_cell(x, cell, *weights))
             x = cells[-1][0]
         return self.head(x), tuple(cells)
+
+    def factor(self, memory: Memory) -> torch.Tensor:
+        """Give the entries (..., entry) of the factor for what the memory predicted.
+
+        Those of its diagonal, then those below, row by row.
+        """
+        if self.covariance == "constant":
+            found: torch.Tensor = self.factor_entries
+        elif memory is None:  # nothing is predicted yet
+            found = self.factor_head.bias * 0
+        else:
+            found = self.factor_head(memory[-1][0])
+        diagonal, below = found.tensor_split((self.size,), dim=-1)
+        return torch.cat((torch.exp(diagonal), below), dim=-1)
 
 
 class Windowed(Network):

@@ -14,17 +14,14 @@ import torch
 from tqdm.auto import tqdm
 
 from daml.devices import one_core_each
+from daml.emulators.stopping import Watch
 from daml.errors import DivergedError
 
 if TYPE_CHECKING:
     from daml.protocols import Checkpoint
 
-UPDATES = 500
-"""Updates that a training makes at least, whatever the record's length."""
 EPOCHS = 16
 """Epochs that a training makes at least, unless told otherwise."""
-SHARD = 32
-"""Sequences that a CPU thread takes of a batch. Fixed: results must not depend on the cores."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,17 @@ class Plan:
     Attributes
     ----------
     epochs : int or None
-        None: as many as give 16 epochs and 500 updates.
+        None: 16, or more where they make fewer than ``updates``, up to ``most``.
     length : int
         Steps of a sequence.
     batch : int
         Sequences an update.
+    updates : int
+        Updates at least, unless the epochs are told.
+    most : int
+        Epochs at most, unless told.
+    shard : int
+        Sequences that a CPU thread takes of a batch. Fixed: results must not depend on the cores.
     rate : float
         Peak learning rate of Adam; a cosine brings it down to 5 %.
     """
@@ -46,6 +49,9 @@ class Plan:
     epochs: int | None
     length: int
     batch: int
+    updates: int
+    most: int
+    shard: int
     rate: float
 
 
@@ -101,7 +107,8 @@ def train(
     plan: Plan,
     seed: Sequence[int],
     checkpoint: Checkpoint | None = None,
-) -> np.ndarray:
+    watch: Watch | None = None,
+) -> dict[str, np.ndarray]:
     """Fit a network in place by truncated back-propagation through time.
 
     Parameters
@@ -116,55 +123,75 @@ def train(
         With the epoch's number it draws the offset and the order of the sequences.
     checkpoint : Checkpoint, optional
         Where to go on from, and to keep the epochs done; the result is the same, bit for bit.
+    watch : Watch, optional
+        Ends the training early, and leaves the network as it was at its best.
 
     Returns
     -------
-    numpy.ndarray (epoch,)
-        Mean of the objective.
+    dict of numpy.ndarray (epoch,)
+        ``loss``, the mean of the objective, and what the watch saw (NaN where it did not look).
 
     Raises
     ------
     DivergedError
-        If the loss leaves the finite numbers.
+        If loss or gradient leave the finite numbers; it names epoch and update.
     """
     size = blocks.steps // blocks.parts
     slack = min(plan.length, size - plan.length + 1)
     per_epoch = math.ceil(max((blocks.steps - slack) // plan.length, 1) / plan.batch)
-    epochs = plan.epochs or max(EPOCHS, math.ceil(UPDATES / per_epoch))
+    epochs = plan.epochs or min(max(EPOCHS, math.ceil(plan.updates / per_epoch)), plan.most)
     optimiser = torch.optim.Adam(network.parameters(), lr=plan.rate, fused=True)
     device = next(network.parameters()).device
-    shard = SHARD if device.type == "cpu" else plan.batch
+    shard = plan.shard if device.type == "cpu" else plan.batch
     if device.type == "cpu":
         _keep_freed_memory()
-    history = np.empty(epochs)
+    history: list[dict[str, float]] = []
     saved = checkpoint.load() if checkpoint is not None else None
-    done = 0 if saved is None else _restore(saved, network, optimiser, history)
+    if saved is not None:
+        history = _restore(saved, network, optimiser)
+        if watch is not None:
+            watch.restore(saved)
+    done = len(history)
     bar = tqdm(range(done, epochs), desc="train", unit="epoch", delay=2, disable=None, leave=False)
+    told: dict[str, float] = {}
     with one_core_each(math.ceil(plan.batch / shard)) as each:
         for epoch in bar:
+            if watch is not None and watch.over:
+                break
             decay = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
             optimiser.param_groups[0]["lr"] = plan.rate * (0.05 + 0.95 * decay)
             random = np.random.default_rng([*seed, epoch])
             first = int(random.integers(slack))
-            losses = []
+            losses: list[float] = []
             for block in random.permutation(blocks.parts):
                 record = blocks.read(int(block))
                 sequences = [_sequences(part, first, plan.length) for part in record]
                 order = torch.as_tensor(random.permutation(len(sequences[0])), device=device)
-                losses += [
-                    _update(network, objective, optimiser, sequences, batch, shard, each)
-                    for batch in _even(order, plan.batch)
-                ]
-            history[epoch] = np.mean(losses)
-            if not math.isfinite(history[epoch]):
-                raise DivergedError(
-                    f"the training's loss left the finite numbers in epoch {epoch} of {epochs}; "
-                    "lower learning_rate, or check the analysis for outliers"
-                )
-            bar.set_postfix(loss=f"{history[epoch]:.4f}")
+                for batch in _even(order, plan.batch):
+                    loss = _update(network, objective, optimiser, sequences, batch, shard, each)
+                    losses.append(loss)
+                    if not math.isfinite(loss):
+                        raise DivergedError(
+                            f"the training left the finite numbers in epoch {epoch} of {epochs}, "
+                            f"update {len(losses) - 1}; lower learning_rate, or check the record "
+                            "for outliers"
+                        )
+            seen = {} if watch is None else watch.scores(epoch, epochs)
+            history.append({"loss": float(np.mean(losses))} | seen)
+            told |= history[-1]
+            bar.set_postfix({name: f"{value:.4f}" for name, value in told.items()})
             if checkpoint is not None and checkpoint.due():
-                checkpoint.save(_state(network, optimiser, history[: epoch + 1]))
-    return history
+                kept = _state(network, optimiser, _table(history))
+                checkpoint.save(kept | ({} if watch is None else watch.state()))
+    if watch is not None:
+        watch.close()
+    return _table(history)
+
+
+def _table(history: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    """Give what was told of each epoch as columns."""
+    names = dict.fromkeys(name for told in history for name in told)
+    return {name: np.array([told.get(name, np.nan) for told in history]) for name in names}
 
 
 def _keep_freed_memory() -> None:
@@ -179,10 +206,10 @@ def _keep_freed_memory() -> None:
 
 
 def _state(
-    network: torch.nn.Module, optimiser: torch.optim.Optimizer, history: np.ndarray
+    network: torch.nn.Module, optimiser: torch.optim.Optimizer, history: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Give all that a training needs to go on after the epochs in ``history``, as arrays."""
-    kept = {"history": history}
+    kept = {f"history {name}": column for name, column in history.items()}
     for name, weight in network.named_parameters():
         kept[f"weight {name}"] = weight.detach().cpu().numpy()
         for key, value in optimiser.state[weight].items():
@@ -191,22 +218,23 @@ def _state(
 
 
 def _restore(
-    saved: dict[str, np.ndarray],
-    network: torch.nn.Module,
-    optimiser: torch.optim.Optimizer,
-    history: np.ndarray,
-) -> int:
-    """Put back what `_state` gave; give the number of epochs that are done."""
-    done = len(saved["history"])
-    history[:done] = saved["history"]
-    for name, weight in network.named_parameters():
-        for entry, value in saved.items():
-            key, _, owner = entry.partition(" ")
-            if owner == name and key == "weight":
-                weight.data.copy_(torch.as_tensor(value))
-            elif owner == name:
-                optimiser.state[weight][key] = torch.as_tensor(value, device=weight.device)
-    return done
+    saved: dict[str, np.ndarray], network: torch.nn.Module, optimiser: torch.optim.Optimizer
+) -> list[dict[str, float]]:
+    """Put back what `_state` gave; give what was told of the epochs that are done."""
+    weights = dict(network.named_parameters())
+    columns: dict[str, np.ndarray] = {}
+    for entry, value in saved.items():
+        key, _, name = entry.partition(" ")
+        if key == "history":
+            columns[name] = value
+        elif key == "weight":
+            weights[name].data.copy_(torch.as_tensor(value))
+        elif name in weights and key != "best":
+            weight = weights[name]
+            optimiser.state[weight][key] = torch.as_tensor(value, device=weight.device)
+    rows = zip(*columns.values(), strict=True)
+    told = (dict(zip(columns, map(float, row), strict=True)) for row in rows)
+    return [{name: value for name, value in row.items() if value == value} for row in told]
 
 
 def _sequences(record: torch.Tensor, first: int, length: int) -> torch.Tensor:
@@ -229,7 +257,7 @@ def _update(
     shard: int,
     each: Callable[..., Iterator[Any]],
 ) -> float:
-    """Make one step of the optimiser on a batch of sequences; give its loss.
+    """Make one step of the optimiser on a batch of sequences; give its loss, NaN without a step.
 
     The products of one time step are too small to share between cores: parts of the batch go
     side by side, and their gradients are added in a fixed order.
@@ -240,7 +268,7 @@ def _update(
 
     def gradient(part: Tensors) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         loss = objective.total(part) / scale
-        return loss.detach(), torch.autograd.grad(loss, trained)
+        return loss.detach(), torch.autograd.grad(loss, trained, materialize_grads=True)
 
     parts = zip(*(_even(tensor, shard) for tensor in chosen), strict=True)
     (total, summed), *others = each(gradient, parts)
@@ -249,6 +277,8 @@ def _update(
         torch._foreach_add_(summed, gradients)
     for weight, found in zip(trained, summed, strict=True):
         weight.grad = found
-    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    size = torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    if not torch.isfinite(size):
+        return math.nan  # before a weight is lost
     optimiser.step()
     return float(total)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from daml.figures import beyond
 from daml.figures.panels import (
     IMPERFECT,
     INK,
@@ -63,6 +64,7 @@ def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None)
         _against_iteration(grid[0, 0], rmse, f"LSTM-n, {record}")
         grid[0, 0].axhline(imperfect, color=IMPERFECT, linestyle="--", label="imperfect model")
         grid[0, 0].axhline(perfect, color=PERFECT, linestyle="-.", label="perfect model")
+        beyond.levels(grid[0, 0], scores, record)
         grid[0, 0].legend(ncols=3 - both, **LEGEND)
         if both:
             _sensitivity(grid[0, 1], scores)
@@ -92,6 +94,7 @@ def error_reduction(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
             colour, marker = LEADS[k % len(LEADS)]
             line = reduction.isel(lead=k)
             _against_iteration(ax, line, f"lead {step} dt", color=colour, marker=marker)
+        beyond.columns(ax, scores)
         low, high = min(0.0, ax.get_ylim()[0]), max(0.0, ax.get_ylim()[1])
         # A strip below all data, so that the words in it never cover a line.
         bottom = low - 0.14 * (high - low)

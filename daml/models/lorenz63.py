@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from daml.models.ode import ODE, joined
+from daml.models.ode import ODE, joined, parted
 
 if TYPE_CHECKING:
     from daml.protocols import Array
@@ -44,7 +44,7 @@ class Lorenz63(ODE):
 
     def tendency(self, x: Array) -> Array:
         """Give dx/dt for a state (..., 3)."""
-        x0, x1, x2 = x[..., 0], x[..., 1], x[..., 2]
+        x0, x1, x2 = parted(x)
         return joined(
             x,
             self.sigma * (x1 - x0),
@@ -89,7 +89,7 @@ class CoupledLorenz63(Lorenz63):
 
     def tendency(self, x: Array) -> Array:
         """Give dx/dt for a state (..., 5)."""
-        x0, x1, x2, x3, x4 = (x[..., i] for i in range(5))
+        x0, x1, x2, x3, x4 = parted(x)
         return joined(
             x,
             self.sigma * (x1 - x0) + x4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,6 +14,16 @@ from daml.errors import InputError
 
 if TYPE_CHECKING:
     from daml.protocols import Array
+
+
+def parted(x: Array) -> Sequence[Array]:
+    """Give the entries (...) along the last axis of ``x``.
+
+    Where gradients pass, to take them all at once spares an array of zeros for each.
+    """
+    if isinstance(x, np.ndarray):
+        return [x[..., place] for place in range(x.shape[-1])]
+    return tuple(array_namespace(x).unstack(x, axis=-1))
 
 
 def joined(x: Array, *parts: Array) -> Array:

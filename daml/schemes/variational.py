@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -14,9 +14,10 @@ from daml.errors import InputError
 from daml.labels import ANALYSED, check_time, names, pack
 from daml.operators import Operator
 from daml.records import Record, read
+from daml.schemes.observing import Observing
 
 METHODS = ("exact", "cg")
-WAYS = ("innovations", "climatological")
+WAYS = ("innovations", "climatological", "model")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class ThreeDVar:
-    """Three-dimensional variational assimilation with a constant B.
+    """Three-dimensional variational assimilation.
 
     Minimises J(x) = (x - xb)' B^-1 (x - xb) + (y - H x)' R^-1 (y - H x) for a linear H.
 
@@ -41,7 +42,8 @@ class ThreeDVar:
         B, symmetric positive definite, in units of the variables' products; or what it shall be
         estimated from, for which :func:`daml.tuned` and the loop know how: "innovations", anew
         for each model, or "climatological", the scaled climatology of the model that the loop
-        starts from, as in Goodliff and Miyoshi (2025).
+        starts from, as in Goodliff and Miyoshi (2025). "model" asks the model for the B of each
+        of its forecasts, as an LSTM that was trained through the cycle knows it.
     error_factor : float or "estimated"
         Multiplies the observations' error covariance R; "estimated" is found from innovations,
         with B, where R is known but for its size.
@@ -102,7 +104,27 @@ class ThreeDVar:
             )
         check(given, names(given), "background_covariance")
 
-    def start(self, variables: tuple[str, ...], record: Record) -> _Prepared:
+    def given(self, variables: tuple[str, ...]) -> np.ndarray:
+        """Give B (variable, variable) as a matrix.
+
+        Raises
+        ------
+        InputError
+            If it is still to be estimated, or does not cover the variables.
+        """
+        if isinstance(self.background_covariance, str):
+            raise InputError(
+                f"ThreeDVar: B is still {self.background_covariance!r}; have it estimated: "
+                "scheme, analysis = daml.tuned(scheme, model, observations)"
+            )
+        return check(self.background_covariance, variables, "background_covariance")
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether B comes from the model at every step; then :meth:`update_with` takes it."""
+        return isinstance(self.background_covariance, str) and self.background_covariance == "model"
+
+    def start(self, variables: tuple[str, ...], record: Record) -> _Prepared | Observing:
         """Work out the gain of each kind of observation (kind, variable, observed).
 
         Raises
@@ -110,12 +132,9 @@ class ThreeDVar:
         InputError
             If B does not cover the variables, or is still to be estimated.
         """
-        if isinstance(self.background_covariance, str):
-            raise InputError(
-                f"ThreeDVar: B is still {self.background_covariance!r}; have it estimated: "
-                "scheme, analysis = daml.tuned(scheme, model, observations)"
-            )
-        covariance = check(self.background_covariance, variables, "background_covariance")
+        if self.asks_model:
+            return Observing.of(record, float(self.error_factor))
+        covariance = self.given(variables)
         matrix = record.matrices()
         error = record.kind_covariance * float(self.error_factor)
         if self.method == "exact":
@@ -148,6 +167,16 @@ class ThreeDVar:
             increment = control @ memory.root.T
         return background + increment, memory
 
+    def update_with(
+        self, background: Any, values: Any, kind: Any, memory: Observing, covariance: Any
+    ) -> tuple[Any, ...]:
+        """Give memory, analysis and what was expected, of a batch with a B each.
+
+        ``covariance`` (..., variable, variable); the rest as of :meth:`Observing.analysed`.
+        """
+        memory = memory.like(background)
+        return memory, *memory.analysed(background, values, kind, covariance)
+
     def analyse(self, background: xr.Dataset, observations: xr.Dataset) -> xr.Dataset:
         """Give the analysis of each background state, all on their own.
 
@@ -166,8 +195,12 @@ class ThreeDVar:
         Raises
         ------
         InputError
-            If a Dataset breaks the contract or the times do not match.
+            If a Dataset breaks the contract or the times do not match, or B is a model's.
         """
+        if self.asks_model:
+            raise InputError(
+                "ThreeDVar: 'analyse' has no model to ask for B; give a B, or use daml.assimilate"
+            )
         name = "background" if "background" in background else "state"
         times = check_time(background, name)
         x, layout = pack(background, name)
@@ -178,7 +211,8 @@ class ThreeDVar:
         steps = np.arange(record.axis.length)
         place, kind, seen = rows[0] + steps, record.kind, record.values(steps)
         analysis = x.copy()
-        analysis[place], _ = self.update(x[place], seen, kind, self.start(variables, record))
+        prepared = cast("_Prepared", self.start(variables, record))
+        analysis[place], _ = self.update(x[place], seen, kind, prepared)
         innovation = np.full((len(x), len(record.observed)), np.nan)
         distance = seen - record.operator.apply(x[place])
         innovation[place] = np.where(record.kind_present[kind], distance, np.nan)

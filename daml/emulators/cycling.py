@@ -1,0 +1,165 @@
+"""What a training through the assimilation cycle makes small: how wrong the innovations are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+
+from daml.emulators.stopping import Watch
+from daml.emulators.training import Blocks, Tensors
+from daml.errors import InputError
+from daml.first_guess import FirstGuess
+from daml.heldout import HeldOut
+from daml.protocols import Model
+from daml.records import read
+from daml.schemes.observing import Observing
+
+
+@dataclass(frozen=True)
+class Innovations:
+    """How well a model predicts the observations that come next, in its own cycle of analyses.
+
+    Sequences hold the observed values (time, observed), 0 where one is missing; their kind (time);
+    the background to start from (time, variable); and whether the loss counts them (time).
+
+    Parameters
+    ----------
+    model : callable
+        Gives the model, whose steps torch can differentiate.
+    observing : Observing
+        H and R of each kind.
+    covariance : torch.Tensor (variable, variable), optional
+        A fixed B: the objective is the mean squared innovation in units of R. Without it the
+        model is asked for B, and the objective is the Gaussian negative log-likelihood of the
+        innovations, less its constant, in nats a value.
+    burn_in : int
+        Steps at the head of a sequence that the loss leaves out.
+    """
+
+    model: Callable[[], Model]
+    observing: Observing
+    covariance: torch.Tensor | None
+    burn_in: int
+
+    def total(self, sequences: Tensors) -> torch.Tensor:
+        """Give the sum over all values that count."""
+        return self._objective(*self._cycled(sequences), sequences)
+
+    def scores(self, sequences: Tensors) -> dict[str, torch.Tensor]:
+        """Give the mean, and the root of the mean squared innovation in units of R."""
+        innovations, roots = self._cycled(sequences)
+        values = self.count(sequences)
+        squares = self._squares(innovations, sequences)
+        loss = self._objective(innovations, roots, sequences) / values
+        return {"held_out_loss": loss, "held_out_rmse": torch.sqrt(squares / values)}
+
+    def _objective(
+        self, innovations: torch.Tensor, roots: torch.Tensor, sequences: Tensors
+    ) -> torch.Tensor:
+        if self.covariance is not None:
+            return self._squares(innovations, sequences)
+        whitened = torch.linalg.solve_triangular(roots, innovations[..., None], upper=False)
+        sizes = torch.log(roots.diagonal(dim1=-2, dim2=-1))
+        each = (whitened[..., 0] ** 2 / 2 + sizes).sum(-1)
+        return torch.sum(sequences[3][:, self.burn_in :] * each)
+
+    def count(self, sequences: Tensors) -> torch.Tensor:
+        """Give the number of values that count."""
+        _, kind, _, counts = sequences
+        present = self.observing.present.sum(-1)[kind[:, self.burn_in :]]
+        return torch.sum(counts[:, self.burn_in :] * present)
+
+    def _squares(self, innovations: torch.Tensor, sequences: Tensors) -> torch.Tensor:
+        _, kind, _, counts = sequences
+        variance = self.observing.error.diagonal(dim1=-2, dim2=-1)[kind[:, self.burn_in :]]
+        return torch.sum(counts[:, self.burn_in :, None] * innovations**2 / variance)
+
+    def _cycled(self, sequences: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the cycle; give innovations and Cholesky factors of H B H' + R after the burn-in.
+
+        Shapes (sequence, time, observed) and (sequence, time, observed, observed).
+        """
+        values, kind, start, _ = sequences
+        model, x = self.model(), start[:, 0]
+        memory = model.start(x)
+        kept = []
+        for step in range(values.shape[1]):
+            covariance = self.covariance
+            if covariance is None:
+                covariance = model.background_covariance(memory)  # type: ignore[attr-defined]
+            innovation, cross, total = self.observing.compared(
+                x, values[:, step], kind[:, step], covariance
+            )
+            root = torch.linalg.cholesky_ex(total).L
+            if step >= self.burn_in:
+                kept.append((innovation, root.expand(len(x), *root.shape[-2:])))
+            if step + 1 < values.shape[1]:
+                weights = torch.cholesky_solve(innovation[..., None], root)
+                x, memory = model.step(x + (cross @ weights)[..., 0], memory)
+        innovations, roots = zip(*kept, strict=True)
+        return torch.stack(innovations, dim=1), torch.stack(roots, dim=1)
+
+
+class Course:
+    """A record of observations to train through: what is trained on, and what judges it.
+
+    Parameters
+    ----------
+    model : Model
+        To be trained.
+    observations : xarray.Dataset
+        As the contract says.
+    held_out : float
+        Part of the record that the loss leaves out, as of :class:`daml.heldout.HeldOut`.
+    like : torch.Tensor
+        Of the kind and on the device that tensors shall be.
+
+    Raises
+    ------
+    InputError
+        If the observations break the contract or are too short.
+    """
+
+    def __init__(
+        self, model: Model, observations: xr.Dataset, held_out: float, like: torch.Tensor
+    ) -> None:
+        variables = tuple(model.variables)
+        self.record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
+        times = self.record.axis.grid()
+        steps = np.arange(len(times))
+        self.held_out = HeldOut(len(times), held_out) if held_out else None
+        start = FirstGuess(model, self.record, times, None).state(steps)
+        counts = np.ones(len(times)) if self.held_out is None else ~self.held_out.untrained
+        kind = torch.as_tensor(self.record.kind, device=like.device).long()
+        values = like.new_tensor(self.record.values(steps))
+        self.tensors: Tensors = [values, kind, like.new_tensor(start), like.new_tensor(counts)]
+
+    def blocks(self, length: int) -> Blocks:
+        """Give all of it to train on, in sequences of a length."""
+        steps = len(self.tensors[0])
+        if steps < length:
+            raise InputError(
+                f"fit_cycle: a record of {steps} steps is too short to train on; give at least "
+                f"sequence_length ({length}), or shorten that"
+            )
+        return Blocks(steps, 1, lambda number: self.tensors)
+
+    def watch(self, network: torch.nn.Module, objective: Innovations, length: int) -> Watch | None:
+        """Give the judge of a training: the objective on the held-out blocks."""
+        if self.held_out is None:
+            return None
+        steps, burn_in = len(self.tensors[0]), objective.burn_in
+        heads = [
+            min(max(head, 0), steps - length)
+            for first, stop in self.held_out.blocks
+            for head in range(first - burn_in, stop - burn_in, length - burn_in)
+        ]
+        rows = torch.as_tensor(np.add.outer(heads, np.arange(length)))
+        *given, counts = self.tensors
+        judged = counts.new_tensor(self.held_out.judged)
+        sequences = [tensor[rows] for tensor in (*given, judged)]
+        return Watch(network, lambda: objective.scores(sequences))
