@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("covariance", "errors", "figures", "innovations", "models", "paper"),
+        *("covariance", "diagnosis", "errors", "figures", "innovations", "models", "paper"),
         *("reports", "verification"),
     ],
     submod_attrs={
@@ -15,7 +15,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "covariance": ["climatological"],
         "cycle": ["Cycle", "improve"],
         "forecasting": ["forecast", "simulate"],
-        "emulators": ["LSTM", "load_emulator"],
+        "emulators": ["LSTM", "fit_parameters", "load_emulator"],
+        "lyapunov": ["lyapunov_exponent"],
         "models": ["CoupledLorenz63", "Lorenz63"],
         "observations": ["observe"],
         "schemes": ["ThreeDVar"],

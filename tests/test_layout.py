@@ -37,6 +37,8 @@ LEVELS = [
         "verification",
         "innovations",
         "heldout",
+        "diagnosis",
+        "lyapunov",
     },
     {"schemes", "first_guess"},
     {"assimilation", "forecasting"},

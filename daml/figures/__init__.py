@@ -7,6 +7,7 @@ and no display is needed. `save` writes one as PNG and SVG. Figures 1 to 4 are t
 Goodliff and Miyoshi (2025), egusphere-2025-933.
 """
 
+from daml.figures.diagnosis import calibration
 from daml.figures.drawings import analysis_rmse, error_maps, error_reduction, innovations
 from daml.figures.loop import loop_diagram
 from daml.figures.panels import save
@@ -15,6 +16,7 @@ from daml.figures.spread import attribution, sweep_scores
 __all__ = [
     "analysis_rmse",
     "attribution",
+    "calibration",
     "error_maps",
     "error_reduction",
     "innovations",
