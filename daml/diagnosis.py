@@ -93,7 +93,7 @@ def calibration(
         {
             "chi_square": ("window", chi.values, {"long_name": "chi-square of the innovations"}),
             "pit": (("observed", "probability"), pit, {"long_name": "density"}),
-            "expected_rms": (dims, expected, {"long_name": "expected RMS of the innovation"}),
+            "expected_rms": (dims, expected, {"long_name": "expected RMS"}),
             "innovation_rms": (dims, found, {"long_name": "RMS of the innovation"}),
         },
         coords={

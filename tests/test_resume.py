@@ -84,7 +84,7 @@ def test_a_training_goes_on_from_its_last_epoch(
     saved = []
 
     def stop_at_the_ninth(self, arrays):
-        saved.append(len(arrays["history"]))
+        saved.append(len(arrays["history loss"]))
         kept(self, arrays)
         if len(saved) == 9:
             raise Interrupted
@@ -98,6 +98,37 @@ def test_a_training_goes_on_from_its_last_epoch(
     assert list(opened(tmp_path / "store.zarr")["iteration"].children) == ["0000"]
     equal(improve(observations, scheme, tmp_path / "store.zarr", resume=True), straight)
     assert saved[9:] == [4, 5, 6, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_training_through_the_cycle_goes_on_from_its_last_epoch(
+    observations, tmp_path, monkeypatch
+):
+    class Interrupted(Exception):
+        pass
+
+    def run(name):
+        network = daml.LSTM(hidden=4, epochs=2, cycle_epochs=4, covariance="predicted")
+        how = {"training": "cycle", "passes": 2, "resume": True}
+        return daml.improve(
+            daml.Lorenz63(), observations, emulator=network, store=tmp_path / name, **how
+        )
+
+    def stop_at_the_ninth(self, arrays):
+        saved.append((self.name, len(arrays["history loss"])))
+        kept(self, arrays)
+        if len(saved) == 9:
+            raise Interrupted
+
+    saved, kept = [], keeping.TrainingCheckpoint.save
+    monkeypatch.setattr(keeping, "PAUSE", 0.0)
+    straight = run("straight.zarr")
+    monkeypatch.setattr(keeping.TrainingCheckpoint, "save", stop_at_the_ninth)
+    with pytest.raises(Interrupted):
+        run("store.zarr")
+    assert saved[-3:] == [("checkpoint-cycle.npz", n) for n in (1, 2, 3)]  # of the second pass
+    equal(run("store.zarr"), straight)
+    assert saved[9:] == [("checkpoint-cycle.npz", 4)]
+    assert not list((tmp_path / "store.zarr").glob("*.npz"))
 
 
 def test_resume_without_a_whole_pass_starts_afresh(observations, scheme, straight, tmp_path):

@@ -23,6 +23,23 @@ class Training:
         daml.LSTM(epochs=1).fit(self.analysis)
 
 
+class ThroughCycle:
+    """One epoch through the cycle, of an LSTM that corrects a model and predicts B."""
+
+    params = STEPS[:2]
+    param_names = ["steps"]
+    number, repeat, warmup_time = 1, 3, 0
+    timeout = 300
+
+    def setup(self, steps):
+        self.observations, self.scheme = twin(daml.Lorenz63(), steps)
+        network = daml.LSTM(epochs=1, cycle_epochs=1, base=daml.Lorenz63(), covariance="predicted")
+        self.network = network.fit(record(daml.Lorenz63(), 1000))
+
+    def time_epoch(self, steps):
+        self.network.fit_cycle(self.observations, self.scheme, held_out=0.0)
+
+
 class Pass:
     """Assimilate, train for 20 epochs, assimilate again."""
 
