@@ -135,7 +135,8 @@ def improve(
         raise InputError(f"--passes is {passes}; give 1 or more, or auto")
     through = training == "cycle"
     emulator = LSTM(
-        **{"cycle_epochs" if through else "epochs": epochs},
+        epochs=epochs,
+        cycle_epochs=epochs,
         base=starting,
         device=device,
         seed=seed,

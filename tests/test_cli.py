@@ -164,6 +164,20 @@ def test_info_and_figures_tell_of_a_store_and_run_nothing(folder):
     assert names == {f"figure_{n}.{e}" for n in ("1_loop", "2_innovations") for e in ("png", "svg")}
 
 
+def test_a_model_of_numpy_is_improved_through_the_cycle(folder):
+    result = improve("--training", "cycle", "--epochs", 2)
+    assert result.exit_code == 0, result.output
+    assert "LSTM-0" in result.output
+    assert "consistency" in result.output
+    scheme = daml.ThreeDVar("model")
+    base = load_model("model.py:Convection")
+    emulator = daml.load_emulator(folder / "out.zarr", base=base)
+    record = xr.load_dataset(folder / "record.nc")
+    assert daml.assimilate(emulator, record, scheme).background_spread.min() > 0
+    refused = improve("--training", "truth")
+    assert (refused.exit_code, refused.output.count("\n")) == (2, 1)
+
+
 @pytest.mark.parametrize("command", ["info", "figures"])
 @pytest.mark.parametrize("store", ["gone.zarr", "model.py", "saved.zarr"])
 def test_what_is_no_experiment_is_told_in_one_line(folder, command, store):

@@ -10,6 +10,7 @@ from scipy.linalg import solve_discrete_are
 
 import daml
 from daml.assimilation import cycle_steps
+from daml.emulators.bases import base_step
 from daml.emulators.cycling import Course, Innovations
 from daml.emulators.parameters import fit_parameters
 from daml.emulators.stopping import Watch
@@ -282,12 +283,41 @@ def test_parameters_are_found_from_one_variable():
     assert found.beta == pytest.approx(8 / 3, rel=0.03)
 
 
-def through_numpy(emulator):
-    class ByNumPy(daml.Lorenz63):
-        def step(self, x, memory=None):
-            return np.asarray(super().step(np.asarray(x))[0]), None
+class ByNumPy:
+    """Lorenz 63 that takes NumPy arrays only."""
 
-    return replace(emulator, base=ByNumPy())
+    variables, dt = ("x0", "x1", "x2"), 0.05
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        assert isinstance(x, np.ndarray)
+        return daml.Lorenz63().step(x)
+
+
+def test_a_base_of_numpy_is_trained_through_by_differences(fitted, seen):
+    x = torch.randn(5, 3, dtype=torch.float64, generator=torch.manual_seed(1), requires_grad=True)
+    back = torch.arange(15.0, dtype=torch.float64).reshape(5, 3)
+    moved, found = [], []
+    for base in (daml.Lorenz63(), ByNumPy()):
+        moved.append(base_step(base, x, None, "cpu")[0])
+        found += torch.autograd.grad(moved[-1], x, back)
+    torch.testing.assert_close(moved[0], moved[1], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-7, atol=1e-7)
+    plain = replace(fitted, cycle_epochs=2)
+    one, two = (replace(plain, base=b).fit_cycle(seen, SCHEME) for b in (plain.base, ByNumPy()))
+    np.testing.assert_allclose(one.history.loss, two.history.loss, rtol=1e-4)
+
+
+class Stubborn(daml.Lorenz63):
+    def tendency(self, x):
+        return np.zeros(x.shape)
+
+
+class Remembering(ByNumPy):
+    def start(self, x, time=None):
+        return x
 
 
 @pytest.mark.parametrize(
@@ -297,7 +327,14 @@ def through_numpy(emulator):
         (lambda e, s: daml.LSTM(covariance="predicted", window=3), "needs a memory"),
         (lambda e, s: daml.LSTM(covariance="predicted").fit_cycle(s, SCHEME), "not fitted yet"),
         (lambda e, s: e.fit_cycle(s, daml.ThreeDVar()), "B is still 'innovations'"),
-        (lambda e, s: through_numpy(e).fit_cycle(s, SCHEME), "no gradient passes through the step"),
+        (
+            lambda e, s: replace(e, base=Stubborn()).fit_cycle(s, SCHEME),
+            "no gradient passes through the step of Stubborn",
+        ),
+        (
+            lambda e, s: replace(e, base=Remembering()).fit_cycle(s, SCHEME),
+            "Remembering steps NumPy arrays and has a memory",
+        ),
         (lambda e, s: e.fit_cycle(s, SCHEME, burn_in=100), "fit_cycle: 'burn_in' is 100"),
         (lambda e, s: e.fit_cycle(s, SCHEME, learning_rate=0), "'learning_rate' is 0"),
         (

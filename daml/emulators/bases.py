@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from daml.devices import fetch, home
@@ -11,43 +12,74 @@ from daml.errors import InputError, first_line
 from daml.models import ODE
 from daml.protocols import Memory, Model
 
+NEAR = 1e-5
+"""Step of a central difference, in units of 1 + |x|; in double precision it errs by some 1e-10."""
+
 
 def base_step(base: Model, x: Any, memory: Memory, device: str) -> tuple[torch.Tensor, Memory]:
     """Step states (..., variable); the result is a tensor on the device of the network.
 
-    On another device than the CPU a base that does not take torch's tensors gets NumPy arrays,
-    but where a gradient shall pass.
+    Through a base that steps NumPy arrays a gradient passes by central differences.
     """
-    if device != "cpu" and not x.requires_grad and not _takes_tensors(base):
+    if isinstance(x, torch.Tensor) and not _takes_tensors(base):
+        if x.requires_grad:
+            return _ByDifferences.apply(x, base, memory), memory  # type: ignore[no-untyped-call]
         x = fetch(x)
     moved, memory = base.step(x, memory)
     return torch.as_tensor(moved, device=device), memory
 
 
 def check_differentiable(base: Model) -> None:
-    """Refuse a base through whose step no gradient of torch passes.
+    """Refuse a base through whose step no gradient passes.
 
     Raises
     ------
     InputError
-        It says how to write the step.
+        It says how to mend the step.
     """
-    x = torch.ones(2, len(base.variables), requires_grad=True)
+    name, number = type(base).__name__, len(base.variables)
+    if not _takes_tensors(base):
+        if base.start(np.ones((2, number))) is not None:
+            raise InputError(
+                f"fit_cycle: {name} steps NumPy arrays and has a memory, through which no gradient "
+                "passes; step torch tensors (and name a 'device'), or train on analyses"
+            )
+        return
+    x = torch.ones(2, number, requires_grad=True)
     try:
         moved = base.step(x, base.start(x))[0]
-        found = isinstance(moved, torch.Tensor) and moved.requires_grad
-        reason = "the result has no gradient"
+        found, reason = moved.requires_grad, "the result has no gradient"
     except Exception as error:
         found, reason = False, first_line(error)
     if not found:
-        name = type(base).__name__
         raise InputError(
             f"fit_cycle: no gradient passes through the step of {name} ({reason}); write it on the "
-            "Array API, xp = array_api_compat.array_namespace(x), without NumPy's functions, or "
-            "train on analyses"
+            "Array API, xp = array_api_compat.array_namespace(x), without NumPy's functions"
         )
 
 
 def _takes_tensors(base: Model) -> bool:
     """Whether a base steps torch's tensors: by the contract one that says so, or one of ours."""
     return isinstance(base, ODE) or home(base) is not None
+
+
+class _ByDifferences(torch.autograd.Function):
+    """A step of NumPy's, its Jacobian by central differences."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, base: Model, memory: Memory) -> torch.Tensor:
+        """Step the states, and each with one variable a little more, and a little less."""
+        plain = x.detach().cpu().double().numpy()
+        near = NEAR * (1 + np.abs(plain))
+        apart = near[..., None, :] * np.eye(plain.shape[-1])
+        around = plain[..., None, :] + np.concatenate((0 * apart[..., :1, :], apart, -apart), -2)
+        moved = np.asarray(base.step(around, memory)[0])
+        more, less = np.split(moved[..., 1:, :], 2, axis=-2)
+        ctx.save_for_backward(x.new_tensor((more - less) / (2 * near[..., None])))
+        return x.new_tensor(moved[..., 0, :])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """Give the gradient (..., variable) by what was moved."""
+        (jacobian,) = ctx.saved_tensors
+        return (jacobian @ gradient[..., None])[..., 0], None, None
