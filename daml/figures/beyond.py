@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from daml.figures.panels import INK, LEADS, pick, take
 
-STYLES = {"correction": ("-", "corrects the model"), "LSTM": (":", "LSTM alone")}
+STYLES = {"correction": ("-", "corrects\nthe model"), "LSTM": (":", "LSTM\nalone")}
+SMALL: Any = {"fontsize": 7, "color": INK}
 
 
 def levels(ax: Axes, scores: xr.Dataset, record: str) -> None:
@@ -19,8 +24,12 @@ def levels(ax: Axes, scores: xr.Dataset, record: str) -> None:
     for name in rmse["beyond"].values:
         line, told = STYLES[str(name)]
         level, took = (float(array.sel(beyond=name)) for array in (rmse, seconds))
-        label = f"beyond the paper: {told}, {took:.0f} s"
-        ax.axhline(level, color=INK, linestyle=line, linewidth=1.2, label=label)
+        ax.axhline(level, color=INK, linestyle=line, linewidth=1.2)
+        words = f"beyond the paper: {told}, {took:.0f} s".replace("\n", " ")
+        ax.annotate(
+            words, (0.99, level), xycoords=("axes fraction", "data"), xytext=(0, 1.5),
+            textcoords="offset points", ha="right", va="bottom", **SMALL,
+        )  # fmt: skip
 
 
 def columns(ax: Axes, scores: xr.Dataset) -> None:
@@ -30,21 +39,23 @@ def columns(ax: Axes, scores: xr.Dataset) -> None:
     reduction = take(scores, "beyond_mfe_reduction", "beyond", "lead")
     seconds = take(scores, "beyond_seconds", "beyond")
     last = float(scores["iteration"].max())
-    gap = max(0.06 * last, 0.5)
-    edge = last + 0.6 * gap
-    ax.axvline(edge, color=INK, linewidth=0.8, linestyle=":")
-    for place, name in enumerate(reduction["beyond"].values):
-        at = edge + (place + 0.9) * 1.6 * gap
-        for lead, value in enumerate(reduction.sel(beyond=name).values):
+    width = 0.1 * max(last, 1.0)
+    edge = last + width / 2
+    places = edge + width * (np.arange(len(reduction)) + 0.6)
+    for at, values in zip(places, reduction.values, strict=True):
+        for lead, value in enumerate(values):
             colour, marker = LEADS[lead % len(LEADS)]
             ax.plot([at], [value], color=colour, marker=marker, markersize=5, zorder=4)
-        told = f"{STYLES[str(name)][1]}, {float(seconds.sel(beyond=name)):.0f} s"
-        ax.annotate(
-            told, (at, 0.1), xycoords=("data", "axes fraction"), rotation=90,
-            ha="center", va="bottom", fontsize=7, color=INK,
-        )  # fmt: skip
+    ax.axvline(edge, color=INK, linewidth=0.8, linestyle=":")
     ax.annotate(
-        "beyond the paper", (edge, 1.0), xycoords=("data", "axes fraction"),
-        xytext=(3, -3), textcoords="offset points", ha="left", va="top", fontsize=7, color=INK,
+        "beyond the paper", (edge, 1.0), xycoords=("data", "axes fraction"), xytext=(3, 2),
+        textcoords="offset points", ha="left", va="bottom", **SMALL,
     )  # fmt: skip
-    ax.set_xlim(right=edge + (len(reduction) + 0.6) * 1.6 * gap)
+    numbers = [n for n in MaxNLocator(integer=True).tick_values(0, last) if 0 <= n <= last]
+    took = seconds.sel(beyond=reduction["beyond"]).values
+    told = [STYLES[str(name)][1] for name in reduction["beyond"].values]
+    words = [f"{name}\n{time:.0f} s" for name, time in zip(told, took, strict=True)]
+    ax.set_xticks([*numbers, *places], [*(f"{n:g}" for n in numbers), *words])
+    for label in ax.get_xticklabels()[len(numbers) :]:
+        label.set_fontsize(7)
+    ax.set_xlim(right=places[-1] + width / 2)
