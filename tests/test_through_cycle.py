@@ -341,6 +341,10 @@ class Remembering(ByNumPy):
             lambda e, s: e.fit_cycle(s.isel(time=slice(50)), SCHEME, held_out=0),
             "a record of 50 steps is too short",
         ),
+        (
+            lambda e, s: e.fit_cycle(s.assign(observation=s.observation.where(s.time < 1)), SCHEME),
+            "nothing was observed in the blocks that are held out",
+        ),
         (lambda e, s: daml.assimilate(e, s, daml.ThreeDVar("model")), "no background covariance"),
         (
             lambda e, s: daml.assimilate(daml.Lorenz63(), s, daml.ThreeDVar("model")),

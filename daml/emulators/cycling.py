@@ -162,4 +162,9 @@ class Course:
         *given, counts = self.tensors
         judged = counts.new_tensor(self.held_out.judged)
         sequences = [tensor[rows] for tensor in (*given, judged)]
+        if not objective.count(sequences):
+            raise InputError(
+                "fit_cycle: nothing was observed in the blocks that are held out; give a longer "
+                "record, or held_out=0"
+            )
         return Watch(network, lambda: objective.scores(sequences))
