@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from daml.schemes import ThreeDVar
 
 UPDATES, MOST = 500, 500
-CYCLE_UPDATES, CYCLE_MOST = 2000, 400
+CYCLE_UPDATES, CYCLE_MOST = 1600, 400
 """Updates at least, and epochs at most, unless told: on analyses, and through the cycle."""
-SHARD, CYCLE_SHARD = 32, 50
+SHARD, CYCLE_SHARD = 32, 100
 """Sequences a thread: what measured best, for the layers at once and for steps one by one."""
 LEAST_RATE = 0.2
 """What is left of the learning rate after many trainings, at least."""
