@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from daml.emulators.factors import covariance, placed
 from daml.emulators.networks import Memory, Network
 from daml.errors import InputError
 from daml.labels import names
@@ -57,9 +58,9 @@ class Fitted:
         root = None if self.covariance_root is None else self.covariance_root.astype(np.float32)
         return replace(self, network=network, covariance_root=root, **parts)
 
-    def starting(self, covariance: np.ndarray) -> Fitted:
+    def starting(self, matrix: np.ndarray) -> Fitted:
         """Give the same with the B that the network's factor multiplies."""
-        return replace(self, covariance_root=np.linalg.cholesky(covariance))
+        return replace(self, covariance_root=np.linalg.cholesky(matrix))
 
     def after(self, network: Network, losses: Mapping[str, np.ndarray]) -> Fitted:
         """Give what is known after one more training."""
@@ -77,19 +78,13 @@ class Fitted:
 
     def background_covariance(self, memory: Memory) -> torch.Tensor:
         """Give B (..., variable, variable) of the states that the memory predicted."""
-        flat = self.network.factor(memory) @ self.rooted
-        root = flat.view(*flat.shape[:-1], len(self.mean), len(self.mean))
-        return root @ root.mT
+        return covariance(self.network.factor(memory), self.places)
 
     @cached_property
-    def rooted(self) -> torch.Tensor:
-        """From a factor's entries to the covariance's root times the factor (entry, ...)."""
-        size = len(self.mean)
-        rows, columns = np.concatenate((np.diag_indices(size), np.tril_indices(size, -1)), axis=1)
-        found = np.zeros((len(rows), size, size))
-        found[np.arange(len(rows)), :, columns] = np.asarray(self.covariance_root)[:, rows].T
+    def places(self) -> torch.Tensor:
+        """What the covariance's root makes of a factor's entries, where the network lives."""
         with torch.inference_mode(False):
-            return self.network.head.weight.new_tensor(found.reshape(len(rows), -1))
+            return self.network.head.weight.new_tensor(placed(np.asarray(self.covariance_root)))
 
     @property
     def history(self) -> xr.Dataset:

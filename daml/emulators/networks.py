@@ -18,7 +18,7 @@ class Network(torch.nn.Module):
 
     def __init__(self, size: int, hidden: int, layers: int, covariance: str | None = None) -> None:
         super().__init__()
-        self.size, self.covariance = size, covariance
+        self.covariance = covariance
         self.lstm = torch.nn.LSTM(size, hidden, layers, batch_first=True)
         self.head = torch.nn.Linear(hidden, size)
         entries = size * (size + 1) // 2
@@ -49,18 +49,12 @@ class Network(torch.nn.Module):
         return self.head(x), tuple(cells)
 
     def factor(self, memory: Memory) -> torch.Tensor:
-        """Give the entries (..., entry) of the factor for what the memory predicted.
-
-        Those of its diagonal, then those below, row by row.
-        """
+        """Give the free entries (..., entry) of the factor for what the memory predicted."""
         if self.covariance == "constant":
-            found: torch.Tensor = self.factor_entries
-        elif memory is None:  # nothing is predicted yet
-            found = self.factor_head.bias * 0
-        else:
-            found = self.factor_head(memory[-1][0])
-        diagonal, below = found.tensor_split((self.size,), dim=-1)
-        return torch.cat((torch.exp(diagonal), below), dim=-1)
+            return self.factor_entries
+        if memory is None:  # nothing is predicted yet
+            return self.factor_head.bias * 0
+        return cast("torch.Tensor", self.factor_head(memory[-1][0]))
 
 
 class Windowed(Network):

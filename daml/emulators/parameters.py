@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 
+from daml.covariance import labelled
 from daml.emulators.cycling import Course, Innovations
+from daml.emulators.factors import covariance, placed
 from daml.emulators.settings import check_sequences
 from daml.emulators.training import Plan, train
 from daml.errors import InputError
 from daml.models import ODE
+from daml.protocols import Memory
 from daml.schemes import ThreeDVar
 from daml.schemes.observing import Observing
+
+UPDATES = 100
+"""Updates at least, unless the epochs are told."""
 
 
 def fit_parameters(
@@ -25,17 +32,17 @@ def fit_parameters(
     scheme: ThreeDVar,
     *,
     epochs: int | None = None,
-    sequence_length: int = 50,
-    burn_in: int = 20,
+    sequence_length: int = 120,
+    burn_in: int = 60,
     batch_size: int = 100,
     learning_rate: float = 0.02,
-    held_out: float = 0.1,
     seed: int = 0,
-) -> ODE:
-    """Give a model with the parameters for which its forecasts meet the observations best.
+) -> tuple[ODE, ThreeDVar]:
+    """Find the parameters of a model, and the B of its forecasts, that meet the observations best.
 
-    The mean squared innovation, in units of R, is made small by gradients through all steps and
-    analyses of a sequence.
+    The Gaussian negative log-likelihood of the innovations is made small by gradients through all
+    steps and analyses of a sequence. B is found together with the parameters: one that is not of
+    the model with these parameters would pull them away.
 
     Parameters
     ----------
@@ -47,9 +54,10 @@ def fit_parameters(
     observations : xarray.Dataset
         As the contract says.
     scheme : ThreeDVar
-        With the B of the analyses (:func:`daml.tuned` gives one).
-    epochs, sequence_length, burn_in, batch_size, held_out
-        As of :meth:`daml.LSTM.fit_cycle`.
+        With the B to start from (:func:`daml.tuned` gives one).
+    epochs, sequence_length, burn_in, batch_size
+        As of :meth:`daml.LSTM.fit_cycle`. A sequence starts from the nearest values observed, and
+        from the climate of what is not: the burn-in must be long enough to forget it.
     learning_rate : float
         Largest change of a parameter in an update, as a part of its first value.
     seed : int
@@ -57,7 +65,9 @@ def fit_parameters(
 
     Returns
     -------
-    ODE
+    model : ODE
+    scheme : ThreeDVar
+        With the B that was found.
 
     Raises
     ------
@@ -74,34 +84,29 @@ def fit_parameters(
     >>> seen = daml.observe(truth, seed=1)
     >>> wrong = daml.Lorenz63(rho=26.0)
     >>> scheme, analysis = daml.tuned(daml.ThreeDVar(), wrong, seen)
-    >>> found = fit_parameters(wrong, ["rho"], seen, scheme, epochs=20)
+    >>> found, scheme = fit_parameters(wrong, ["rho"], seen, scheme, epochs=30)
     >>> abs(found.rho - 28.0) < 0.5
     True
     """
     check_sequences("fit_parameters", sequence_length, burn_in, learning_rate)
-    free = _Free(model, parameters)
+    variables = tuple(model.variables)
+    free = _Free(model, parameters, np.linalg.cholesky(scheme.given(variables)))
     like = torch.zeros((), dtype=torch.float64)
-    course = Course(model, observations, held_out, like)
+    course = Course(model, observations, 0.0, like)
     observing = Observing.of(course.record, float(scheme.error_factor)).like(like)
-    covariance = like.new_tensor(scheme.given(tuple(model.variables)))
-    objective = Innovations(free.model, observing, covariance, burn_in)
-    plan = Plan(epochs, sequence_length, batch_size, UPDATES, UPDATES, SHARD, learning_rate)
-    watch = course.watch(free, objective, sequence_length)
-    train(free, objective, course.blocks(sequence_length), plan, (seed,), watch=watch)
-    found: dict[str, Any] = {name: float(value) for name, value in free.values().items()}
-    return replace(model, **found)
-
-
-UPDATES = 300
-"""Updates at least, unless the epochs are told."""
-SHARD = 50
-"""Sequences that a thread takes of a batch."""
+    objective = Innovations(free.model, observing, None, burn_in)
+    plan = Plan(epochs, sequence_length, batch_size, UPDATES, UPDATES, batch_size, learning_rate)
+    train(free, objective, course.blocks(sequence_length), plan, (seed,))
+    found: dict[str, Any] = {name: value.item() for name, value in free.values().items()}
+    matrix = free.model().background_covariance(None).detach().numpy()
+    known = replace(scheme, background_covariance=labelled(matrix, variables))
+    return replace(model, **found), known
 
 
 class _Free(torch.nn.Module):
-    """A model some of whose parameters are free; each counts in units of its first value."""
+    """A model some of whose parameters are free, in units of their first values, and its B."""
 
-    def __init__(self, model: ODE, parameters: Sequence[str]) -> None:
+    def __init__(self, model: ODE, parameters: Sequence[str], root: np.ndarray) -> None:
         super().__init__()
         known = [f.name for f in fields(model)] if is_dataclass(model) else []
         for name in parameters:
@@ -115,9 +120,37 @@ class _Free(torch.nn.Module):
         first = torch.tensor([getattr(model, name) for name in parameters], dtype=torch.float64)
         self.first = torch.where(first == 0, torch.ones_like(first), first)
         self.parts = torch.nn.Parameter(first / self.first)
+        self.places = torch.as_tensor(placed(root))
+        self.entries = torch.nn.Parameter(self.places.new_zeros(len(self.places)))
 
     def values(self) -> dict[str, Any]:
         return dict(zip(self.names, self.first * self.parts, strict=True))
 
-    def model(self) -> ODE:
-        return replace(self.given, **self.values())
+    def model(self) -> _Uncertain:
+        moved = replace(self.given, **self.values())
+        return _Uncertain(moved, covariance(self.entries, self.places))
+
+
+@dataclass(frozen=True)
+class _Uncertain:
+    """A model whose forecasts all have the same B."""
+
+    model: ODE
+    covariance: torch.Tensor
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return self.model.variables
+
+    @property
+    def dt(self) -> float:
+        return self.model.dt
+
+    def start(self, x: Any, time: Any = None) -> Memory:
+        return self.model.start(x, time)
+
+    def step(self, x: Any, memory: Memory) -> tuple[Any, Memory]:
+        return self.model.step(x, memory)
+
+    def background_covariance(self, memory: Memory) -> torch.Tensor:
+        return self.covariance
