@@ -25,6 +25,7 @@ LEVELS = [
         "places",
         "remote",
         "targets",
+        "html",
     },
     {
         "models",

@@ -42,6 +42,12 @@ class Fitted:
         with torch.inference_mode(False):  # so that a gradient may pass, too, later
             return tuple(torch.as_tensor(part, device=where) for part in parts)
 
+    def told(self) -> dict[str, object]:
+        """Say in a few words what was found, for a notebook."""
+        losses = {"loss": f"{self.losses[-1]:.4g}"} if len(self.losses) else {}
+        named = ", ".join(self.variables)
+        return {"fitted to": f"{named}; dt {self.dt:g}", "trainings": self.trainings, **losses}
+
     def to_dataset(self) -> xr.Dataset:
         """Give weights and scaling as plain arrays."""
         arrays = {name: ("variable", getattr(self, name)) for name in SCALING}

@@ -21,6 +21,7 @@ from daml.emulators.training import Blocks, Plan, SquareError, Tensors, train
 from daml.errors import InputError
 from daml.files import write
 from daml.forecasting import forecast
+from daml.html import shown
 from daml.labels import describe
 from daml.models import ODE
 from daml.places import place
@@ -113,6 +114,9 @@ class LSTM:
         if self.fitted is None:
             raise InputError("LSTM: not fitted yet; use the result of lstm.fit(analysis)")
         return self.fitted
+
+    def _repr_html_(self) -> str:
+        return shown(self, {"fitted": "no"} if self.fitted is None else self.fitted.told())
 
     @property
     def variables(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from array_api_compat import array_namespace
 
 from daml.covariance import check
 from daml.errors import InputError
+from daml.html import shown
 from daml.labels import ANALYSED, check_time, names, pack
 from daml.operators import Operator
 from daml.records import Record, read
@@ -101,6 +102,9 @@ class ThreeDVar:
                 "daml.climatological"
             )
         check(given, names(given), "background_covariance")
+
+    def _repr_html_(self) -> str:
+        return shown(self, {})
 
     def start(self, variables: tuple[str, ...], record: Record) -> _Prepared:
         """Work out the gain of each kind of observation (kind, variable, observed).
