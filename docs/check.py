@@ -16,6 +16,8 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
+from selenium.webdriver.support.ui import WebDriverWait
 
 BUILD = Path(__file__).parent / "_build"
 SITE = BUILD / "html"
@@ -110,10 +112,10 @@ def searched(driver, address):
     """Yield each word that the search should know and does not."""
     for word in ("improve", "innovation", "laser", "ThreeDVar"):
         driver.get(f"{address}/search.html?q={word}")
-        wait = webdriver.support.wait.WebDriverWait(driver, 20)
+        wait = WebDriverWait(driver, 20)
         try:
             wait.until(lambda d: d.execute_script(FOUND) > 0)
-        except Exception:
+        except TimeoutException:
             yield f"search: nothing found for {word!r}"
 
 
@@ -137,7 +139,7 @@ def main():
             wrong += seen(driver, address, str(path.relative_to(SITE.resolve())), axe, shots)
         wrong += searched(driver, address)
         server.shutdown()
-    print(*wrong, f"{len(pages)} pages, {len(wrong)} faults", sep="\n")
+    print(*dict.fromkeys(wrong), f"{len(pages)} pages, {len(wrong)} faults", sep="\n")
     sys.exit(bool(wrong))
 
 

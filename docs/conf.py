@@ -10,12 +10,11 @@ from docutils.utils.math.latex2mathml import tex2mathml
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import draw
-
 # Products of small matrices: the threads of one would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import daml
+import draw
 
 draw.pictures(HERE)
 
@@ -61,7 +60,7 @@ autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 bibtex_bibfiles = ["references.bib"]
-bibtex_default_style = "plain"
+bibtex_reference_style = "author_year"
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -107,7 +106,7 @@ def _formula(display):
 
     def visit(translator, node):
         mathml = tex2mathml(node.astext(), as_block=display)
-        translator.body.append(f'<div class="math">{mathml}</div>' if display else mathml)
+        translator.body.append(f'<div class="formula">{mathml}</div>' if display else mathml)
         raise SkipNode
 
     return visit

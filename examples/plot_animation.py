@@ -15,7 +15,7 @@ from matplotlib.animation import FuncAnimation
 import daml
 
 SIZES = {"quick": (3000, 3, 2, 12), "full": (100_000, None, 30, 60)}
-STEPS, EPOCHS, PASSES, FRAMES = SIZES.get(os.environ.get("DAML_DOCS"), (20_000, 30, 5, 60))
+STEPS, EPOCHS, PASSES, FRAMES = SIZES.get(os.environ.get("DAML_DOCS"), (16_000, 25, 4, 60))
 plt.style.use(daml.figures.STYLE)
 plt.rcParams["savefig.dpi"] = 100
 
@@ -61,7 +61,7 @@ animation = FuncAnimation(figure, cycle, frames=FRAMES, interval=250)
 # The forecasts
 # -------------
 #
-# Five passes of the loop; then three models start from the same true state, of a record that none
+# Four passes of the loop; then three models start from the same true state, of a record that none
 # of them has seen.
 network = daml.LSTM(base=model, epochs=EPOCHS, batch_size=32)
 tree = daml.improve(model, observations, emulator=network, passes=PASSES)

@@ -16,7 +16,7 @@ from matplotlib.colors import LogNorm
 import daml
 
 SIZES = {"quick": (3000, 3, 2), "full": (100_000, None, 16)}
-STEPS, EPOCHS, PASSES = SIZES.get(os.environ.get("DAML_DOCS"), (20_000, 30, 4))
+STEPS, EPOCHS, PASSES = SIZES.get(os.environ.get("DAML_DOCS"), (16_000, 25, 3))
 plt.style.use(daml.figures.STYLE)
 
 truth = daml.simulate(daml.CoupledLorenz63(), steps=STEPS, spinup=2000, seed=1)
@@ -49,8 +49,10 @@ for axes, (name, found) in zip(panels, errors.items(), strict=True):
         *whole.initial.transpose("variable", "start").values,
         c=size, s=2, norm=LogNorm(0.03, 3), cmap="viridis", linewidths=0, rasterized=True,
     )  # fmt: skip
-    axes.set(title=name, xlabel="x0", ylabel="x1", zlabel="x2")
+    axes.set(title=name, xlabel="x0 [1]", ylabel="x1 [1]", zlabel="x2 [1]")
+    axes.set(xticks=[-20, 0, 20], yticks=[-20, 0, 20], zticks=[0, 20, 40])
+    axes.set_box_aspect((1, 1, 0.8), zoom=0.95)
     axes.view_init(elev=18, azim=-58)
     axes.tick_params(pad=-2)
-figure.colorbar(points, ax=panels, shrink=0.7, label="error after 4 steps [1]")
+figure.colorbar(points, ax=panels, shrink=0.6, pad=0.08, label="error after 4 steps [1]")
 plt.show()

@@ -20,8 +20,8 @@ import xarray as xr
 import daml
 from daml.verification import analysis_error, forecast_error, mfe
 
-SIZES = {"quick": (2500, range(1), 1, 3), "full": (100_000, range(5), 8, None)}
-STEPS, SEEDS, PASSES, EPOCHS = SIZES.get(os.environ.get("DAML_DOCS"), (20_000, range(1), 4, 30))
+SIZES = {"quick": (2000, range(1), 1, 2), "full": (100_000, range(5), 8, None)}
+STEPS, SEEDS, PASSES, EPOCHS = SIZES.get(os.environ.get("DAML_DOCS"), (10_000, range(1), 3, 20))
 plt.style.use(daml.figures.STYLE)
 SEEN = ["x0", "x1", "x2"]
 model = daml.Lorenz63()

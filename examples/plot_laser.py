@@ -22,8 +22,8 @@ from reservoirpy.nodes import Reservoir
 
 import daml
 
-SIZES = {"quick": (3, 1), "full": (None, "auto")}
-EPOCHS, PASSES = SIZES.get(os.environ.get("DAML_DOCS"), (None, 3))
+SIZES = {"quick": (3, 1), "full": (300, "auto")}
+EPOCHS, PASSES = SIZES.get(os.environ.get("DAML_DOCS"), (100, 2))
 LEADS, LEARNT = (1, 2, 3, 5, 8, 12), 7000
 plt.style.use(daml.figures.STYLE)
 
@@ -59,7 +59,9 @@ class Swing:
 
 
 model = Swing()
-tree = daml.improve(model, learnt, emulator=daml.LSTM(base=model, epochs=EPOCHS), passes=PASSES)
+tree = daml.improve(
+    model, learnt, emulator=daml.LSTM(base=model, epochs=EPOCHS, batch_size=16), passes=PASSES
+)
 print(daml.reports.innovation_table(tree))
 emulator = daml.load_emulator(tree, base=model)
 
@@ -83,14 +85,16 @@ errors = {
 
 # %%
 # The others. Autoregression and echo state network have a readout of their own for each lead, by
-# ridge regression, from 40 past values and from 500 units.
+# ridge regression, from 40 past values and from 500 units. The network's settings are the best of
+# 96 by its errors on the values 6,000 to 7,000, fitted on those before.
 scale = intensity[:LEARNT].std()
 values = (intensity[:, 0] - model.mean) / scale
 past = np.lib.stride_tricks.sliding_window_view(np.pad(values, (39, 0)), 40)
-states = Reservoir(units=500, sr=0.95, lr=0.9, input_scaling=0.5, seed=0).run(values[:, None])
+reservoir = Reservoir(units=500, sr=0.9, lr=1.0, input_scaling=0.2, seed=0)
+states = np.column_stack([reservoir.run(values[:, None]), values])
 
 
-def readout(features, lead, ridge=1e-6):
+def readout(features, lead, ridge=1e-5):
     """Give the forecasts of a linear readout at a lead, fitted on the first part of the record."""
     inputs = np.column_stack([features, np.ones(len(features))])
     first, targets = inputs[200 : LEARNT - lead], values[200 + lead : LEARNT]
@@ -111,3 +115,26 @@ for name, predict in ways.items():
     errors[name] = np.array([np.sqrt(np.mean(m**2)) for m in missed])
 for name, found in errors.items():
     print(f"{name:<20}", found.round(1))
+
+# %%
+# Who wins? A step ahead the echo state network does. From two steps on the loop does, and by
+# more the longer the lead: its error hardly grows. The readouts were fitted for each lead, the
+# loop's network for a single step. The collapses, of which the test record has a dozen, are what
+# all of them miss; right is one, with forecasts of the loop at 8 steps.
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(7.5, 3.2), layout="constrained", gridspec_kw={"width_ratios": [2, 3]}
+)
+colours = dict(zip(errors, ("#777777", "#0072B2", "#CCCCCC", "#E69F00", "#009E73"), strict=True))
+for name, found in errors.items():
+    left.plot(LEADS, found, "o-", color=colours[name], label=name)
+left.set(xlabel="lead [samples]", ylabel="RMSE [intensity]", yscale="log")
+left.legend(ncols=2, loc="lower left", bbox_to_anchor=(-0.15, 1))
+scheme = daml.ThreeDVar(tree[f"iteration/{tree.attrs['chosen']:04d}/scheme"].background_covariance)
+part = test.isel(time=slice(0, 900))
+ahead = daml.forecast(emulator, daml.assimilate(emulator, part, scheme), leads=[8])
+valid = ahead.start + 8
+right.plot(part.time, part.observation[:, 0], color="#AAAAAA", linewidth=2.5, label="measured")
+right.plot(valid, ahead.forecast[:, 0, 0], color="#0072B2", linewidth=1, label="8 samples ahead")
+right.set(xlabel="time [samples]", ylabel="intensity", xlim=(LEARNT + 250, LEARNT + 600))
+right.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+plt.show()

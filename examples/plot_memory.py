@@ -15,8 +15,8 @@ import xarray as xr
 
 import daml
 
-SIZES = {"quick": (2000, 3, 1), "full": (100_000, 16, 16)}
-STEPS, EPOCHS, PASSES = SIZES.get(os.environ.get("DAML_DOCS"), (20_000, 30, 4))
+SIZES = {"quick": (2000, 2, 1), "full": (100_000, 16, 16)}
+STEPS, EPOCHS, PASSES = SIZES.get(os.environ.get("DAML_DOCS"), (10_000, 20, 3))
 plt.style.use(daml.figures.STYLE)
 
 truth = daml.simulate(daml.CoupledLorenz63(), steps=STEPS, spinup=2000, seed=1)

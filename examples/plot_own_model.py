@@ -18,7 +18,7 @@ import daml
 from daml.models import ODE
 
 SIZES = {"quick": (3000, 3, 1), "full": (100_000, None, "auto")}
-STEPS, EPOCHS, PASSES = SIZES.get(os.environ.get("DAML_DOCS"), (20_000, 30, 3))
+STEPS, EPOCHS, PASSES = SIZES.get(os.environ.get("DAML_DOCS"), (12_000, 25, 3))
 plt.style.use(daml.figures.STYLE)
 
 # %%

@@ -45,7 +45,7 @@ plt.show()
 # depends on B, whose scale the paper does not give: with the one chosen here the perfect model's
 # 3DVar is far from its best, as the second panel shows.
 figure, axes = plt.subplots(
-    1, 2, figsize=(6.5, 3.0), layout="constrained", gridspec_kw={"width_ratios": [3, 2]}
+    1, 2, figsize=(6.5, 3.3), layout="constrained", gridspec_kw={"width_ratios": [3, 2]}
 )
 daml.figures.analysis_rmse(scores, axes=axes)
 plt.show()
