@@ -13,8 +13,9 @@ sys.path.insert(0, str(HERE))
 # Products of small matrices: the threads of one would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import daml
 import draw
+
+import daml
 
 draw.pictures(HERE)
 
@@ -73,8 +74,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "api/uses",
     "doc_module": ("daml",),
     "reference_url": {"daml": None},
-    "image_srcset": ["2x"],
-    "matplotlib_animations": True,
+    "image_srcset": [],
     "first_notebook_cell": "%matplotlib inline",
     "remove_config_comments": True,
     "show_memory": False,

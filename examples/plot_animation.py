@@ -6,18 +6,35 @@ First the assimilation cycle, step by step; then forecasts of the imperfect mode
 the last LSTM from one state, until each loses the truth. It takes a minute on 2 cores.
 """
 
+import base64
 import os
+import tempfile
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.animation import FuncAnimation
+from matplotlib.animation import FuncAnimation, PillowWriter
 
 import daml
 
 SIZES = {"quick": (3000, 3, 2, 12), "full": (100_000, None, 30, 60)}
 STEPS, EPOCHS, PASSES, FRAMES = SIZES.get(os.environ.get("DAML_DOCS"), (16_000, 25, 4, 60))
 plt.style.use(daml.figures.STYLE)
-plt.rcParams["savefig.dpi"] = 100
+
+
+class Moving:
+    """An animation that a notebook shows as a small GIF."""
+
+    def __init__(self, figure, draw, interval, told):
+        animation = FuncAnimation(figure, draw, frames=FRAMES)
+        path = Path(tempfile.mkdtemp(), "moving.gif")
+        animation.save(path, writer=PillowWriter(fps=1000 / interval), dpi=90)
+        plt.close(figure)
+        self.data, self.told = base64.b64encode(path.read_bytes()).decode(), told
+
+    def _repr_html_(self):
+        return f'<img alt="{self.told}" src="data:image/gif;base64,{self.data}">'
+
 
 truth = daml.simulate(daml.CoupledLorenz63(), steps=STEPS, spinup=2000, seed=1)
 observations = daml.observe(truth, variables=["x0", "x1", "x2"], seed=2)
@@ -55,7 +72,7 @@ def cycle(frame):
     state.set_data(steps[:shown], after[:shown])
 
 
-animation = FuncAnimation(figure, cycle, frames=FRAMES, interval=250)
+Moving(figure, cycle, 250, "Forecasts, each pulled back to the truth by an observation.")
 
 # %%
 # The forecasts
@@ -97,7 +114,7 @@ def run(frame):
         ends.set_data([true[frame, 0], lead[frame, 0]], [true[frame, 2], lead[frame, 2]])
 
 
-animation = FuncAnimation(figure, run, frames=FRAMES, interval=120)
+Moving(figure, run, 120, "Three forecasts on the attractor, each beside the truth.")
 
 # %%
 # The same as a curve: how far each forecast is from the truth.

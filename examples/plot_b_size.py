@@ -45,6 +45,8 @@ for (name, model), colour in zip(models.items(), ("#D55E00", "#009E73"), strict=
     axes.plot(size, rmse(analysis), "*", markersize=12, color=colour, label="from innovations")
 axes.axhline(1, color="#777777", linestyle=":", label="observations")
 axes.set(xscale="log", xlabel="largest background variance [1]", ylabel="RMSE of the analysis [1]")
+axes.set(yscale="log")
+axes.set_yticks([0.4, 0.6, 1, 2, 4], ["0.4", "0.6", "1", "2", "4"])
 axes.set_xticks(SIZES, [f"{size:g}" for size in SIZES])
 axes.minorticks_off()
 axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
