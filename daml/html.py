@@ -32,6 +32,7 @@ def shown(settings: Any, found: Mapping[str, object]) -> str:
 
 
 def _row(name: str, value: object) -> str:
-    matrix = isinstance(value, xr.DataArray)
-    cell = value.to_pandas().to_html(float_format="%.3g") if matrix else escape(str(value))
+    cell = escape(str(value))
+    if isinstance(value, xr.DataArray):
+        cell = value.to_pandas().to_html(float_format="%.3g")
     return f'<tr><th style="text-align: left">{escape(name)}</th><td>{cell}</td></tr>'

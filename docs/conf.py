@@ -73,7 +73,6 @@ sphinx_gallery_conf = {
     "within_subsection_order": "gallery_order.story",
     "backreferences_dir": "api/uses",
     "doc_module": ("daml",),
-    "reference_url": {"daml": None},
     "image_srcset": [],
     "first_notebook_cell": "%matplotlib inline",
     "remove_config_comments": True,
