@@ -1,15 +1,17 @@
-# make paper: the paper's experiment and its figures.   make test: the tests.
+# make paper: the paper's experiment and its figures.   make test: the tests.   make docs: the site.
 PYTHON ?= python3
 PIP_ARGS ?=
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help paper test test-slow lint bench peers clean
+.PHONY: help paper test test-slow lint docs docs-check bench peers clean
 
 help:
 	@echo "make paper      run the paper's experiment (8 to 10 minutes), draw its figures into results/"
 	@echo "make test       run the tests;  make test-slow: the long ones"
 	@echo "make lint       ruff, codespell and mypy"
+	@echo "make docs       the site, into docs/_build/html (DAML_DOCS=quick: its gallery at the smallest)"
+	@echo "make docs-check open every page of it in a browser (needs chromium, chromedriver and npm)"
 	@echo "make bench      a quick selection of the benchmarks, as a table"
 	@echo "make peers      daml beside DAPPER and the machine's limits; how time and memory grow"
 	@echo "make clean      remove .venv and caches (results/ stays)"
@@ -35,6 +37,17 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell daml tests examples asv_bench docs README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/mypy
+
+.venv/.docs: .venv/.installed
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,docs]"
+	@touch $@
+
+docs: .venv/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html $(ARGS)
+
+docs-check: docs
+	npm install --silent --no-save --prefix docs/_build axe-core@4
+	$(BIN)/python docs/check.py
 
 .venv/.benchmarks: .venv/.installed
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,bench]"

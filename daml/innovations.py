@@ -119,6 +119,14 @@ def desroziers(analysis: xr.Dataset) -> xr.Dataset:
     ----------
     Desroziers, G. et al. (2005): Diagnosis of observation, background and analysis-error
     statistics in observation space. Q. J. R. Meteorol. Soc. 131, 3385-3396.
+
+    Examples
+    --------
+    >>> import daml
+    >>> seen = daml.observe(daml.simulate(daml.Lorenz63(), steps=2000, spinup=500))
+    >>> _, analysis = daml.tuned(daml.ThreeDVar(), daml.Lorenz63(), seen)
+    >>> desroziers(analysis).error_covariance.dims
+    ('observed', 'coobserved')
     """
     observed = names(analysis["innovation"], "observed")
     lacking = [v for v in observed if v not in analysis.indexes["variable"]]
@@ -155,6 +163,11 @@ def lagged(innovation: xr.DataArray) -> float:
     ----------
     innovation : xarray.DataArray (time, observed)
         Rows without any value are left out.
+
+    Examples
+    --------
+    >>> lagged(xr.DataArray([[1.0], [-1.0], [1.0], [-1.0]], dims=("time", "observed")))
+    -1.0
     """
     values = innovation.transpose("time", "observed").values
     values = values[np.isfinite(values).any(axis=1)]

@@ -40,6 +40,14 @@ def analysis_error(
     ------
     InputError
         If they share no variables or not all times.
+
+    Examples
+    --------
+    >>> import daml
+    >>> truth = daml.simulate(daml.Lorenz63(), steps=2000, spinup=500)
+    >>> _, analysis = daml.tuned(daml.ThreeDVar(), daml.Lorenz63(), daml.observe(truth))
+    >>> bool(analysis_error(analysis, truth).analysis_rmse < 1)  # the observations' is 1
+    True
     """
     both = _shared(analysis, truth) if variables is None else list(cast("list[str]", variables))
     if len(analysis["time"]) <= skip:
@@ -93,6 +101,13 @@ def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     ------
     InputError
         If a start is no time of the truth.
+
+    Examples
+    --------
+    >>> import daml
+    >>> truth = daml.simulate(daml.Lorenz63(), steps=200)
+    >>> forecast_error(daml.forecast(daml.Lorenz63(), truth), truth).squared_error.dims
+    ('start', 'lead')
     """
     both = _shared(forecast, truth)
     rows = truth.indexes["time"].get_indexer(forecast.indexes["start"])
@@ -122,6 +137,12 @@ def mfe(errors: xr.Dataset) -> xr.DataArray:
     ----------
     errors : xarray.Dataset
         From :func:`forecast_error`.
+
+    Examples
+    --------
+    >>> errors = xr.Dataset({"squared_error": (("start", "lead"), [[1.0], [9.0]])})
+    >>> mfe(errors).round(2).values
+    array([2.24])
     """
     result = cast("xr.DataArray", np.sqrt(errors["squared_error"].mean("start")))
     result.attrs = {"long_name": "model forecast error", "units": "1"}
@@ -129,7 +150,13 @@ def mfe(errors: xr.Dataset) -> xr.DataArray:
 
 
 def reduction(error: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
-    """Give by how much an error is below a reference, in % of the reference."""
+    """Give by how much an error is below a reference, in % of the reference.
+
+    Examples
+    --------
+    >>> reduction(xr.DataArray(1.0), xr.DataArray(4.0)).item()
+    75.0
+    """
     result = 100 * (1 - error / reference)
     result.attrs = {"long_name": "reduction of the model forecast error", "units": "%"}
     return result
@@ -153,6 +180,14 @@ def error_map(
     -------
     xarray.DataArray (lead, x_bin, y_bin)
         Named ``<variable>_bin``, at the bins' centres; NaN where no forecast starts.
+
+    Examples
+    --------
+    >>> import daml
+    >>> truth = daml.simulate(daml.Lorenz63(), steps=200)
+    >>> errors = forecast_error(daml.forecast(daml.Lorenz63(), truth, leads=1), truth)
+    >>> error_map(errors, ("x0", np.arange(-20, 21, 10)), ("x2", np.arange(0, 51, 10))).shape
+    (1, 4, 5)
     """
     by = [errors["initial"].sel(variable=v).drop_vars("variable").rename(v) for v, _ in (x, y)]
     mean = flox.xarray.xarray_reduce(
@@ -188,6 +223,12 @@ def innovation_statistics(analysis: xr.Dataset, *, skip: int = 0) -> xr.Dataset:
     -------
     xarray.Dataset
         ``innovation_rmse``, and ``innovation_mean`` and ``innovation_std`` (observed).
+
+    Examples
+    --------
+    >>> analysis = xr.Dataset({"innovation": (("time", "observed"), [[3.0], [np.nan], [-4.0]])})
+    >>> innovation_statistics(analysis).innovation_rmse.round(2).item()
+    3.54
     """
     innovation = analysis["innovation"].isel(time=slice(skip, None))
     result = xr.Dataset(

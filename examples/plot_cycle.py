@@ -7,20 +7,22 @@ cycle itself can be differentiated: here an LSTM learns inside it, step after st
 after analysis, from how far its forecasts fall from the next observations. It learns to say how
 wrong its forecast is, too, and 3DVar takes that for B.
 
-As it is, this takes about three minutes with a short record; with ``DAML_DOCS=full`` in the
-environment it runs 100,000 steps, about a quarter of an hour on 2 cores.
+It takes two minutes on 2 cores; with ``DAML_DOCS=full`` in the environment it runs 100,000 steps,
+a quarter of an hour.
 """
 
 import os
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 import daml
 from daml.verification import analysis_error, forecast_error, mfe, reduction
 
-FULL = os.environ.get("DAML_DOCS") == "full"
-STEPS, EPOCHS = (100_000, None) if FULL else (20_000, 60)
+SIZES = {"quick": (3000, 2, 2), "full": (100_000, None, None)}
+STEPS, FIRST, EPOCHS = SIZES.get(os.environ.get("DAML_DOCS"), (20_000, 40, 50))
 SEEN = ["x0", "x1", "x2"]
+plt.style.use(daml.figures.STYLE)
 
 model = daml.Lorenz63()
 records = []
@@ -33,7 +35,7 @@ for seed in (1, 2):
 # One call: a short training on the analyses of the model given, then one through the cycle. What is
 # held out ends it.
 
-network = daml.LSTM(base=model, covariance="predicted", cycle_epochs=EPOCHS)
+network = daml.LSTM(base=model, covariance="predicted", epochs=FIRST, cycle_epochs=EPOCHS)
 tree = daml.improve(model, observations, emulator=network, training="cycle")
 emulator = daml.load_emulator(tree)
 
@@ -53,14 +55,16 @@ print("forecast error lower by (%)", reduction(errors[1], errors[0]).values.roun
 # Does it know how wrong it is? The innovations over the expected ones: their mean square in time,
 # their distribution, and their size where little and where much was expected.
 
-figure = daml.figures.calibration(daml.diagnosis.calibration(analysis))
+fig, axes = plt.subplots(1, 3, figsize=(7.5, 2.6), layout="constrained")
+_ = daml.figures.calibration(daml.diagnosis.calibration(analysis), axes)
 
 # %%
 # Where on the attractor it expects to be wrong:
 
 edges = np.linspace(-20, 20, 41), np.linspace(0, 50, 51)
 spread = daml.diagnosis.spread_map(analysis, ("x0", edges[0]), ("x2", edges[1]))
-spread.plot(x="x0_bin", y="x2_bin", robust=True)
+fig, ax = plt.subplots(figsize=(4.5, 3.2), layout="constrained")
+_ = spread.plot(ax=ax, x="x0_bin", y="x2_bin", robust=True)
 
 # %%
 # For how long a forecast holds, and how fast trajectories part in each model:

@@ -26,6 +26,7 @@ LEVELS = [
         "places",
         "remote",
         "targets",
+        "html",
     },
     {
         "models",

@@ -96,6 +96,12 @@ class Fitted:
             array.attrs["units"] = "1"
         return result
 
+    def told(self) -> dict[str, object]:
+        """Say in a few words what was found, for a notebook."""
+        losses = {name: f"{column[-1]:.4g}" for name, column in self.losses.items()}
+        named = ", ".join(self.variables)
+        return {"fitted to": f"{named}; dt {self.dt:g}", "trainings": self.trainings, **losses}
+
     def to_dataset(self) -> xr.Dataset:
         """Give weights and scaling as plain arrays."""
         arrays = {name: ("variable", getattr(self, name)) for name in SCALING}

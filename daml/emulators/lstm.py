@@ -20,6 +20,7 @@ from daml.emulators.settings import check
 from daml.errors import InputError
 from daml.files import write
 from daml.forecasting import forecast
+from daml.html import shown
 from daml.labels import describe
 from daml.places import place
 from daml.protocols import Checkpoint, Model
@@ -40,9 +41,8 @@ class LSTM:
     window : int, optional
         Look at the last so many states only, in place of a memory.
     base : Model, optional
-        Whose step is corrected; unless given, the last state. On another device than the CPU a
-        base that is no :class:`daml.models.ODE` and names no ``device`` steps NumPy arrays
-        there, too.
+        Whose step is corrected; unless given, the last state. One that is no
+        :class:`daml.models.ODE` and names no ``device`` is given NumPy arrays.
     device : str
         Where torch computes: "cpu" or "cuda".
     seed : int
@@ -102,6 +102,9 @@ class LSTM:
         if self.fitted is None:
             raise InputError("LSTM: not fitted yet; use the result of lstm.fit(analysis)")
         return self.fitted
+
+    def _repr_html_(self) -> str:
+        return shown(self, {"fitted": "no"} if self.fitted is None else self.fitted.told())
 
     @property
     def variables(self) -> tuple[str, ...]:

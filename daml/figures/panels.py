@@ -12,6 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from daml.errors import InputError, StoreError
 
@@ -32,6 +33,7 @@ STYLE: Any = {
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK,
     "axes.grid": True, "axes.axisbelow": True, "grid.color": "#E3E6E8", "grid.linewidth": 0.6,
+    "axes.prop_cycle": cycler(color=[LSTM, IMPERFECT, PERFECT, "#E69F00", "#B5609A", "#777777"]),
     "lines.linewidth": 1.5, "lines.markersize": 3.5, "savefig.dpi": 200,
 }  # fmt: skip
 ARROW = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.2, "mutation_scale": 11}

@@ -11,6 +11,7 @@ from array_api_compat import array_namespace
 
 from daml.covariance import check
 from daml.errors import InputError
+from daml.html import shown
 from daml.labels import ANALYSED, check_time, names, pack
 from daml.operators import Operator
 from daml.records import Record, read
@@ -67,9 +68,8 @@ class ThreeDVar:
     >>> model = daml.Lorenz63()
     >>> run = daml.simulate(model, steps=500, spinup=100)
     >>> scheme = daml.ThreeDVar(daml.climatological(run, max_variance=2))
-    >>> result = scheme.analyse(run, daml.observe(run))
-    >>> sorted(result.data_vars)
-    ['analysis', 'background', 'innovation']
+    >>> scheme.analyse(run, daml.observe(run)).analysis.shape
+    (500, 3)
     """
 
     background_covariance: xr.DataArray | str = "innovations"
@@ -103,6 +103,9 @@ class ThreeDVar:
                 "daml.climatological"
             )
         check(given, names(given), "background_covariance")
+
+    def _repr_html_(self) -> str:
+        return shown(self, {})
 
     def given(self, variables: tuple[str, ...]) -> np.ndarray:
         """Give B (variable, variable) as a matrix.
@@ -172,7 +175,7 @@ class ThreeDVar:
     ) -> tuple[Any, ...]:
         """Give memory, analysis and what was expected, of a batch with a B each.
 
-        ``covariance`` (..., variable, variable); the rest as of :meth:`Observing.analysed`.
+        As :meth:`daml.schemes.observing.Observing.analysed`.
         """
         memory = memory.like(background)
         return memory, *memory.analysed(background, values, kind, covariance)

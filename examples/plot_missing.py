@@ -1,0 +1,61 @@
+"""
+Missing observations
+====================
+
+How many observations does the loop need? From a complete record to one of which four fifths are
+gone, value by value at random: the imperfect model's analyses, and those of the loop after two
+passes. It takes a minute on 2 cores.
+"""
+
+import os
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import daml
+
+SIZES = {"quick": (6000, 2, 1), "full": (100_000, None, 8)}
+STEPS, EPOCHS, PASSES = SIZES.get(os.environ.get("DAML_DOCS"), (12_000, 25, 2))
+MISSING = (0.0, 0.3, 0.6, 0.8)
+plt.style.use(daml.figures.STYLE)
+
+truth = daml.simulate(daml.CoupledLorenz63(), steps=STEPS, spinup=2000, seed=1)
+model = daml.Lorenz63()
+
+# %%
+# A missing value is NaN. Each row may miss others; a row that misses all of them is a plain
+# forecast, and no target of a training.
+rows = []
+for missing in MISSING:
+    observations = daml.observe(truth, variables=["x0", "x1", "x2"], missing=missing, seed=2)
+    network = daml.LSTM(base=model, epochs=EPOCHS, batch_size=32)
+    tree = daml.improve(model, observations, emulator=network, passes=PASSES)
+    last = f"iteration/{tree.attrs['chosen']:04d}"
+    analyses = [tree[group].to_dataset() for group in ("imperfect", last)]
+    rows.append([float(daml.verification.analysis_error(a, truth).analysis_rmse) for a in analyses])
+    print(missing, np.round(rows[-1], 3))
+
+# %%
+# Left, the errors; right a stretch of the sparsest record, which the analysis fills.
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(7, 3), layout="constrained", gridspec_kw={"width_ratios": [2, 3]}
+)
+for column, (name, colour) in enumerate((("imperfect model", "#D55E00"), ("loop", "#0072B2"))):
+    left.plot(100 * np.array(MISSING), np.array(rows)[:, column], "o-", color=colour, label=name)
+left.set(xlabel="values missing [%]", ylabel="RMSE of the analysis [1]")
+left.legend()
+
+stretch = slice(1500, 1620)
+time = truth.time[stretch]
+right.plot(
+    time, truth.state.sel(variable="x0")[stretch], color="#AAAAAA", linewidth=3, label="truth"
+)
+for analysis, name, colour in zip(
+    analyses, ("imperfect model", "loop"), ("#D55E00", "#0072B2"), strict=True
+):
+    right.plot(time, analysis.analysis.sel(variable="x0")[stretch], color=colour, label=name)
+seen = observations.observation.sel(variable="x0")[stretch]
+right.plot(time, seen, "o", color="#E69F00", markersize=4, label="observations")
+right.set(xlabel="time [1]", ylabel="x0 [1]")
+right.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+plt.show()

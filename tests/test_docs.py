@@ -1,0 +1,73 @@
+"""The code on the pages runs, and prints what the pages say."""
+
+import io
+import re
+import shlex
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+import daml
+from daml.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / "README.md",
+    *(p for p in sorted((ROOT / "docs").glob("**/*.md")) if "_build" not in p.parts),
+]
+FENCE = re.compile(r"^```(python|text|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"-?\d+\.\d*(?:e[+-]\d+)?")
+LONG = {"README.md"}
+
+
+def told(text):
+    """Give the words of an output, and its decimal numbers."""
+    return NUMBER.sub("#", text).split(), [float(n) for n in NUMBER.findall(text)]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(p, marks=pytest.mark.slow if p.name in LONG else ())
+        for p in PAGES
+        if "```python" in p.read_text()
+    ],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_the_code_of_a_page(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    space, printed = {"__name__": "page"}, ""
+    for kind, body in FENCE.findall(page.read_text()):
+        if kind == "python":
+            with redirect_stdout(io.StringIO()) as out:
+                exec(compile(body, str(page), "exec"), space)
+            printed = out.getvalue()
+        elif kind == "text":
+            words, numbers = told(body)
+            found_words, found_numbers = told(printed)
+            assert found_words == words, printed
+            assert found_numbers == pytest.approx(numbers, rel=0.2, abs=0.05), printed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_commands_of_a_page_have_such_options(page):
+    for kind, body in FENCE.findall(page.read_text()):
+        for line in body.splitlines() if kind == "console" else ():
+            words = shlex.split(line.removeprefix("$ "))
+            if words[0] == "daml":
+                command = main.commands[words[1]]
+                command.make_context(words[1], words[2:])
+
+
+def test_every_public_name_has_its_place_and_an_example():
+    page = (ROOT / "docs" / "api" / "index.rst").read_text()
+    for name in daml.__all__:
+        thing = getattr(daml, name)
+        if callable(thing):
+            assert f"   {name}\n" in page, name
+            assert ">>> " in thing.__doc__, name
+        else:
+            assert f"automodule:: daml.{name}\n" in page, name
