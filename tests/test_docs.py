@@ -18,7 +18,7 @@ PAGES = [
 ]
 FENCE = re.compile(r"^```(python|text|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.\d*(?:e[+-]\d+)?")
-LONG = {"README.md"}
+LONG = {"README.md", "cycle.md"}
 
 
 def told(text):
