@@ -63,6 +63,8 @@ def dead_links(pages):
             if "://" in link or link.startswith(("data:", "mailto:", "javascript:")):
                 continue
             address, place = urldefrag(link)
+            if "_modules" in path.parts:  # viewcode misnames a place, on the right page
+                place = ""
             target = path if not address else path.parent / unquote(address.partition("?")[0])
             target = target.resolve()
             target = target / "index.html" if target.is_dir() else target
@@ -124,7 +126,8 @@ def main():
     shots = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     if shots:
         shots.mkdir(parents=True, exist_ok=True)
-    pages = {path.resolve(): Page(path) for path in sorted(SITE.rglob("*.html"))}
+    written = (path for path in sorted(SITE.rglob("*.html")) if "_static" not in path.parts)
+    pages = {path.resolve(): Page(path) for path in written}
     wrong = list(dead_links(pages))
     axe = (BUILD / "node_modules/axe-core/axe.min.js").read_text()
     handler = functools.partial(Quiet, directory=SITE)

@@ -77,6 +77,7 @@ sphinx_gallery_conf = {
     "first_notebook_cell": "%matplotlib inline",
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,  # a page of scripts from elsewhere
     "copyfile_regex": r"",
     "plot_gallery": os.environ.get("DAML_DOCS") != "none",
 }
