@@ -175,17 +175,17 @@ def test_a_loop_that_cannot_be(settings, text, observations):
 def test_a_tuned_loop_is_resumed_to_the_same_bits(observations, tmp_path, monkeypatch):
     made = daml.Cycle(daml.Lorenz63(), daml.ThreeDVar(), EMULATOR, 3)
     straight = made.run(observations, tmp_path / "straight")
-    fit = cycle._fit
+    trained = passes.Assimilator.trained
 
-    def interrupted(start, analysis, iteration, store):
-        if iteration == 2:
+    def interrupted(self, emulator, done, store):
+        if done.iteration == 1:
             raise KeyboardInterrupt
-        return fit(start, analysis, iteration, store)
+        return trained(self, emulator, done, store)
 
-    monkeypatch.setattr(cycle, "_fit", interrupted)
+    monkeypatch.setattr(passes.Assimilator, "trained", interrupted)
     with pytest.raises(KeyboardInterrupt):
         made.run(observations, tmp_path / "again")
-    monkeypatch.setattr(cycle, "_fit", fit)
+    monkeypatch.setattr(passes.Assimilator, "trained", trained)
     again = made.run(observations, tmp_path / "again", resume=True)
     equal(again, straight)
     assert again.attrs == straight.attrs

@@ -21,7 +21,7 @@ from daml.errors import InputError, StoreError
 from daml.grids import planned, read_config
 from daml.store import Store
 
-SHORT = {"steps": 500, "passes": 1, "epochs": 1, "hidden": 4, "skip": 50}
+SHORT = {"steps": 500, "passes": 1, "epochs": 1, "cycle_epochs": 1, "hidden": 4, "skip": 50}
 GRID = {"max_variance": [1.0, 2.0]}
 
 CONFIG = """
@@ -34,6 +34,7 @@ max_variance = [2.0]
 steps = 500
 passes = 1
 epochs = 1
+cycle_epochs = 1
 hidden = 4
 skip = 50
 """
