@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_resume import equal
 
 import daml
-from daml import cycle, heldout
+from daml import cycle, heldout, passes
 from daml.cli import main
 from daml.covariance import labelled
 from daml.errors import InputError
