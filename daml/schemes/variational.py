@@ -175,7 +175,7 @@ class ThreeDVar:
     ) -> tuple[Any, ...]:
         """Give memory, analysis and what was expected, of a batch with a B each.
 
-        As :meth:`daml.schemes.observing.Observing.analysed`.
+        As ``Observing.analysed`` gives them.
         """
         memory = memory.like(background)
         return memory, *memory.analysed(background, values, kind, covariance)
