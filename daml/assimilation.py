@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
 CHUNK_SEGMENTS = 32
 """Segments in a chunk on disk: groups of segments end with a chunk then, and never share one."""
-
-
-SEEN = {"innovation", "innovation_spread", "normalized_innovation"}
+SEEN = {name for name, (dims, _) in (ANALYSED | EXPECTED).items() if "observed" in dims}
 """Of what is observed: NaN where it is not."""
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-import flox.xarray
 import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy.stats import norm
 
 from daml.errors import InputError
+from daml.verification import binned
 
 
 def calibration(
@@ -125,22 +123,10 @@ def spread_map(
         Root mean square over the variables and times in a bin, at the bins' centres; NaN where
         the record never was.
     """
-    by = [analysis["analysis"].sel(variable=v).drop_vars("variable").rename(v) for v, _ in (x, y)]
-    mean = flox.xarray.xarray_reduce(
-        (analysis["background_spread"] ** 2).mean("variable"),
-        *by,
-        func="nanmean",
-        expected_groups=(x[1], y[1]),
-        isbin=True,
-        dim="time",
-    )
-    result = np.sqrt(mean)
-    for name, edges in (x, y):
-        result = result.rename({f"{name}_bins": f"{name}_bin"})
-        result = result.assign_coords({f"{name}_bin": (edges[1:] + edges[:-1]) / 2})
-        result[f"{name}_bin"].attrs = {"long_name": name, "units": "1"}
+    squares = (analysis["background_spread"] ** 2).mean("variable")
+    result = binned(squares, analysis["analysis"], "time", x, y)
     result.attrs = {"long_name": "expected error of the background", "units": "1"}
-    return cast("xr.DataArray", result.transpose(f"{x[0]}_bin", f"{y[0]}_bin"))
+    return result
 
 
 def valid_time(forecast: xr.Dataset, truth: xr.Dataset, *, threshold: float = 0.4) -> xr.DataArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,9 +12,12 @@ Moments = tuple[int, np.ndarray, np.ndarray]
 
 
 def moments(states: np.ndarray) -> Moments:
-    """Give those of states (..., variable)."""
-    flat = states.reshape(-1, states.shape[-1])
-    return len(flat), flat.mean(axis=0), flat.var(axis=0)
+    """Give those of states (..., variable), a segment at a time: a copy of all may be large."""
+    axes = tuple(range(states.ndim - 1))
+    count, mean = math.prod(states.shape[:-1]), states.mean(axis=axes)
+    parts = states if states.ndim > 2 else [states]
+    squares = sum(((part - mean) ** 2).sum(axis=axes[:-1] or 0) for part in parts)
+    return count, mean, np.asarray(squares / count)
 
 
 def joined(parts: Sequence[Moments]) -> tuple[np.ndarray, np.ndarray]:

@@ -24,17 +24,8 @@ from daml.opening import VERSION, check_version
 from daml.places import Place, place
 
 GROUPS = (
-    *(
-        "observations",
-        "imperfect",
-        "iteration",
-        "truth",
-        "perfect",
-        "test",
-        "sensitivity",
-        "beyond",
-    ),
-    *("member", "result"),
+    *("observations", "imperfect", "iteration", "truth", "perfect", "test", "sensitivity"),
+    *("beyond", "member", "result"),
 )
 CHECKPOINTS = {"analyses": "checkpoint.npz", "cycle": "checkpoint-cycle.npz"}
 """How far a training on analyses, or through the cycle, is: plain arrays beside the groups."""

@@ -189,24 +189,36 @@ def error_map(
     >>> error_map(errors, ("x0", np.arange(-20, 21, 10)), ("x2", np.arange(0, 51, 10))).shape
     (1, 4, 5)
     """
-    by = [errors["initial"].sel(variable=v).drop_vars("variable").rename(v) for v, _ in (x, y)]
+    result = binned(errors["squared_error"], errors["initial"], "start", x, y)
+    result.attrs = {"long_name": "model forecast error", "units": "1"}
+    return result
+
+
+def binned(
+    squares: xr.DataArray,
+    states: xr.DataArray,
+    dim: str,
+    x: tuple[str, np.ndarray],
+    y: tuple[str, np.ndarray],
+) -> xr.DataArray:
+    """Give the root mean of squares (dim, ...) in bins of states (dim, variable).
+
+    Shape (..., x_bin, y_bin), at the bins' centres; NaN where a bin is empty.
+    """
     mean = flox.xarray.xarray_reduce(
-        errors["squared_error"],
-        *by,
+        squares,
+        *(states.sel(variable=v).drop_vars("variable").rename(v) for v, _ in (x, y)),
         func="nanmean",
         expected_groups=(x[1], y[1]),
         isbin=True,
-        dim="start",
+        dim=dim,
     )
     result = np.sqrt(mean)
     for name, edges in (x, y):
-        centres = (edges[1:] + edges[:-1]) / 2
         result = result.rename({f"{name}_bins": f"{name}_bin"})
-        result = result.assign_coords({f"{name}_bin": centres})
+        result = result.assign_coords({f"{name}_bin": (edges[1:] + edges[:-1]) / 2})
         result[f"{name}_bin"].attrs = {"long_name": name, "units": "1"}
-    result = result.transpose("lead", f"{x[0]}_bin", f"{y[0]}_bin")
-    result.attrs = {"long_name": "model forecast error", "units": "1"}
-    return cast("xr.DataArray", result)
+    return cast("xr.DataArray", result.transpose(..., f"{x[0]}_bin", f"{y[0]}_bin"))
 
 
 def innovation_statistics(analysis: xr.Dataset, *, skip: int = 0) -> xr.Dataset:
