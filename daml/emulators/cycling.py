@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,25 +48,19 @@ class Innovations:
 
     def total(self, sequences: Tensors) -> torch.Tensor:
         """Give the sum over all values that count."""
-        return self._objective(*self._cycled(sequences), sequences)
+        innovations, surprise = self._cycled(sequences)
+        if self.covariance is not None:
+            return self._squares(innovations, sequences)
+        return torch.sum(sequences[3][:, self.burn_in :] * surprise)
 
     def scores(self, sequences: Tensors) -> dict[str, torch.Tensor]:
         """Give the mean, and the root of the mean squared innovation in units of R."""
-        innovations, roots = self._cycled(sequences)
+        innovations, surprise = self._cycled(sequences)
         values = self.count(sequences)
         squares = self._squares(innovations, sequences)
-        loss = self._objective(innovations, roots, sequences) / values
-        return {"held_out_loss": loss, "held_out_rmse": torch.sqrt(squares / values)}
-
-    def _objective(
-        self, innovations: torch.Tensor, roots: torch.Tensor, sequences: Tensors
-    ) -> torch.Tensor:
-        if self.covariance is not None:
-            return self._squares(innovations, sequences)
-        whitened = torch.linalg.solve_triangular(roots, innovations[..., None], upper=False)
-        sizes = torch.log(roots.diagonal(dim1=-2, dim2=-1))
-        each = (whitened[..., 0] ** 2 / 2 + sizes).sum(-1)
-        return torch.sum(sequences[3][:, self.burn_in :] * each)
+        fixed = self.covariance is not None
+        total = squares if fixed else torch.sum(sequences[3][:, self.burn_in :] * surprise)
+        return {"held_out_loss": total / values, "held_out_rmse": torch.sqrt(squares / values)}
 
     def count(self, sequences: Tensors) -> torch.Tensor:
         """Give the number of values that count."""
@@ -79,29 +74,68 @@ class Innovations:
         return torch.sum(counts[:, self.burn_in :, None] * innovations**2 / variance)
 
     def _cycled(self, sequences: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run the cycle; give innovations and Cholesky factors of H B H' + R after the burn-in.
+        """Run the cycle; give the innovations after the burn-in, and their surprise.
 
-        Shapes (sequence, time, observed) and (sequence, time, observed, observed).
+        Shapes (sequence, time, observed) and (sequence, time).
         """
         values, kind, start, _ = sequences
         model, x = self.model(), start[:, 0]
         memory = model.start(x)
         kept = []
         for step in range(values.shape[1]):
+            if step:
+                x, memory = model.step(x, memory)
             covariance = self.covariance
             if covariance is None:
                 covariance = model.background_covariance(memory)  # type: ignore[attr-defined]
             innovation, cross, total = self.observing.compared(
                 x, values[:, step], kind[:, step], covariance
             )
-            root = torch.linalg.cholesky_ex(total).L
+            increment, surprise = _Analysis.apply(  # type: ignore[no-untyped-call]
+                innovation, *(part.expand(len(x), *part.shape[-2:]) for part in (cross, total))
+            )
+            x = x + increment
             if step >= self.burn_in:
-                kept.append((innovation, root.expand(len(x), *root.shape[-2:])))
-            if step + 1 < values.shape[1]:
-                weights = torch.cholesky_solve(innovation[..., None], root)
-                x, memory = model.step(x + (cross @ weights)[..., 0], memory)
-        innovations, roots = zip(*kept, strict=True)
-        return torch.stack(innovations, dim=1), torch.stack(roots, dim=1)
+                kept.append((innovation, surprise))
+        innovations, surprises = zip(*kept, strict=True)
+        return torch.stack(innovations, dim=1), torch.stack(surprises, dim=1)
+
+
+class _Analysis(torch.autograd.Function):
+    """The increment C S^-1 d, and the surprise (d' S^-1 d + log det S) / 2, of a batch.
+
+    Of innovation d (batch, observed), C = B H' (batch, variable, observed) and S = C + R seen
+    through H. Its gradient by hand: that of a Cholesky factor and of solving with it, which torch
+    would take, is of dozens of small operations.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, innovation: torch.Tensor, cross: torch.Tensor, total: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give increment (batch, variable) and surprise (batch,)."""
+        root = torch.linalg.cholesky_ex(total).L
+        inverse = torch.cholesky_inverse(root)
+        weights = (inverse @ innovation[..., None])[..., 0]
+        ctx.save_for_backward(cross, inverse, weights)
+        size = torch.log(root.diagonal(dim1=-2, dim2=-1)).sum(-1)
+        increment = (cross @ weights[..., None])[..., 0]
+        return increment, torch.sum(innovation * weights, dim=-1) / 2 + size
+
+    @staticmethod
+    def backward(ctx: Any, moved: torch.Tensor, told: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Give the gradients by innovation, C and S.
+
+        With w = S^-1 d, and u, s the gradients by increment and surprise: v + s w, u w' and
+        s (S^-1 - w w') / 2 - v w', where v = S^-1 C' u.
+        """
+        cross, inverse, weights = ctx.saved_tensors
+        back = (inverse @ (cross.mT @ moved[..., None]))[..., 0]
+        told = told[..., None]
+        by_total = told[..., None] / 2 * inverse
+        by_total -= (back + told / 2 * weights)[..., None] * weights[..., None, :]
+        by_cross = moved[..., None] * weights[..., None, :]
+        return torch.addcmul(back, told, weights), by_cross, by_total
 
 
 class Course:
