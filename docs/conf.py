@@ -99,6 +99,7 @@ html_theme_options = {
     "show_prev_next": True,
 }
 html_sidebars = {"index": []}
+html_context = {"default_mode": "auto"}
 
 
 def _formula(display):
@@ -112,7 +113,16 @@ def _formula(display):
     return visit
 
 
+def _accessible(app, page, template, context, doctree):
+    """Take back the role of a list, in which docutils puts entries that are no items of one."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            '<div role="list" class="citation-list">', '<div class="citation-list">'
+        )
+
+
 def setup(app):
     """Set formulas without a script from elsewhere: the site needs no network."""
+    app.connect("html-page-context", _accessible)
     app.add_html_math_renderer("mathml", (_formula(False), None), (_formula(True), None))
     app.config.html_math_renderer = "mathml"
