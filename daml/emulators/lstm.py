@@ -56,7 +56,7 @@ class LSTM:
         Whether the network also says how wrong its forecast is: a background covariance from
         its memory, or one for all times, learned through the cycle (:meth:`fit_cycle`).
     cycle_epochs : int, optional
-        Of a training through the cycle; unless given, for 1,600 updates, 400 at most.
+        Of a training through the cycle; unless given, for 800 updates, 800 at most.
 
     Raises
     ------
@@ -214,8 +214,8 @@ class LSTM:
         *,
         sequence_length: int = 100,
         burn_in: int = 20,
-        batch_size: int = 100,
-        learning_rate: float = 3e-3,
+        batch_size: int = 200,
+        learning_rate: float = 4.5e-3,
         held_out: float = 0.1,
         checkpoint: Checkpoint | None = None,
     ) -> LSTM:
