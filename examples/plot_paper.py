@@ -5,9 +5,9 @@ The figures of the paper
 Figures 1 to 4 of Goodliff and Miyoshi (2025), and beside each what the paper says: what agrees,
 what differs, and why.
 
-The paper is :cite:`goodliff2025`. The scores are those of ``daml paper --preset fast --seed 0``: 100,000 steps, 30 passes. Where
-their file is at hand this takes seconds; otherwise, and with ``DAML_DOCS=full``, it runs the
-experiment, 8 to 10 minutes on 2 cores.
+The paper is :cite:`goodliff2025`. The scores are those of ``daml paper --preset fast --seed 0``:
+100,000 steps, 30 passes. Where their file is at hand this takes seconds; otherwise, and with
+``DAML_DOCS=full``, it runs the experiment, 8 to 10 minutes on 2 cores.
 """
 
 import os
