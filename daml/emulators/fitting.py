@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from daml.schemes import ThreeDVar
 
 UPDATES, MOST = 500, 500
-CYCLE_UPDATES, CYCLE_MOST = 800, 800
+CYCLE_UPDATES, CYCLE_MOST = 1200, 800
 """Updates at least, and epochs at most, unless told: on analyses, and through the cycle."""
 SHARD, CYCLE_SHARD = 32, 100
 """Sequences a thread: what measured best, for the layers at once and for steps one by one."""
