@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 
 import daml
-from daml.verification import analysis_error, forecast_error, mfe
+from daml.verification import analysis_error, forecast_error, mfe, reduction
 
 plt.style.use(daml.figures.STYLE)
 SEEN = ["x0", "x1", "x2"]
@@ -84,7 +84,7 @@ def scored(case, seed):
     return xr.Dataset(
         {
             "analysis_rmse": analysis_error(analysis, truth, variables=SEEN).analysis_rmse,
-            "mfe_reduction": 100 * (1 - errors[0] / errors[1]),
+            "mfe_reduction": reduction(*errors),
             "seconds": seconds,
         }
     )
@@ -108,7 +108,8 @@ else:
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 4.2), sharey=True, layout="constrained")
 places = np.arange(result.sizes["case"])
-left.plot(result.analysis_rmse.T, places[:, None].T.repeat(2, 0), "o", color="#0072B2", alpha=0.7)
+for seed in range(result.sizes["seed"]):
+    left.plot(result.analysis_rmse[:, seed], places, "o", color="#0072B2", alpha=0.7)
 left.axvline(result.analysis_rmse[0].mean(), color="#777777", linestyle=":")
 left.set(xlabel="RMSE of the analysis, test record [1]", yticks=places)
 left.set_yticklabels(result.case.values)

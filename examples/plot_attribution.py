@@ -7,8 +7,8 @@ better? Six ways from the same observations to a forecast, scored against a trut
 them may see: a ceiling that no user has.
 
 The scores drawn are those that the repository keeps (``docs/results/attribution.nc``): 100,000
-steps, two seeds. With ``DAML_DOCS=full`` in the environment all of it runs anew, an hour on 2
-cores.
+steps, two seeds. With ``DAML_DOCS=full`` in the environment all of it runs anew, an hour on a
+core.
 """
 
 import os
@@ -120,4 +120,4 @@ plt.show()
 #   that are not: the network never learned to live with noise.
 #
 # What joins the two, a network that filters and an analysis that knows how far to trust it, is
-# :doc:`learned through the cycle <plot_cycle>`: 0.25, with forecasts from it at 0.30, 1 step ahead.
+# :doc:`learned through the cycle <plot_cycle>`: 0.25, with forecasts from it at 0.31, 1 step ahead.

@@ -48,19 +48,22 @@ class Innovations:
 
     def total(self, sequences: Tensors) -> torch.Tensor:
         """Give the sum over all values that count."""
-        innovations, surprise = self._cycled(sequences)
-        if self.covariance is not None:
-            return self._squares(innovations, sequences)
-        return torch.sum(sequences[3][:, self.burn_in :] * surprise)
+        return self._objective(*self._cycled(sequences), sequences)
 
     def scores(self, sequences: Tensors) -> dict[str, torch.Tensor]:
         """Give the mean, and the root of the mean squared innovation in units of R."""
         innovations, surprise = self._cycled(sequences)
         values = self.count(sequences)
         squares = self._squares(innovations, sequences)
-        fixed = self.covariance is not None
-        total = squares if fixed else torch.sum(sequences[3][:, self.burn_in :] * surprise)
-        return {"held_out_loss": total / values, "held_out_rmse": torch.sqrt(squares / values)}
+        loss = self._objective(innovations, surprise, sequences) / values
+        return {"held_out_loss": loss, "held_out_rmse": torch.sqrt(squares / values)}
+
+    def _objective(
+        self, innovations: torch.Tensor, surprise: torch.Tensor, sequences: Tensors
+    ) -> torch.Tensor:
+        if self.covariance is not None:
+            return self._squares(innovations, sequences)
+        return torch.sum(sequences[3][:, self.burn_in :] * surprise)
 
     def count(self, sequences: Tensors) -> torch.Tensor:
         """Give the number of values that count."""
