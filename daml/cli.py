@@ -124,30 +124,35 @@ def improve(
     resume: bool,
 ) -> None:
     """Improve a model with a record of OBSERVATIONS (NetCDF or Zarr), without any truth."""
-    from daml import LSTM, Cycle
+    import daml
     from daml.opening import open_record
     from daml.reports import innovation_table
-    from daml.schemes import ThreeDVar
     from daml.store import Store, check_free
 
     starting = load_model(model)
     if passes != "auto" and not passes.isdigit():
         raise InputError(f"--passes is {passes}; give 1 or more, or auto")
-    through = training == "cycle"
-    emulator = LSTM(
-        epochs=epochs,
-        cycle_epochs=epochs,
-        base=starting,
-        device=device,
-        seed=seed,
-        covariance="predicted" if through else None,
-    )
-    scheme = ThreeDVar(background or ("model" if through else "innovations"))
-    number = passes if passes == "auto" else int(passes)
-    cycle = Cycle(starting, scheme, emulator, number, held_out=held_out, training=training)
     if not (resume and Store(store).made()):
         check_free(store, overwrite)
-    tree = cycle.run(open_record(observations), store, overwrite=overwrite, resume=resume)
+    tree = daml.improve(
+        starting,
+        open_record(observations),
+        None if background is None else daml.ThreeDVar(background),
+        daml.LSTM(
+            epochs=epochs,
+            cycle_epochs=epochs,
+            base=starting,
+            device=device,
+            seed=seed,
+            covariance="predicted" if training == "cycle" else None,
+        ),
+        passes=passes if passes == "auto" else int(passes),
+        held_out=held_out,
+        training=training,
+        store=store,
+        overwrite=overwrite,
+        resume=resume,
+    )
     click.echo(innovation_table(tree))
     click.echo(f"store: {store}")
 

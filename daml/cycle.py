@@ -244,6 +244,7 @@ def improve(
     held_out: float = 0.1,
     training: str = "analyses",
     store: str | Path | None = None,
+    overwrite: bool = False,
     resume: bool = False,
 ) -> xr.DataTree:
     """Improve a data-driven model with observations: the one-line form of :class:`Cycle`.
@@ -259,10 +260,8 @@ def improve(
     emulator : Emulator, optional
         ``LSTM(base=model)``, which corrects the model's step, unless given; by the "cycle" with
         ``covariance="predicted"``.
-    store : str or path, optional
-        A new Zarr store for the passes.
-    resume : bool
-        Go on with a store where an equal run was interrupted.
+    store, overwrite, resume
+        As of :meth:`Cycle.run`.
 
     Returns
     -------
@@ -292,4 +291,4 @@ def improve(
         knows = through and getattr(emulator, "covariance", None) is not None
         scheme = ThreeDVar("model" if knows else "innovations")
     cycle = Cycle(model, scheme, emulator, passes, warm_start, held_out, training)
-    return cycle.run(observations, store, resume=resume)
+    return cycle.run(observations, store, overwrite=overwrite, resume=resume)

@@ -104,9 +104,7 @@ class Assimilator:
         made = self._made(before.iteration + 1, model, before.scheme)
         if made.judged is None:
             return made
-        new = made.judged[SQUARES].expand_dims(iteration=[made.iteration])
-        joined = new if before.errors is None else xr.concat((before.errors, new), "iteration")
-        return replace(made, errors=joined)
+        return replace(made, errors=_joined(before.errors, made.judged, made.iteration))
 
     def trained(self, emulator: Emulator, done: Pass, store: Store | None) -> Emulator:
         """Train an emulator on a pass that is done; with checkpoints, where it takes them."""
@@ -143,6 +141,12 @@ def _checkpoint(
     return {"checkpoint": TrainingCheckpoint(store, iteration, training)}
 
 
+def _joined(errors: xr.DataArray | None, judged: xr.Dataset, iteration: int) -> xr.DataArray:
+    """Give the held-out errors of all passes, those of one more at the end."""
+    new = judged[SQUARES].expand_dims(iteration=[iteration])
+    return new if errors is None else xr.concat((errors, new), "iteration")
+
+
 def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator) -> Pass | None:
     """Give the last pass of an experiment, to go on after it; None where there is none.
 
@@ -167,10 +171,10 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
         covariance = kept.get("background_covariance", scheme.background_covariance)
         factor = float(kept["error_factor"])
         scheme = replace(scheme, background_covariance=covariance, error_factor=factor)
-    scores = [loaded(tree, f"{group}/scores") for group in groups]
     errors = None
-    if scores and SQUARES in scores[0]:
-        numbers = xr.DataArray([int(name) for name in passes], dims="iteration", name="iteration")
-        errors = xr.concat([found[SQUARES] for found in scores], numbers)
+    for iteration, group in enumerate(groups):
+        scores = loaded(tree, f"{group}/scores")
+        if SQUARES in scores:
+            errors = _joined(errors, scores, iteration)
     analysis = loaded(tree, last, ("background", "analysis"))
     return Pass(len(groups) - 1, model, analysis, scheme, None, errors)

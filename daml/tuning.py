@@ -89,14 +89,15 @@ def tuned(
         return scheme, assimilate(model, observations, scheme)
     if before is None:
         climate = scaled_to_observations(free_run(model, observations), observations)
-        before, rounds = replace(scheme, background_covariance=climate, error_factor=1.0), ROUNDS
+        before = replace(scheme, background_covariance=climate, error_factor=1.0)
+        rounds, apart = ROUNDS, LARGEST
     else:
-        rounds = 1
+        rounds, apart = 1, STEP**2
     if scheme.background_covariance == "climatological":
         return before, assimilate(model, observations, before)
     if scheme.error_factor == "estimated":
         part = observations.isel(time=slice(0, PART))
-        before = replace(before, error_factor=_factor(model, part, before, rounds))
+        before = replace(before, error_factor=_factor(model, part, before, rounds, apart))
     return _estimated(model, observations, before, rounds, rows)
 
 
@@ -123,13 +124,16 @@ def _estimated(
     return known, analysis
 
 
-def _factor(model: Model, observations: xr.Dataset, known: ThreeDVar, rounds: int) -> float:
+def _factor(
+    model: Model, observations: xr.Dataset, known: ThreeDVar, rounds: int, apart: float
+) -> float:
     """Give the factor on R for which successive innovations are uncorrelated (Mehra 1970).
 
     With too small an R the gain is too large: an innovation takes back part of the one before. The
-    factor grows until they no longer do. Where that is never so, the least correlated is taken.
+    factor grows until they no longer do, from as far ``apart`` below the one known. Where that is
+    never so, the least correlated is taken.
     """
-    first = float(known.error_factor) / (LARGEST if rounds == ROUNDS else STEP**2)
+    first = float(known.error_factor) / apart
     factors = first * STEP ** np.arange(round(2 * np.log(LARGEST) / np.log(STEP)) + 1)
     found: list[float] = []
     for factor in factors:
