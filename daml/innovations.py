@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import cast
 
 import numpy as np
@@ -13,6 +14,8 @@ from daml.labels import names
 
 LEAST = 0.01
 """Smallest eigenvalue of an estimated H B H', in units of R."""
+SURE = 5.0
+"""Standard errors by which innovations must vary less than R says, before we warn of it."""
 
 
 def from_innovations(
@@ -54,6 +57,11 @@ def from_innovations(
     InputError
         If there are too few innovations of a quantity, or names do not match.
 
+    Warns
+    -----
+    UserWarning
+        If innovations vary less than the observation errors alone should: R is too large.
+
     References
     ----------
     Hollingsworth, A. and Loennberg, P. (1986): The statistical structure of short-range forecast
@@ -84,6 +92,14 @@ def from_innovations(
     seen = matrix @ prior @ matrix.T
     root = np.linalg.cholesky(error)
     whitened = _whitened(covariance, root) - np.eye(size)
+    excess = np.trace(whitened) / size
+    if excess < -SURE * np.sqrt(2 / (count * size)):
+        warnings.warn(
+            f"from_innovations: the innovations' variance is {1 + excess:.2f} of R, though R is a "
+            "part of it; R is too large: correct 'error_variance', or give "
+            "ThreeDVar(error_factor='estimated')",
+            stacklevel=2,
+        )
     drawn = _whitened(seen, root)
     drawn *= max(np.trace(whitened), 0.01 * size) / np.trace(drawn)
     weight = (size + 1) / (count + size + 1)

@@ -90,6 +90,13 @@ def test_an_estimate_is_positive_definite_whatever_the_record(steps, missing, si
     assert np.linalg.eigvalsh(seen)[0] > 0.0099
 
 
+def test_an_r_that_the_innovations_contradict_is_told():
+    analysis, observations = drawn(20_000, NAMES)
+    from_innovations(analysis, observations, labelled(C, NAMES), 1.6)  # B + R is 1.77 in the mean
+    with pytest.warns(UserWarning, match=r"0\.89 of R.* too large.*error_factor='estimated'"):
+        from_innovations(analysis, observations, labelled(C, NAMES), 2.0)
+
+
 def test_a_further_observation_of_the_same_is_no_harm():
     analysis, observations = drawn(20_000, ["u", "v"])
     analysis = analysis.assign_coords(observed=["low", "high"])
