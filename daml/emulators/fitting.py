@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 UPDATES, MOST = 500, 500
 CYCLE_UPDATES, CYCLE_MOST = 1200, 800
 """Updates at least, and epochs at most, unless told: on analyses, and through the cycle."""
+BASE_UPDATES = 800
+"""The same where a base is corrected: there is less to learn, and more begins to fit the noise."""
 SHARD, CYCLE_SHARD = 32, 100
 """Sequences a thread: what measured best, for the layers at once and for steps one by one."""
 LEAST_RATE = 0.2
@@ -80,7 +82,8 @@ def fitted_through_cycle(
 ) -> Fitted:
     """Give what a training through the cycle finds, as :meth:`daml.LSTM.fit_cycle` says."""
     check_sequences("fit_cycle", length, burn_in, rate)
-    sizes = length, batch, CYCLE_UPDATES, CYCLE_MOST, CYCLE_SHARD
+    updates = CYCLE_UPDATES if emulator.base is None else BASE_UPDATES
+    sizes = length, batch, updates, CYCLE_MOST, CYCLE_SHARD
     plan = Plan(emulator.cycle_epochs, *sizes, rate)
     if emulator.base is not None:
         check_differentiable(emulator.base)
