@@ -226,7 +226,7 @@ class Experiment:
             for column, size in enumerate(SENSITIVITY):
                 analysis = assimilate(model, self.observations["test"], self.scheme(case, size))
                 sizes[row, column] = self.analysis_rmse("test", analysis).analysis_rmse
-        told = {"long_name": "RMSE of the analysis on the test record", "units": "1"}
+        told = {"long_name": "RMSE of the analysis, test record", "units": "1"}
         result = xr.Dataset(
             {"analysis_rmse": (("model", "max_variance"), sizes, told)},
             coords={"model": list(models), "max_variance": list(SENSITIVITY)},
