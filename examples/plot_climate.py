@@ -94,20 +94,21 @@ fig, axes = plt.subplots(1, 3, figsize=(7.5, 2.3), layout="constrained", sharey=
 places = np.arange(result.sizes["model"])
 axes[0].plot(result.exponent, places, "o", color="#0072B2")
 axes[0].axvline(result.exponent[0], color="#444444", linestyle=":", linewidth=1)
-axes[0].set(xlabel="largest Lyapunov exponent [1]", yticks=places, yticklabels=result.model.values)
+axes[0].set(xlabel="Lyapunov exponent [1]", yticks=places, yticklabels=result.model.values)
 axes[1].barh(places, result.holds, color="#0072B2", height=0.5)
-axes[1].set(xlabel="a forecast holds [Lyapunov times]")
+axes[1].set(xlabel="holds for [Lyapunov times]")
 for variable, marker in zip(SEEN, "osD", strict=True):
     axes[2].plot(result.distance.sel(variable=variable), places, marker, label=variable)
-axes[2].set(xlabel="distance of histograms [1]", xlim=(0, None))
+axes[2].set(xlabel="histograms apart [1]", xlim=(0, None))
 axes[2].legend(fontsize=7)
 axes[0].invert_yaxis()
 plt.show()
 
 # %%
 # Both networks that learned through the cycle have a climate as near to the truth's as the truth
-# has to itself, and the right growth of errors. The imperfect model, whose forecasts soon fail,
-# keeps a climate that is not far off: histograms alone hardly tell the models apart.
+# has to itself, and errors that grow as fast as they should, to 3 %. The imperfect model, whose
+# forecasts soon fail, keeps a climate that is not far off: to the eye histograms hardly tell the
+# models apart.
 
 COLOURS = ("#444444", "#D55E00", "#E69F00", "#56B4E9", "#0072B2")
 fig, axes = plt.subplots(1, 3, figsize=(7.5, 2.8), layout="constrained")
