@@ -8,7 +8,7 @@ after analysis, from how far its forecasts fall from the next observations. It l
 wrong its forecast is, too, and 3DVar takes that for B.
 
 It takes two minutes on 2 cores; with ``DAML_DOCS=full`` in the environment it runs 100,000 steps,
-a quarter of an hour.
+ten minutes.
 """
 
 import os

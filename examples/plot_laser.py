@@ -6,7 +6,7 @@ The intensity of a far-infrared laser in a chaotic state: 10,093 values, measure
 (:cite:`weigend1994`). It swells in oscillations of about seven samples and collapses, again and
 again, and no model is known to us. We start the loop from a wrong and simple one, and judge what
 comes out on the last three thousand values, which nothing has seen, against persistence, a linear
-autoregression and an echo state network. It takes a minute on 2 cores.
+autoregression and an echo state network. It takes half a minute on 2 cores.
 
 The record comes with the package ``reservoirpy``, as does the echo state network
 (``pip install reservoirpy``).

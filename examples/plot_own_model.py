@@ -4,8 +4,8 @@ A model of your own
 
 Twelve points on a circle, each pushed by a forcing: the model of Lorenz (1996), written here in a
 few lines. In our model the forcing is the same everywhere; in the truth it is stronger on one side.
-The loop finds out, with every point observed but a third of the values missing. It takes a minute
-on 2 cores.
+The loop finds out, with every point observed but a third of the values missing. It takes half a
+minute on 2 cores.
 """
 
 import os
