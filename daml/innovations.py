@@ -92,16 +92,16 @@ def from_innovations(
     seen = matrix @ prior @ matrix.T
     root = np.linalg.cholesky(error)
     whitened = _whitened(covariance, root) - np.eye(size)
-    excess = np.trace(whitened) / size
-    if excess < -SURE * np.sqrt(2 / (count * size)):
+    excess = np.trace(whitened)
+    if excess < -SURE * np.sqrt(2 * size / count):
         warnings.warn(
-            f"from_innovations: the innovations' variance is {1 + excess:.2f} of R, though R is a "
-            "part of it; R is too large: correct 'error_variance', or give "
+            f"from_innovations: the innovations' variance is {1 + excess / size:.2f} of R, and R "
+            "is a part of it; R is too large: correct 'error_variance', or give "
             "ThreeDVar(error_factor='estimated')",
             stacklevel=2,
         )
     drawn = _whitened(seen, root)
-    drawn *= max(np.trace(whitened), 0.01 * size) / np.trace(drawn)
+    drawn *= max(excess, 0.01 * size) / np.trace(drawn)
     weight = (size + 1) / (count + size + 1)
     values, vectors = np.linalg.eigh((1 - weight) * whitened + weight * drawn)
     estimate = root @ (vectors * np.maximum(values, LEAST)) @ vectors.T @ root.T

@@ -56,7 +56,7 @@ class LSTM:
         Whether the network also says how wrong its forecast is: a background covariance from
         its memory, or one for all times, learned through the cycle (:meth:`fit_cycle`).
     cycle_epochs : int, optional
-        Of a training through the cycle; unless given, for 1,200 updates (800 with a base).
+        Through the cycle; unless given, 1,200 updates (800 with a base), in 800 epochs at most.
 
     Raises
     ------
