@@ -75,47 +75,20 @@ def climatological(
     return result
 
 
-def scaled_to_observations(
-    run: xr.Dataset, observations: xr.Dataset, *, ratio: float = 2.0
-) -> xr.DataArray:
-    """Give the climatology of a run such that B is about as large as R.
-
-    The scale makes the largest ratio of background to observation error variance, over what is
-    observed, equal to ``ratio``; a variance that changes in time counts by its mean.
-
-    Parameters
-    ----------
-    run : xarray.Dataset
-        ``state`` (time, variable): a free run of the model.
-    observations : xarray.Dataset
-        As the contract says.
-    ratio : float
-        Largest variance of H B H' in units of R's.
-
-    Returns
-    -------
-    xarray.DataArray (variable, covariable)
-
-    Raises
-    ------
-    InputError
-        If ratio is not positive, or run or observations are wrong.
-    """
-    if not ratio > 0:
-        raise InputError(f"the ratio of background to observation variance is {ratio}; give > 0")
-    climate = climatological(run)
-    matrix, error = observing(observations, names(run))
-    seen = (matrix @ climate.values @ matrix.T).diagonal()
-    return climatological(run, scale=ratio / float(np.nanmax(seen / error.diagonal())))
-
-
 def observing(observations: xr.Dataset, variables: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Give H (observed, variable), and the mean R (observed, observed), of a record."""
+    """Give H (observed, variable), and R (observed, observed), of a record.
+
+    A variance that changes in time counts by its mean over the values that are there; where none
+    is there, it is 1.
+    """
     if "error_covariance" in observations:
         error = observations["error_covariance"].transpose("variable", "covariable").values
     else:
-        variance = observations["error_variance"].where(np.isfinite(observations["error_variance"]))
-        error = np.diag(variance.mean(set(variance.dims) - {"variable"}).values)
+        variance = observations["error_variance"]
+        if "time" in variance.dims:
+            there = observations["observation"].notnull() & np.isfinite(variance)
+            variance = variance.where(there).mean("time")
+        error = np.diag(variance.where(np.isfinite(variance), 1.0).values.astype(np.float64))
     if "operator" in observations:
         rows = observations["operator"].sel(model_variable=list(variables))
         return rows.transpose("variable", "model_variable").values, error

@@ -254,36 +254,52 @@ def _ahead(
                 yield slice(stop - len(found), stop), fetch(stacked(found))
 
 
-def free_run(model: Model, observations: xr.Dataset, *, steps: int = 20_000) -> xr.Dataset:
-    """Run a model freely from the first complete row of a record.
+def free_runs(
+    model: Model,
+    observations: xr.Dataset,
+    *,
+    starts: int = 200,
+    spinup: int = 100,
+    steps: int = 100,
+) -> np.ndarray:
+    """Run a model freely from states spread over a record, as :func:`assimilate` would start.
 
-    Where no row is complete it starts as :func:`assimilate` does. A twentieth of the run goes
-    before it as spin-up.
+    Many short runs say what one long run says of a climate, and rounding, which a chaotic model
+    amplifies exponentially, stays small in each of them.
 
     Parameters
     ----------
     model : Model
     observations : xarray.Dataset
         As the contract says.
-    steps : int
-        Rows of the run.
+    starts, spinup, steps : int
+        Number of runs, steps at the head of each that are left out, and steps that are given.
 
     Returns
     -------
-    xarray.Dataset
-        ``state`` (time, variable), as :func:`simulate` gives.
+    numpy.ndarray (start, step, variable)
 
     Raises
     ------
-    InputError, DivergedError
-        As of :func:`simulate`.
+    InputError
+        If model or observations break the contract.
+    DivergedError
+        If a run leaves the finite numbers.
     """
     check_model(model)
     variables = tuple(model.variables)
     record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
-    whole = np.asarray(record.kind_present.all(axis=1))
-    complete = np.flatnonzero(whole[record.kind])
-    row = complete[:1] if len(complete) else np.zeros(1, dtype=np.int64)
-    x = FirstGuess(model, record, record.axis.grid(), None).state(row)[0]
-    initial = xr.Dataset({"state": ("variable", x)}, coords={"variable": list(variables)})
-    return simulate(model, steps=steps, spinup=steps // 20, initial=initial)
+    times = record.axis.grid()
+    seen = np.flatnonzero(record.kind_present[record.kind].any(axis=1))
+    rows = np.unique(seen[np.linspace(0, len(seen) - 1, starts).astype(np.int64)])
+    x = put(FirstGuess(model, record, times, None).state(rows), home(model))
+    memory, found = model.start(x, times[rows]), []
+    with np.errstate(all="ignore"):
+        for step in range(spinup + steps):
+            x, memory = model.step(x, memory)
+            if step >= spinup:
+                found.append(x)
+    states = np.swapaxes(fetch(stacked(found)), 0, 1)
+    when = np.broadcast_to(times[rows][:, None], states.shape[:2])
+    check_finite(states, when, variables, f"a free run of {type(model).__name__}")
+    return states

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -26,14 +28,19 @@ def from_innovations(
 ) -> xr.DataArray:
     """Estimate B from innovations: their covariance less that of the observation errors.
 
-    H B H' = cov(y - H xb) - R. Missing values leave out a pair at a time. The estimate is drawn
-    towards the climatology of the same size by (m + 1) / (n + m + 1), of n innovations of m
-    observed quantities, and an eigenvalue in units of R is 0.01 at least. What is not observed
-    follows by regression: with G = C H' (H C H')^-1 of the climatology C,
+    With d = y - H xb, H B H' = cov(d) - R. Missing values leave out one pair at a time. The
+    sampling noise of cov(d) is shrunk towards s H C H' + R, where C is the climatology and s its
+    factor of the same size: in coordinates in which that matrix is the identity, the shrinkage is
+    the oracle approximating one. The smallest eigenvalue of H B H' is 0.01 in units of R.
 
-    B = G (H B H') G' + s (C - G H C),
+    Only the part of an innovation that a state can cause counts: two sensors of one quantity give
+    the B of one sensor of half their error variance. What is not observed follows by regression:
+    with G = C H' (H C H')^-1,
 
-    s being the size of H B H' in units of H C H'.
+    B = G (H B H') G' + s (C - G H C).
+
+    All of it is worked out in units of R and of the climatology's standard deviations, so that
+    the units of the variables do not matter.
 
     Parameters
     ----------
@@ -41,9 +48,9 @@ def from_innovations(
         ``innovation`` (time, observed), in memory or not: of times that the model was not
         trained on, or it understates B.
     observations : xarray.Dataset
-        As the contract says; R is the mean of its error covariance.
+        As the contract says; R is the mean of the error covariance of the values that are there.
     climatology : xarray.DataArray (variable, covariable)
-        C; what is observed does not depend on it.
+        C; what is observed often depends on it little.
     error_factor : float
         Multiplies R.
 
@@ -65,7 +72,9 @@ def from_innovations(
     References
     ----------
     Hollingsworth, A. and Loennberg, P. (1986): The statistical structure of short-range forecast
-    errors as determined from radiosonde data. Tellus 38A, 111-136.
+    errors as determined from radiosonde data. Tellus 38A, 111-136; Chen, Y., Wiesel, A., Eldar,
+    Y. C. and Hero, A. O. (2010): Shrinkage algorithms for MMSE covariance estimation. IEEE Trans.
+    Signal Process. 58, 5016-5029.
 
     Examples
     --------
@@ -79,20 +88,13 @@ def from_innovations(
     """
     variables = names(climatology)
     prior = check(climatology, variables, "climatology")
-    matrix, error = observing(observations, variables)
-    error = error_factor * error
-    covariance, pairs = _pairwise(analysis["innovation"])
-    size, count = len(error), int(pairs.min())
-    if count < 2 * size + 2:
-        place = str(analysis["observed"].values[int(np.argmin(pairs.diagonal()))])
-        raise InputError(
-            f"from_innovations: {count} innovations with {place!r} are too few for {size} observed "
-            "quantities; give a longer record, or a B of your own"
-        )
-    seen = matrix @ prior @ matrix.T
-    root = np.linalg.cholesky(error)
-    whitened = _whitened(covariance, root) - np.eye(size)
-    excess = np.trace(whitened)
+    spread = np.sqrt(prior.diagonal())
+    prior = prior / np.outer(spread, spread)
+    covariance, pairs = pairwise(analysis["innovation"])
+    labels = names(analysis["innovation"], "observed")
+    seen = Seen.of(observations, variables, spread, error_factor)
+    covariance, count = seen.projected(covariance, pairs, prior, labels, "from_innovations")
+    excess, size = float(np.trace(covariance)) - seen.rank, seen.rank
     if excess < -SURE * np.sqrt(2 * size / count):
         warnings.warn(
             f"from_innovations: the innovations' variance is {1 + excess / size:.2f} of R, and R "
@@ -100,17 +102,116 @@ def from_innovations(
             "ThreeDVar(error_factor='estimated')",
             stacklevel=2,
         )
-    drawn = _whitened(seen, root)
-    drawn *= max(excess, 0.01 * size) / np.trace(drawn)
-    weight = (size + 1) / (count + size + 1)
-    values, vectors = np.linalg.eigh((1 - weight) * whitened + weight * drawn)
-    estimate = root @ (vectors * np.maximum(values, LEAST)) @ vectors.T @ root.T
-    regression = np.linalg.lstsq(seen, matrix @ prior, rcond=None)[0].T
-    scale = np.trace(np.linalg.lstsq(seen, estimate, rcond=None)[0]) / size
-    rest = prior - regression @ matrix @ prior
-    result = labelled(_even(regression @ estimate @ regression.T + scale * rest), variables)
+    matrix = _even(seen.implied(covariance, count, prior))
+    result = labelled(matrix * np.outer(spread, spread), variables)
     result.attrs |= {"innovations": count}
     return result
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What observations see of a state, in coordinates in which their errors are white.
+
+    z = P d has one entry for each direction of the state that is observed, and error covariance I.
+
+    Attributes
+    ----------
+    projection : numpy.ndarray (rank, observed)
+        P.
+    matrix : numpy.ndarray (rank, variable)
+        P H, for a state in units of ``spread``.
+    error : numpy.ndarray (observed, observed)
+        R.
+    operator : numpy.ndarray (observed, variable)
+        H, for a state in units of ``spread``.
+    """
+
+    projection: np.ndarray
+    matrix: np.ndarray
+    error: np.ndarray
+    operator: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        observations: xr.Dataset,
+        variables: Sequence[str],
+        spread: np.ndarray,
+        error_factor: float = 1.0,
+    ) -> Seen:
+        """Give it for observations, and states in units of a spread (variable,)."""
+        operator, error = observing(observations, variables)
+        operator, error = operator * spread, error_factor * error
+        whitener = np.linalg.inv(np.linalg.cholesky(error))
+        scaled = whitener @ operator
+        length = np.linalg.norm(scaled, axis=0)
+        left, sizes, _ = np.linalg.svd(scaled / np.where(length > 0, length, 1.0))
+        rank = int((sizes > 1e-8 * sizes[0]).sum())
+        turn = left[:, :rank].T
+        return cls(turn @ whitener, turn @ scaled, error, operator)
+
+    @property
+    def rank(self) -> int:
+        """The number of directions that are observed."""
+        return len(self.matrix)
+
+    def projected(
+        self,
+        covariance: np.ndarray,
+        pairs: np.ndarray,
+        prior: np.ndarray,
+        labels: Sequence[str],
+        what: str,
+    ) -> tuple[np.ndarray, int]:
+        """Give cov(z) of innovations, and from how many at least it was taken.
+
+        ``covariance`` and number of ``pairs`` (observed, observed) are those of
+        :func:`pairwise`. Pairs that were rarely observed together are taken from the ``prior``
+        C (variable, variable), scaled to the variances.
+        """
+        counts, needed = pairs.diagonal(), 2 * self.rank + 2
+        if counts.min() < needed:
+            place = labels[int(np.argmin(counts))]
+            raise InputError(
+                f"{what}: {int(counts.min())} values of {place!r} are too few for {self.rank} "
+                "observed quantities; give a longer record, or a B of your own"
+            )
+        apart = pairs < needed
+        if apart.any():
+            expected, own = self.operator @ prior @ self.operator.T, self.error.diagonal()
+            excess = (covariance.diagonal() / own - 1).sum() / (expected.diagonal() / own).sum()
+            covariance = np.where(apart, max(excess, 0.0) * expected + self.error, covariance)
+        count = int(pairs[~apart].min())
+        return _even(self.projection @ covariance @ self.projection.T), count
+
+    def implied(self, covariance: np.ndarray, count: int, prior: np.ndarray) -> np.ndarray:
+        """Give B (variable, variable) from cov(z) of so many z, in units of ``spread``."""
+        seen = _even(self.matrix @ prior @ self.matrix.T)
+        excess = max(float(np.trace(covariance)) - self.rank, LEAST * self.rank)
+        expected = excess / float(np.trace(seen)) * seen + np.eye(self.rank)
+        shrunk = _shrunk(covariance, expected, count)
+        values, vectors = np.linalg.eigh(shrunk - np.eye(self.rank))
+        estimate = (vectors * np.maximum(values, LEAST)) @ vectors.T
+        regression = np.linalg.solve(seen, self.matrix @ prior).T
+        found = regression @ estimate @ regression.T
+        if self.rank < len(prior):
+            scale = float(np.trace(np.linalg.solve(seen, estimate))) / self.rank
+            found = found + scale * (prior - regression @ self.matrix @ prior)
+        return np.asarray(found)
+
+
+def _shrunk(covariance: np.ndarray, expected: np.ndarray, count: int) -> np.ndarray:
+    """Shrink a sample covariance of so many draws towards a multiple of the one expected.
+
+    Where the latter is the identity: (1 - w) S + w tr(S) / m I, with w of Chen et al. (2010).
+    """
+    root = np.linalg.cholesky(expected)
+    sample = _whitened(covariance, root)
+    size = len(sample)
+    level, square = np.trace(sample) / size, np.mean(sample**2)
+    apart = (count + 1) * (square - level**2 / size)
+    weight = 1.0 if apart <= 0 else min((square + level**2) / apart, 1.0)
+    return _even(root @ ((1 - weight) * sample + weight * level * np.eye(size)) @ root.T)
 
 
 def desroziers(analysis: xr.Dataset) -> xr.Dataset:
@@ -192,7 +293,7 @@ def lagged(innovation: xr.DataArray) -> float:
     return float((scaled[1:] * scaled[:-1])[pairs].mean())
 
 
-def _pairwise(innovation: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+def pairwise(innovation: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     """Give covariance and number of pairs (observed, observed) of what is there."""
     there = innovation.notnull().astype(float)
     values = innovation.fillna(0.0)

@@ -9,9 +9,8 @@ import numpy as np
 import xarray as xr
 
 from daml.assimilation import assimilate
-from daml.covariance import scaled_to_observations
+from daml.climatology import scaled_climatology
 from daml.errors import InputError
-from daml.forecasting import free_run
 from daml.innovations import from_innovations, lagged
 from daml.protocols import Model, Scheme
 from daml.schemes import ThreeDVar
@@ -46,8 +45,8 @@ def tuned(
     observations : xarray.Dataset
         As the contract says.
     before : ThreeDVar, optional
-        Of a model much like this one: where to start from. Otherwise from the climatology of a
-        free run of the model, its variance at most twice that of the observation error.
+        Of a model much like this one: where to start from. Otherwise from
+        :func:`daml.climatology.scaled_climatology`.
     rows : numpy.ndarray (time,) of bool, optional
         Model steps whose innovations count: those that the model was not trained on. All, unless
         given.
@@ -88,7 +87,7 @@ def tuned(
             )
         return scheme, assimilate(model, observations, scheme)
     if before is None:
-        climate = scaled_to_observations(free_run(model, observations), observations)
+        climate = scaled_climatology(model, observations)
         before = replace(scheme, background_covariance=climate, error_factor=1.0)
         rounds, apart = ROUNDS, LARGEST
     else:

@@ -1,0 +1,90 @@
+"""The climatology that a model's B starts from, before any innovation is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from daml.covariance import labelled, observing
+from daml.errors import DivergedError
+from daml.forecasting import free_runs
+from daml.innovations import Seen, pairwise
+from daml.labels import names
+from daml.protocols import Model
+
+RATIO = 2.0
+"""Largest variance of the scaled climatology, in units of the observations' error variance."""
+STILL = 1e-3
+"""Standard deviation of free runs, in units of the observations', below which they stand still."""
+SINGULAR = 1e-8
+"""Smallest eigenvalue of a correlation matrix that is still used as it is."""
+
+
+def scaled_climatology(model: Model, observations: xr.Dataset) -> xr.DataArray:
+    """Give the climatology of a model, scaled to the observations.
+
+    It is the covariance of free runs of the model. Where they diverge or stand still in what is
+    observed (persistence, damped models), it is that of the record: the covariance of the
+    observations less that of their errors. The scale is such that the variance of a
+    variable is at most twice that of the error with which all sensors together observe it.
+
+    Parameters
+    ----------
+    model : Model
+        It is run freely from states spread over the record.
+    observations : xarray.Dataset
+        As the contract says.
+
+    Returns
+    -------
+    xarray.DataArray (variable, covariable)
+        Symmetric positive definite.
+
+    Raises
+    ------
+    InputError
+        If the observations break the contract.
+    """
+    variables = tuple(model.variables)
+    operator, _ = observing(observations, variables)
+    covariance, pairs = pairwise(observations["observation"].rename(variable="observed"))
+    variance = np.where(pairs.diagonal() > 1, covariance.diagonal(), 0.0)
+    spread, correlation = _of_free_runs(model, observations)
+    moved = operator * spread
+    if (np.einsum("iv,vw,iw->i", moved, correlation, moved) < STILL**2 * variance).any():
+        reach = np.sqrt(variance)[:, None] / np.where(operator == 0, np.nan, np.abs(operator))
+        reach = np.where(reach > 0, reach, np.inf).min(axis=0, initial=np.inf)
+        spread = np.where(np.isfinite(reach), reach, spread)
+        uncorrelated = np.eye(len(variables))
+        seen = Seen.of(observations, variables, spread)
+        projected, count = seen.projected(
+            covariance, pairs, uncorrelated, names(observations), "scaled_climatology"
+        )
+        correlation = seen.implied(projected, count, uncorrelated)
+        own = np.sqrt(correlation.diagonal())
+        spread, correlation = spread * own, correlation / np.outer(own, own)
+    seen = Seen.of(observations, variables, spread)
+    scale = RATIO / float((seen.matrix**2).sum(axis=0).max())
+    return labelled(scale * np.outer(spread, spread) * correlation, variables)
+
+
+def _of_free_runs(model: Model, observations: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Give the spread (variable,) of free runs and their correlations, positive definite.
+
+    A variable that never varies has a spread of a thousandth of its value, and no correlation.
+    """
+    size = len(model.variables)
+    try:
+        states = free_runs(model, observations).reshape(-1, size)
+    except DivergedError:
+        return np.ones(size), np.zeros((size, size))
+    mean, spread = states.mean(axis=0), states.std(axis=0)
+    still = spread <= 1e-12 * np.abs(mean)
+    normal = (states - mean) / np.where(still, 1.0, spread)
+    normal[:, still] = 0.0
+    correlation = normal.T @ normal / len(states)
+    if np.linalg.eigvalsh(correlation)[0] < SINGULAR:
+        correlation = (1 - SINGULAR) * correlation + SINGULAR * np.eye(size)
+    assumed = np.where(mean == 0, 1.0, 1e-3 * np.abs(mean))
+    correlation[still, still] = 1.0
+    return np.where(still, assumed, spread), correlation
