@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,8 @@ class Cycle:
         Each training goes on from the weights before, or starts afresh.
     held_out : float
         Part of the record, in blocks of time, that is assimilated but not trained on: it
-        estimates B, judges each pass and chooses one. 0: none.
+        estimates B, ends each training, judges each pass and chooses one, or the model given
+        where no pass is significantly better. 0: none.
 
     Raises
     ------
@@ -132,7 +134,7 @@ class Cycle:
         """
         settings = self.scheme, self.held_out, self.training
         make = Assimilator.of(self.model, observations, *settings)
-        done = make.first(self.model) if after is None else after
+        done = make.first(self.model) if after is None else make.resumed(after, self.model)
         if after is None:
             yield done
         for iteration in range(done.iteration + 1, self.most):
@@ -202,10 +204,24 @@ class Cycle:
         return keep.tree()
 
     def conclude(self, last: Pass | None, keep: Keeper) -> None:
-        """Say which pass is the best by what was held out, after the last one."""
-        if last is not None and last.errors is not None:
-            imperfect = loaded(keep.tree(), "imperfect/scores")[SQUARES]
-            keep.tell(chosen(last.errors, imperfect))
+        """Choose a pass, or the model given, by what was held out, after the last pass.
+
+        Warns
+        -----
+        UserWarning
+            If no pass is significantly better than the model given.
+        """
+        if last is None or last.errors is None:
+            return
+        choice = chosen(last.errors, loaded(keep.tree(), "imperfect/scores")[SQUARES])
+        keep.tell(choice)
+        if choice["chosen"] == "given":
+            warnings.warn(
+                "improve: no pass is significantly better than the model given, which is chosen "
+                f"({choice['chosen_because']}); try a longer record, or training='cycle'; "
+                "load_emulator(..., iteration=n) gives LSTM-n all the same",
+                stacklevel=3,
+            )
 
     def last(self, tree: xr.DataTree | None) -> Pass | None:
         """Give the last pass of an experiment, to go on after it; None where there is none.

@@ -191,15 +191,16 @@ def forecast(
             ) as bar,
         ):
 
-            def ahead(group: np.ndarray) -> None:
+            def run_group(group: np.ndarray) -> None:
                 result = np.empty((len(group), cut.length, len(steps), len(variables)))
-                for place, part in _ahead(model, states, times, cut, group, steps, bar):
+                starts = group * cut.length
+                for place, part in ahead(model, states, times, cut, starts, steps, bar):
                     result[:, place] = np.moveaxis(part, 2, 0)
                 first = int(group[0]) * cut.length
                 rows = arrays["forecast"][first : first + len(group) * cut.length]
                 rows[:] = result.reshape(-1, *result.shape[2:])[: len(rows)]
 
-            list(each(ahead, groups))
+            list(each(run_group, groups))
         return {}
 
     step_length = step_like(times, model.dt, getattr(model, "time_unit", "s"))
@@ -217,26 +218,26 @@ def forecast(
     return filled(labels, described, run, lazy=is_lazy(initial))
 
 
-def _ahead(
+def ahead(
     model: Model,
     states: np.ndarray,
     times: np.ndarray,
     cut: Cut,
-    group: np.ndarray,
+    starts: np.ndarray,
     leads: Sequence[int],
-    bar: tqdm[Any],
+    bar: tqdm[Any] | None = None,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield places in the segments of a group, and forecasts (place, lead, segment, variable).
+    """Yield places in segments, and the forecasts from there (place, lead, segment, variable).
 
-    Place 0 of a segment starts after its warm-up.
+    A segment begins at the row of ``states`` (row, variable) that ``starts`` (segment,) names, with
+    the warm-up of the ``cut``; its place 0 comes after that. ``leads`` are increasing.
     """
     device, warmup = home(model), cut.spinup
-    ahead = np.arange(cut.steps)[:, None]
-    starts = group * cut.length
+    steps = np.arange(cut.steps)[:, None]
     memory = model.start(put(states[starts], device), times[starts])
     with np.errstate(all="ignore"):
-        for block in cut.blocks(group):
-            rows = np.minimum(starts + ahead[block], len(times) - 1)
+        for block in cut.blocks(starts):
+            rows = np.minimum(starts + steps[block], len(times) - 1)
             found = []
             for number, x in enumerate(put(states[rows], device), block.start):
                 x, memory = model.step(x, memory)
@@ -248,7 +249,8 @@ def _ahead(
                         kept.append(x)
                 if kept:
                     found.append(stacked(kept))
-                bar.update()
+                if bar is not None:
+                    bar.update()
             if found:
                 stop = block.stop - warmup
                 yield slice(stop - len(found), stop), fetch(stacked(found))

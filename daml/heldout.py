@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 import xarray as xr
+from scipy.stats import ttest_1samp
 
 from daml.errors import InputError
 
@@ -15,12 +16,12 @@ BLOCKS = 20
 """Blocks of a long record."""
 SHORT = 50
 """Steps of a block at least, and of a gap at most."""
-DRAWS = 1000
-"""Samples of the bootstrap."""
 PATIENCE = 3
 """Passes that a loop waits for a gain."""
 LEVEL = 0.05
-"""Largest probability that there is no gain, for one that counts."""
+"""Largest probability that there is no gain, for one that a loop goes on for."""
+CHOICE = 0.01
+"""The same for one that the model given is left for, all passes together."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,15 @@ class HeldOut:
             rows[max(first - gap, 0) : stop + gap] = True
         return rows
 
+    def sequences(self, length: int, burn_in: int) -> np.ndarray:
+        """Give rows (sequence, time) whose steps after the burn-in cover what is judged."""
+        heads = [
+            min(max(head, 0), self.steps - length)
+            for first, stop in self.blocks
+            for head in range(first - burn_in, stop - burn_in, length - burn_in)
+        ]
+        return np.add.outer(heads, np.arange(length))
+
     def masked(self, analysis: xr.Dataset) -> xr.Dataset:
         """Give an analysis to train on: what is held out counts as not observed there."""
         trained = xr.DataArray(~self.untrained, dims="time")
@@ -95,81 +105,91 @@ class HeldOut:
 
 
 def score(errors: xr.DataArray) -> xr.DataArray:
-    """Give what passes are compared by: the mean log of the mean squared error of each lead.
+    """Give what models are compared by: the mean log of the root mean squared error.
 
     Parameters
     ----------
-    errors : xarray.DataArray (..., block, lead)
+    errors : xarray.DataArray (..., block, horizon)
         Mean squared innovations of the held-out blocks.
     """
-    return cast("xr.DataArray", np.log(errors.mean("block"))).mean("lead") / 2
+    return cast("xr.DataArray", np.log(errors.mean("block"))).mean("horizon") / 2
 
 
-def gain(before: xr.DataArray, after: xr.DataArray, seed: int = 0) -> tuple[float, float]:
-    """Give by how much a pass is better than another, and the probability that it is not.
+def gain(before: xr.DataArray, after: xr.DataArray) -> tuple[float, float]:
+    """Give by how much a model is better than another, and the probability that it is not.
 
     Parameters
     ----------
-    before, after : xarray.DataArray (block, lead)
+    before, after : xarray.DataArray (block, horizon)
         Mean squared innovations of the held-out blocks.
-    seed : int
-        Of the bootstrap, which draws blocks: what lies in one hangs together in time.
 
     Returns
     -------
     gain, probability : float
-        The gain as a part of the innovation's RMSE.
+        The gain as a part of the innovation's RMSE; the probability of a t-test over the blocks,
+        each of which counts once, as what lies in a block hangs together in time.
 
     Examples
     --------
     >>> import xarray as xr
-    >>> one = xr.DataArray([[1.0], [1.2], [0.9]], dims=("block", "lead"))
+    >>> one = xr.DataArray([[1.0], [1.2], [0.9]], dims=("block", "horizon"))
     >>> found, probability = gain(one, 0.81 * one)
-    >>> round(found, 3), probability
-    (0.1, 0.0)
+    >>> round(found, 3), probability < 0.01
+    (0.1, True)
     """
-    drawn = np.random.default_rng(seed).integers(before.sizes["block"], size=(DRAWS, len(before)))
-    rows = xr.DataArray(drawn, dims=("draw", "block"))
-    differences = score(before.isel(block=rows)) - score(after.isel(block=rows))
     found = 1 - math.exp(float(score(after) - score(before)))
-    return found, float((differences <= 0).mean())
+    difference = ((after - before) / before.mean("block")).mean("horizon").dropna("block")
+    if len(difference) < 2:
+        return found, 1.0
+    return found, float(ttest_1samp(difference, 0.0, alternative="less").pvalue)
 
 
 def settled(errors: xr.DataArray) -> bool:
-    """Whether the last passes brought no gain over those before that a bootstrap would see.
+    """Whether the last passes brought no significant gain over those before.
 
     Parameters
     ----------
-    errors : xarray.DataArray (iteration, block, lead)
+    errors : xarray.DataArray (iteration, origin, block, horizon)
         Mean squared innovations of the held-out blocks, of all passes so far.
     """
     before, after = errors[:-PATIENCE], errors[-PATIENCE:]
     if not before.sizes["iteration"]:
         return False
-    return gain(best(before), best(after))[1] > LEVEL
+    return not gain(_own(best(before)), _own(best(after)))[1] <= LEVEL
 
 
 def best(errors: xr.DataArray) -> xr.DataArray:
-    """Give the errors (block, lead) of the best of some passes."""
-    return errors.isel(iteration=int(np.argmin(score(errors).values)))
+    """Give the errors (origin, block, horizon) of the pass with the best own forecasts."""
+    return errors.isel(iteration=int(np.argmin(score(_own(errors)).values)))
 
 
-def chosen(errors: xr.DataArray, imperfect: xr.DataArray) -> dict[str, object]:
-    """Say which pass is the best and why, for the attrs of an experiment.
+def _own(errors: xr.DataArray) -> xr.DataArray:
+    """Give the errors of the forecasts that start from a model's own analyses."""
+    return errors.sel(origin="own", drop=True)
+
+
+def chosen(errors: xr.DataArray, given: xr.DataArray) -> dict[str, object]:
+    """Say which model is the best and why, for the attrs of an experiment.
+
+    The model given stays unless the best pass forecasts better from its own analyses, by a t-test
+    at the level of 1 % divided by the number of passes that it is the best of, and no worse from
+    the analyses of the model given.
 
     Parameters
     ----------
-    errors : xarray.DataArray (iteration, block, lead)
-    imperfect : xarray.DataArray (block, lead)
+    errors : xarray.DataArray (iteration, origin, block, horizon)
+    given : xarray.DataArray (origin, block, horizon)
         Of the model that the loop started from.
     """
-    found = best(errors)
-    number = int(found["iteration"].item())
-    part, probability = gain(imperfect, found)
-    told = f"{part:.1%} below" if part > 0 else f"{-part:.1%} above"
-    return {
-        "chosen": number,
-        "chosen_because": f"least RMSE of held-out innovations of {errors.sizes['iteration']} "
-        f"passes, over leads of 1 to {found.sizes['lead']} dt; {told} that of the model given "
-        f"(no gain: probability {probability:.3f})",
-    }
+    found, count = best(errors), errors.sizes["iteration"]
+    number, level = int(found["iteration"]), CHOICE / count
+    part, probability = gain(_own(given), _own(found))
+    other = gain(*(e.sel(origin="given", drop=True) for e in (given, found)))[0]
+    told = [f"{p:.1%} below" if p > 0 else f"{-p:.1%} above" for p in (part, other)]
+    because = (
+        f"held-out innovations of LSTM-{number}, the least of {count} passes: RMSE of forecasts "
+        f"from its own analyses {told[0]} that of the model given (no gain: probability "
+        f"{probability:.2g}, needed {level:.2g}), from the given model's analyses {told[1]}"
+    )
+    better = part > 0 and other > 0 and probability < level
+    return {"chosen": number if better else "given", "chosen_because": because}

@@ -1,110 +1,198 @@
-"""What held-out observations say of a pass: the loop's own judge, which never sees a truth."""
+"""What held-out observations say of a model: the loop's own judge, which never sees a truth."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import numpy as np
 import xarray as xr
 
 from daml.covariance import check
-from daml.forecasting import forecast
+from daml.forecasting import ahead
 from daml.heldout import HeldOut
-from daml.labels import names
+from daml.innovations import pairwise
+from daml.labels import names, pack
 from daml.protocols import Model, Scheme
 from daml.records import Record, read
 from daml.schemes import ThreeDVar
+from daml.segments import Cut, side_by_side
 
 SQUARES = "held_out_square_error"
-LEADS = 4
 WARMUP = 100
+"""Steps of analyses over which a memory runs before a forecast, where the record has them."""
+PIECE = 25
+"""Starts of forecasts that follow one another in a segment."""
+PARTS = (1 / 8, 1 / 4, 1 / 2)
+"""Horizons of the forecasts that are judged, in units of the lead at which half the skill is lost.
+
+The error of one step drowns in the observations' noise, and at long leads all models are alike."""
+LEADS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91)
+"""Model steps at which that lead is looked for."""
 
 
-def judge(
-    model: Model,
-    scheme: Scheme,
-    analysis: xr.Dataset,
-    observations: xr.Dataset,
-    held_out: HeldOut,
-) -> xr.Dataset:
-    """Score a model on the observations of the held-out blocks.
+@dataclass(frozen=True)
+class Judge:
+    """Scores models on the observations of held-out blocks.
 
     Parameters
     ----------
-    model : Model
-        Forecasts from the analyses, at 1 to 4 dt.
-    scheme : Scheme
-        With the B that gave the analysis.
-    analysis : xarray.Dataset
-        Of the whole record, the held-out blocks included: what is not trained on is assimilated.
-    observations : xarray.Dataset
-        As the contract says.
+    record : Record
+        The observations.
+    times : numpy.ndarray (time,)
+        One for each model step.
     held_out : HeldOut
-
-    Returns
-    -------
-    xarray.Dataset
-        ``held_out_rmse`` (lead): root mean square of observation minus forecast, in standard
-        deviations of the observation error;
-        ``held_out_square_error`` (block, lead): its square, block by block;
-        ``consistency``: mean of d' (H B H' + R)^-1 d over the number of observed quantities, of
-        the background's innovations d: 1 where B and R are right. Only of a 3DVar.
+        The blocks.
+    horizons : tuple of int
+        Model steps of the forecasts that are judged.
     """
-    variables = tuple(model.variables)
-    record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
-    warmup = min(WARMUP, int(held_out.blocks[0, 0]) - LEADS)
-    states = analysis[["analysis"]].rename(analysis="state")
-    found = forecast(model, states, leads=LEADS, warmup=warmup)
-    predicted = found["forecast"].transpose("start", "lead", "variable").values
-    blocks = held_out.blocks
-    variances = np.diagonal(record.kind_covariance, axis1=1, axis2=2)
-    squares = np.empty((len(blocks), LEADS))
-    for place, (first, stop) in enumerate(blocks):
-        rows = np.arange(first, stop)
-        seen, present = record.values(rows), record.kind_present[record.kind[rows]]
-        variance = variances[record.kind[rows]]
-        for ahead in range(1, LEADS + 1):
-            there = record.operator.apply(predicted[rows - warmup - ahead, ahead - 1])
-            squares[place, ahead - 1] = _mean((seen - there) ** 2 / variance, present)
-    result = xr.Dataset(
-        {SQUARES: (("block", "lead"), squares)},
-        coords={name: found[name] for name in ("lead", "lead_steps")},
-    )
-    result["held_out_rmse"] = np.sqrt(result[SQUARES].mean("block"))
-    if isinstance(scheme, ThreeDVar):
+
+    record: Record
+    times: np.ndarray
+    held_out: HeldOut
+    horizons: tuple[int, ...]
+
+    @cached_property
+    def seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Values, their error variance (row, observed) and the block (row,) of held-out rows."""
+        kind = [self.record.kind[first:stop] for first, stop in self.held_out.blocks]
+        values = [self.record.values(np.arange(*block)) for block in self.held_out.blocks]
+        numbers = np.repeat(np.arange(len(kind)), [len(part) for part in kind])
+        kinds = np.concatenate(kind)
+        variance = np.diagonal(self.record.kind_covariance, axis1=1, axis2=2)[kinds]
+        absent = ~self.record.kind_present[kinds]
+        return np.concatenate(values), np.where(absent, np.inf, variance), numbers
+
+    @classmethod
+    def of(
+        cls, model: Model, analysis: xr.Dataset, observations: xr.Dataset, held_out: HeldOut
+    ) -> Judge:
+        """Give a judge whose horizons follow from the skill of a model's own forecasts.
+
+        Half the skill is lost where the mean squared error of a forecast, that of the observations
+        left out, is half the variance of what is observed.
+        """
+        variables = tuple(model.variables)
+        record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
+        leads = tuple(n for n in LEADS if n <= int(held_out.blocks[0, 0]) // 2)
+        wide = cls(record, record.axis.grid(), held_out, leads)
+        errors = np.nanmean(wide.squares(model, analysis), axis=0) - 1
+        covariance, _ = pairwise(observations["observation"].rename(variable="observed"))
+        counts = record.kind_present[record.kind]
+        variance = np.diagonal(record.kind_covariance, axis1=1, axis2=2)[record.kind]
+        weights = np.where(counts, 1 / variance, 0.0).sum(axis=0)
+        signal = float(weights @ covariance.diagonal()) / counts.sum() - 1
+        half = next((n for n, e in zip(leads, errors, strict=True) if e > signal / 2), leads[-1])
+        horizons = tuple(max(round(part * half), least) for least, part in enumerate(PARTS, 1))
+        return cls(record, wide.times, held_out, horizons)
+
+    def squares(self, model: Model, analysis: xr.Dataset) -> np.ndarray:
+        """Give mean squared innovations (block, horizon) of forecasts, in units of R.
+
+        Parameters
+        ----------
+        model : Model
+            Forecasts. A memory has run over the analyses before each start.
+        analysis : xarray.Dataset
+            ``analysis`` (time, variable): the states to start from.
+        """
+        states, _ = pack(analysis, "analysis", tuple(model.variables))
+        blocks, farthest = self.held_out.blocks, self.horizons[-1]
+        heads = np.concatenate([np.arange(a - farthest, b, PIECE) for a, b in blocks])
+        warmup = min(WARMUP, int(heads.min()))
+        cut = Cut(len(heads) * PIECE, PIECE, warmup)
+        seen, variance, numbers = self.seen
+        place = np.full(len(states) + PIECE + farthest, -1)
+        place[np.concatenate([np.arange(*block) for block in blocks])] = np.arange(len(seen))
+
+        def judged(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            sums, counts = np.zeros((2, len(blocks), len(self.horizons)))
+            starts = heads[group] - warmup
+            for steps, part in ahead(model, states, self.times, cut, starts, self.horizons):
+                first = np.arange(steps.start, steps.stop)[:, None] + heads[group]
+                for lead, horizon in enumerate(self.horizons):
+                    rows = place[first + horizon]
+                    found = self.record.operator.apply(part[:, lead][rows >= 0])
+                    rows = rows[rows >= 0]
+                    error = ((seen[rows] - found) ** 2 / variance[rows]).sum(axis=1)
+                    np.add.at(sums[:, lead], numbers[rows], error)
+                    count = np.isfinite(variance[rows]).sum(axis=1)
+                    np.add.at(counts[:, lead], numbers[rows], count)
+            return sums, counts
+
+        with side_by_side(model, cut) as (groups, each):
+            parts = list(each(judged, groups))
+        sums, counts = (sum(column) for column in zip(*parts, strict=True))
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.where(counts > 0, sums / counts, np.nan))
+
+    def score(self, model: Model, analysis: xr.Dataset) -> float:
+        """Give the mean log of the root mean squared innovations over the horizons."""
+        return float(np.log(np.nanmean(self.squares(model, analysis), axis=0)).mean() / 2)
+
+    def scores(
+        self, model: Model, scheme: Scheme, analysis: xr.Dataset, given: xr.Dataset
+    ) -> xr.Dataset:
+        """Score a model on the observations of the held-out blocks.
+
+        Parameters
+        ----------
+        model : Model
+        scheme : Scheme
+            With the B that gave the analysis.
+        analysis : xarray.Dataset
+            Of the whole record, by this model: what is not trained on is assimilated all the same.
+        given : xarray.Dataset
+            The analysis of the model that the loop started from.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``held_out_square_error`` (origin, block, horizon): mean squared innovation of
+            forecasts from the model's "own" analyses and from those of the model "given", in
+            units of the observation error variance; ``held_out_rmse`` (horizon), its root over
+            all blocks, from the own analyses; ``horizon_steps`` (horizon) in model steps;
+            ``consistency``: mean of d' (H B H' + R)^-1 d over the number of observed quantities,
+            of the background's innovations d: 1 where B and R are right. Only of a 3DVar.
+        """
+        origins = {"own": analysis, "given": given}
+        squares = [self.squares(model, states) for states in origins.values()]
+        result = xr.Dataset(
+            {
+                SQUARES: (("origin", "block", "horizon"), np.stack(squares)),
+                "horizon_steps": ("horizon", np.array(self.horizons)),
+            },
+            coords={"origin": list(origins)},
+        )
+        result["held_out_rmse"] = np.sqrt(
+            result[SQUARES].sel(origin="own", drop=True).mean("block")
+        )
+        if isinstance(scheme, ThreeDVar):
+            result["consistency"] = self._consistency(scheme, analysis)
+        told = {
+            SQUARES: "mean squared innovation of a held-out block",
+            "held_out_rmse": "RMSE of the innovations of the held-out blocks",
+            "consistency": "squared innovation per degree of freedom, in units of B + R",
+            "horizon_steps": "lead of the forecast in model steps",
+        }
+        for name in result.data_vars:
+            result[name].attrs = {"long_name": told[str(name)], "units": "1"}
+        return result
+
+    def _consistency(self, scheme: ThreeDVar, analysis: xr.Dataset) -> float:
+        """Give the mean of d' (H B H' + R)^-1 d over the number of values in d."""
+        record, rows = self.record, np.flatnonzero(self.held_out.judged)
         if scheme.asks_model:
-            normal = analysis["normalized_innovation"].isel(time=np.flatnonzero(held_out.judged))
-            result["consistency"] = (normal**2).mean()
-        else:
-            result["consistency"] = _consistency(scheme, analysis, record, held_out.judged)
-    told = {
-        SQUARES: "mean squared innovation of a held-out block",
-        "held_out_rmse": "RMSE of the innovations of the held-out blocks",
-        "consistency": "squared innovation per degree of freedom, in units of B + R",
-    }
-    for name in result.data_vars:
-        result[name].attrs = {"long_name": told[str(name)], "units": "1"}
-    return result
-
-
-def _consistency(
-    scheme: ThreeDVar, analysis: xr.Dataset, record: Record, judged: np.ndarray
-) -> float:
-    """Give the mean of d' (H B H' + R)^-1 d over the number of values in d."""
-    covariance = check(cast("xr.DataArray", scheme.background_covariance), names(analysis), "B")
-    rows = np.flatnonzero(judged)
-    kind, present = record.kind[rows], record.kind_present
-    matrix = record.matrices()
-    expected = matrix @ covariance @ np.swapaxes(matrix, 1, 2)
-    expected = expected + record.kind_covariance * float(scheme.error_factor)
-    innovation = np.nan_to_num(analysis["innovation"].isel(time=rows).values)
-    squared = 0.0
-    for number in np.unique(kind):
-        part = innovation[kind == number]
-        squared += float((part * np.linalg.solve(expected[number], part.T).T).sum())
-    return squared / max(int(present[kind].sum()), 1)
-
-
-def _mean(squares: np.ndarray, present: np.ndarray) -> float:
-    """Give the mean of what is present, all quantities alike; NaN where nothing is."""
-    return float(squares[present].mean()) if present.any() else np.nan
+            return float((analysis["normalized_innovation"].isel(time=rows) ** 2).mean())
+        covariance = check(cast("xr.DataArray", scheme.background_covariance), names(analysis), "B")
+        kind, present = record.kind[rows], record.kind_present
+        matrix = record.matrices()
+        expected = matrix @ covariance @ np.swapaxes(matrix, 1, 2)
+        expected = expected + record.kind_covariance * float(scheme.error_factor)
+        innovation = np.nan_to_num(analysis["innovation"].isel(time=rows).values)
+        squared = 0.0
+        for number in np.unique(kind):
+            part = innovation[kind == number]
+            squared += float((part * np.linalg.solve(expected[number], part.T).T).sum())
+        return squared / max(int(present[kind].sum()), 1)

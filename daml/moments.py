@@ -14,7 +14,11 @@ Moments = tuple[int, np.ndarray, np.ndarray]
 def moments(states: np.ndarray) -> Moments:
     """Give those of states (..., variable), a segment at a time: a copy of all may be large."""
     axes = tuple(range(states.ndim - 1))
-    count, mean = math.prod(states.shape[:-1]), states.mean(axis=axes)
+    count = math.prod(states.shape[:-1])
+    if not count:
+        nothing = np.zeros(states.shape[-1])
+        return 0, nothing, nothing
+    mean = states.mean(axis=axes)
     parts = states if states.ndim > 2 else [states]
     squares = sum(((part - mean) ** 2).sum(axis=axes[:-1] or 0) for part in parts)
     return count, mean, np.asarray(squares / count)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import xarray as xr
 
+from daml.assimilation import assimilate
 from daml.errors import InputError
 from daml.heldout import HeldOut
-from daml.judging import SQUARES, judge
+from daml.judging import SQUARES, Judge
 from daml.keeping import TrainingCheckpoint
 from daml.labels import names, time_axis
 from daml.opening import loaded
@@ -38,7 +39,10 @@ class Pass:
     judged: xr.Dataset | None = None
     """Scores on the held-out observations."""
     errors: xr.DataArray | None = None
-    """Mean squared held-out innovations (iteration, block, lead) of LSTM-0 and all after."""
+    """Mean squared held-out innovations (iteration, origin, block, horizon), LSTM-0's first."""
+    given: xr.Dataset | None = None
+    """The analysis of the imperfect model, from which all models are judged."""
+    judge: Judge | None = None
 
     @property
     def group(self) -> str:
@@ -97,21 +101,40 @@ class Assimilator:
 
     def first(self, model: Model) -> Pass:
         """Give the pass of the model that the loop starts from."""
-        return self._made(-1, model, None)
+        scheme, analysis = tuned(self.scheme, model, self.observations)
+        analysis = analysis.load()
+        made = self.resumed(Pass(-1, model, analysis, scheme, given=analysis), model)
+        if made.judge is None:
+            return made
+        return replace(made, judged=made.judge.scores(model, scheme, analysis, analysis))
+
+    def resumed(self, done: Pass, model: Model) -> Pass:
+        """Give a pass with the judge of all that follow, which asks the model given."""
+        if self.held_out is None or done.given is None:
+            return done
+        return replace(done, judge=Judge.of(model, done.given, self.observations, self.held_out))
 
     def after(self, before: Pass, model: Model) -> Pass:
         """Give the pass of an emulator that was trained on the one before."""
-        made = self._made(before.iteration + 1, model, before.scheme)
-        if made.judged is None:
+        known = before.scheme if isinstance(before.scheme, ThreeDVar) else None
+        rows = None if self.held_out is None else self.held_out.judged
+        scheme, analysis = tuned(self.scheme, model, self.observations, before=known, rows=rows)
+        number, given, judge = before.iteration + 1, before.given, before.judge
+        made = Pass(number, model, analysis.load(), scheme, given=given, judge=judge)
+        if judge is None or given is None:
             return made
-        return replace(made, errors=_joined(before.errors, made.judged, made.iteration))
+        judged = judge.scores(model, scheme, made.analysis, given)
+        return replace(made, judged=judged, errors=_joined(before.errors, judged, number))
 
     def trained(self, emulator: Emulator, done: Pass, store: Store | None) -> Emulator:
         """Train an emulator on a pass that is done; with checkpoints, where it takes them."""
         number = done.iteration + 1
         if self.way == "analyses" or getattr(emulator, "fitted", None) is None:
-            given = done.analysis if self.held_out is None else self.held_out.masked(done.analysis)
-            emulator = emulator.fit(given, **_checkpoint(emulator.fit, store, number, "analyses"))
+            fit = emulator.fit
+            if self.way == "cycle":
+                fit = getattr(emulator, "begin", fit)
+            given, how = self._judged(fit, done)
+            emulator = fit(given, **how, **_checkpoint(fit, store, number, "analyses"))
         if self.way == "analyses":
             return emulator
         train = emulator.fit_cycle  # type: ignore[attr-defined]
@@ -119,24 +142,32 @@ class Assimilator:
         kept = _checkpoint(train, store, number, "cycle")
         return cast("Emulator", train(self.observations, done.scheme, held_out=fraction, **kept))
 
-    def _made(self, iteration: int, model: Model, before: Scheme | None) -> Pass:
-        scheme, analysis = tuned(
-            self.scheme,
-            model,
-            self.observations,
-            before=before if isinstance(before, ThreeDVar) else None,
-            rows=None if self.held_out is None else self.held_out.judged,
-        )
-        judged = None
-        if self.held_out is not None:
-            judged = judge(model, scheme, analysis, self.observations, self.held_out)
-        return Pass(iteration, model, analysis.load(), scheme, judged)
+    def _judged(self, fit: Callable[..., Any], done: Pass) -> tuple[xr.Dataset, dict[str, Any]]:
+        """Give an analysis to train on, and how the training is to judge itself."""
+        if self.held_out is None or done.judge is None:
+            return done.analysis, {}
+        known = _parameters(fit)
+        if "held_out" not in known:
+            return self.held_out.masked(done.analysis), {}
+        how: dict[str, Any] = {"held_out": self.held_out.fraction}
+        if "judge" in known:
+            how["judge"] = lambda model: self._score(done, model)
+        return done.analysis, how
+
+    def _score(self, done: Pass, model: Model) -> float:
+        """Give the score of a model's forecasts from its own analyses, by the B known so far."""
+        analysis = assimilate(model, self.observations, done.scheme)
+        return cast("Judge", done.judge).score(model, analysis)
+
+
+def _parameters(train: Callable[..., Any]) -> Collection[str]:
+    return inspect.signature(train).parameters
 
 
 def _checkpoint(
     train: Callable[..., Any], store: Store | None, iteration: int, training: str
 ) -> dict[str, TrainingCheckpoint]:
-    if store is None or "checkpoint" not in inspect.signature(train).parameters:
+    if store is None or "checkpoint" not in _parameters(train):
         return {}
     return {"checkpoint": TrainingCheckpoint(store, iteration, training)}
 
@@ -177,4 +208,5 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
         if SQUARES in scores:
             errors = _joined(errors, scores, iteration)
     analysis = loaded(tree, last, ("background", "analysis"))
-    return Pass(len(groups) - 1, model, analysis, scheme, None, errors)
+    given = loaded(tree, "imperfect", ("background", "analysis")) if groups else analysis
+    return Pass(len(groups) - 1, model, analysis, scheme, None, errors, given)

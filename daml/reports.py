@@ -9,6 +9,9 @@ import xarray as xr
 from daml.errors import InputError
 from daml.opening import loaded
 
+KEPT = ("innovation_rmse", "held_out_rmse", "horizon_steps", "consistency")
+"""Scores that need no truth."""
+
 
 def is_twin(tree: xr.DataTree) -> bool:
     """Whether an experiment has a truth that its passes were scored against."""
@@ -78,8 +81,8 @@ def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
     -------
     xarray.Dataset
         ``innovation_rmse`` (iteration); where observations were held out also ``held_out_rmse``
-        (iteration, lead) and ``consistency`` (iteration); the same of the model given as
-        ``imperfect_...``. attrs say which pass was chosen.
+        (iteration, horizon), ``horizon_steps`` (horizon) and ``consistency`` (iteration); the same
+        of the model given as ``imperfect_...``. attrs say which model was chosen.
 
     Raises
     ------
@@ -92,11 +95,15 @@ def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
 
     def scores(group: str) -> xr.Dataset:
         found = loaded(tree, f"{group}/scores")
-        return found[[n for n in ("innovation_rmse", "held_out_rmse", "consistency") if n in found]]
+        return found[[n for n in KEPT if n in found]]
 
     numbers = xr.DataArray([_number(p) for p in passes], dims="iteration", name="iteration")
-    result = xr.concat([scores(name) for name in passes], numbers)
+    plain = [scores(name).drop_vars("horizon_steps", errors="ignore") for name in passes]
+    result = xr.concat(plain, numbers)
     imperfect = scores("imperfect")
+    if "horizon_steps" in imperfect:
+        result["horizon_steps"] = imperfect["horizon_steps"]
+        imperfect = imperfect.drop_vars("horizon_steps")
     result = result.assign({f"imperfect_{name}": imperfect[name] for name in imperfect.data_vars})
     result.attrs = {k: tree.attrs[k] for k in ("chosen", "chosen_because") if k in tree.attrs}
     return result
@@ -148,7 +155,7 @@ def innovation_table(tree: xr.DataTree) -> str:
     found = collect_innovations(tree)
     lines = ["                RMSE of observation minus background"]
     if "held_out_rmse" in found:
-        leads = "".join(f"{n:>5} dt" for n in found["lead_steps"].values)
+        leads = "".join(f"{n:>5} dt" for n in found["horizon_steps"].values)
         lines = [
             "                innovation   held-out innovations (sd of obs. error)   consistency",
             f"                      RMSE   {leads}   with B + R",

@@ -189,13 +189,7 @@ class Course:
         """Give the judge of a training: the objective on the held-out blocks."""
         if self.held_out is None:
             return None
-        steps, burn_in = len(self.tensors[0]), objective.burn_in
-        heads = [
-            min(max(head, 0), steps - length)
-            for first, stop in self.held_out.blocks
-            for head in range(first - burn_in, stop - burn_in, length - burn_in)
-        ]
-        rows = torch.as_tensor(np.add.outer(heads, np.arange(length)))
+        rows = torch.as_tensor(self.held_out.sequences(length, objective.burn_in))
         *given, counts = self.tensors
         judged = counts.new_tensor(self.held_out.judged)
         sequences = [tensor[rows] for tensor in (*given, judged)]

@@ -12,6 +12,7 @@ import xarray as xr
 from daml import segments
 from daml.checks import check_model
 from daml.errors import InputError
+from daml.heldout import HeldOut
 from daml.labels import check_dims, check_dtype, check_names, check_values, names, time_axis
 from daml.moments import joined, moments
 from daml.protocols import Model
@@ -36,6 +37,8 @@ class Examples:
         Steps of a sequence.
     base : Model, optional
         What the increments are counted from; the state before, unless given.
+    held_out : float
+        Part of the record, in blocks of time, whose targets do not count (:class:`HeldOut`).
 
     Raises
     ------
@@ -43,7 +46,9 @@ class Examples:
         If the record breaks the contract or is too short.
     """
 
-    def __init__(self, analysis: xr.Dataset, length: int, base: Model | None) -> None:
+    def __init__(
+        self, analysis: xr.Dataset, length: int, base: Model | None, held_out: float = 0.0
+    ) -> None:
         self.name = "analysis" if "analysis" in analysis else "state"
         check_dims(analysis, self.name, ("time", "variable"))
         check_names(analysis, self.name)
@@ -73,6 +78,7 @@ class Examples:
                     f"LSTM: the base steps {tuple(base.variables)}, the analysis has "
                     f"{self.variables}"
                 )
+        self.held_out = HeldOut(len(self.array), held_out) if held_out else None
         count = math.ceil(self.steps / max(segments.ROWS, 4 * length))
         self.edges = np.linspace(0, self.steps, count + 1).astype(int)
 
@@ -82,6 +88,26 @@ class Examples:
     def __getitem__(self, number: int) -> Block:
         """Give a block."""
         first, stop = int(self.edges[number]), int(self.edges[number + 1])
+        block = self._rows(first, stop)
+        if self.held_out is None:
+            return block
+        trained = ~self.held_out.untrained[first + 1 : stop + 1]
+        return block._replace(weights=block.weights * trained)
+
+    def judged(self, length: int, burn_in: int) -> list[Block]:
+        """Give sequences of a length whose targets, after the burn-in, cover what is held out."""
+        if self.held_out is None:
+            return []
+        found = []
+        for rows in self.held_out.sequences(length, burn_in):
+            first = max(int(rows[0]) - 1, 0)
+            block = self._rows(first, first + length)
+            counts = self.held_out.judged[first + 1 : first + length + 1]
+            found.append(block._replace(weights=block.weights * counts))
+        return found
+
+    def _rows(self, first: int, stop: int) -> Block:
+        """Give the states from one row to another, and what each goes on to."""
         states = np.asarray(self.array[first : stop + 1].values, dtype=np.float64)
         check_values(states, self.name, self.variables)
         if np.isnan(states).any():
@@ -102,7 +128,7 @@ class Examples:
         return (self[number] for number in range(len(self)))
 
     def scaling(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Give mean and spread (variable,) of states, then of increments.
+        """Give mean and spread (variable,) of states, then of the increments that count.
 
         Raises
         ------
@@ -111,9 +137,9 @@ class Examples:
         """
         parts, counted = [], 0.0
         for block in self:
-            counted += block.weights.sum()
-            arrays = (block.states, block.increments)
-            parts.append([moments(array) for array in arrays])
+            there = block.weights > 0
+            counted += there.sum()
+            parts.append([moments(block.states), moments(block.increments[there])])
         if not counted:
             raise InputError("LSTM.fit: no row of 'innovation' has a value: nothing to learn from")
         states, increments = (joined(part) for part in zip(*parts, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -11,10 +13,12 @@ import xarray as xr
 
 from daml.emulators.bases import check_differentiable
 from daml.emulators.cycling import Course, Innovations
-from daml.emulators.examples import Examples
+from daml.emulators.examples import Block, Examples
 from daml.emulators.fitted import Fitted
+from daml.emulators.networks import Network
 from daml.emulators.settings import check_sequences
-from daml.emulators.training import Blocks, Plan, SquareError, Tensors, train
+from daml.emulators.stopping import Watch
+from daml.emulators.training import Blocks, Plan, SquareError, Tensors, cut, train
 from daml.errors import InputError
 from daml.schemes.observing import Observing
 
@@ -30,16 +34,58 @@ BASE_UPDATES = 800
 """The same where a base is corrected: there is less to learn, and more begins to fit the noise."""
 SHARD, CYCLE_SHARD = 32, 100
 """Sequences a thread: what measured best, for the layers at once and for steps one by one."""
+BATCHES, FEWEST, LARGEST = 5, 20, 200
+"""Batches in an epoch through the cycle, and the fewest and most sequences of one, by default."""
 LEAST_RATE = 0.2
 """What is left of the learning rate after many trainings, at least."""
 
 
-def fitted_to(emulator: LSTM, analysis: xr.Dataset, checkpoint: Checkpoint | None) -> Fitted:
+def fitted_to(
+    emulator: LSTM,
+    analysis: xr.Dataset,
+    held_out: float,
+    judge: Callable[[LSTM], float] | None,
+    checkpoint: Checkpoint | None,
+) -> Fitted:
     """Give what a training on analyses finds, as :meth:`daml.LSTM.fit` says."""
-    examples = Examples(analysis, emulator.sequence_length, emulator.base)
+    examples, known, network = _begun(emulator, analysis, held_out)
+    blocks = Blocks(examples.steps, len(examples), _reader(emulator, examples, known))
+    rate = emulator.learning_rate * max(emulator.rate_decay**known.trainings, LEAST_RATE)
+    length, batch = emulator.sequence_length, emulator.batch_size
+    plan = Plan(emulator.epochs, length, batch, UPDATES, MOST, SHARD, rate)
+    objective = SquareError(network, emulator.burn_in)
+    watch = None
+    if held_out:
+        parts = [_scaled(emulator, known, b) for b in examples.judged(length, emulator.burn_in)]
+        judged = [torch.stack(column) for column in zip(*parts, strict=True)]
+        watch = Watch(network, lambda: {"held_out_loss": objective.mean(judged)})
+    if emulator.base is not None:
+        _centre(network, objective, blocks, length)
+    start = copy.deepcopy(network)
+    seed = (emulator.seed, known.trainings)
+    losses = train(network, objective, blocks, plan, seed, checkpoint, watch)
+    found, before = known.after(network, losses), known.after(start, losses)
+    if judge is None or emulator.base is None or start.head.weight.any():
+        return found
+    return min(before, found, key=lambda fitted: judge(replace(emulator, fitted=fitted)))
+
+
+def begun(emulator: LSTM, analysis: xr.Dataset, held_out: float) -> Fitted:
+    """Give a network that adds the mean increment alone, as :meth:`daml.LSTM.begin` says."""
+    examples, known, network = _begun(emulator, analysis, held_out)
+    blocks = Blocks(examples.steps, len(examples), _reader(emulator, examples, known))
+    _centre(network, SquareError(network, emulator.burn_in), blocks, emulator.sequence_length)
+    network.requires_grad_(False)
+    return replace(known, network=network)
+
+
+def _begun(
+    emulator: LSTM, analysis: xr.Dataset, held_out: float
+) -> tuple[Examples, Fitted, Network]:
+    """Give what a training on analyses starts from: examples, scaling, and a network to train."""
+    examples = Examples(analysis, emulator.sequence_length, emulator.base, held_out)
     variables, (dt, unit) = examples.variables, examples.step
-    network = emulator.network(len(variables))
-    known = emulator.fitted
+    network, known = emulator.network(len(variables)), emulator.fitted
     if known is None:
         known = Fitted(variables, dt, unit, *examples.scaling(), network)
     if (known.variables, known.dt) != (variables, dt):
@@ -48,25 +94,39 @@ def fitted_to(emulator: LSTM, analysis: xr.Dataset, checkpoint: Checkpoint | Non
             f"{variables} with dt {dt}; start from an LSTM that is not fitted"
         )
     network.load_state_dict(known.network.state_dict())
+    return examples, known, network
 
+
+def _scaled(emulator: LSTM, known: Fitted, block: Block) -> Tensors:
+    """Give a block of examples in the units of the network, where it computes."""
+    parts = (
+        (block.states - known.mean) / known.spread,
+        (block.increments - known.increment_mean) / known.increment_spread,
+        block.weights,
+    )
+    return [torch.as_tensor(p, dtype=torch.float32, device=emulator.device) for p in parts]
+
+
+def _reader(emulator: LSTM, examples: Examples, known: Fitted) -> Callable[[int], Tensors]:
     @lru_cache(maxsize=1)  # a record in one block is put there once
-    def tensors(number: int) -> Tensors:
-        states, increments, weights = examples[number]
-        parts = (
-            (states - known.mean) / known.spread,
-            (increments - known.increment_mean) / known.increment_spread,
-            weights,
-        )
-        return [torch.as_tensor(p, dtype=torch.float32, device=emulator.device) for p in parts]
+    def read(number: int) -> Tensors:
+        return _scaled(emulator, known, examples[number])
 
-    rate = emulator.learning_rate * max(emulator.rate_decay**known.trainings, LEAST_RATE)
-    length, batch = emulator.sequence_length, emulator.batch_size
-    plan = Plan(emulator.epochs, length, batch, UPDATES, MOST, SHARD, rate)
-    blocks = Blocks(examples.steps, len(examples), tensors)
-    objective = SquareError(network, emulator.burn_in)
-    seed = (emulator.seed, known.trainings)
-    losses = train(network, objective, blocks, plan, seed, checkpoint)
-    return known.after(network, losses)
+    return read
+
+
+def _centre(network: Network, objective: SquareError, blocks: Blocks, length: int) -> None:
+    """Move the network's bias so that its predictions err by nothing in the mean.
+
+    What is left of a constant error of the base is then taken away by each training at once.
+    """
+    with torch.no_grad():
+        parts = [
+            objective.residuals([cut(part, 0, length) for part in blocks.read(number)])
+            for number in range(blocks.parts)
+        ]
+        errors, counts = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
+        network.head.bias.add_(errors / counts.clamp(min=1.0))
 
 
 def fitted_through_cycle(
@@ -75,7 +135,7 @@ def fitted_through_cycle(
     scheme: ThreeDVar,
     length: int,
     burn_in: int,
-    batch: int,
+    batch: int | None,
     rate: float,
     held_out: float,
     checkpoint: Checkpoint | None,
@@ -83,8 +143,6 @@ def fitted_through_cycle(
     """Give what a training through the cycle finds, as :meth:`daml.LSTM.fit_cycle` says."""
     check_sequences("fit_cycle", length, burn_in, rate)
     updates = CYCLE_UPDATES if emulator.base is None else BASE_UPDATES
-    sizes = length, batch, updates, CYCLE_MOST, CYCLE_SHARD
-    plan = Plan(emulator.cycle_epochs, *sizes, rate)
     if emulator.base is not None:
         check_differentiable(emulator.base)
     known, network = emulator.known, emulator.network(len(emulator.variables))
@@ -96,6 +154,10 @@ def fitted_through_cycle(
         known = known.starting(scheme.given(known.variables))
     opened = replace(emulator, fitted=known.single(network))
     course = Course(opened, observations, held_out, like)
+    if batch is None:
+        batch = min(max(len(course.tensors[0]) // length // BATCHES, FEWEST), LARGEST)
+    sizes = length, batch, updates, CYCLE_MOST, CYCLE_SHARD
+    plan = Plan(emulator.cycle_epochs, *sizes, rate)
     observing = Observing.of(course.record, float(scheme.error_factor)).like(like)
     objective = Innovations(lambda: opened, observing, fixed, burn_in)
     return known.after(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import xarray as xr
 from daml import __version__
 from daml.emulators.bases import base_step
 from daml.emulators.fitted import Fitted
-from daml.emulators.fitting import fitted_through_cycle, fitted_to
+from daml.emulators.fitting import begun, fitted_through_cycle, fitted_to
 from daml.emulators.networks import Memory, Network, Windowed
 from daml.emulators.settings import check
 from daml.errors import InputError
@@ -131,7 +132,14 @@ class LSTM:
         """What the last training told (epoch): ``loss``, and of the held-out blocks, if any."""
         return self.known.history
 
-    def fit(self, analysis: xr.Dataset, checkpoint: Checkpoint | None = None) -> LSTM:
+    def fit(
+        self,
+        analysis: xr.Dataset,
+        *,
+        held_out: float = 0.0,
+        judge: Callable[[LSTM], float] | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> LSTM:
         """Give the emulator fitted to a record; this one stays as it is.
 
         A fitted emulator goes on from its weights and keeps its scaling.
@@ -142,6 +150,12 @@ class LSTM:
             ``analysis``, or else ``state``, (time, variable) at every model step. Rows where
             ``innovation`` has no value were not observed and are skipped as targets. What is
             opened lazily is read block by block, again in each epoch.
+        held_out : float
+            Part of the record, in blocks of time, that the loss leaves out: the training ends
+            where it no longer gains there, and the weights are those of its best epoch. 0: none.
+        judge : callable, optional
+            Gives an emulator a score. As long as an emulator with a ``base`` adds the mean
+            increment alone, it stays so where the trained network's score is not lower.
         checkpoint : Checkpoint, optional
             Keeps the epochs that are done, so that the training can go on after an interruption.
 
@@ -156,7 +170,37 @@ class LSTM:
         DivergedError
             If the loss leaves the finite numbers.
         """
-        return replace(self, fitted=fitted_to(self, analysis, checkpoint))
+        return replace(self, fitted=fitted_to(self, analysis, held_out, judge, checkpoint))
+
+    def begin(
+        self,
+        analysis: xr.Dataset,
+        *,
+        held_out: float = 0.0,
+        checkpoint: Checkpoint | None = None,
+    ) -> LSTM:
+        """Give the emulator from which :meth:`fit_cycle` starts; this one stays as it is.
+
+        With a ``base`` its network adds the mean increment over the base's step and nothing else:
+        what a training on analyses finds besides is no better start. Without one it is fitted.
+
+        Parameters
+        ----------
+        analysis, held_out, checkpoint
+            See :meth:`fit`.
+
+        Returns
+        -------
+        LSTM
+
+        Raises
+        ------
+        InputError, DivergedError
+            See :meth:`fit`.
+        """
+        if self.base is None:
+            return self.fit(analysis, held_out=held_out, checkpoint=checkpoint)
+        return replace(self, fitted=begun(self, analysis, held_out))
 
     def network(self, size: int) -> Network:
         """Give a network for so many variables, its first weights drawn from the seed."""
@@ -166,6 +210,9 @@ class LSTM:
                 made: Network = Windowed(size, self.hidden, self.layers, self.window)
             else:
                 made = Network(size, self.hidden, self.layers, self.covariance)
+        if self.base is not None:  # a correction starts from the mean increment alone
+            torch.nn.init.zeros_(made.head.weight)
+            torch.nn.init.zeros_(made.head.bias)
         return made.to(self.device)
 
     def start(self, x: Any, time: Any = None) -> Memory:
@@ -214,7 +261,7 @@ class LSTM:
         *,
         sequence_length: int = 100,
         burn_in: int = 20,
-        batch_size: int = 200,
+        batch_size: int | None = None,
         learning_rate: float = 4.5e-3,
         held_out: float = 0.1,
         checkpoint: Checkpoint | None = None,
@@ -230,8 +277,10 @@ class LSTM:
             As the contract says.
         scheme : ThreeDVar
             With the B that a covariance starts from, or else stays.
-        sequence_length, burn_in, batch_size, learning_rate
+        sequence_length, burn_in, learning_rate
             As of the LSTM's own, for this training.
+        batch_size : int, optional
+            Sequences an update. Unless given, a fifth of those of the record, but 20 to 200.
         held_out : float
             Part of the record, in blocks of time, that the loss leaves out: the training ends
             where it no longer gains there, and the weights are those of its best epoch. 0: none.

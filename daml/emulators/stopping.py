@@ -8,10 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-CHECKS = 50
-"""Times that a whole training is judged."""
 PATIENCE = 20
-"""Judgements that it waits for a gain."""
+"""Epochs that it waits for a gain, at least."""
 
 
 class Watch:
@@ -31,25 +29,30 @@ class Watch:
         self.least, self.waited = math.inf, 0
         self.weights: dict[str, np.ndarray] = {}
 
-    def scores(self, epoch: int, epochs: int) -> dict[str, float]:
-        """Give the scores after an epoch; nothing where none is due."""
-        every = max(epochs // CHECKS, 1)
-        if (epoch + 1) % every and epoch + 1 < epochs:
-            return {}
+    def begin(self) -> None:
+        """Judge the network as it is before the first epoch: a training may make it worse."""
+        self._keep()
+        self.scores()
+        self.waited = 0
+
+    def scores(self) -> dict[str, float]:
+        """Give the scores after an epoch."""
         with torch.no_grad():
             found = {name: float(score) for name, score in self.judge().items()}
         score = next(iter(found.values()))
         self.waited += 1
         if score < self.least:
             self.least, self.waited = score, 0
-            kept = self.network.state_dict()
-            self.weights = {name: w.cpu().numpy().copy() for name, w in kept.items()}
+            self._keep()
         return found
 
-    @property
-    def over(self) -> bool:
-        """Whether it has waited for too long."""
-        return self.waited >= PATIENCE
+    def _keep(self) -> None:
+        kept = self.network.state_dict()
+        self.weights = {name: weight.cpu().numpy().copy() for name, weight in kept.items()}
+
+    def over(self, epochs: int) -> bool:
+        """Whether a training of so many epochs has waited for too long: for a quarter of them."""
+        return self.waited >= max(PATIENCE, epochs // 4)
 
     def close(self) -> None:
         """Put the best weights into the network."""

@@ -94,6 +94,16 @@ class SquareError:
         error = self.network(inputs)[:, self.burn_in :] - targets[:, self.burn_in :]
         return torch.sum(weights[:, self.burn_in :, None] * error**2)
 
+    def mean(self, sequences: Tensors) -> torch.Tensor:
+        """Give the mean."""
+        return self.total(sequences) / self.count(sequences).clamp(min=1.0)
+
+    def residuals(self, sequences: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the weighted sum of target less prediction (variable,), and of the weights."""
+        _, targets, weights = (part[:, self.burn_in :] for part in sequences)
+        error = targets - self.network(sequences[0])[:, self.burn_in :]
+        return torch.sum(weights[..., None] * error, dim=(0, 1)), torch.sum(weights)
+
     def count(self, sequences: Tensors) -> torch.Tensor:
         """Give the sum of the weights."""
         _, targets, weights = sequences
@@ -151,12 +161,14 @@ def train(
         history = _restore(saved, network, optimiser)
         if watch is not None:
             watch.restore(saved)
+    elif watch is not None:
+        watch.begin()
     done = len(history)
     bar = tqdm(range(done, epochs), desc="train", unit="epoch", delay=2, disable=None, leave=False)
     told: dict[str, float] = {}
     with one_core_each(math.ceil(plan.batch / shard)) as each:
         for epoch in bar:
-            if watch is not None and watch.over:
+            if watch is not None and watch.over(epochs):
                 break
             decay = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
             optimiser.param_groups[0]["lr"] = plan.rate * (0.05 + 0.95 * decay)
@@ -165,7 +177,7 @@ def train(
             losses: list[float] = []
             for block in random.permutation(blocks.parts):
                 record = blocks.read(int(block))
-                sequences = [_sequences(part, first, plan.length) for part in record]
+                sequences = [cut(part, first, plan.length) for part in record]
                 order = torch.as_tensor(random.permutation(len(sequences[0])), device=device)
                 for batch in _even(order, plan.batch):
                     loss = _update(network, objective, optimiser, sequences, batch, shard, each)
@@ -176,7 +188,7 @@ def train(
                             f"update {len(losses) - 1}; lower learning_rate, or check the record "
                             "for outliers"
                         )
-            seen = {} if watch is None else watch.scores(epoch, epochs)
+            seen = {} if watch is None else watch.scores()
             history.append({"loss": float(np.mean(losses))} | seen)
             told |= history[-1]
             bar.set_postfix({name: f"{value:.4f}" for name, value in told.items()})
@@ -237,7 +249,7 @@ def _restore(
     return [{name: value for name, value in row.items() if value == value} for row in told]
 
 
-def _sequences(record: torch.Tensor, first: int, length: int) -> torch.Tensor:
+def cut(record: torch.Tensor, first: int, length: int) -> torch.Tensor:
     """Cut a record (time, ...) into sequences (sequence, time, ...), without a copy."""
     count = (len(record) - first) // length
     return record[first : first + count * length].view(count, length, *record.shape[1:])
