@@ -26,8 +26,15 @@ help:
 paper: .venv/.installed
 	$(BIN)/daml paper --preset fast --store results/paper.zarr --figures results $(ARGS)
 
+# A process on each core; one that is done takes tests over from another.
+PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 test: .venv/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+# What rounding may turn, with the arithmetic of a CPU without AVX.
+test-portable: .venv/.installed
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Nehalem \
+	  $(BIN)/python -m pytest $(PARALLEL) -m "statistical and not slow" $(ARGS)
 
 test-slow: .venv/.installed
 	$(BIN)/python -m pytest -m slow $(ARGS)

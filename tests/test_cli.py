@@ -140,12 +140,9 @@ def test_the_smoke_experiment_end_to_end(folder):
     scores = daml.reports.collect(tree)
     assert float(scores.analysis_rmse.max()) < 2.5
     assert scores.sizes["iteration"] == 2
-    again = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
-    assert again.stdout == done.stdout
-    beyond = subprocess.run(
-        [sys.executable, *words, "--beyond"], capture_output=True, text=True, check=False
-    )
-    assert beyond.returncode == 0, beyond.stderr
+    assert call(*words[2:]).stdout == done.stdout
+    beyond = call(*words[2:], "--beyond")
+    assert beyond.exit_code == 0, beyond.output
     assert "cycle, LSTM" in beyond.stdout
     scores = daml.reports.collect(xr.open_datatree(folder / "results/paper.zarr", engine="zarr"))
     assert set(scores["beyond"].values) == {"LSTM", "correction"}

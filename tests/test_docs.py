@@ -26,6 +26,7 @@ def told(text):
     return NUMBER.sub("#", text).split(), [float(n) for n in NUMBER.findall(text)]
 
 
+@pytest.mark.statistical
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "page",
