@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import daml
+from daml import distribution
 
 HEAVY = ("torch", "xarray", "numpy", "pandas", "dask", "matplotlib", "zarr", "distributed")
 
@@ -37,3 +39,12 @@ def test_the_other_project_of_that_name_in_the_same_folder_is_warned_of(tmp_path
     )
     told = done.stderr.count("uninstall both (pip uninstall daml daml-xarray)")
     assert told == beside.startswith("daml-")
+
+
+def test_the_distribution_has_the_name_that_daml_speaks_of():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["name"] == distribution.NAME
+    printed = subprocess.run(
+        [sys.executable, "-m", "daml", "--version"], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout == f"{distribution.NAME}, version {daml.__version__}\n"
