@@ -4,11 +4,12 @@ PIP_ARGS ?=
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help paper test test-slow lint docs docs-check bench peers clean
+.PHONY: help paper test test-slow test-portable lint docs docs-check bench peers clean
 
 help:
 	@echo "make paper      run the paper's experiment (8 to 10 minutes), draw its figures into results/"
-	@echo "make test       run the tests;  make test-slow: the long ones"
+	@echo "make test       run the tests (3 minutes on 2 cores);  make test-slow: the long ones"
+	@echo "make test-portable  the statistical tests and the pages, computed as on a CPU without AVX"
 	@echo "make lint       ruff, codespell and mypy"
 	@echo "make docs       the site, into docs/_build/html (DAML_DOCS=quick: its gallery at the smallest)"
 	@echo "make docs-check open every page of it in a browser (needs chromium, chromedriver and npm)"
@@ -26,11 +27,19 @@ help:
 paper: .venv/.installed
 	$(BIN)/daml paper --preset fast --store results/paper.zarr --figures results $(ARGS)
 
+# A process on each core, eight at most; one that is done takes tests over from another.
+PARALLEL := -n logical --maxprocesses 8 --dist worksteal
+
 test: .venv/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+# Trainings and pages with the arithmetic of a CPU without AVX: rounding must turn none of them.
+test-portable: .venv/.installed
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Nehalem \
+	  $(BIN)/python -m pytest $(PARALLEL) -m "statistical and not slow" $(ARGS)
 
 test-slow: .venv/.installed
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m slow $(ARGS)
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

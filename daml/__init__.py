@@ -2,6 +2,8 @@
 
 import lazy_loader
 
+from daml.distribution import check_folder
+
 __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
@@ -24,3 +26,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "tuning": ["tuned"],
     },
 )
+
+check_folder()
+del check_folder

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from daml import __version__
+from daml import __version__, distribution
 from daml.errors import DamlError, InputError
 
 
@@ -33,9 +33,10 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="daml")
+@click.version_option(__version__, prog_name=distribution.NAME)
 def main() -> None:
     """Improve data-driven models with data assimilation."""
+    distribution.check_folder()  # the other project may have overwritten the check of the import
 
 
 @main.command()

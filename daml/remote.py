@@ -31,7 +31,7 @@ class Remote:
             self.fs, self.prefix = url_to_fs(self.address, use_listings_cache=False)
         except ImportError as error:
             raise InputError(
-                f"{url}: {first_line(error)}; for s3:// install daml[remote]"
+                f"{url}: {first_line(error)}; for s3:// install daml-xarray[remote]"
             ) from error
         except ValueError as error:
             raise InputError(f"{url}: {first_line(error)}; check the URL") from error

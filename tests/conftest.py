@@ -1,9 +1,15 @@
 """A small twin experiment that many tests share."""
 
+import os
+
 import pytest
 from hypothesis import settings
 
 import daml
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A core for each worker of pytest-xdist, before NumPy and torch are loaded.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("daml", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("daml")

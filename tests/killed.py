@@ -1,7 +1,7 @@
 """A run that is killed at random moments and resumed, again and again; a script for a test.
 
-It forks, so that each run starts at once: ``python killed.py RECORD FOLDER KILLS SEED``. The
-stores in the folder are numbered; at the end it says how many there are.
+``python killed.py RECORD FOLDER KILLS SEED`` forks, so that each run starts at once. The stores in
+the folder are numbered; at the end it prints the number of the last.
 """
 
 import os
@@ -30,6 +30,13 @@ def run(record, store):
     )
 
 
+def warm_up():
+    """Import before the first fork what each run would import again, which takes seconds."""
+    daml.LSTM(hidden=2, epochs=1).fit(daml.simulate(daml.Lorenz63(), steps=200))
+    assert daml.improve
+    assert "zarr" in sys.modules
+
+
 def forked(record, store, seconds):
     """Run in a process that is killed after so many seconds; say whether it came to its end."""
     child = os.fork()
@@ -48,6 +55,7 @@ def forked(record, store, seconds):
 
 def main(record, folder, kills, seed):
     """Kill so many runs; after a store that is finished another is begun."""
+    warm_up()
     draw = random.Random(seed)
     start = time.monotonic()
     forked(record, f"{folder}/0.zarr", None)

@@ -140,6 +140,7 @@ LENGTHS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @LENGTHS
 def test_control_numbers_of_an_independent_implementation(seed, steps, tolerance):
@@ -160,6 +161,7 @@ def test_control_numbers_of_an_independent_implementation(seed, steps, tolerance
             assert float(found) == near(rmse)
 
 
+@pytest.mark.statistical
 @LENGTHS
 def test_control_numbers_of_the_imperfect_models_forecasts(steps, tolerance):
     # The slow oscillator makes a record of 100,000 steps differ by 0.7 to 0.9 % (one standard

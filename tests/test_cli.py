@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import xarray as xr
 from click.testing import CliRunner
 
 import daml
+from daml import paper
 from daml.cli import load_model, main
 from daml.errors import InputError
 
@@ -140,13 +142,18 @@ def test_the_smoke_experiment_end_to_end(folder):
     scores = daml.reports.collect(tree)
     assert float(scores.analysis_rmse.max()) < 2.5
     assert scores.sizes["iteration"] == 2
-    again = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
-    assert again.stdout == done.stdout
-    beyond = subprocess.run(
-        [sys.executable, *words, "--beyond"], capture_output=True, text=True, check=False
-    )
-    assert beyond.returncode == 0, beyond.stderr
+    assert call(*words[2:]).stdout == done.stdout
+
+
+def test_a_finished_experiment_is_gone_beyond(folder, monkeypatch):
+    small = replace(paper.PRESETS["smoke"], steps=1200, passes=1, epochs=1, cycle_epochs=2)
+    monkeypatch.setitem(paper.PRESETS, "smoke", small)
+    done = call("paper", "--preset", "smoke")
+    assert "cycle, LSTM" not in done.stdout
+    beyond = call("paper", "--preset", "smoke", "--beyond")
+    assert beyond.exit_code == 0, beyond.output
     assert "cycle, LSTM" in beyond.stdout
+    assert set(done.stdout.splitlines()) < set(beyond.stdout.splitlines())
     scores = daml.reports.collect(xr.open_datatree(folder / "results/paper.zarr", engine="zarr"))
     assert set(scores["beyond"].values) == {"LSTM", "correction"}
     assert (scores["beyond_seconds"] > 0).all()

@@ -89,6 +89,7 @@ def test_the_exponent_of_a_linear_model_is_its_largest_rate():
     assert lyapunov_exponent(Growing(rate=-2.0), run) == pytest.approx(0.2, rel=1e-3)
 
 
+@pytest.mark.statistical
 def test_the_exponent_of_lorenz_63_is_the_published_one():
     """0.906 (Sprott 2003, Chaos and Time-Series Analysis)."""
     run = states(daml.Lorenz63(), 4000).isel(time=slice(0, None, 20))

@@ -23,9 +23,11 @@ LONG = {"README.md", "cycle.md"}
 
 def told(text):
     """Give the words of an output, and its decimal numbers."""
+    text = re.sub(r"(?<=[\[(])\s+", "", text)  # where no number has a sign there is no space
     return NUMBER.sub("#", text).split(), [float(n) for n in NUMBER.findall(text)]
 
 
+@pytest.mark.statistical
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "page",

@@ -19,6 +19,7 @@ def small(run):
     return daml.LSTM(hidden=16, epochs=150, learning_rate=1e-2).fit(run)
 
 
+@pytest.mark.statistical
 def test_it_learns_and_persistence_does_not(run, small):
     learnt = mfe(forecast_error(small.forecast(run), run)).values
     assert learnt[0] < 0.5 * float(run.state.diff("time").std())

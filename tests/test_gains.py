@@ -10,6 +10,8 @@ SEEN = ["x0", "x1", "x2"]
 MODEL = daml.Lorenz63()
 PASSES = 3
 
+pytestmark = pytest.mark.statistical
+
 
 def improved(given=1.0, missing=0.0, error_factor=1.0, seed=1):
     """Give the loop's tree, and RMSE of the analyses: of the model given, then of each pass."""

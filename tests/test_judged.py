@@ -91,6 +91,7 @@ def test_a_gain_by_hand():
     assert gain(before, before)[1] == 1
 
 
+@pytest.mark.statistical
 def test_the_judge_sees_forecasts_of_the_perfect_model_err_by_what_they_must():
     model = daml.Lorenz63()
     truth = daml.simulate(model, steps=20_000, spinup=500)
@@ -108,6 +109,7 @@ def test_the_judge_sees_forecasts_of_the_perfect_model_err_by_what_they_must():
     assert float(judge(model, double, analysis, seen, HeldOut(20_000, 0.2)).consistency) < 0.8
 
 
+@pytest.mark.statistical
 def test_b_from_innovations_is_better_than_the_climatology():
     truth = daml.simulate(daml.CoupledLorenz63(), steps=20_000, spinup=1000)
     seen = daml.observe(truth, variables=["x0", "x1", "x2"], seed=1)
@@ -217,6 +219,7 @@ def test_b_is_a_plain_matrix_in_the_store(observations):
     np.testing.assert_array_equal(again.analysis, tree["iteration/0000"].analysis)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("given", [0.5, 2.0])
 def test_a_wrong_size_of_r_is_found(given):
     """Halved or doubled, R comes out the same, and the analysis is that of the right R."""

@@ -12,6 +12,7 @@ import daml
 PACKAGE = Path(daml.__file__).parent
 LEVELS = [
     {
+        "distribution",
         "errors",
         "protocols",
         "devices",

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def test_killed_at_random_it_ends_the_same_and_is_readable_at_any_moment(
             tree = opened(store)
             read_all(tree)
             seen += "iteration" in tree.children
+        time.sleep(0.05)
     word, number = running.stdout.read().split()
     running.stdout.close()
     assert word == "finished"

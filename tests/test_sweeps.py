@@ -326,7 +326,7 @@ def test_scores_are_drawn_with_their_spread_over_the_seeds():
 
 def test_what_was_held_out_is_kept_where_something_was():
     grid = {"background": ["climatological", "innovations"], "correction": [False, True]}
-    result = sweep(grid, seeds=1, more={"steps": 1200})
+    result = sweep(grid, seeds=1, more={"steps": 1200}, workers=0)
     assert (result["error"] == "").all()
     errors = result["held_out_square_error"].isel(seed=0, iteration=0)
     assert errors.sel(background="climatological").isnull().all()

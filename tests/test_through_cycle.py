@@ -148,6 +148,7 @@ class Turning:
         return x @ turn.T, None
 
 
+@pytest.mark.statistical
 def test_of_a_linear_model_the_learned_filter_is_the_kalman_filter():
     turn, noise, error = np.array(Turning.matrix), np.diag([0.2, 0.5]), np.diag([0.2, 0.5])
     random = np.random.default_rng(3)
@@ -271,6 +272,7 @@ def test_by_itself_the_cycle_needs_one_pass(seen):
     assert cycle.most == 1
 
 
+@pytest.mark.statistical
 def test_parameters_are_found_from_one_variable():
     truth = daml.simulate(daml.Lorenz63(), steps=4000, spinup=1000, seed=5)
     seen = daml.observe(truth, variables=["x0"], seed=6)

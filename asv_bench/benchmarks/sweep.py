@@ -8,7 +8,7 @@ SHORT = {"steps": 1000, "passes": 1, "epochs": 2, "hidden": 16, "skip": 100}
 class Sweep:
     """Members that share the workers."""
 
-    params = [1, 2]
+    params = [0, 1, 2]  # 0: in this process, without a cluster
     param_names = ["workers"]
     number, repeat, warmup_time = 1, 1, 0
     timeout = 600
