@@ -222,9 +222,19 @@ def test_a_training_ends_where_the_held_out_no_longer_gain_and_keeps_its_best():
     watch = Watch(network, lambda: {"held_out_loss": (network.weight[0, 0] - 0.5) ** 2})
     told = train(network, SquareError(network, 0), blocks, plan, (0,), watch=watch)
     assert len(told["loss"]) < 100
-    assert np.isnan(told["held_out_loss"]).sum() == len(told["loss"]) // 2  # every other epoch
+    assert np.isfinite(told["held_out_loss"]).all()
     assert float(network.weight.detach()) == pytest.approx(0.5, abs=0.06)
-    assert told["held_out_loss"][~np.isnan(told["held_out_loss"])][-1] > 0.1  # it went on to 1
+    assert told["held_out_loss"][-1] > 0.1  # it went on to 1
+
+
+def test_a_training_that_only_makes_worse_gives_what_it_started_from():
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+    blocks = Blocks(40, 1, lambda number: (torch.ones(40, 1), torch.ones(40, 1), torch.ones(40)))
+    plan = Plan(5, length=2, batch=20, updates=0, most=5, shard=20, rate=0.05)
+    watch = Watch(network, lambda: {"held_out_loss": network.weight[0, 0] ** 2})
+    train(network, SquareError(network, 0), blocks, plan, (0,), watch=watch)
+    assert float(network.weight.detach()) == 0
 
 
 def test_what_judges_a_training_is_held_out_of_it(fitted, seen):
@@ -259,8 +269,9 @@ def test_the_loop_trains_through_the_cycle(seen, tmp_path):
     assert "background_covariance" in tree["imperfect/scheme"]
     assert "background_covariance" not in tree["iteration/0001/scheme"]
     assert (tree["iteration/0001"].background_spread > 0).all()
-    assert tree["iteration/0000/emulator"].attrs["trainings"] == 2  # on analyses, then through
-    assert tree["iteration/0001/emulator"].attrs["trainings"] == 3
+    # With a base it starts from the mean increment, not from a training on analyses.
+    assert tree["iteration/0000/emulator"].attrs["trainings"] == 1
+    assert tree["iteration/0001/emulator"].attrs["trainings"] == 2
     again = daml.load_emulator(tree, iteration=1)
     found = daml.assimilate(again, seen, daml.ThreeDVar("model"))
     np.testing.assert_allclose(found.analysis, tree["iteration/0001"].analysis, rtol=1e-6)
