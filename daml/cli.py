@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +16,37 @@ from daml import __version__
 from daml.errors import DamlError, InputError
 
 
-def _told(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn daml's errors into one line and exit code 2, unless --debug asks for the traceback."""
+class Words(click.Group):
+    """A group of commands that remembers the arguments as they were given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments, then parse them."""
+        ctx.meta["daml.words"] = tuple(args)
+        return super().parse_args(ctx, args)
+
+
+def _run(command: Callable[..., None]) -> Callable[..., None]:
+    """Run a command, and end it with one line where it fails (exit status 2) or is interrupted.
+
+    An interrupted command exits with 128 plus the number of the signal, as shells do. --debug
+    shows the traceback of an error.
+    """
 
     @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
     @functools.wraps(command)
     def wrapped(debug: bool, **arguments: Any) -> None:
+        from daml.interruption import Interruption, Terminated, terminable
+        from daml.progress import lines_without_terminal
+
+        interruption = Interruption(arguments)
         try:
-            command(**arguments)
+            with terminable(), lines_without_terminal():
+                command(**arguments)
+        except KeyboardInterrupt as error:
+            words = click.get_current_context().meta.get("daml.words", ())
+            click.echo(interruption.message(words), err=True)
+            number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+            sys.exit(128 + number)
         except (DamlError, PermissionError) as error:
             if debug:
                 raise
@@ -32,7 +56,7 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Words, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="daml")
 def main() -> None:
     """Improve data-driven models with data assimilation."""
@@ -48,7 +72,7 @@ def main() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
 @click.option("--resume", is_flag=True, help="Go on with a store where a run was interrupted.")
 @click.option("--beyond", is_flag=True, help="Then train through the cycle, beyond the paper.")
-@_told
+@_run
 def paper(
     preset: str,
     store: str,
@@ -108,7 +132,7 @@ def paper(
 @click.option("--device", default="cpu", show_default=True, help="Of the LSTM: cpu or cuda.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
 @click.option("--resume", is_flag=True, help="Go on with a store where a run was interrupted.")
-@_told
+@_run
 def improve(
     observations: str,
     model: str,
@@ -159,7 +183,7 @@ def improve(
 
 @main.command()
 @click.argument("store")
-@_told
+@_run
 def info(store: str) -> None:
     """Say what is in a STORE, how far it is, and its scores."""
     from daml.opening import open_tree
@@ -171,7 +195,7 @@ def info(store: str) -> None:
 @main.command()
 @click.argument("store")
 @click.option("--figures", "folder", default="figures", show_default=True, help="Where to.")
-@_told
+@_run
 def figures(store: str, folder: str) -> None:
     """Draw the figures of a STORE again, without running anything."""
     from daml import paper as experiment
@@ -188,7 +212,7 @@ def figures(store: str, folder: str) -> None:
 @click.option("--workers", type=int, default=None, help="Of a cluster made here: a core each.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
 @click.option("--resume", is_flag=True, help="Go on with a store where a sweep was interrupted.")
-@_told
+@_run
 def sweep(
     config: str,
     store: str,

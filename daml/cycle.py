@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import xarray as xr
-from tqdm.auto import tqdm
 
 from daml import __version__
 from daml.emulators import LSTM
@@ -18,7 +17,7 @@ from daml.judging import SQUARES
 from daml.keeping import Keeper, fingerprint
 from daml.labels import describe
 from daml.opening import loaded
-from daml.passes import TRAININGS, Assimilator, Pass, restored
+from daml.passes import TRAININGS, Assimilator, Pass, reported, restored
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.store import Store
@@ -189,15 +188,13 @@ class Cycle:
         """
         attrs = self.attrs() | {"observations_sha256": fingerprint(observations)}
         keep = Keeper(store, attrs, overwrite=overwrite, resume=resume)
-        with keep.open(), tqdm(total=self.most, desc="improve", unit="pass", disable=None) as bar:
+        with keep.open():
             last = done = self.last(keep.begun)
-            bar.update(0 if last is None else last.iteration + 1)
-            for done in self.iterate(observations, last, keep.store):
-                given = {"observations": observations} if done.iteration < 0 else {}
-                keep(given | done.datasets())
-                bar.update(done.iteration >= 0)
-                if done.iteration >= 0:
-                    bar.set_postfix(done.told())
+            with reported("improve", self.most, last, self.passes == "auto") as progress:
+                for done in self.iterate(observations, last, keep.store):
+                    given = {"observations": observations} if done.iteration < 0 else {}
+                    keep(given | done.datasets())
+                    done.report(progress, done.told())
             self.conclude(done, keep)
         return keep.tree()
 

@@ -12,6 +12,7 @@ from daml import __version__, figures
 from daml.errors import InputError
 from daml.experiment import Experiment, Preset
 from daml.keeping import Keeper
+from daml.progress import LOG
 from daml.reports import collect, collect_innovations, is_twin
 from daml.store import Store
 
@@ -82,6 +83,7 @@ def run(
     with keep.open():
         if finished and not beyond:
             return keep.tree()
+        LOG.info("paper: preset %s: drawing records of %s steps", preset, f"{chosen.steps:,}")
         experiment = Experiment(chosen, seed, device)
         tree = experiment.run(keep)
         return experiment.beyond(keep) if beyond else tree

@@ -15,6 +15,7 @@ from daml.judging import SQUARES, judge
 from daml.keeping import TrainingCheckpoint
 from daml.labels import names, time_axis
 from daml.opening import loaded
+from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.store import Store
@@ -66,8 +67,16 @@ class Pass:
                 kept[f"{self.group}/training"] = history
         return kept
 
+    def report(self, progress: Progress, scores: dict[str, str]) -> None:
+        """Report that the pass is done."""
+        if self.iteration >= 0:
+            progress.advance(scores, f"LSTM-{self.iteration}")
+            return
+        found = (f"{name} {value}" for name, value in scores.items())
+        progress.say(", ".join(["model given", *found]))
+
     def told(self) -> dict[str, str]:
-        """Say in a few words how good it is."""
+        """Give its loss and its held-out error, formatted for a report."""
         told = {}
         history = getattr(self.model, "history", None)
         if history is not None and len(history.get("loss", ())):
@@ -145,6 +154,15 @@ def _joined(errors: xr.DataArray | None, judged: xr.Dataset, iteration: int) -> 
     """Give the held-out errors of all passes, those of one more at the end."""
     new = judged[SQUARES].expand_dims(iteration=[iteration])
     return new if errors is None else xr.concat((errors, new), "iteration")
+
+
+def reported(title: str, passes: int, last: Pass | None, at_most: bool = False) -> Progress:
+    """Start to report so many passes, of which ``last`` is the last one that is done."""
+    done = 0 if last is None else last.iteration + 1
+    progress = Progress(title, "pass", passes, done, at_most=at_most)
+    begun = f"{done} already done" if last is not None else "assimilating with the model given"
+    progress.say(f"{'at most ' * at_most}{passes} pass{'es' * (passes > 1)}, {begun}")
+    return progress
 
 
 def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator) -> Pass | None:

@@ -27,6 +27,7 @@ LEVELS = [
         "remote",
         "targets",
         "html",
+        "progress",
     },
     {
         "models",
@@ -46,6 +47,7 @@ LEVELS = [
     {"emulators", "keeping", "tuning", "judging"},
     {"cycle", "passes", "figures"},
     {"experiment", "reports", "paper", "members", "grids", "workers", "sweeps"},
+    {"interruption"},
     {"cli"},
     {"__main__"},
 ]
