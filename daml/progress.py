@@ -11,14 +11,18 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from logging.handlers import MemoryHandler
 from typing import Any
 
 from tqdm.auto import tqdm
 
 LOG = logging.getLogger("daml")
+PATIENCE = 5.0
+"""Seconds after which the command line prints the first record."""
 
 
 class Progress:
@@ -77,7 +81,7 @@ class Progress:
     def advance(self, scores: Mapping[str, str], name: str = "") -> None:
         """Report that a part is done, with its scores and the time left."""
         self.done += 1
-        self.bar.set_postfix(scores)
+        self.bar.set_postfix(dict(list(scores.items())[:2]), refresh=False)  # no room for more
         self.bar.update()
         now = time.monotonic()
         if now - self.reported < self.every:
@@ -119,19 +123,51 @@ def silenced() -> Iterator[None]:
         LOG.disabled = before
 
 
+class Lines(MemoryHandler):
+    """Prints records to stderr, the first of them after some seconds.
+
+    What fails by then, a wrong argument for instance, ends with its error as the only line.
+    """
+
+    def __init__(self) -> None:
+        stream = logging.StreamHandler(sys.stderr)
+        stream.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        super().__init__(capacity=1000, target=stream, flushOnClose=False)
+        self.timer: threading.Timer | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record, or print it."""
+        if self.timer is None:
+            self.timer = threading.Timer(PATIENCE, self.print_all)
+            self.timer.daemon = True
+            self.timer.start()
+        super().emit(record)
+
+    def print_all(self) -> None:
+        """Print what was kept, and from now on everything at once."""
+        self.capacity = 0
+        self.flush()
+
+    def close(self) -> None:
+        """Print no more."""
+        if self.timer is not None:
+            self.timer.cancel()
+        super().close()
+
+
 @contextmanager
 def lines_without_terminal() -> Iterator[None]:
     """Print the logger's records to stderr for a while, if that is no terminal."""
     if sys.stderr.isatty():
         yield
         return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    level = LOG.level
-    LOG.addHandler(handler)
+    lines, level = Lines(), LOG.level
+    LOG.addHandler(lines)
     LOG.setLevel(logging.INFO)
     try:
         yield
+        lines.print_all()
     finally:
-        LOG.removeHandler(handler)
+        LOG.removeHandler(lines)
         LOG.setLevel(level)
+        lines.close()
