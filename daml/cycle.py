@@ -17,7 +17,7 @@ from daml.judging import SQUARES
 from daml.keeping import Keeper, fingerprint
 from daml.labels import describe
 from daml.opening import loaded
-from daml.passes import TRAININGS, Assimilator, Pass, reported, restored
+from daml.passes import TRAININGS, Assimilator, Pass, check_passes, reported, restored
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.store import Store
@@ -172,8 +172,9 @@ class Cycle:
         overwrite : bool
             Whether a store of daml's that exists may go.
         resume : bool
-            Go on with a store where an equal run was interrupted: after its last whole pass, and
-            in the middle of a training. The result is that of a run in one go, bit for bit.
+            Go on with a store where an equal run was interrupted or finished: after its last whole
+            pass, and in the middle of a training. ``passes`` may differ, as long as no pass that
+            is done is too many. The result is that of a run in one go, bit for bit.
 
         Returns
         -------
@@ -187,9 +188,9 @@ class Cycle:
             The finished passes stay readable in the store.
         """
         attrs = self.attrs() | {"observations_sha256": fingerprint(observations)}
-        keep = Keeper(store, attrs, overwrite=overwrite, resume=resume)
+        keep = Keeper(store, attrs, overwrite=overwrite, resume=resume, may_change=("passes",))
         with keep.open():
-            last = done = self.last(keep.begun)
+            last = done = self.last(keep)
             with reported("improve", self.most, last, self.passes == "auto") as progress:
                 for done in self.iterate(observations, last, keep.store):
                     given = {"observations": observations} if done.iteration < 0 else {}
@@ -204,17 +205,22 @@ class Cycle:
             imperfect = loaded(keep.tree(), "imperfect/scores")[SQUARES]
             keep.tell(chosen(last.errors, imperfect))
 
-    def last(self, tree: xr.DataTree | None) -> Pass | None:
-        """Give the last pass of an experiment, to go on after it; None where there is none.
+    def last(self, keep: Keeper) -> Pass | None:
+        """Give the last pass of a run that is resumed, to go on after it; None in a new run.
 
         Raises
         ------
         InputError
-            If the emulator cannot be restored.
+            If the emulator cannot be restored, or if a run of so many passes in one go would have
+            ended before: what is done stays.
         """
-        if tree is None:
+        if keep.begun is None:
             return None
-        return restored(tree, self.model, self.scheme, self.emulator)
+        done = restored(keep.begun, self.model, self.scheme, self.emulator)
+        if keep.begun.attrs.get("passes") != self.passes:
+            check_passes(done, self.passes, self.most)
+            keep.tell({"passes": self.passes})
+        return done
 
     def attrs(self) -> dict[str, object]:
         """Give the whole configuration, for an experiment's attrs."""

@@ -149,7 +149,7 @@ class Experiment:
             held_out=0.0 if given else 0.1,
             training="cycle" if background == "model" else "analyses",
         )
-        last, reference = cycle.last(keep.begun), None
+        last, reference = cycle.last(keep), None
         if keep.begun is not None and last is not None:
             reference = cast("xr.DataArray", keep.begun["imperfect/scores/mfe"]).load()
         with reported("paper", passes, last) as progress:

@@ -51,7 +51,7 @@ def run(
     overwrite : bool
         Whether a store of daml's that exists may go.
     resume : bool
-        Go on with a store where an equal run was interrupted.
+        Go on with a store where an equal run was interrupted, or was finished with fewer passes.
     beyond : bool
         After it, train through the cycle (:meth:`daml.LSTM.fit_cycle`), also in a store where the
         experiment is finished; which goes beyond the paper.
@@ -78,8 +78,13 @@ def run(
         chosen = replace(chosen, passes=passes)
     attrs = {"daml_version": __version__, "preset": preset, "seed": seed, "device": device}
     attrs |= {k: int(v) if isinstance(v, bool) else v for k, v in asdict(chosen).items()}
-    finished = store is not None and not overwrite and _finished(Store(store))
-    keep = Keeper(store, attrs, overwrite=overwrite, resume=resume or finished)
+    finished = store is not None and not overwrite and _finished(Store(store), chosen.passes)
+    keep = Keeper(
+        *(store, attrs),
+        overwrite=overwrite,
+        resume=resume or finished,
+        may_change=("passes",),
+    )
     with keep.open():
         if finished and not beyond:
             return keep.tree()
@@ -89,12 +94,11 @@ def run(
         return experiment.beyond(keep) if beyond else tree
 
 
-def _finished(store: Store) -> bool:
-    """Whether all passes are there."""
-    if not store.made():
+def _finished(store: Store, passes: int) -> bool:
+    """Whether the store was made with so many passes, and all are there."""
+    if not store.made() or store.root()["attributes"].get("passes") != passes:
         return False
-    passes = [name for name in store.groups() if re.fullmatch(r"iteration/\d+", name)]
-    return bool(len(passes) == store.root()["attributes"].get("passes"))
+    return passes == sum(bool(re.fullmatch(r"iteration/\d+", name)) for name in store.groups())
 
 
 def draw(tree: xr.DataTree, folder: str | Path) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import xarray as xr
 
 from daml.errors import InputError
-from daml.heldout import HeldOut
+from daml.heldout import HeldOut, settled
 from daml.judging import SQUARES, judge
 from daml.keeping import TrainingCheckpoint
 from daml.labels import names, time_axis
@@ -163,6 +163,33 @@ def reported(title: str, passes: int, last: Pass | None, at_most: bool = False) 
     begun = f"{done} already done" if last is not None else "assimilating with the model given"
     progress.say(f"{'at most ' * at_most}{passes} pass{'es' * (passes > 1)}, {begun}")
     return progress
+
+
+def check_passes(done: Pass | None, passes: int | str, most: int) -> None:
+    """Refuse to resume after more passes than a run with ``passes`` in one go makes.
+
+    Parameters
+    ----------
+    done : Pass or None
+        The last one that is done.
+    passes : int or "auto"
+    most : int
+        Maximum number of passes.
+
+    Raises
+    ------
+    InputError
+        If there are more.
+    """
+    made = 0 if done is None else done.iteration + 1
+    errors = done.errors if done is not None and passes == "auto" else None
+    if errors is not None:
+        most = next((n for n in range(1, made) if settled(errors[:n])), most)
+    if made > most:
+        raise InputError(
+            f"resume: the store holds {made} passes, and passes={passes!r} ends after {most}; give "
+            f"passes={made} or more, or another store"
+        )
 
 
 def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator) -> Pass | None:

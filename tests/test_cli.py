@@ -191,6 +191,12 @@ def test_a_run_is_resumed_from_the_command_line(folder):
     assert improve("--passes", 1).exit_code == 0
     again = improve("--passes", 1, "--resume")
     assert again.exit_code == 0, again.output
-    other = improve("--passes", 2, "--resume")
+    more = improve("--passes", 2, "--resume")
+    assert more.exit_code == 0, more.output
+    assert "LSTM-1" in more.output
+    fewer = improve("--passes", 1, "--resume")
+    assert (fewer.exit_code, fewer.output.count("\n")) == (2, 1)
+    assert "the store holds 2 passes, and passes=1 ends after 1" in fewer.output
+    other = improve("--passes", 2, "--resume", "--seed", 1)
     assert (other.exit_code, other.output.count("\n")) == (2, 1)
-    assert "passes: 1 there, 2 now" in other.output
+    assert "cannot be resumed with another configuration (emulator: " in other.output
