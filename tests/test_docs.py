@@ -38,7 +38,6 @@ def told(text):
 )
 def test_the_code_of_a_page(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
     space, printed = {"__name__": "page"}, ""
     for kind, body in FENCE.findall(page.read_text()):
         if kind == "python":

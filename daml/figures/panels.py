@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -39,6 +40,19 @@ STYLE: Any = {
 ARROW = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.2, "mutation_scale": 11}
 LEGEND: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
 SVG: Any = {"svg.hashsalt": "daml", "svg.fonttype": "path"}
+
+
+class Drawing(Figure):
+    """A figure that a notebook shows as an image, where it is the last expression of a cell.
+
+    It is not registered with pyplot, so no list of open figures holds it, and it is shown once
+    whether or not the notebook has loaded pyplot.
+    """
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=self.dpi)
+        return file.getvalue()
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
@@ -100,7 +114,7 @@ def grid_of(
 ) -> tuple[Figure, Any]:
     """Figure and its Axes (rows, columns): new ones, or those that the caller gave."""
     if axes is None:
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Drawing(figsize=(WIDTH, height), layout="constrained")
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
     given = np.atleast_1d(np.asarray(axes, dtype=object))
     if given.size != rows * columns or not all(isinstance(ax, Axes) for ax in given.flat):
