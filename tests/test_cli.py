@@ -43,6 +43,11 @@ class OneState(Convection):
 
 class NoModel:
     pass
+
+
+class Leaves(Convection):
+    def __init__(self):
+        raise SystemExit(0)
 """
 
 
@@ -101,10 +106,11 @@ def test_a_store_that_exists_is_kept_unless_overwritten(folder):
         ({"record": "model.py"}, "neither NetCDF nor Zarr"),
         ({"record": "cut.nc"}, "neither NetCDF nor Zarr, or truncated"),
         ({"model": "lorenz"}, "is unknown; give lorenz63"),
-        ({"model": "gone.py:Model"}, "is not there"),
+        ({"model": "gone.py:Model"}, "does not exist; check its path"),
         ({"model": "model.py:Other"}, "has no class 'Other'"),
         ({"model": "model.py:NoModel"}, "NoModel is no model: it has no 'variables'"),
         ({"model": "model.py:OneState"}, "of shape (5, 3)"),
+        ({"model": "model.py:Leaves"}, "Leaves() failed with SystemExit: 0"),
         ({"model": "lorenz63"}, "the model has no variable 'u'"),
         ({"store": "model.py/out.zarr"}, "cannot write"),
         ({"passes": 0}, "'passes' is 0; give 1 or more"),

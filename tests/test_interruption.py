@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import daml
-from daml.interruption import resuming
+from daml.commands import resuming
 from daml.progress import Progress, lines_without_terminal
 
 MODEL = """
@@ -66,25 +66,28 @@ def stopped(words, number, when):
     return running.returncode, err.splitlines()[-1]
 
 
-def test_ctrl_c_prints_the_command_that_resumes(folder):
-    def when(running):
-        before = passes()
-        while passes() == before and running.poll() is None:
-            time.sleep(0.05)
+def after_a_pass(running):
+    while not passes() and running.poll() is None:
+        time.sleep(0.05)
 
+
+def after_the_model_was_made(running):
+    assert running.stderr.readline() == "made\n"
+
+
+def test_ctrl_c_prints_the_command_that_resumes(folder):
     words = improve("--passes", "200", "--overwrite", "--seed", "3")
-    code, line = stopped(words, signal.SIGINT, when)
+    code, line = stopped(words, signal.SIGINT, after_a_pass)
     assert code == 130
     command = shlex.split(line.removeprefix("Interrupted. To resume: "))
     assert command == [*(word for word in words if word != "--overwrite"), "--resume"]
-    assert stopped(command, signal.SIGTERM, when) == (143, line)  # with one --resume
+    command = improve("--resume", model="Slow")
+    told = f"Interrupted. To resume: {shlex.join(command)}"
+    assert stopped(command, signal.SIGTERM, after_the_model_was_made) == (143, told)
 
 
 def test_nothing_to_resume_is_said_so(folder):
-    def when(running):
-        assert running.stderr.readline() == "made\n"
-
-    code, line = stopped(improve(model="Slow"), signal.SIGINT, when)
+    code, line = stopped(improve(model="Slow"), signal.SIGINT, after_the_model_was_made)
     assert code == 130
     assert line == "Interrupted before the first result: there is nothing to resume."
     assert not (folder / "my store.zarr").exists()

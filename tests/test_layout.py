@@ -47,7 +47,7 @@ LEVELS = [
     {"emulators", "keeping", "tuning", "judging"},
     {"cycle", "passes", "figures"},
     {"experiment", "reports", "paper", "members", "grids", "workers", "sweeps"},
-    {"interruption"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

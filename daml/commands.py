@@ -1,18 +1,59 @@
-"""What the command line says when Ctrl-C or a batch system ends a run."""
+"""How a command runs and ends: with its result, an error in one line, or how to resume it."""
 
 from __future__ import annotations
 
+import functools
 import shlex
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
+
 from daml.errors import DamlError
+from daml.progress import lines_without_terminal
+
+
+class Words(click.Group):
+    """A group of commands that remembers the arguments as they were given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments, then parse them."""
+        ctx.meta["daml.words"] = tuple(args)
+        return super().parse_args(ctx, args)
+
+
+def run(command: Callable[..., None]) -> Callable[..., None]:
+    """Run a command, and end it with one line where it fails (exit status 2) or is interrupted.
+
+    An interrupted command exits with 128 plus the number of the signal, as shells do. --debug
+    shows the traceback of an error.
+    """
+
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(command)
+    def wrapped(debug: bool, **arguments: Any) -> None:
+        interruption = Interruption(arguments)
+        try:
+            with terminable(), lines_without_terminal():
+                command(**arguments)
+        except KeyboardInterrupt as error:
+            words = click.get_current_context().meta.get("daml.words", ())
+            click.echo(interruption.message(words), err=True)
+            number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+            sys.exit(128 + number)
+        except (DamlError, PermissionError) as error:
+            if debug:
+                raise
+            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            sys.exit(2)
+
+    return wrapped
 
 
 class Terminated(KeyboardInterrupt):
