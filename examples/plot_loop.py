@@ -50,6 +50,7 @@ errors = xr.concat(errors, xr.DataArray(np.arange(len(groups)) - 1, dims="iterat
 axes[1].plot(errors[1:], "o-", label="LSTM-n")
 axes[1].axhline(float(errors[0]), color="#D55E00", linestyle="--", label="imperfect model")
 axes[1].set(xlabel="iteration", ylabel="RMSE of the analysis [1]")
+axes[1].xaxis.get_major_locator().set_params(integer=True)
 axes[1].legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 plt.show()
 

@@ -85,3 +85,11 @@ def test_every_public_name_has_its_place_and_an_example():
             assert ">>> " in thing.__doc__, name
         else:
             assert f"automodule:: daml.{name}\n" in page, name
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
+def test_a_figure_of_an_example_is_finished_in_the_block_that_makes_it(example):
+    for block in re.split(r"^# %%.*$", example.read_text(), flags=re.MULTILINE):
+        made = block.rfind("plt.subplots(")
+        shown = max(block.rfind("plt.show()"), block.rfind("Moving("))
+        assert made <= shown, block  # a notebook and the gallery show and close it there
