@@ -42,16 +42,17 @@ def run(command: Callable[..., None]) -> Callable[..., None]:
         try:
             with terminable(), lines_without_terminal():
                 command(**arguments)
+                return
         except KeyboardInterrupt as error:
-            words = click.get_current_context().meta.get("daml.words", ())
-            click.echo(interruption.message(words), err=True)
+            line = interruption.message(click.get_current_context().meta.get("daml.words", ()))
             number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-            sys.exit(128 + number)
+            status = 128 + number
         except (DamlError, PermissionError) as error:
             if debug:
                 raise
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-            sys.exit(2)
+            line, status = f"Error: {' '.join(str(error).split())}", 2
+        click.echo(line, err=True)
+        sys.exit(status)
 
     return wrapped
 

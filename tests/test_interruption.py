@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 import shlex
 import signal
@@ -183,3 +184,19 @@ def test_lines_come_while_a_run_is_going_on(monkeypatch, capsys):
         assert capsys.readouterr().err.endswith("begins\n")
         logging.getLogger("daml").info("ends")
         assert capsys.readouterr().err.endswith("ends\n")
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_sweep_end_in_silence(folder):
+    short = "steps = 400\npasses = 1\nepochs = 1\nhidden = 4\nskip = 10"
+    Path("sweep.toml").write_text(f'[sweep]\nseeds = 40\npreset = "smoke"\n[fixed]\n{short}')
+    words = [sys.executable, "-m", "daml", "sweep", "sweep.toml", "--workers", "2"]
+    # A terminal sends Ctrl-C to all processes, those of the workers among them.
+    running = subprocess.Popen(words, stdout=-1, stderr=-1, text=True, start_new_session=True)
+    with running:
+        lines = iter(running.stderr.readline, "")
+        next(line for line in lines if "member 1 of 40" in line)
+        os.killpg(running.pid, signal.SIGINT)
+        *reported, last = lines
+        assert (running.wait(60), all(" sweep: " in line for line in reported)) == (130, True)
+    assert last == f"Interrupted. To resume: {shlex.join(words)} --resume\n"
