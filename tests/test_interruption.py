@@ -189,7 +189,8 @@ def test_lines_come_while_a_run_is_going_on(monkeypatch, capsys):
 @pytest.mark.slow
 def test_the_workers_of_a_sweep_end_in_silence(folder):
     short = "steps = 400\npasses = 1\nepochs = 1\nhidden = 4\nskip = 10"
-    Path("sweep.toml").write_text(f'[sweep]\nseeds = 40\npreset = "smoke"\n[fixed]\n{short}')
+    grid = "[sweep]\nseeds = 20\n[grid]\nmax_variance = [1.0, 2.0]\n"
+    Path("sweep.toml").write_text(f"{grid}[fixed]\n{short}")
     words = [sys.executable, "-m", "daml", "sweep", "sweep.toml", "--workers", "2"]
     # A terminal sends Ctrl-C to all processes, those of the workers among them.
     running = subprocess.Popen(words, stdout=-1, stderr=-1, text=True, start_new_session=True)
