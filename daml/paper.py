@@ -34,37 +34,39 @@ def run(
     resume: bool = False,
     beyond: bool = False,
 ) -> xr.DataTree:
-    """Run the experiment, or open the store where it was finished.
+    """Run the experiment, or open the store of a finished run.
 
     Parameters
     ----------
     preset : {"smoke", "fast", "literal"}
-        A minute, the default, or the paper's own cost.
+        Size of the experiment: one minute, the default, or the cost of the paper's.
     store : str or path, optional
-        A Zarr store; in memory, unless given.
+        Zarr store to write; default: in memory.
     seed : int
-        Of truth, noise, climatologies and training.
+        Seed of truth, noise, climatologies and training.
     passes : int, optional
-        In place of the preset's.
+        Number of passes, instead of the preset's.
     device : str
-        Of the LSTM.
+        Device on which torch computes.
     overwrite : bool
-        Whether a store of daml's that exists may go.
+        Whether to replace an existing store, if daml wrote it.
     resume : bool
-        Go on with a store where an equal run was interrupted, or was finished with fewer passes.
+        Whether to resume a run of the same settings; ``passes`` may differ, as in
+        :meth:`daml.Cycle.run`.
     beyond : bool
-        After it, train through the cycle (:meth:`daml.LSTM.fit_cycle`), also in a store where the
-        experiment is finished; which goes beyond the paper.
+        Whether to train through the cycle afterwards (:meth:`daml.LSTM.fit_cycle`), which goes
+        beyond the paper; also if the experiment in the store is finished.
 
     Returns
     -------
     xarray.DataTree
-        The contract's experiment; :func:`daml.reports.collect` gathers the scores of its passes.
+        The experiment; :func:`daml.reports.collect` gathers the scores of its passes.
 
     Raises
     ------
     InputError, StoreError, DivergedError
-        If a setting is unknown, the store holds another run, or a pass breaks.
+        If a setting is unknown, the store holds another run, or a pass gives numbers that are not
+        finite.
 
     Examples
     --------
@@ -104,12 +106,13 @@ def _finished(store: Store, passes: int) -> bool:
 def draw(tree: xr.DataTree, folder: str | Path) -> list[Path]:
     """Draw an experiment as PNG and SVG; give the paths.
 
-    A twin experiment gives the paper's Figures 1-4; one without a truth the innovations.
+    For a twin experiment these are Figures 1 to 4 of the paper, for a record without a truth the
+    loop and the innovations.
 
     Raises
     ------
     InputError
-        If no pass is there yet.
+        If the experiment holds no pass yet.
     StoreError
         If the folder cannot be written.
     """
