@@ -247,7 +247,7 @@ def sweep(
     click.echo(f"failed: {len(errors)} of {result['error'].size} members")
     if len(errors) == result["error"].size:
         raise DamlError(
-            f"all members failed, the first with: {errors[0]}; see the variable 'error' in {store}"
+            f"all members failed, the first with {errors[0]}; see the variable 'error' in {store}"
         )
     click.echo(f"store: {store}")
 

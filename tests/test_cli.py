@@ -1,5 +1,6 @@
 """The command line as a user meets it: real files, real processes, exit codes."""
 
+import re
 import subprocess
 import sys
 
@@ -140,6 +141,7 @@ def test_the_smoke_experiment_end_to_end(folder):
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "LSTM-1" in done.stdout
+    assert re.search(r"paper: LSTM-0, pass 1 of 2, .* about \d+ s left\n", done.stderr)
     assert len(list((folder / "figures").glob("figure_*.png"))) == 4
     assert len(list((folder / "figures").glob("figure_*.svg"))) == 4
     tree = xr.open_datatree(folder / "results/paper.zarr", engine="zarr")
