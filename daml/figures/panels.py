@@ -56,9 +56,9 @@ class Drawing(Figure):
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
-    """Paths of NAME.png (200 dpi) and NAME.svg, written into `folder`.
+    """Write a figure as NAME.png (200 dpi) and NAME.svg into `folder`; return the two paths.
 
-    The same scores, drawn anew, give the same bytes: no date and no random ids.
+    The same scores give the same bytes: the files hold no date and no random ids.
 
     Raises
     ------
@@ -75,7 +75,9 @@ def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
     ['loop.png', 'loop.svg']
     """
     if not name or Path(name).name != name:
-        raise InputError(f"save: name {name!r} is not plain; give a word such as 'figure2'")
+        raise InputError(
+            f"save: the name {name!r} is not a plain file name; give a word such as 'figure2'"
+        )
     png, svg = Path(folder, f"{name}.png"), Path(folder, f"{name}.svg")
     try:
         png.parent.mkdir(parents=True, exist_ok=True)
