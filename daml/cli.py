@@ -2,54 +2,61 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from daml import __version__, distribution
+from daml.commands import Words, run
 from daml.errors import DamlError, InputError
 
 
-def _told(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn daml's errors into one line and exit code 2, unless --debug asks for the traceback."""
-
-    @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
-    @functools.wraps(command)
-    def wrapped(debug: bool, **arguments: Any) -> None:
-        try:
-            command(**arguments)
-        except (DamlError, PermissionError) as error:
-            if debug:
-                raise
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-            sys.exit(2)
-
-    return wrapped
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Words, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.version_option(__version__, prog_name=distribution.NAME)
 def main() -> None:
-    """Improve data-driven models with data assimilation."""
+    """Improve data-driven models with data assimilation.
+
+    An error ends a command with one line and exit status 2. Ctrl-C ends it with the command that
+    resumes the run and exit status 130. Without a terminal, a run prints a line for each pass.
+    """
     distribution.check_folder()  # the other project may have overwritten the check of the import
 
 
+DEVICE = click.option(
+    "--device", default="cpu", help="Device on which torch computes: cpu or cuda."
+)
+OVERWRITE = click.option(
+    "--overwrite", is_flag=True, help="Replace an existing store, if daml wrote it."
+)
+RESUME = click.option(
+    "--resume", is_flag=True, help="Resume the run in the store; --passes may be raised."
+)
+
+
 @main.command()
-@click.option("--preset", default="fast", show_default=True, help="smoke, fast or literal.")
-@click.option("--store", default="results/paper.zarr", show_default=True, help="Zarr store.")
-@click.option("--figures", "folder", default=None, help="Draw Figures 1-4 into this folder.")
-@click.option("--seed", default=0, show_default=True, help="Of truth, noise and training.")
-@click.option("--passes", type=int, default=None, help="In place of the preset's.")
-@click.option("--device", default="cpu", show_default=True, help="Of the LSTM: cpu or cuda.")
-@click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
-@click.option("--resume", is_flag=True, help="Go on with a store where a run was interrupted.")
-@click.option("--beyond", is_flag=True, help="Then train through the cycle, beyond the paper.")
-@_told
+@click.option(
+    "--preset",
+    default="fast",
+    help="Size of the experiment: smoke (a minute), fast, or literal (hours).",
+)
+@click.option("--store", default="results/paper.zarr", help="Zarr store to write; a path or a URL.")
+@click.option("--figures", "folder", default=None, help="Folder in which to draw Figures 1 to 4.")
+@click.option("--seed", default=0, help="Seed of the truth, the noise and the training.")
+@click.option("--passes", type=int, default=None, help="Number of passes, instead of the preset's.")
+@DEVICE
+@OVERWRITE
+@RESUME
+@click.option(
+    "--beyond",
+    is_flag=True,
+    help="Afterwards also train through the cycle, which the paper does not.",
+)
+@run
 def paper(
     preset: str,
     store: str,
@@ -61,7 +68,10 @@ def paper(
     resume: bool,
     beyond: bool,
 ) -> None:
-    """Run the experiment of Goodliff and Miyoshi (2025) and score it."""
+    """Run the experiment of the paper.
+
+    It is that of Goodliff and Miyoshi (2025). The scores of its passes are printed.
+    """
     from daml import paper as experiment
     from daml.reports import score_table
 
@@ -83,33 +93,43 @@ def paper(
 
 @main.command()
 @click.argument("observations")
-@click.option("--model", required=True, help="lorenz63, coupled-lorenz63 or FILE.py:CLASS.")
-@click.option("--store", required=True, help="Zarr store to write.")
-@click.option("--passes", default="auto", show_default=True, help="LSTM-0 to LSTM-(N-1), or auto.")
-@click.option("--epochs", type=int, default=None, help="Of each training.")
-@click.option("--seed", default=0, show_default=True, help="Of the training.")
+@click.option(
+    "--model",
+    required=True,
+    help="Model to improve: lorenz63, coupled-lorenz63, or a class of yours as FILE.py:CLASS.",
+)
+@click.option("--store", required=True, help="Zarr store to write; a path or a URL.")
+@click.option(
+    "--passes", default="auto", help="Number of passes; auto stops when passes no longer gain."
+)
+@click.option(
+    "--epochs",
+    type=int,
+    default=None,
+    help="Number of epochs of each training; by default from the record's length.",
+)
+@click.option("--seed", default=0, help="Seed of the training.")
 @click.option(
     "--background",
     default=None,
-    help="Where B comes from: innovations, in each pass (the default); climatological, once; or "
-    "the model that is trained through the cycle (the default there).",
+    help="Source of the background covariance B. innovations: estimated in each pass (default); "
+    "climatological: estimated once; model: predicted by the model (default of --training cycle).",
 )
 @click.option(
     "--training",
     default="analyses",
-    show_default=True,
-    help="On the analyses of the pass before, or through the cycle.",
+    help="analyses: train on the analyses of the previous pass; cycle: train through the "
+    "assimilation cycle, on the innovations.",
 )
 @click.option(
     "--held-out",
     default=0.1,
-    show_default=True,
-    help="Part of the record that judges the passes and is not trained on.",
+    help="Fraction of the record that is not trained on and judges the passes.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Of the LSTM: cpu or cuda.")
-@click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
-@click.option("--resume", is_flag=True, help="Go on with a store where a run was interrupted.")
-@_told
+@DEVICE
+@OVERWRITE
+@RESUME
+@run
 def improve(
     observations: str,
     model: str,
@@ -124,15 +144,18 @@ def improve(
     overwrite: bool,
     resume: bool,
 ) -> None:
-    """Improve a model with a record of OBSERVATIONS (NetCDF or Zarr), without any truth."""
+    """Improve a model with observations.
+
+    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them.
+    """
     import daml
     from daml.opening import open_record
     from daml.reports import innovation_table
     from daml.store import Store, check_free
 
     starting = load_model(model)
-    if passes != "auto" and not passes.isdigit():
-        raise InputError(f"--passes is {passes}; give 1 or more, or auto")
+    if passes != "auto" and not passes.isdecimal():
+        raise InputError(f"--passes is {passes!r}; give a whole number of 1 or more, or auto")
     if not (resume and Store(store).made()):
         check_free(store, overwrite)
     tree = daml.improve(
@@ -160,9 +183,9 @@ def improve(
 
 @main.command()
 @click.argument("store")
-@_told
+@run
 def info(store: str) -> None:
-    """Say what is in a STORE, how far it is, and its scores."""
+    """Print what a STORE holds: settings, progress, scores."""
     from daml.opening import open_tree
     from daml.reports import overview
 
@@ -171,10 +194,10 @@ def info(store: str) -> None:
 
 @main.command()
 @click.argument("store")
-@click.option("--figures", "folder", default="figures", show_default=True, help="Where to.")
-@_told
+@click.option("--figures", "folder", default="figures", help="Folder to draw into.")
+@run
 def figures(store: str, folder: str) -> None:
-    """Draw the figures of a STORE again, without running anything."""
+    """Draw the figures of a STORE."""
     from daml import paper as experiment
     from daml.opening import open_tree
 
@@ -184,12 +207,19 @@ def figures(store: str, folder: str) -> None:
 
 @main.command()
 @click.argument("config")
-@click.option("--store", default="results/sweep.zarr", show_default=True, help="Zarr store.")
-@click.option("--scheduler", default=None, help="Address of a Dask cluster that exists.")
-@click.option("--workers", type=int, default=None, help="Of a cluster made here: a core each.")
-@click.option("--overwrite", is_flag=True, help="Replace a store that daml wrote.")
-@click.option("--resume", is_flag=True, help="Go on with a store where a sweep was interrupted.")
-@_told
+@click.option("--store", default="results/sweep.zarr", help="Zarr store to write; a path or a URL.")
+@click.option(
+    "--scheduler", default=None, help="Address of the scheduler of a running Dask cluster."
+)
+@click.option(
+    "--workers",
+    type=int,
+    default=None,
+    help="Number of worker processes, if no --scheduler is given; default: one per core.",
+)
+@OVERWRITE
+@click.option("--resume", is_flag=True, help="Run the members that the store lacks.")
+@run
 def sweep(
     config: str,
     store: str,
@@ -198,7 +228,11 @@ def sweep(
     overwrite: bool,
     resume: bool,
 ) -> None:
-    """Run the experiment over the grid of parameters and seeds of a CONFIG (TOML)."""
+    """Run a grid of experiments.
+
+    CONFIG is a TOML file: the paper's experiment is run for each combination of its parameters
+    and seeds.
+    """
     from daml import grids, sweeps
 
     result = sweeps.sweep(
@@ -213,17 +247,24 @@ def sweep(
     click.echo(sweeps.table(result))
     click.echo(f"failed: {len(errors)} of {result['error'].size} members")
     if len(errors) == result["error"].size:
-        raise DamlError(f"all members failed, the first with {errors[0]}; see 'error' in {store}")
+        raise DamlError(
+            f"all members failed, the first with {errors[0]}; see the variable 'error' in {store}"
+        )
     click.echo(f"store: {store}")
 
 
 def load_model(name: str) -> Any:
-    """Give the model of a name, or of FILE.py:CLASS, called without arguments.
+    """Give the model of a name, or an instance of a class in a script.
+
+    Parameters
+    ----------
+    name : str
+        "lorenz63", "coupled-lorenz63", or FILE.py:CLASS. The class is called without arguments.
 
     Raises
     ------
     InputError
-        If there is none of that name, or the script has no such class or breaks.
+        If the name is unknown, the script cannot be run, or it has no such class.
     """
     from daml.checks import check_model
     from daml.models import CoupledLorenz63, Lorenz63
@@ -233,26 +274,28 @@ def load_model(name: str) -> Any:
         return known[name]()
     path, colon, kind = name.rpartition(":")
     if not colon:
-        raise InputError(f"--model {name!r} is unknown; give {', '.join(known)} or FILE.py:CLASS")
+        raise InputError(f"--model {name!r} is unknown; give {', '.join(known)}, or FILE.py:CLASS")
     if not Path(path).is_file():
-        raise InputError(f"--model: {path} is not there; check the path of the script")
+        raise InputError(f"--model: the script {path} does not exist; check its path")
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"--model: {path} is no Python script; give FILE.py:CLASS")
+        raise InputError(f"--model: {path} is not a Python script; give FILE.py:CLASS")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"--model: {path} breaks: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"--model: running {path} failed with {type(error).__name__}: {error}; correct it"
+        ) from error
     if not hasattr(module, kind):
-        raise InputError(f"--model: {path} has no class {kind!r}; check its name")
+        raise InputError(f"--model: {path} has no class {kind!r}; check the name")
     try:
         model = getattr(module, kind)()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
-            f"--model: {kind}() breaks: {type(error).__name__}: {error}; it is called without "
-            "arguments"
+            f"--model: {kind}() failed with {type(error).__name__}: {error}; the class must work "
+            "without arguments"
         ) from error
     check_model(model)
     return model

@@ -1,4 +1,4 @@
-"""The loop: assimilate, fit, replace the model, repeat."""
+"""The loop: assimilate, train an emulator, put it in the model's place, repeat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 import xarray as xr
-from tqdm.auto import tqdm
 
 from daml import __version__
 from daml.emulators import LSTM
@@ -19,47 +18,48 @@ from daml.judging import SQUARES
 from daml.keeping import Keeper, fingerprint
 from daml.labels import describe
 from daml.opening import loaded
-from daml.passes import TRAININGS, Assimilator, Pass, restored
+from daml.passes import TRAININGS, Assimilator, Pass, check_passes, reported, restored
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.store import Store
 
 MOST = 30
-"""Passes of a loop that ends by itself, at most."""
+"""Maximum number of passes with ``passes="auto"``."""
 
 
 @dataclass(frozen=True)
 class Cycle:
-    """The loop of Goodliff and Miyoshi (2025): each pass trains on the analyses before it.
+    """The loop of Goodliff and Miyoshi (2025): each pass trains on the previous analyses.
 
     Parameters
     ----------
     model : Model
         The imperfect model to start from.
     scheme : Scheme
-        Gives the analyses. What it leaves open is estimated: the "climatological" B once, for the
-        model given, that from "innovations" anew in each pass.
+        Computes the analyses. If its B is "climatological", B is estimated once, for the model
+        given; if "innovations", it is estimated in each pass.
     emulator : Emulator
-        What is trained and replaces the model; not fitted.
+        The emulator, not fitted yet, that is trained and replaces the model.
     training : {"analyses", "cycle"}
-        On the analyses of the pass before, as in the paper; or, after a short training on those,
-        through the assimilation cycle on the innovations (:meth:`daml.LSTM.fit_cycle`), with
-        which one pass does.
+        "analyses" trains on the analyses of the previous pass, as in the paper. "cycle" first
+        trains shortly on these, then through the assimilation cycle on the innovations
+        (:meth:`daml.LSTM.fit_cycle`); one pass is enough.
     passes : int or "auto"
-        LSTM-0 to LSTM-(passes - 1), each with its own assimilation. "auto": until three passes
-        brought no significant gain on the held-out observations, 30 at most; through the cycle
-        one, as its training itself ends by them.
+        Number of passes, each of which trains one emulator, LSTM-0 to LSTM-(passes - 1), and
+        assimilates with it. "auto" stops when three passes gained nothing significant on the
+        held-out observations, and after 30 passes at most; with ``training="cycle"`` it makes one
+        pass, as the training itself stops by the held-out observations.
     warm_start : bool
-        Each training goes on from the weights before, or starts afresh.
+        Whether each training starts from the weights of the previous pass.
     held_out : float
-        Part of the record, in blocks of time, that is assimilated but not trained on: it
-        estimates B, ends each training, judges each pass and chooses one, or the model given
-        where no pass is significantly better. 0: none.
+        Fraction of the record, in blocks of time, that is assimilated but not trained on. It is
+        used to estimate the B of an emulator, to end each training, to score each pass and to
+        choose one, or the model given where no pass is significantly better. 0 holds nothing out.
 
     Raises
     ------
     InputError
-        If an argument is out of range or the emulator is none.
+        If an argument is out of range, or the emulator cannot be trained.
 
     References
     ----------
@@ -114,23 +114,24 @@ class Cycle:
     def iterate(
         self, observations: xr.Dataset, after: Pass | None = None, store: Store | None = None
     ) -> Iterator[Pass]:
-        """Yield the imperfect model's pass, then LSTM-0, LSTM-1, ... as they are done.
+        """Yield the imperfect model's pass, then those of LSTM-0, LSTM-1, ... when they are done.
 
         Parameters
         ----------
         observations : xarray.Dataset
-            As the contract says.
+            ``observation`` (time, variable) and its ``error_variance`` (variable).
         after : Pass, optional
-            The last pass that is done already: go on with the next.
+            The last pass that is done already; the next one follows.
         store : Store, optional
-            Keeps how far a training is.
+            Receives checkpoints of the trainings.
 
         Raises
         ------
         InputError
-            If the observations break the contract.
+            If the observations lack a variable or have wrong dims or values.
         DivergedError
-            If a training or a cycle leaves the finite numbers; it names the pass.
+            If a training or an assimilation gives numbers that are not finite; the message names
+            the pass.
         """
         settings = self.scheme, self.held_out, self.training
         make = Assimilator.of(self.model, observations, *settings)
@@ -151,7 +152,7 @@ class Cycle:
 
     @property
     def most(self) -> int:
-        """How many passes there are at most."""
+        """Maximum number of passes."""
         if isinstance(self.passes, str):
             return MOST if self.training == "analyses" else 1
         return self.passes
@@ -169,37 +170,38 @@ class Cycle:
         Parameters
         ----------
         observations : xarray.Dataset
-            As the contract says.
+            ``observation`` (time, variable) and its ``error_variance`` (variable).
         store : str or path, optional
-            A Zarr store that takes each pass as it is done; in memory, unless given.
+            Zarr store to which each pass is written when it is done; default: in memory.
         overwrite : bool
-            Whether a store of daml's that exists may go.
+            Whether to replace an existing store, if daml wrote it.
         resume : bool
-            Go on with a store where an equal run was interrupted: after its last whole pass, and
-            in the middle of a training. The result is that of a run in one go, bit for bit.
+            Whether to resume the run in the store, after its last complete pass or in the middle
+            of a training. The configuration must be the same, except for ``passes``: it may be
+            raised, or lowered to the number of passes that are done. The result equals that of a
+            run in one go, bit for bit.
 
         Returns
         -------
         xarray.DataTree
             ``/observations``, ``/imperfect``, ``/iteration/0000``, ...; opened lazily from the
-            store where there is one.
+            store, if one is given.
 
         Raises
         ------
         InputError, DivergedError, StoreError
-            The finished passes stay readable in the store.
+            If an argument is wrong, a pass gives numbers that are not finite, or the store cannot
+            be read or written. Passes in the store stay readable.
         """
         attrs = self.attrs() | {"observations_sha256": fingerprint(observations)}
-        keep = Keeper(store, attrs, overwrite=overwrite, resume=resume)
-        with keep.open(), tqdm(total=self.most, desc="improve", unit="pass", disable=None) as bar:
-            last = done = self.last(keep.begun)
-            bar.update(0 if last is None else last.iteration + 1)
-            for done in self.iterate(observations, last, keep.store):
-                given = {"observations": observations} if done.iteration < 0 else {}
-                keep(given | done.datasets())
-                bar.update(done.iteration >= 0)
-                if done.iteration >= 0:
-                    bar.set_postfix(done.told())
+        keep = Keeper(store, attrs, overwrite=overwrite, resume=resume, may_change=("passes",))
+        with keep.open():
+            last = done = self.last(keep)
+            with reported("improve", self.most, last, self.passes == "auto") as progress:
+                for done in self.iterate(observations, last, keep.store):
+                    given = {"observations": observations} if done.iteration < 0 else {}
+                    keep(given | done.datasets())
+                    done.report(progress, done.told())
             self.conclude(done, keep)
         return keep.tree()
 
@@ -223,20 +225,24 @@ class Cycle:
                 stacklevel=3,
             )
 
-    def last(self, tree: xr.DataTree | None) -> Pass | None:
-        """Give the last pass of an experiment, to go on after it; None where there is none.
+    def last(self, keep: Keeper) -> Pass | None:
+        """Give the last pass of a run that is resumed; None in a new run.
 
         Raises
         ------
         InputError
-            If the emulator cannot be restored.
+            If the emulator cannot be restored, or the store holds more passes than a whole run.
         """
-        if tree is None:
+        if keep.begun is None:
             return None
-        return restored(tree, self.model, self.scheme, self.emulator)
+        done = restored(keep.begun, self.model, self.scheme, self.emulator)
+        if keep.begun.attrs.get("passes") != self.passes:
+            check_passes(done, self.passes, self.most)
+            keep.tell({"passes": self.passes})
+        return done
 
     def attrs(self) -> dict[str, object]:
-        """Give the whole configuration, for an experiment's attrs."""
+        """Give the whole configuration, for the attributes of an experiment."""
         return {
             "daml_version": __version__,
             "model": str(describe(self.model)),
@@ -268,27 +274,27 @@ def improve(
     Parameters
     ----------
     model, passes, warm_start, held_out, training
-        As of :class:`Cycle`.
+        See :class:`Cycle`.
     observations : xarray.Dataset
-        As the contract says.
+        ``observation`` (time, variable) and its ``error_variance`` (variable).
     scheme : Scheme, optional
-        ``ThreeDVar("innovations")``, unless given; "model" where the training is by the "cycle".
+        Default: ``ThreeDVar("innovations")``; with ``training="cycle"``, ``ThreeDVar("model")``.
     emulator : Emulator, optional
-        ``LSTM(base=model)``, which corrects the model's step, unless given; by the "cycle" with
-        ``covariance="predicted"``.
+        Default: ``LSTM(base=model)``, which corrects the model's step; with ``training="cycle"``,
+        ``LSTM(base=model, covariance="predicted")``.
     store, overwrite, resume
-        As of :meth:`Cycle.run`.
+        See :meth:`Cycle.run`.
 
     Returns
     -------
     xarray.DataTree
-        As :meth:`Cycle.run` gives. Its attrs say which pass was ``chosen`` and why;
-        ``load_emulator(tree)`` gives that one.
+        The result of :meth:`Cycle.run`. Its attributes ``chosen`` and ``chosen_because`` name the
+        pass that was chosen and the reason; ``load_emulator(tree)`` gives its emulator.
 
     Raises
     ------
     InputError, DivergedError, StoreError
-        As :meth:`Cycle.run`.
+        See :meth:`Cycle.run`.
 
     Examples
     --------

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from daml import verification
 from daml.assimilation import assimilate
@@ -21,7 +20,8 @@ from daml.forecasting import forecast, simulate
 from daml.keeping import Keeper
 from daml.models import CoupledLorenz63, Lorenz63
 from daml.observations import observe
-from daml.passes import Pass
+from daml.passes import Pass, reported
+from daml.progress import LOG, duration
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import WAYS, ThreeDVar
 from daml.tuning import tuned
@@ -149,11 +149,10 @@ class Experiment:
             held_out=0.0 if given else 0.1,
             training="cycle" if background == "model" else "analyses",
         )
-        last, reference = cycle.last(keep.begun), None
+        last, reference = cycle.last(keep), None
         if keep.begun is not None and last is not None:
             reference = cast("xr.DataArray", keep.begun["imperfect/scores/mfe"]).load()
-        with tqdm(total=passes, desc="LSTM-n", unit="pass", disable=None) as bar:
-            bar.update(0 if last is None else last.iteration + 1)
+        with reported("paper", passes, last) as progress:
             start = time.perf_counter()
             done = last
             for done in cycle.iterate(self.observations["train"], last, keep.store):
@@ -164,14 +163,12 @@ class Experiment:
                 kept = done.datasets()
                 found = kept[f"{done.group}/scores"]
                 kept[f"{done.group}/scores"] = found.merge(scores, compat="no_conflicts")
+                done.report(progress, _told(done, scores))
                 if reference is None:
+                    progress.say("scoring the perfect model and other sizes of B")
                     reference = scores["mfe"]
                     kept |= self.given() | {"perfect/scores": self.perfect_scores()}
                     kept |= {"sensitivity": self.sensitivity()} if sensitivity else {}
-                else:
-                    loss = float(done.model.history.loss[-1])  # type: ignore[attr-defined]
-                    bar.set_postfix(loss=f"{loss:.4f}")
-                    bar.update()
                 keep(kept)
                 start = time.perf_counter()
             cycle.conclude(done, keep)
@@ -191,6 +188,7 @@ class Experiment:
             )
             way = ThreeDVar("model"), emulator
             cycle = Cycle(self.imperfect, *way, passes=1, training="cycle")
+            LOG.info("paper: beyond the paper, training through the cycle: %s", name)
             start = time.perf_counter()
             *_, done = cycle.iterate(self.observations["train"])
             seconds = time.perf_counter() - start
@@ -198,6 +196,7 @@ class Experiment:
             told = {"long_name": "time from the imperfect model to this", "units": "s"}
             scores["seconds"] = ((), seconds, told)
             emulated = cast("Emulator", done.model).to_dataset()
+            LOG.info("paper: trained through the cycle in %s: %s", duration(seconds), name)
             keep({f"beyond/{name}": emulated, f"beyond/{name}/scores": scores})
         return keep.tree()
 
@@ -255,3 +254,12 @@ class Experiment:
                 normal = analysis["normalized_innovation"].isel(time=slice(self.preset.skip, None))
                 part["chi_square"] = (normal**2).mean().assign_attrs(told)
         return xr.concat(parts, xr.DataArray(list(self.truth), dims="record", name="record"))
+
+
+def _told(done: Pass, scores: xr.Dataset) -> dict[str, str]:
+    """Give the scores of a pass, formatted for a report."""
+    told = done.told() | {"analysis_rmse": f"{float(scores.analysis_rmse.sel(record='test')):.4f}"}
+    if "mfe_reduction" in scores:
+        reduction = scores.mfe_reduction
+        told |= {"mfe_reduction": f"{float(reduction[0]):.1f}..{float(reduction[-1]):.1f} %"}
+    return told

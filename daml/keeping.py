@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class Keeper:
     store : Store or None
     begun : xarray.DataTree or None
         What a run that is resumed has done already.
+    may_change : collection of str
+        Attributes in which a run that is resumed may differ from the one before.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class Keeper:
         *,
         overwrite: bool = False,
         resume: bool = False,
+        may_change: Collection[str] = (),
     ) -> None:
         self.attrs = attrs
+        self.may_change = may_change
         self.overwrite = overwrite
         self.begun: xr.DataTree | None = None
         self.kept: dict[str, xr.Dataset] = {}
@@ -53,7 +57,8 @@ class Keeper:
 
     def _resume(self, store: Store) -> None:
         there = store.root()["attributes"]
-        other = [k for k, v in self.attrs.items() if there.get(k) != v]
+        fixed = {k: v for k, v in self.attrs.items() if k not in self.may_change}
+        other = [k for k, v in fixed.items() if there.get(k) != v]
         if other:
             told = ", ".join(f"{k}: {there.get(k)} there, {self.attrs[k]} now" for k in other)
             raise InputError(

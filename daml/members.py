@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, get_args, get_type_hints
@@ -22,6 +20,7 @@ from daml.errors import InputError, first_line
 from daml.experiment import Experiment, Preset
 from daml.judging import SQUARES
 from daml.keeping import Keeper
+from daml.progress import silenced
 from daml.reports import collect
 
 SETTINGS = (
@@ -173,7 +172,7 @@ def run(member: Member, device: str = "cpu") -> xr.Dataset:
     """
     start = time.perf_counter()
     try:
-        with _one_core(), _quiet():
+        with _one_core(), silenced():
             preset = member.preset
             attrs = {"max_variance": preset.max_variance, "skip": preset.skip}
             experiment = Experiment(preset, member.drawn, device, member.settings)
@@ -197,8 +196,3 @@ def _one_core() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _quiet() -> redirect_stderr[io.StringIO] | nullcontext[None]:
-    """Keep a member's own progress bars off a terminal, which shows the sweep's."""
-    return redirect_stderr(io.StringIO()) if sys.stderr.isatty() else nullcontext()

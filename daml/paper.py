@@ -12,6 +12,7 @@ from daml import __version__, figures
 from daml.errors import InputError
 from daml.experiment import Experiment, Preset
 from daml.keeping import Keeper
+from daml.progress import LOG
 from daml.reports import collect, collect_innovations, is_twin
 from daml.store import Store
 
@@ -33,37 +34,39 @@ def run(
     resume: bool = False,
     beyond: bool = False,
 ) -> xr.DataTree:
-    """Run the experiment, or open the store where it was finished.
+    """Run the experiment, or open the store of a finished run.
 
     Parameters
     ----------
     preset : {"smoke", "fast", "literal"}
-        A minute, the default, or the paper's own cost.
+        Size of the experiment: one minute, the default, or the cost of the paper's.
     store : str or path, optional
-        A Zarr store; in memory, unless given.
+        Zarr store to write; default: in memory.
     seed : int
-        Of truth, noise, climatologies and training.
+        Seed of truth, noise, climatologies and training.
     passes : int, optional
-        In place of the preset's.
+        Number of passes, instead of the preset's.
     device : str
-        Of the LSTM.
+        Device on which torch computes.
     overwrite : bool
-        Whether a store of daml's that exists may go.
+        Whether to replace an existing store, if daml wrote it.
     resume : bool
-        Go on with a store where an equal run was interrupted.
+        Whether to resume a run of the same settings; ``passes`` may differ, as in
+        :meth:`daml.Cycle.run`.
     beyond : bool
-        After it, train through the cycle (:meth:`daml.LSTM.fit_cycle`), also in a store where the
-        experiment is finished; which goes beyond the paper.
+        Whether to train through the cycle afterwards (:meth:`daml.LSTM.fit_cycle`), which goes
+        beyond the paper; also if the experiment in the store is finished.
 
     Returns
     -------
     xarray.DataTree
-        The contract's experiment; :func:`daml.reports.collect` gathers the scores of its passes.
+        The experiment; :func:`daml.reports.collect` gathers the scores of its passes.
 
     Raises
     ------
     InputError, StoreError, DivergedError
-        If a setting is unknown, the store holds another run, or a pass breaks.
+        If a setting is unknown, the store holds another run, or a pass gives numbers that are not
+        finite.
 
     Examples
     --------
@@ -77,33 +80,39 @@ def run(
         chosen = replace(chosen, passes=passes)
     attrs = {"daml_version": __version__, "preset": preset, "seed": seed, "device": device}
     attrs |= {k: int(v) if isinstance(v, bool) else v for k, v in asdict(chosen).items()}
-    finished = store is not None and not overwrite and _finished(Store(store))
-    keep = Keeper(store, attrs, overwrite=overwrite, resume=resume or finished)
+    finished = store is not None and not overwrite and _finished(Store(store), chosen.passes)
+    keep = Keeper(
+        *(store, attrs),
+        overwrite=overwrite,
+        resume=resume or finished,
+        may_change=("passes",),
+    )
     with keep.open():
         if finished and not beyond:
             return keep.tree()
+        LOG.info("paper: preset %s: drawing records of %s steps", preset, f"{chosen.steps:,}")
         experiment = Experiment(chosen, seed, device)
         tree = experiment.run(keep)
         return experiment.beyond(keep) if beyond else tree
 
 
-def _finished(store: Store) -> bool:
-    """Whether all passes are there."""
-    if not store.made():
+def _finished(store: Store, passes: int) -> bool:
+    """Whether the store was made with so many passes, and all are there."""
+    if not store.made() or store.root()["attributes"].get("passes") != passes:
         return False
-    passes = [name for name in store.groups() if re.fullmatch(r"iteration/\d+", name)]
-    return bool(len(passes) == store.root()["attributes"].get("passes"))
+    return passes == sum(bool(re.fullmatch(r"iteration/\d+", name)) for name in store.groups())
 
 
 def draw(tree: xr.DataTree, folder: str | Path) -> list[Path]:
     """Draw an experiment as PNG and SVG; give the paths.
 
-    A twin experiment gives the paper's Figures 1-4; one without a truth the innovations.
+    For a twin experiment these are Figures 1 to 4 of the paper, for a record without a truth the
+    loop and the innovations.
 
     Raises
     ------
     InputError
-        If no pass is there yet.
+        If the experiment holds no pass yet.
     StoreError
         If the folder cannot be written.
     """

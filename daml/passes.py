@@ -11,11 +11,12 @@ import xarray as xr
 
 from daml.assimilation import assimilate
 from daml.errors import InputError
-from daml.heldout import HeldOut
+from daml.heldout import HeldOut, settled
 from daml.judging import SQUARES, Judge
 from daml.keeping import TrainingCheckpoint
 from daml.labels import names, time_axis
 from daml.opening import loaded
+from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.store import Store
@@ -70,8 +71,16 @@ class Pass:
                 kept[f"{self.group}/training"] = history
         return kept
 
+    def report(self, progress: Progress, scores: dict[str, str]) -> None:
+        """Report that the pass is done."""
+        if self.iteration >= 0:
+            progress.advance(scores, f"LSTM-{self.iteration}")
+            return
+        found = (f"{name} {value}" for name, value in scores.items())
+        progress.say(", ".join(["model given", *found]))
+
     def told(self) -> dict[str, str]:
-        """Say in a few words how good it is."""
+        """Give its loss and its held-out error, formatted for a report."""
         told = {}
         history = getattr(self.model, "history", None)
         if history is not None and len(history.get("loss", ())):
@@ -176,6 +185,42 @@ def _joined(errors: xr.DataArray | None, judged: xr.Dataset, iteration: int) -> 
     """Give the held-out errors of all passes, those of one more at the end."""
     new = judged[SQUARES].expand_dims(iteration=[iteration])
     return new if errors is None else xr.concat((errors, new), "iteration")
+
+
+def reported(title: str, passes: int, last: Pass | None, at_most: bool = False) -> Progress:
+    """Start to report so many passes, of which ``last`` is the last one that is done."""
+    done = 0 if last is None else last.iteration + 1
+    progress = Progress(title, "pass", passes, done, at_most=at_most)
+    begun = f"{done} already done" if last is not None else "assimilating with the model given"
+    progress.say(f"{'at most ' * at_most}{passes} pass{'es' * (passes > 1)}, {begun}")
+    return progress
+
+
+def check_passes(done: Pass | None, passes: int | str, most: int) -> None:
+    """Refuse to resume after more passes than a run with ``passes`` in one go makes.
+
+    Parameters
+    ----------
+    done : Pass or None
+        The last one that is done.
+    passes : int or "auto"
+    most : int
+        Maximum number of passes.
+
+    Raises
+    ------
+    InputError
+        If there are more.
+    """
+    made = 0 if done is None else done.iteration + 1
+    errors = done.errors if done is not None and passes == "auto" else None
+    if errors is not None:
+        most = next((n for n in range(1, made) if settled(errors[:n])), most)
+    if made > most:
+        raise InputError(
+            f"resume: the store holds {made} passes, and passes={passes!r} ends after {most}; give "
+            f"passes={made} or more, or another store"
+        )
 
 
 def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator) -> Pass | None:

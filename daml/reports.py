@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import as_file, files
 from typing import cast
 
 import xarray as xr
@@ -11,6 +12,39 @@ from daml.opening import loaded
 
 KEPT = ("innovation_rmse", "held_out_rmse", "horizon_steps", "consistency")
 """Scores that need no truth."""
+
+
+def published(name: str) -> xr.Dataset:
+    """Give measured scores that the documentation shows, which come with the package.
+
+    Parameters
+    ----------
+    name : str
+        "seed_0": the scores of ``daml paper --preset fast --seed 0``. "paper", "innovations" and
+        "cycle": results of :func:`daml.sweep` on five seeds, for the paper's loop, the loop with
+        B from innovations, and the training through the cycle. "ablation", "attribution" and
+        "climate": what the examples of these names measure.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    InputError
+        If no scores have this name.
+
+    Examples
+    --------
+    >>> published("seed_0").analysis_rmse.sizes["iteration"]
+    30
+    """
+    folder = files("daml") / "published"
+    names = sorted(file.name.removesuffix(".nc") for file in folder.iterdir())
+    if name not in names:
+        raise InputError(f"published: {name!r} is unknown; give one of {', '.join(names)}")
+    with as_file(folder / f"{name}.nc") as path:
+        return xr.load_dataset(path, engine="h5netcdf")
 
 
 def is_twin(tree: xr.DataTree) -> bool:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from daml.errors import InputError
 from daml.grids import planned
 from daml.keeping import Keeper
+from daml.members import Member
+from daml.progress import Progress
 from daml.workers import finished
 
 
@@ -91,22 +92,26 @@ def sweep(
         left = [member for member in plan.members if member.key not in done]
         failed = 0
         with (
-            tqdm(total=len(plan.members), desc="sweep", unit="member", disable=None) as bar,
+            Progress("sweep", "member", len(plan.members), len(done)) as progress,
             closing(finished(left, device, scheduler, workers)) as results,
         ):
-            bar.update(len(done))
+            progress.say(f"{len(left)} of {len(plan.members)} members to run")
             for member, result, lost in results if left else ():
                 done[member.key] = result
                 if not lost:
                     keep({f"member/{member.key}": result})
                 failed += bool(result["error"].item())
-                bar.set_postfix(failed=failed)
-                bar.update()
+                progress.advance({"failed": str(failed)}, _named(member, plan.grid))
         whole = plan.assembled(done).assign_attrs(plan.attrs(device))
         written = keep.begun is not None and "result" in keep.begun.children
         if keep.made and (left or not written):  # what is visible is not written again
             keep({"result": whole})
     return whole
+
+
+def _named(member: Member, grid: Iterable[str]) -> str:
+    """Give the parameters that tell a member from the others of its sweep."""
+    return ", ".join([*(f"{n} {member.parameters[n]}" for n in grid), f"seed {member.seed}"])
 
 
 def _check_workers(scheduler: str | None, workers: int | None) -> None:

@@ -25,6 +25,13 @@ SETTINGS = {
     "scheduler.worker-saturation": 1.0,
     # A worker that dies twice in a short time is not given up, but started again.
     "deploy.lost-worker-timeout": "24h",
+    # Ctrl-C reaches all processes of a terminal: this one ends its workers, which print nothing.
+    # One that is ended would leave the lock between processes that tqdm makes for its bars.
+    "worker.preload": [
+        "import signal, threading, tqdm\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "tqdm.tqdm.set_lock(threading.RLock())\n"
+    ],
     # Without Dask's limit on freed memory that is kept: a training takes a third longer by it.
     "nanny.pre-spawn-environ": {
         "OMP_NUM_THREADS": 1,

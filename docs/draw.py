@@ -42,5 +42,5 @@ def pictures(folder: Path) -> None:
     """Write all into a folder of the docs."""
     (folder / "_static" / "logo.svg").write_text(logo())
     figures.save(figures.loop_diagram(), folder / "images", "loop")
-    scores = xr.load_dataset(folder / "results" / "seed_0.nc")
+    scores = daml.reports.published("seed_0")
     figures.save(result(scores), folder / "images", "result")

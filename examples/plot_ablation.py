@@ -5,7 +5,7 @@ What counts in the training through the cycle
 One thing is changed at a time: the model that is corrected, the covariance, the sequences, the
 training before, the size of the network and of the record, and R. Which of them pays?
 
-The scores drawn are those that the repository keeps (``docs/results/ablation.nc``): short
+The scores drawn are those that come with daml (``daml.reports.published("ablation")``): short
 trainings, 100 epochs on 25,000 steps. With ``DAML_DOCS=full`` all of it is trained anew, which
 takes an hour on a core.
 """
@@ -13,7 +13,6 @@ takes an hour on a core.
 import os
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -93,9 +92,8 @@ def scored(case, seed):
 # %%
 # Each case for two seeds.
 
-kept = [path for path in map(Path, ("docs/results", "../docs/results")) if path.exists()]
-if kept and os.environ.get("DAML_DOCS") != "full":
-    result = xr.load_dataset(kept[0] / "ablation.nc")
+if os.environ.get("DAML_DOCS") != "full":
+    result = daml.reports.published("ablation")
 else:
     seeds = xr.DataArray(range(2), dims="seed", name="seed")
     cases = xr.DataArray(list(CASES), dims="case", name="case")

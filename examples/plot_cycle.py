@@ -56,7 +56,8 @@ print("forecast error lower by (%)", reduction(errors[1], errors[0]).values.roun
 # their distribution, and their size where little and where much was expected.
 
 fig, axes = plt.subplots(1, 3, figsize=(7.5, 2.6), layout="constrained")
-_ = daml.figures.calibration(daml.diagnosis.calibration(analysis), axes)
+daml.figures.calibration(daml.diagnosis.calibration(analysis), axes)
+plt.show()
 
 # %%
 # Where on the attractor it expects to be wrong:
@@ -64,7 +65,8 @@ _ = daml.figures.calibration(daml.diagnosis.calibration(analysis), axes)
 edges = np.linspace(-20, 20, 41), np.linspace(0, 50, 51)
 spread = daml.diagnosis.spread_map(analysis, ("x0", edges[0]), ("x2", edges[1]))
 fig, ax = plt.subplots(figsize=(4.5, 3.2), layout="constrained")
-_ = spread.plot(ax=ax, x="x0_bin", y="x2_bin", robust=True)
+spread.plot(ax=ax, x="x0_bin", y="x2_bin", robust=True)
+plt.show()
 
 # %%
 # For how long a forecast holds, and how fast trajectories part in each model: in the time in which

@@ -66,6 +66,7 @@ for name, found in scores.items():
 given = error_of(model)
 right.plot(given.lead_steps, given, "s--", color="#777777", label="imperfect model")
 left.set(xlabel="iteration", ylabel="RMSE of the analysis [1]")
+left.xaxis.get_major_locator().set_params(integer=True)
 right.set(xlabel="lead [dt]", ylabel="model forecast error [1]", xticks=[1, 2, 3, 4])
 right.legend()
 plt.show()

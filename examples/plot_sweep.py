@@ -5,31 +5,25 @@ A sweep with error bars
 One run proves little. A sweep runs the experiment for every combination of parameters and seeds,
 a task a member on Dask, and gives one Dataset; the bars are the standard deviation over seeds.
 
-The results drawn are those that the repository keeps, of five seeds each (54 minutes on 2 cores
-for the first). Where they are not at hand this runs a small sweep, a minute; with
-``DAML_DOCS=full`` the real one.
+The results drawn come with daml, of five seeds each (54 minutes on 2 cores for the first). With
+``DAML_DOCS=full`` the sweeps run anew.
 """
 
 import os
-from pathlib import Path
 
 import matplotlib.pyplot as plt
-import xarray as xr
 
 import daml
 
 plt.style.use(daml.figures.STYLE)
 full = os.environ.get("DAML_DOCS") == "full"
-kept = [Path(folder) for folder in ("docs/results", "../docs/results")]
-kept = [folder for folder in kept if folder.exists() and not full]
 
 
 def result(name, grid, **fixed):
-    """Give the result of a sweep: as kept, or run anew."""
-    if kept:
-        return xr.load_dataset(kept[0] / f"{name}.nc")
-    preset, seeds = ("fast", 5) if full else ("smoke", 2)
-    return daml.sweep(grid, seeds=seeds, preset=preset, fixed=fixed if full else {}, workers=0)
+    """Give the result of a sweep: as published, or run anew."""
+    if not full:
+        return daml.reports.published(name)
+    return daml.sweep(grid, seeds=5, preset="fast", fixed=fixed, workers=0)
 
 
 # %%

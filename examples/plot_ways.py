@@ -5,11 +5,9 @@ Three ways to learn, by pass and by the clock
 The loop with the paper's B, the loop with B from innovations, and the training through the cycle,
 each on 100,000 steps and five seeds: how good is the analysis, and what does it cost?
 
-All numbers are those that the repository keeps (``docs/results``); the sweeps that made them took
-hours, this takes a second.
+All numbers come with daml (:func:`daml.reports.published`); the sweeps that made them took hours,
+this takes a second.
 """
-
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import xarray as xr
@@ -17,9 +15,8 @@ import xarray as xr
 import daml
 
 plt.style.use(daml.figures.STYLE)
-folder = next(path for path in map(Path, ("docs/results", "../docs/results")) if path.exists())
-paper = xr.load_dataset(folder / "paper.nc").squeeze("max_variance")
-loop, cycle = (xr.load_dataset(folder / f"{name}.nc") for name in ("innovations", "cycle"))
+paper = daml.reports.published("paper").squeeze("max_variance")
+loop, cycle = (daml.reports.published(name) for name in ("innovations", "cycle"))
 
 # %%
 # An LSTM that predicts the increment over the last state, and one that corrects the imperfect

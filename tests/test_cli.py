@@ -1,5 +1,6 @@
 """The command line as a user meets it: real files, real processes, exit codes."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -45,6 +46,11 @@ class OneState(Convection):
 
 class NoModel:
     pass
+
+
+class Leaves(Convection):
+    def __init__(self):
+        raise SystemExit(0)
 """
 
 
@@ -103,10 +109,11 @@ def test_a_store_that_exists_is_kept_unless_overwritten(folder):
         ({"record": "model.py"}, "neither NetCDF nor Zarr"),
         ({"record": "cut.nc"}, "neither NetCDF nor Zarr, or truncated"),
         ({"model": "lorenz"}, "is unknown; give lorenz63"),
-        ({"model": "gone.py:Model"}, "is not there"),
+        ({"model": "gone.py:Model"}, "does not exist; check its path"),
         ({"model": "model.py:Other"}, "has no class 'Other'"),
         ({"model": "model.py:NoModel"}, "NoModel is no model: it has no 'variables'"),
         ({"model": "model.py:OneState"}, "of shape (5, 3)"),
+        ({"model": "model.py:Leaves"}, "Leaves() failed with SystemExit: 0"),
         ({"model": "lorenz63"}, "the model has no variable 'u'"),
         ({"store": "model.py/out.zarr"}, "cannot write"),
         ({"passes": 0}, "'passes' is 0; give 1 or more"),
@@ -136,6 +143,7 @@ def test_the_smoke_experiment_end_to_end(folder):
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "LSTM-1" in done.stdout
+    assert re.search(r"paper: LSTM-0, pass 1 of 2, .* about \d+ s left\n", done.stderr)
     assert len(list((folder / "figures").glob("figure_*.png"))) == 4
     assert len(list((folder / "figures").glob("figure_*.svg"))) == 4
     tree = xr.open_datatree(folder / "results/paper.zarr", engine="zarr")
@@ -198,6 +206,12 @@ def test_a_run_is_resumed_from_the_command_line(folder):
     assert improve("--passes", 1).exit_code == 0
     again = improve("--passes", 1, "--resume")
     assert again.exit_code == 0, again.output
-    other = improve("--passes", 2, "--resume")
+    more = improve("--passes", 2, "--resume")
+    assert more.exit_code == 0, more.output
+    assert "LSTM-1" in more.output
+    fewer = improve("--passes", 1, "--resume")
+    assert (fewer.exit_code, fewer.output.count("\n")) == (2, 1)
+    assert "the store holds 2 passes, and passes=1 ends after 1" in fewer.output
+    other = improve("--passes", 2, "--resume", "--seed", 1)
     assert (other.exit_code, other.output.count("\n")) == (2, 1)
-    assert "passes: 1 there, 2 now" in other.output
+    assert "cannot be resumed with another configuration (emulator: " in other.output

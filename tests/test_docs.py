@@ -3,10 +3,12 @@
 import io
 import re
 import shlex
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import daml
 from daml.cli import main
@@ -16,9 +18,14 @@ PAGES = [
     ROOT / "README.md",
     *(p for p in sorted((ROOT / "docs").glob("**/*.md")) if "_build" not in p.parts),
 ]
-FENCE = re.compile(r"^```(python|text|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^```(python|text|console|\{code-block\} python\n:caption: (?P<file>\S+))\n(.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 NUMBER = re.compile(r"-?\d+\.\d*(?:e[+-]\d+)?")
 LONG = {"README.md", "cycle.md"}
+COMMANDS_RUN = {"own_data.md"}
+"""Pages whose commands run in seconds, in a folder that holds what the page has made by then."""
 
 
 def told(text):
@@ -40,10 +47,13 @@ def told(text):
 )
 def test_the_code_of_a_page(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
     space, printed = {"__name__": "page"}, ""
-    for kind, body in FENCE.findall(page.read_text()):
-        if kind == "python":
+    monkeypatch.syspath_prepend(tmp_path)
+    for kind, file, body in FENCE.findall(page.read_text()):
+        if file:
+            (tmp_path / file).write_text(body)
+            monkeypatch.delitem(sys.modules, Path(file).stem, raising=False)
+        elif kind == "python":
             with redirect_stdout(io.StringIO()) as out:
                 exec(compile(body, str(page), "exec"), space)
             printed = out.getvalue()
@@ -52,11 +62,15 @@ def test_the_code_of_a_page(page, tmp_path, monkeypatch):
             found_words, found_numbers = told(printed)
             assert found_words == words, printed
             assert found_numbers == pytest.approx(numbers, rel=0.2, abs=0.05), printed
+        elif page.name in COMMANDS_RUN:
+            for line in body.splitlines():
+                done = CliRunner().invoke(main, shlex.split(line.removeprefix("$ daml ")))
+                assert done.exit_code == 0, done.output
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_commands_of_a_page_have_such_options(page):
-    for kind, body in FENCE.findall(page.read_text()):
+    for kind, _, body in FENCE.findall(page.read_text()):
         for line in body.splitlines() if kind == "console" else ():
             words = shlex.split(line.removeprefix("$ "))
             if words[0] == "daml":
@@ -73,3 +87,11 @@ def test_every_public_name_has_its_place_and_an_example():
             assert ">>> " in thing.__doc__, name
         else:
             assert f"automodule:: daml.{name}\n" in page, name
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
+def test_a_figure_of_an_example_is_finished_in_the_block_that_makes_it(example):
+    for block in re.split(r"^# %%.*$", example.read_text(), flags=re.MULTILINE):
+        made = block.rfind("plt.subplots(")
+        shown = max(block.rfind("plt.show()"), block.rfind("Moving("))
+        assert made <= shown, block  # a notebook and the gallery show and close it there

@@ -28,6 +28,7 @@ LEVELS = [
         "remote",
         "targets",
         "html",
+        "progress",
     },
     {
         "models",
@@ -47,6 +48,7 @@ LEVELS = [
     {"emulators", "keeping", "tuning", "judging"},
     {"cycle", "passes", "figures"},
     {"experiment", "reports", "paper", "members", "grids", "workers", "sweeps"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

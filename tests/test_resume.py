@@ -12,6 +12,8 @@ from killed import PASSES, SETTINGS
 import daml
 from daml import keeping
 from daml.errors import InputError, StoreError
+from daml.experiment import Preset
+from daml.passes import Assimilator
 from daml.store import Store
 
 
@@ -142,14 +144,83 @@ def test_resume_without_a_whole_pass_starts_afresh(observations, scheme, straigh
 def test_another_configuration_or_record_is_refused(observations, scheme, tmp_path):
     store = tmp_path / "store.zarr"
     improve(observations, scheme, store, passes=1)
-    with pytest.raises(InputError, match=r"another configuration \(passes: 1 there, 2 now\)"):
-        improve(observations, scheme, store, passes=2, resume=True)
+    with pytest.raises(InputError, match=r"another configuration \(warm_start: 1 there, 0 now\)"):
+        improve(observations, scheme, store, passes=1, warm_start=False, resume=True)
     other = observations.copy(deep=True)
     other["observation"][3, 1] += 1e-9
     with pytest.raises(InputError, match=r"observations_sha256: .* there"):
         improve(other, scheme, store, passes=1, resume=True)
     with pytest.raises(InputError, match=r"--resume \(resume=True\)"):
         improve(observations, scheme, store, passes=1)
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_run_goes_on_to_more_passes(first, observations, scheme, straight, tmp_path):
+    store = tmp_path / "store.zarr"
+    improve(observations, scheme, store, passes=first)
+    equal(improve(observations, scheme, store, resume=True), straight)
+
+
+def test_an_interrupted_run_may_end_earlier(observations, scheme, tmp_path, monkeypatch):
+    class Interrupted(Exception):
+        pass
+
+    def stop(self, done, emulator):
+        if done.iteration == 1:
+            raise Interrupted
+        return after(self, done, emulator)
+
+    store, after = tmp_path / "store.zarr", Assimilator.after
+    monkeypatch.setattr(Assimilator, "after", stop)
+    with pytest.raises(Interrupted):
+        improve(observations, scheme, store, passes=9)
+    fewer = r"holds 2 passes, and passes=1 ends after 1; give passes=2 or more"
+    with pytest.raises(InputError, match=fewer):
+        improve(observations, scheme, store, passes=1, resume=True)
+    assert opened(store).attrs["passes"] == 9
+    ended = improve(observations, scheme, store, passes=2, resume=True)
+    monkeypatch.undo()
+    equal(ended, improve(observations, scheme, tmp_path / "two.zarr", passes=2))
+
+
+def test_passes_may_change_between_a_number_and_auto(observations, scheme, tmp_path, monkeypatch):
+    monkeypatch.setattr("daml.cycle.MOST", 3)
+    auto = improve(observations, scheme, tmp_path / "auto.zarr", passes="auto")
+    ends = len(auto["iteration"].children)
+    store = tmp_path / "store.zarr"
+    improve(observations, scheme, store, passes=1)
+    equal(improve(observations, scheme, store, passes="auto", resume=True), auto)
+    improve(observations, scheme, store, passes=ends + 1, resume=True)
+    ended = f"passes='auto' ends after {ends}; give passes={ends + 1} or more"
+    with pytest.raises(InputError, match=ended):
+        improve(observations, scheme, store, passes="auto", resume=True)
+
+
+def test_auto_does_not_go_on_from_passes_that_it_would_not_have_made(
+    observations, scheme, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("daml.passes.settled", lambda errors: errors.sizes["iteration"] >= 2)
+    store = tmp_path / "store.zarr"
+    improve(observations, scheme, store, passes=3)
+    with pytest.raises(InputError, match="holds 3 passes, and passes='auto' ends after 2"):
+        improve(observations, scheme, store, passes="auto", resume=True)
+
+
+def test_the_papers_experiment_goes_on_to_more_passes(tmp_path, monkeypatch):
+    short = Preset(steps=400, epochs=1, skip=10)
+    monkeypatch.setitem(daml.paper.PRESETS, "smoke", short)
+    monkeypatch.setattr("daml.experiment.SENSITIVITY", (1.0,))
+    monkeypatch.setattr("daml.experiment.SPINUP", 100)
+    straight = daml.paper.run("smoke", passes=2, store=tmp_path / "straight.zarr")
+    store = tmp_path / "store.zarr"
+    daml.paper.run("smoke", passes=1, store=store)
+    with pytest.raises(InputError, match=r"exists; give another path, --resume"):
+        daml.paper.run("smoke", passes=2, store=store)
+    more = daml.paper.run("smoke", passes=2, store=store, resume=True)
+    equal(more, straight)
+    equal(daml.paper.run("smoke", passes=2, store=store), straight)
+    with pytest.raises(InputError, match="holds 2 passes, and passes=1 ends after 1"):
+        daml.paper.run("smoke", passes=1, store=store, resume=True)
 
 
 def test_a_second_run_on_one_store_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):

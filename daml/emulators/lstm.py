@@ -35,29 +35,29 @@ class LSTM:
     Parameters
     ----------
     hidden, layers : int
-        Units of a layer, and layers.
+        Number of units per layer, and of layers.
     epochs : int, optional
-        Passes through the record in a training. Unless given, 16, and more where they make
-        fewer than 500 updates.
+        Epochs of a training. Default: 16, or more if these make fewer than 500 updates.
     window : int, optional
-        Look at the last so many states only, in place of a memory.
+        Number of last states that the network sees, instead of a memory.
     base : Model, optional
-        Whose step is corrected; unless given, the last state. One that is no
-        :class:`daml.models.ODE` and names no ``device`` is given NumPy arrays.
+        Model whose step is corrected; default: the last state. It steps NumPy arrays, unless it
+        is a :class:`daml.models.ODE` or has a ``device``.
     device : str
-        Where torch computes: "cpu" or "cuda".
+        Device on which torch computes: "cpu" or "cuda".
     seed : int
-        Of the first weights and of the order of the sequences.
+        Seed of the initial weights and of the order of the sequences.
     sequence_length, burn_in, batch_size, learning_rate
-        Steps of a training sequence, steps at its head left out of the loss, sequences an
-        update, and peak rate of Adam (cosine decay to 5 %, gradient norm clipped at 1).
+        Steps of a training sequence; steps at its start that the loss leaves out; sequences per
+        update; and peak rate of Adam (cosine decay to 5 %, gradient norm clipped at 1).
     rate_decay : float
-        Factor on the rate with every further training, down to a fifth.
+        Factor by which each further training lowers the rate, down to a fifth of it.
     covariance : {"predicted", "constant"}, optional
-        Whether the network also says how wrong its forecast is: a background covariance from
-        its memory, or one for all times, learned through the cycle (:meth:`fit_cycle`).
+        Whether the network also learns the background covariance B of its forecasts, through the
+        cycle (:meth:`fit_cycle`): predicted from its memory, or constant in time.
     cycle_epochs : int, optional
-        Through the cycle; unless given, 1,200 updates (800 with a base), in 800 epochs at most.
+        Epochs of a training through the cycle. Default: 1,200 updates (800 with a base), at most
+        800 epochs.
 
     Raises
     ------
@@ -99,7 +99,7 @@ class LSTM:
 
     @property
     def known(self) -> Fitted:
-        """What a training found."""
+        """The result of a training."""
         if self.fitted is None:
             raise InputError("LSTM: not fitted yet; use the result of lstm.fit(analysis)")
         return self.fitted
@@ -114,22 +114,22 @@ class LSTM:
 
     @property
     def dt(self) -> float:
-        """Length of a step: of the record that it was fitted to."""
+        """Length of a step, that of the record that the emulator was fitted to."""
         return self.known.dt
 
     @property
     def time_unit(self) -> str:
-        """What dt counts on datetime64 times."""
+        """Unit of ``dt`` for records with datetime64 times."""
         return self.known.time_unit
 
     @property
     def climate(self) -> np.ndarray:
-        """Mean state (variable,) of the record that it was fitted to."""
+        """Mean state (variable,) of the record that the emulator was fitted to."""
         return self.known.mean
 
     @property
     def history(self) -> xr.Dataset:
-        """What the last training told (epoch): ``loss``, and of the held-out blocks, if any."""
+        """History (epoch) of the last training: ``loss``, and scores on held-out blocks, if any."""
         return self.known.history
 
     def fit(
@@ -140,24 +140,24 @@ class LSTM:
         judge: Callable[[LSTM], float] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> LSTM:
-        """Give the emulator fitted to a record; this one stays as it is.
+        """Give a fitted copy of the emulator.
 
-        A fitted emulator goes on from its weights and keeps its scaling.
+        If it is fitted already, the training starts from its weights and keeps its scaling.
 
         Parameters
         ----------
         analysis : xarray.Dataset
             ``analysis``, or else ``state``, (time, variable) at every model step. Rows where
-            ``innovation`` has no value were not observed and are skipped as targets. What is
-            opened lazily is read block by block, again in each epoch.
+            ``innovation`` has no value were not observed and are skipped as targets. A lazily
+            opened record is read block by block, again in each epoch.
         held_out : float
-            Part of the record, in blocks of time, that the loss leaves out: the training ends
-            where it no longer gains there, and the weights are those of its best epoch. 0: none.
+            Fraction of the record, in blocks of time, that the loss leaves out. The training stops
+            when it no longer gains there, and returns the weights of the best epoch. 0: none.
         judge : callable, optional
-            Gives an emulator a score. As long as an emulator with a ``base`` adds the mean
+            Returns a score of an emulator. As long as an emulator with a ``base`` adds the mean
             increment alone, it stays so where the trained network's score is not lower.
         checkpoint : Checkpoint, optional
-            Keeps the epochs that are done, so that the training can go on after an interruption.
+            Stores the epochs that are done, so that an interrupted training can be resumed.
 
         Returns
         -------
@@ -166,9 +166,9 @@ class LSTM:
         Raises
         ------
         InputError
-            If the record breaks the contract or is too short.
+            If the record lacks a variable, has wrong dims or values, or is too short.
         DivergedError
-            If the loss leaves the finite numbers.
+            If the loss is not finite.
         """
         return replace(self, fitted=fitted_to(self, analysis, held_out, judge, checkpoint))
 
@@ -203,7 +203,7 @@ class LSTM:
         return replace(self, fitted=begun(self, analysis, held_out))
 
     def network(self, size: int) -> Network:
-        """Give a network for so many variables, its first weights drawn from the seed."""
+        """Give a network for ``size`` variables, with initial weights drawn from the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             if self.window is not None:
@@ -216,7 +216,7 @@ class LSTM:
         return made.to(self.device)
 
     def start(self, x: Any, time: Any = None) -> Memory:
-        """Give an empty memory, with the base's beside it."""
+        """Give an empty memory, together with that of the base."""
         return None, None if self.base is None else self.base.start(x, time)
 
     def step(self, x: Any, memory: Memory = (None, None)) -> tuple[Any, Memory]:
@@ -240,12 +240,12 @@ class LSTM:
         return (moved + increment).to(x.device, x.dtype), (inner, base_memory)
 
     def background_covariance(self, memory: Memory) -> Any:
-        """Give B (..., variable, variable) of the last step's forecast, before one of the start.
+        """Give B (..., variable, variable) of the last step's forecast; at the start, of the state.
 
         Raises
         ------
         InputError
-            If it was not trained through the cycle, or learned none.
+            If no covariance was learned through the cycle.
         """
         if self.covariance is None or self.known.covariance_root is None:
             raise InputError(
@@ -269,23 +269,23 @@ class LSTM:
         """Train a fitted LSTM through the assimilation cycle, on the innovations.
 
         Gradients pass through all steps and analyses of a sequence. With a ``covariance`` the loss
-        is the Gaussian negative log-likelihood of the innovations, else their mean square.
+        is the Gaussian negative log-likelihood of the innovations, otherwise their mean square.
 
         Parameters
         ----------
         observations : xarray.Dataset
-            As the contract says.
+            ``observation`` (time, variable) and its ``error_variance`` (variable).
         scheme : ThreeDVar
-            With the B that a covariance starts from, or else stays.
+            Its B is the initial covariance, or the constant one if the LSTM learns none.
         sequence_length, burn_in, learning_rate
-            As of the LSTM's own, for this training.
+            See :class:`LSTM`.
         batch_size : int, optional
-            Sequences an update. Unless given, a fifth of those of the record, but 20 to 200.
+            Sequences per update (default: a fifth of those of the record, but 20 to 200).
         held_out : float
-            Part of the record, in blocks of time, that the loss leaves out: the training ends
-            where it no longer gains there, and the weights are those of its best epoch. 0: none.
+            Fraction of the record, in blocks of time, that the loss leaves out. The training stops
+            when it no longer gains there, and returns the weights of the best epoch. 0: none.
         checkpoint : Checkpoint, optional
-            As of :meth:`fit`.
+            See :meth:`fit`.
 
         Returns
         -------
@@ -294,9 +294,9 @@ class LSTM:
         Raises
         ------
         InputError
-            If it is not fitted, the scheme has no B, or the observations break the contract.
+            If the LSTM is not fitted, the scheme has no B, or the observations are wrong.
         DivergedError
-            If the loss leaves the finite numbers.
+            If the loss is not finite.
 
         References
         ----------
@@ -307,11 +307,11 @@ class LSTM:
         return replace(self, fitted=fitted_through_cycle(self, observations, scheme, *how))
 
     def forecast(self, states: xr.Dataset, *, leads: Any = 4, warmup: int = 100) -> xr.Dataset:
-        """Forecast from each state of a record; as :func:`daml.forecast`."""
+        """Forecast from each state of a record; see :func:`daml.forecast`."""
         return forecast(self, states, leads=leads, warmup=warmup)
 
     def to_dataset(self) -> xr.Dataset:
-        """Give weights, scaling and settings as plain arrays and attrs."""
+        """Give weights, scaling and settings as plain arrays and attributes."""
         result = self.known.to_dataset()
         apart = ("base", "fitted")
         settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
@@ -324,12 +324,12 @@ class LSTM:
         return result
 
     def restored(self, dataset: xr.Dataset) -> LSTM:
-        """Give this emulator, fitted, back from what ``to_dataset`` gave.
+        """Give the fitted emulator whose ``to_dataset`` is given.
 
         Raises
         ------
         InputError
-            If the weights are not those of such a network.
+            If the weights do not fit a network of these settings.
         """
         network = self.network(dataset.sizes["variable"])
         return replace(self, fitted=Fitted.from_dataset(dataset, network))

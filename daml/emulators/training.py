@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from daml.devices import one_core_each
 from daml.emulators.stopping import Watch
 from daml.errors import DivergedError
+from daml.progress import Progress
 
 if TYPE_CHECKING:
     from daml.protocols import Checkpoint
 
 EPOCHS = 16
 """Epochs that a training makes at least, unless told otherwise."""
+REPORT = 60.0
+"""Minimum number of seconds between two lines about the epochs of a training."""
 
 
 @dataclass(frozen=True)
@@ -164,10 +166,18 @@ def train(
     elif watch is not None:
         watch.begin()
     done = len(history)
-    bar = tqdm(range(done, epochs), desc="train", unit="epoch", delay=2, disable=None, leave=False)
     told: dict[str, float] = {}
-    with one_core_each(math.ceil(plan.batch / shard)) as each:
-        for epoch in bar:
+    with (
+        Progress(
+            *("train", "epoch", epochs, done),
+            at_most=watch is not None,
+            every=REPORT,
+            delay=2,
+            leave=False,
+        ) as progress,
+        one_core_each(math.ceil(plan.batch / shard)) as each,
+    ):
+        for epoch in range(done, epochs):
             if watch is not None and watch.over(epochs):
                 break
             decay = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
@@ -191,7 +201,7 @@ def train(
             seen = {} if watch is None else watch.scores()
             history.append({"loss": float(np.mean(losses))} | seen)
             told |= history[-1]
-            bar.set_postfix({name: f"{value:.4f}" for name, value in told.items()})
+            progress.advance({name: f"{value:.4f}" for name, value in told.items()})
             if checkpoint is not None and checkpoint.due():
                 kept = _state(network, optimiser, _table(history))
                 checkpoint.save(kept | ({} if watch is None else watch.state()))

@@ -1,10 +1,12 @@
-"""Scores to matplotlib: one style, one function a figure; nothing is computed here.
+"""Figures of scores, drawn with matplotlib in one style; nothing is computed here.
 
-Every function takes the Dataset of scores, reads units and names from the attributes of its
-variables, and returns the `matplotlib.figure.Figure` that holds the drawing; with `axes` it
-draws there, without it in a new figure. `STYLE` is the style of all; `plt.style.use(STYLE)` gives
-it to figures of your own. No figure is registered with pyplot: none stays open,
-and no display is needed. `save` writes one as PNG and SVG. Figures 1 to 4 are those of
+Every function takes a Dataset of scores, reads units and names from the attributes of its
+variables, and returns the `matplotlib.figure.Figure` that holds the drawing. Without `axes` this is
+a new figure, which a notebook shows where it is the last expression of a cell; it is not
+registered with pyplot, so none stays open and no display is needed. With `axes` the function draws
+there; end the line with a semicolon in a notebook that has loaded pyplot, which shows a figure of
+its own at the end of the cell anyway. `STYLE` is the style of all; `plt.style.use(STYLE)` applies
+it to your own figures. `save` writes a figure as PNG and SVG. Figures 1 to 4 are those of
 Goodliff and Miyoshi (2025), egusphere-2025-933.
 """
 

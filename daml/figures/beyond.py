@@ -33,7 +33,7 @@ def levels(ax: Axes, scores: xr.Dataset, record: str) -> None:
 
 
 def columns(ax: Axes, scores: xr.Dataset) -> None:
-    """Put the reductions of each right of the passes, a mark a lead, in the leads' colours."""
+    """Draw the reductions of each to the right of the passes, one mark per lead, in its colour."""
     if "beyond_mfe_reduction" not in scores:
         return
     reduction = take(scores, "beyond_mfe_reduction", "beyond", "lead")

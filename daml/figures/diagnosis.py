@@ -1,4 +1,4 @@
-"""Whether a model knows how wrong it is, as a drawing."""
+"""Calibration of a predicted covariance, as a figure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from daml.figures.panels import INK, LEADS, LEGEND, STYLE, Panels, grid_of, labe
 
 
 def calibration(found: xr.Dataset, axes: Panels = None) -> Figure:
-    """Chi-square over time, the probability integral transform, and RMS against what was expected.
+    """Draw chi-square over time, the probability integral transform, and RMS against expectation.
 
     Parameters
     ----------
     found : Dataset
-        Of `daml.diagnosis.calibration`.
+        Result of `daml.diagnosis.calibration`.
     axes : array of 3 Axes, optional
 
     Raises

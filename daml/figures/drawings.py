@@ -30,7 +30,7 @@ from daml.figures.panels import (
 
 
 def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None) -> Figure:
-    """Figure 2: analysis RMSE against the iteration, between the imperfect and the perfect model.
+    """Draw Figure 2: RMSE of the analysis against the iteration, with that of both models.
 
     Where `scores` has `sensitivity_analysis_rmse`, a second panel shows the RMSE of both models'
     3DVar against the largest background variance, with a vertical line at the attribute
@@ -40,12 +40,12 @@ def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None)
     ----------
     scores : Dataset
         With `analysis_rmse` (record, iteration), `imperfect_analysis_rmse` and
-        `perfect_analysis_rmse` (record), perhaps `sensitivity_analysis_rmse`
+        `perfect_analysis_rmse` (record), and optionally `sensitivity_analysis_rmse`
         (model, max_variance).
     record : str
-        Which record: ``"train"`` or ``"test"``.
+        ``"train"`` or ``"test"``.
     axes : Axes or two Axes, optional
-        One draws the first panel only.
+        With a single one, only the first panel is drawn.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None)
 
 
 def error_reduction(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
-    """Figure 3: reduction of the model forecast error against the iteration, a line a lead.
+    """Draw Figure 3: reduction of the forecast error against the iteration, one line per lead.
 
     Parameters
     ----------
@@ -110,9 +110,9 @@ def error_reduction(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
 
 
 def error_maps(scores: xr.Dataset, axes: Panels = None) -> Figure:
-    """Figure 4: maps of the model forecast error over x0 and x2: rows are leads, columns cases.
+    """Draw Figure 4: maps of the forecast error over x0 and x2; rows are leads, columns cases.
 
-    A row shares one colour scale, from zero to its 99th percentile; bins without data are blank.
+    Each row has one colour scale, from zero to its 99th percentile. Bins without data are blank.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def error_maps(scores: xr.Dataset, axes: Panels = None) -> Figure:
 
 
 def innovations(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
-    """RMSE of the background's innovations against the iteration, for a record without truth.
+    """Draw the RMSE of the innovations against the iteration, for a record without a truth.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ NOTES = (
 
 
 def loop_diagram(axes: Axes | None = None) -> Figure:
-    """Figure 1, a diagram of the loop: the DA cycle inside the outer loop that trains the model.
+    """Draw Figure 1, a diagram of the loop: the DA cycle inside the loop that trains the model.
 
     Raises
     ------

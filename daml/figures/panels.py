@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -41,10 +42,23 @@ LEGEND: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0
 SVG: Any = {"svg.hashsalt": "daml", "svg.fonttype": "path"}
 
 
-def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
-    """Paths of NAME.png (200 dpi) and NAME.svg, written into `folder`.
+class Drawing(Figure):
+    """A figure that a notebook shows as an image, where it is the last expression of a cell.
 
-    The same scores, drawn anew, give the same bytes: no date and no random ids.
+    It is not registered with pyplot, so no list of open figures holds it, and it is shown once
+    whether or not the notebook has loaded pyplot.
+    """
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=self.dpi)
+        return file.getvalue()
+
+
+def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
+    """Write a figure as NAME.png (200 dpi) and NAME.svg into `folder`; return the two paths.
+
+    The same scores give the same bytes: the files hold no date and no random ids.
 
     Raises
     ------
@@ -61,7 +75,9 @@ def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
     ['loop.png', 'loop.svg']
     """
     if not name or Path(name).name != name:
-        raise InputError(f"save: name {name!r} is not plain; give a word such as 'figure2'")
+        raise InputError(
+            f"save: the name {name!r} is not a plain file name; give a word such as 'figure2'"
+        )
     png, svg = Path(folder, f"{name}.png"), Path(folder, f"{name}.svg")
     try:
         png.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +116,7 @@ def grid_of(
 ) -> tuple[Figure, Any]:
     """Figure and its Axes (rows, columns): new ones, or those that the caller gave."""
     if axes is None:
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Drawing(figsize=(WIDTH, height), layout="constrained")
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
     given = np.atleast_1d(np.asarray(axes, dtype=object))
     if given.size != rows * columns or not all(isinstance(ax, Axes) for ax in given.flat):

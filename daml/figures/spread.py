@@ -34,21 +34,21 @@ def sweep_scores(
     record: str = "test",
     axes: Axes | None = None,
 ) -> Figure:
-    """Score of a sweep against the iteration, a line for each value of a parameter.
+    """Draw a score of a sweep against the iteration, with one line per value of a parameter.
 
-    A point is the mean over the seeds, its bar their standard deviation (none for a single seed);
-    members that failed are left out.
+    A point is the mean over the seeds, and its bar their standard deviation (none for a single
+    seed). Members that failed are left out.
 
     Parameters
     ----------
     result : Dataset
-        Of :func:`daml.sweep`; with `name` (..., seed, iteration).
+        Result of :func:`daml.sweep`, with `name` (..., seed, iteration).
     name : str
-        Which score.
+        Name of the score.
     over : str, optional
-        The parameter; unless given, the one that has more than one value.
+        Name of the parameter. Default: the one that has more than one value.
     record : str
-        ``"train"`` or ``"test"``, where the score has both.
+        ``"train"`` or ``"test"``, if the score has both.
     axes : Axes, optional
 
     Raises
@@ -85,11 +85,11 @@ def sweep_scores(
 
 
 def attribution(result: xr.Dataset, axes: Panels = None) -> Figure:
-    """Where a gain comes from: several ways to a forecast, side by side.
+    """Compare several methods: the errors of their states and of their forecasts.
 
-    Left the error of the state that a forecast starts from, in the middle that of the forecasts
-    from there, at the right that of forecasts from true states. Means over the seeds; the bars are
-    their standard deviation.
+    The left panel shows the error of the state that a forecast starts from, the middle one that of
+    the forecasts from there, and the right one that of forecasts from true states. Points are means
+    over the seeds, and bars their standard deviation.
 
     Parameters
     ----------
