@@ -18,7 +18,7 @@ from daml.judging import SQUARES
 from daml.keeping import Keeper, fingerprint
 from daml.labels import describe
 from daml.opening import loaded
-from daml.passes import TRAININGS, Assimilator, Pass, restored
+from daml.passes import TRAININGS, Assimilator, Pass, given_to, restored
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.store import Store
@@ -188,7 +188,8 @@ class Cycle:
             The finished passes stay readable in the store.
         """
         attrs = self.attrs() | {"observations_sha256": fingerprint(observations)}
-        keep = Keeper(store, attrs, overwrite=overwrite, resume=resume)
+        given = given_to(observations, self.scheme)
+        keep = Keeper(store, attrs, given, overwrite=overwrite, resume=resume)
         with keep.open(), tqdm(total=self.most, desc="improve", unit="pass", disable=None) as bar:
             last = done = self.last(keep.begun)
             bar.update(0 if last is None else last.iteration + 1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
+from daml import files
 from daml.errors import InputError
 from daml.opening import open_tree
 from daml.store import CHECKPOINTS, Store, check_free
@@ -24,6 +25,17 @@ class Keeper:
 
     The store is made with the first of them: until there is a result, nothing is touched.
 
+    Parameters
+    ----------
+    store : str or path, optional
+        Memory, unless given.
+    attrs : mapping
+        The whole configuration.
+    given : mapping from name to Dataset, optional
+        What the run is given and keeps as it is: what a store would change is refused.
+    overwrite, resume : bool
+        See :meth:`daml.Cycle.run`.
+
     Attributes
     ----------
     store : Store or None
@@ -35,6 +47,7 @@ class Keeper:
         self,
         store: str | Path | None,
         attrs: dict[str, object],
+        given: Mapping[str, xr.Dataset] | None = None,
         *,
         overwrite: bool = False,
         resume: bool = False,
@@ -47,6 +60,8 @@ class Keeper:
         self.store = None if store is None else Store(store)
         if resume and self.store is None:
             raise InputError("resume: give the store to go on with")
+        for name, dataset in (given or {}).items() if store is not None else ():
+            files.check(dataset, name)
         self.resume = resume
         if store is not None and not (resume and Store(store).made()):
             check_free(store, overwrite)
@@ -135,7 +150,7 @@ def fingerprint(dataset: xr.Dataset) -> str:
         variable = dataset[name].variable
         found.update(f"{name} {variable.dims} {variable.shape} {variable.dtype.kind}".encode())
         values = variable.values
-        if values.dtype.kind in "OUS":
+        if values.dtype.kind in "OUST":
             found.update(str(values.tolist()).encode())
         else:
             found.update(np.ascontiguousarray(values).tobytes())

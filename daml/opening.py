@@ -15,6 +15,7 @@ import zarr
 from daml.errors import StoreError, first_line
 from daml.folders import Folder
 from daml.places import place
+from daml.storable import restored
 
 VERSION = 1
 """Of the layout of an experiment's store."""
@@ -48,6 +49,8 @@ def open_tree(store: str | Path) -> xr.DataTree:
             f"{store}: not a readable Zarr store ({first_line(error)}); check the path"
         ) from error
     check_version(tree.attrs, store)
+    for node in tree.subtree:
+        node.dataset = restored(node.to_dataset(inherit=False))
     return tree
 
 
@@ -108,7 +111,7 @@ def open_record(path: str | Path) -> xr.Dataset:
         raise StoreError(f"{path}: no such file; check the path")
     try:
         if not isinstance(where, Folder) or where.path.is_dir():
-            return cast("xr.Dataset", xr.open_zarr(where.address, chunks={}))
+            return restored(xr.open_zarr(where.address, chunks={}))
         return xr.open_dataset(where.path, engine="h5netcdf", chunks={})
     except Exception as error:
         raise StoreError(

@@ -147,6 +147,14 @@ def _joined(errors: xr.DataArray | None, judged: xr.Dataset, iteration: int) -> 
     return new if errors is None else xr.concat((errors, new), "iteration")
 
 
+def given_to(observations: xr.Dataset, scheme: Scheme) -> dict[str, xr.Dataset]:
+    """Give what a loop is given and writes as it is, by name."""
+    covariance = getattr(scheme, "background_covariance", None)
+    if not isinstance(covariance, xr.DataArray):
+        return {"observations": observations}
+    return {"observations": observations, "scheme": covariance.to_dataset(name="B")}
+
+
 def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator) -> Pass | None:
     """Give the last pass of an experiment, to go on after it; None where there is none.
 

@@ -25,6 +25,7 @@ LEVELS = [
         "folders",
         "places",
         "remote",
+        "storable",
         "targets",
         "html",
     },
