@@ -15,7 +15,7 @@ from daml.emulators import LSTM
 from daml.errors import DivergedError, InputError
 from daml.heldout import chosen, settled
 from daml.judging import SQUARES
-from daml.keeping import Keeper, fingerprint
+from daml.keeping import Keeper, check_given, fingerprint
 from daml.labels import describe
 from daml.opening import loaded
 from daml.passes import TRAININGS, Assimilator, Pass, given_to, restored
@@ -187,9 +187,9 @@ class Cycle:
         InputError, DivergedError, StoreError
             The finished passes stay readable in the store.
         """
+        check_given(store, given_to(observations, self.scheme))
         attrs = self.attrs() | {"observations_sha256": fingerprint(observations)}
-        given = given_to(observations, self.scheme)
-        keep = Keeper(store, attrs, given, overwrite=overwrite, resume=resume)
+        keep = Keeper(store, attrs, overwrite=overwrite, resume=resume)
         with keep.open(), tqdm(total=self.most, desc="improve", unit="pass", disable=None) as bar:
             last = done = self.last(keep.begun)
             bar.update(0 if last is None else last.iteration + 1)

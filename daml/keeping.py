@@ -31,8 +31,6 @@ class Keeper:
         Memory, unless given.
     attrs : mapping
         The whole configuration.
-    given : mapping from name to Dataset, optional
-        What the run is given and keeps as it is: what a store would change is refused.
     overwrite, resume : bool
         See :meth:`daml.Cycle.run`.
 
@@ -47,7 +45,6 @@ class Keeper:
         self,
         store: str | Path | None,
         attrs: dict[str, object],
-        given: Mapping[str, xr.Dataset] | None = None,
         *,
         overwrite: bool = False,
         resume: bool = False,
@@ -60,8 +57,6 @@ class Keeper:
         self.store = None if store is None else Store(store)
         if resume and self.store is None:
             raise InputError("resume: give the store to go on with")
-        for name, dataset in (given or {}).items() if store is not None else ():
-            files.check(dataset, name)
         self.resume = resume
         if store is not None and not (resume and Store(store).made()):
             check_free(store, overwrite)
@@ -117,6 +112,18 @@ class Keeper:
         tree = xr.DataTree.from_dict(self.kept)
         tree.attrs = dict(self.attrs)
         return tree
+
+
+def check_given(store: str | Path | None, given: Mapping[str, xr.Dataset]) -> None:
+    """Refuse what a run is given and a store would change; of a run in memory nothing.
+
+    Raises
+    ------
+    InputError
+        It names the Dataset and the variable or attribute.
+    """
+    for name, dataset in given.items() if store is not None else ():
+        files.check(dataset, name)
 
 
 class TrainingCheckpoint:
