@@ -127,12 +127,13 @@ def improve(
     import daml
     from daml.opening import open_record
     from daml.reports import innovation_table
-    from daml.store import Store, check_free
+    from daml.store import Store, check_apart, check_free
 
     starting = load_model(model)
-    if passes != "auto" and not passes.isdigit():
+    if passes != "auto" and not passes.isdecimal():
         raise InputError(f"--passes is {passes}; give 1 or more, or auto")
     if not (resume and Store(store).made()):
+        check_apart(store, observations)
         check_free(store, overwrite)
     tree = daml.improve(
         starting,

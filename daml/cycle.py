@@ -187,7 +187,7 @@ class Cycle:
         InputError, DivergedError, StoreError
             The finished passes stay readable in the store.
         """
-        check_given(store, given_to(observations, self.scheme))
+        check_given(store, given_to(observations, self.scheme), resume)
         attrs = self.attrs() | {"observations_sha256": fingerprint(observations)}
         keep = Keeper(store, attrs, overwrite=overwrite, resume=resume)
         with keep.open(), tqdm(total=self.most, desc="improve", unit="pass", disable=None) as bar:

@@ -159,6 +159,27 @@ def write(dataset: xr.Dataset, store: str | Path, group: str | None = None) -> N
         where.put(name, document)
 
 
+def save(dataset: xr.Dataset, store: str | Path, what: str) -> None:
+    """Write a Dataset to a new store, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If something is there, or a store cannot hold the Dataset.
+    StoreError
+        If it cannot be written.
+    """
+    where = place(store)
+    if where.exists():
+        raise InputError(f"{store} exists; give another path, or remove it")
+    check(dataset, what)
+    content = packed(dataset)
+    root = content.pop(ROOT)
+    with where.writing(what), where.aside() as aside:
+        aside.put_all(content)
+        aside.put(ROOT, root)
+
+
 def check(dataset: xr.Dataset, what: str) -> None:
     """Refuse a Dataset that would come back from a store changed, or not at all; write nothing.
 

@@ -18,11 +18,10 @@ from daml.emulators.fitting import fitted_through_cycle, fitted_to
 from daml.emulators.networks import Memory, Network, Windowed
 from daml.emulators.settings import check
 from daml.errors import InputError
-from daml.files import write
+from daml.files import save
 from daml.forecasting import forecast
 from daml.html import shown
 from daml.labels import describe
-from daml.places import place
 from daml.protocols import Checkpoint, Model
 from daml.schemes import ThreeDVar
 
@@ -293,8 +292,4 @@ class LSTM:
         InputError
             If the store exists, or the emulator is not fitted.
         """
-        where = place(store)
-        if where.exists():
-            raise InputError(f"{store} exists; give another path, or remove it")
-        with where.writing("the emulator"):
-            write(self.to_dataset(), where.address)
+        save(self.to_dataset(), store, "the emulator")
