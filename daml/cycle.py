@@ -11,12 +11,12 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
+from daml.descriptions import description
 from daml.emulators import LSTM
 from daml.errors import DivergedError, InputError
 from daml.heldout import chosen, settled
 from daml.judging import SQUARES
 from daml.keeping import Keeper, check_given, fingerprint
-from daml.labels import describe
 from daml.opening import loaded
 from daml.passes import TRAININGS, Assimilator, Pass, given_to, restored
 from daml.protocols import Emulator, Model, Scheme
@@ -188,7 +188,8 @@ class Cycle:
             The finished passes stay readable in the store.
         """
         check_given(store, given_to(observations, self.scheme), resume)
-        attrs = self.attrs() | {"observations_sha256": fingerprint(observations)}
+        attrs = self.attrs(exact=store is not None)
+        attrs |= {"observations_sha256": fingerprint(observations)}
         keep = Keeper(store, attrs, overwrite=overwrite, resume=resume)
         with keep.open(), tqdm(total=self.most, desc="improve", unit="pass", disable=None) as bar:
             last = done = self.last(keep.begun)
@@ -220,13 +221,16 @@ class Cycle:
             return None
         return restored(tree, self.model, self.scheme, self.emulator)
 
-    def attrs(self) -> dict[str, object]:
-        """Give the whole configuration, for an experiment's attrs."""
+    def attrs(self, exact: bool = True) -> dict[str, object]:
+        """Give the whole configuration, for an experiment's attrs.
+
+        Unless ``exact``, what cannot be described is left at its type.
+        """
+        parts = {"model": self.model, "scheme": self.scheme, "emulator": self.emulator}
+        told = {name: description(part, name, exact=exact) for name, part in parts.items()}
         return {
             "daml_version": __version__,
-            "model": str(describe(self.model)),
-            "scheme": str(describe(self.scheme)),
-            "emulator": str(describe(self.emulator)),
+            **told,
             "passes": self.passes,
             "warm_start": int(self.warm_start),
             "held_out": self.held_out,

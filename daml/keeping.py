@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -72,12 +73,12 @@ class Keeper:
     def _check_equal(self, store: Store) -> None:
         """Refuse a store of another configuration."""
         there = store.root()["attributes"]
-        other = [k for k, v in self.attrs.items() if there.get(k) != v]
-        if other:
-            told = ", ".join(f"{k}: {there.get(k)} there, {self.attrs[k]} now" for k in other)
+        told = [t for k, v in self.attrs.items() for t in differences(k, there.get(k), v)]
+        if told:
+            differing = ", ".join(told[:3] + (["..."] if len(told) > 3 else []))
             raise InputError(
-                f"{store.address}: cannot be resumed with another configuration ({told}); give the "
-                "same, or another store"
+                f"{store.address}: cannot be resumed with another configuration ({differing}); "
+                "give the same, or another store"
             )
 
     @contextmanager
@@ -127,6 +128,35 @@ class Keeper:
         tree = xr.DataTree.from_dict(self.kept)
         tree.attrs = dict(self.attrs)
         return tree
+
+
+def differences(name: str, there: object, now: object) -> list[str]:
+    """Say where two attributes differ; of two descriptions, in which setting."""
+    if there == now:
+        return []
+    one, two = _settings(there), _settings(now)
+    if one is None or two is None:
+        return [f"{name}: {str(there)[:80]} there, {str(now)[:80]} now"]
+    return [
+        told
+        for key in sorted(one.keys() | two.keys())
+        for told in differences(f"{name}.{key}", _told(one, key), _told(two, key))
+    ]
+
+
+def _settings(attribute: object) -> dict[str, object] | None:
+    """Give the settings that a description says; None where it is none."""
+    try:
+        found = json.loads(attribute) if isinstance(attribute, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _told(settings: dict[str, object], key: str) -> object:
+    """Give a setting, one that has settings itself as JSON."""
+    found = settings.get(key, "nothing")
+    return json.dumps(found, sort_keys=True) if isinstance(found, dict) else found
 
 
 def check_given(

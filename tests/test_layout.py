@@ -14,6 +14,7 @@ LEVELS = [
     {
         "errors",
         "protocols",
+        "descriptions",
         "devices",
         "checks",
         "labels",

@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 
 from daml import __version__
+from daml.descriptions import description
 from daml.emulators.bases import base_step
 from daml.emulators.fitted import Fitted
 from daml.emulators.fitting import fitted_through_cycle, fitted_to
@@ -21,7 +22,6 @@ from daml.errors import InputError
 from daml.files import save
 from daml.forecasting import forecast
 from daml.html import shown
-from daml.labels import describe
 from daml.protocols import Checkpoint, Model
 from daml.schemes import ThreeDVar
 
@@ -268,7 +268,7 @@ class LSTM:
         result.attrs |= {
             "emulator": "LSTM",
             "settings": json.dumps(settings),
-            "base": json.dumps(None if self.base is None else describe(self.base)),
+            "base": "null" if self.base is None else description(self.base, "base", exact=False),
             "daml_version": __version__,
         }
         return result
