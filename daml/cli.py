@@ -62,8 +62,11 @@ def paper(
 ) -> None:
     """Run the experiment of Goodliff and Miyoshi (2025) and score it."""
     from daml import paper as experiment
+    from daml.folders import Folder
     from daml.reports import score_table
 
+    if folder is not None:
+        Folder(folder).check_writable()
     tree = experiment.run(
         preset,
         store=store,
@@ -131,7 +134,7 @@ def improve(
 
     starting = load_model(model)
     if passes != "auto" and not passes.isdecimal():
-        raise InputError(f"--passes is {passes}; give 1 or more, or auto")
+        raise InputError(f"--passes is {passes!r}; give 1 or more, or auto")
     if not (resume and Store(store).made()):
         check_apart(store, observations)
         check_free(store, overwrite)

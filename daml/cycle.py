@@ -14,12 +14,13 @@ from daml import __version__
 from daml.descriptions import description
 from daml.emulators import LSTM
 from daml.errors import DivergedError, InputError
-from daml.heldout import chosen, settled
+from daml.heldout import chosen, fraction, settled
 from daml.judging import SQUARES
 from daml.keeping import Keeper, check_given, fingerprint
 from daml.opening import loaded
 from daml.passes import TRAININGS, Assimilator, Pass, given_to, restored
 from daml.protocols import Emulator, Model, Scheme
+from daml.ranges import whole
 from daml.schemes import ThreeDVar
 from daml.store import Store
 
@@ -85,8 +86,10 @@ class Cycle:
     training: str = "analyses"
 
     def __post_init__(self) -> None:
-        if self.passes != "auto" and (isinstance(self.passes, str) or self.passes < 1):
-            raise InputError(f"Cycle: 'passes' is {self.passes!r}; give 1 or more, or 'auto'")
+        if self.passes != "auto":
+            passes = whole(self.passes, "Cycle: 'passes'", also=", or 'auto'")
+            object.__setattr__(self, "passes", passes)
+        object.__setattr__(self, "held_out", fraction(self.held_out))
         if self.passes == "auto" and not self.held_out:
             raise InputError("Cycle: passes='auto' judges by what is held out; give held_out > 0")
         for needed in ("fit", "to_dataset"):
@@ -222,10 +225,7 @@ class Cycle:
         return restored(tree, self.model, self.scheme, self.emulator)
 
     def attrs(self, exact: bool = True) -> dict[str, object]:
-        """Give the whole configuration, for an experiment's attrs.
-
-        Unless ``exact``, what cannot be described is left at its type.
-        """
+        """Give the whole configuration; unless ``exact``, a type for what cannot be described."""
         parts = {"model": self.model, "scheme": self.scheme, "emulator": self.emulator}
         told = {name: description(part, name, exact=exact) for name, part in parts.items()}
         return {

@@ -96,6 +96,8 @@ class Folder:
         while not parent.exists():
             parent = parent.parent
         try:
+            if path.is_file():
+                raise OSError(errno.ENOTDIR, "a file is there")
             if replaced and path.is_mount():
                 raise OSError(errno.EBUSY, "a file system is mounted there")
             with tempfile.TemporaryDirectory(dir=parent, prefix=self._beside().path.name):

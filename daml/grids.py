@@ -126,7 +126,7 @@ def planned(
         if not isinstance(given, Mapping):
             kind = type(given).__name__
             raise InputError(f"{name} is a {kind}; give a mapping, as {{'hidden': ...}}")
-    if preset not in tuple(PRESETS):
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"preset {preset!r} is unknown; give one of {', '.join(PRESETS)}")
     base = DEFAULTS | asdict(PRESETS[preset])
     base |= {name: checked(name, value, "fixed") for name, value in fixed.items()}

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
+from daml.devices import check_device
 from daml.errors import InputError
 from daml.grids import planned
 from daml.keeping import Keeper
@@ -85,6 +86,7 @@ def sweep(
     """
     plan = planned(grid, seeds, preset, fixed or {})
     _check_workers(scheduler, workers)
+    device = check_device(device, "sweep")
     keep = Keeper(store, plan.attrs(device), overwrite=overwrite, resume=resume)
     with keep.open():
         done = {m.key: d for m, d in plan.begun(keep.begun)}

@@ -19,6 +19,7 @@ LEVELS = [
         "checks",
         "labels",
         "randomness",
+        "ranges",
         "segments",
         "moments",
         "files",
