@@ -168,8 +168,11 @@ def info(store: str) -> None:
     """Say what is in a STORE, how far it is, and its scores."""
     from daml.opening import open_tree
     from daml.reports import overview
+    from daml.stored import reading
 
-    click.echo(overview(open_tree(store)))
+    with reading(store):
+        told = overview(open_tree(store))
+    click.echo(told)
 
 
 @main.command()
@@ -180,8 +183,11 @@ def figures(store: str, folder: str) -> None:
     """Draw the figures of a STORE again, without running anything."""
     from daml import paper as experiment
     from daml.opening import open_tree
+    from daml.stored import reading
 
-    for path in experiment.draw(open_tree(store), folder):
+    with reading(store):
+        paths = experiment.draw(open_tree(store), folder)
+    for path in paths:
         click.echo(f"figure: {path}")
 
 

@@ -209,7 +209,7 @@ class Cycle:
     def conclude(self, last: Pass | None, keep: Keeper) -> None:
         """Say which pass is the best by what was held out, after the last one."""
         if last is not None and last.errors is not None:
-            imperfect = loaded(keep.tree(), "imperfect/scores")[SQUARES]
+            imperfect = loaded(keep.tree(), "imperfect/scores", needed=(SQUARES,))[SQUARES]
             keep.tell(chosen(last.errors, imperfect))
 
     def last(self, tree: xr.DataTree | None) -> Pass | None:

@@ -16,6 +16,7 @@ import xarray as xr
 from daml import __version__
 from daml.errors import InputError, StoreError, first_line
 from daml.members import DEFAULTS, Member, checked
+from daml.opening import loaded
 from daml.paper import PRESETS
 
 SETTINGS = ("preset", "seeds", "device")
@@ -55,11 +56,13 @@ class Plan:
 
     def begun(self, tree: xr.DataTree | None) -> list[tuple[Member, xr.Dataset]]:
         """Give the members that a store holds."""
-        names = tree["member"].children if tree is not None and "member" in tree.children else {}
+        if tree is None or "member" not in tree.children:
+            return []
+        there = tree["member"].children
         return [
-            (m, names[m.key].to_dataset(inherit=False).load())
+            (m, loaded(tree, f"member/{m.key}", needed=("error",)))
             for m in self.members
-            if m.key in names
+            if m.key in there
         ]
 
     def assembled(self, done: Mapping[str, xr.Dataset]) -> xr.Dataset:

@@ -18,6 +18,7 @@ from daml.opening import loaded
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.store import Store
+from daml.stored import passes
 from daml.tuning import tuned
 from daml.verification import innovation_statistics
 
@@ -165,8 +166,7 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
     """
     if "imperfect" not in tree.children:
         return None
-    passes = sorted(tree["iteration"].children) if "iteration" in tree.children else []
-    groups = [f"iteration/{name}" for name in passes]
+    groups = passes(tree)
     last = groups[-1] if groups else "imperfect"
     if groups:
         if not hasattr(emulator, "restored"):
@@ -175,7 +175,10 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
             )
         model = emulator.restored(loaded(tree, f"{last}/emulator", inherit=True))
     if isinstance(scheme, ThreeDVar):
-        kept = loaded(tree, f"{last}/scheme", inherit=True)
+        whole = (
+            ("error_factor",) if scheme.asks_model else ("error_factor", "background_covariance")
+        )
+        kept = loaded(tree, f"{last}/scheme", whole, inherit=True)
         covariance = kept.get("background_covariance", scheme.background_covariance)
         factor = float(kept["error_factor"])
         scheme = replace(scheme, background_covariance=covariance, error_factor=factor)

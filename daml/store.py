@@ -96,6 +96,7 @@ class Store:
             visible = root["consolidated_metadata"]["metadata"]
             known = isinstance(root["attributes"], dict) and isinstance(visible, dict)
             known = known and "daml_version" in root["attributes"]
+            known = known and all("node_type" in document for document in visible.values())
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{self.address}: not an experiment that daml wrote ({first_line(error)}); "

@@ -37,6 +37,7 @@ LEVELS = [
         "observations",
         "records",
         "store",
+        "stored",
         "covariance",
         "verification",
         "innovations",

@@ -14,7 +14,7 @@ import xarray as xr
 from daml import __version__
 from daml.descriptions import description
 from daml.emulators.bases import base_step
-from daml.emulators.fitted import Fitted
+from daml.emulators.fitted import Fitted, check_sizes
 from daml.emulators.fitting import fitted_through_cycle, fitted_to
 from daml.emulators.networks import Memory, Network, Windowed
 from daml.emulators.settings import check
@@ -281,6 +281,7 @@ class LSTM:
         InputError
             If the weights are not those of such a network.
         """
+        check_sizes(dataset, self.hidden, self.layers)
         network = self.network(dataset.sizes["variable"])
         return replace(self, fitted=Fitted.from_dataset(dataset, network))
 
