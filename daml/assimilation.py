@@ -12,11 +12,12 @@ from tqdm.auto import tqdm
 
 from daml import __version__
 from daml.checks import check_finite, check_model, check_scheme
+from daml.descriptions import description
 from daml.devices import fetch, home, put, stacked
 from daml.errors import InputError
 from daml.files import filled, is_lazy
 from daml.first_guess import FirstGuess
-from daml.labels import ANALYSED, check_dims, check_names, describe, names, time_axis
+from daml.labels import ANALYSED, check_dims, check_names, names, time_axis
 from daml.moments import Moments, joined, moments
 from daml.records import Record, read
 from daml.schemes.observing import EXPECTED
@@ -151,8 +152,8 @@ def assimilate(
             "observed": list(names(observations)),
         },
         attrs={
-            "model": str(describe(model)),
-            "scheme": str(describe(scheme)),
+            "model": description(model, "model", exact=False),
+            "scheme": description(scheme, "scheme", exact=False),
             "daml_version": __version__,
         },
     )

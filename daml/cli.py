@@ -73,8 +73,11 @@ def paper(
     It is that of Goodliff and Miyoshi (2025). The scores of its passes are printed.
     """
     from daml import paper as experiment
+    from daml.folders import Folder
     from daml.reports import score_table
 
+    if folder is not None:
+        Folder(folder).check_writable()
     tree = experiment.run(
         preset,
         store=store,
@@ -151,12 +154,13 @@ def improve(
     import daml
     from daml.opening import open_record
     from daml.reports import innovation_table
-    from daml.store import Store, check_free
+    from daml.store import Store, check_apart, check_free
 
     starting = load_model(model)
     if passes != "auto" and not passes.isdecimal():
         raise InputError(f"--passes is {passes!r}; give a whole number of 1 or more, or auto")
     if not (resume and Store(store).made()):
+        check_apart(store, observations)
         check_free(store, overwrite)
     tree = daml.improve(
         starting,
@@ -188,8 +192,11 @@ def info(store: str) -> None:
     """Print what a STORE holds: settings, progress, scores."""
     from daml.opening import open_tree
     from daml.reports import overview
+    from daml.stored import reading
 
-    click.echo(overview(open_tree(store)))
+    with reading(store):
+        told = overview(open_tree(store))
+    click.echo(told)
 
 
 @main.command()
@@ -200,8 +207,11 @@ def figures(store: str, folder: str) -> None:
     """Draw the figures of a STORE."""
     from daml import paper as experiment
     from daml.opening import open_tree
+    from daml.stored import reading
 
-    for path in experiment.draw(open_tree(store), folder):
+    with reading(store):
+        paths = experiment.draw(open_tree(store), folder)
+    for path in paths:
         click.echo(f"figure: {path}")
 
 

@@ -11,15 +11,16 @@ from typing import cast
 import xarray as xr
 
 from daml import __version__
+from daml.descriptions import description
 from daml.emulators import LSTM
 from daml.errors import DivergedError, InputError
-from daml.heldout import chosen, settled
+from daml.heldout import chosen, fraction, settled
 from daml.judging import SQUARES
-from daml.keeping import Keeper, fingerprint
-from daml.labels import describe
+from daml.keeping import Keeper, check_given, fingerprint
 from daml.opening import loaded
-from daml.passes import TRAININGS, Assimilator, Pass, check_passes, reported, restored
+from daml.passes import TRAININGS, Assimilator, Pass, check_passes, given_to, reported, restored
 from daml.protocols import Emulator, Model, Scheme
+from daml.ranges import whole
 from daml.schemes import ThreeDVar
 from daml.store import Store
 
@@ -87,8 +88,10 @@ class Cycle:
     training: str = "analyses"
 
     def __post_init__(self) -> None:
-        if self.passes != "auto" and (isinstance(self.passes, str) or self.passes < 1):
-            raise InputError(f"Cycle: 'passes' is {self.passes!r}; give 1 or more, or 'auto'")
+        if self.passes != "auto":
+            passes = whole(self.passes, "Cycle: 'passes'", also=", or 'auto'")
+            object.__setattr__(self, "passes", passes)
+        object.__setattr__(self, "held_out", fraction(self.held_out))
         if self.passes == "auto" and not self.held_out:
             raise InputError("Cycle: passes='auto' judges by what is held out; give held_out > 0")
         for needed in ("fit", "to_dataset"):
@@ -193,7 +196,9 @@ class Cycle:
             If an argument is wrong, a pass gives numbers that are not finite, or the store cannot
             be read or written. Passes in the store stay readable.
         """
-        attrs = self.attrs() | {"observations_sha256": fingerprint(observations)}
+        check_given(store, given_to(observations, self.scheme), resume)
+        attrs = self.attrs(exact=store is not None)
+        attrs |= {"observations_sha256": fingerprint(observations)}
         keep = Keeper(store, attrs, overwrite=overwrite, resume=resume, may_change=("passes",))
         with keep.open():
             last = done = self.last(keep)
@@ -215,7 +220,9 @@ class Cycle:
         """
         if last is None or last.errors is None:
             return
-        choice = chosen(last.errors, loaded(keep.tree(), "imperfect/scores")[SQUARES])
+        choice = chosen(
+            last.errors, loaded(keep.tree(), "imperfect/scores", needed=(SQUARES,))[SQUARES]
+        )
         keep.tell(choice)
         if choice["chosen"] == "given":
             warnings.warn(
@@ -241,13 +248,13 @@ class Cycle:
             keep.tell({"passes": self.passes})
         return done
 
-    def attrs(self) -> dict[str, object]:
-        """Give the whole configuration, for the attributes of an experiment."""
+    def attrs(self, exact: bool = True) -> dict[str, object]:
+        """Give the whole configuration; unless ``exact``, a type for what cannot be described."""
+        parts = {"model": self.model, "scheme": self.scheme, "emulator": self.emulator}
+        told = {name: description(part, name, exact=exact) for name, part in parts.items()}
         return {
             "daml_version": __version__,
-            "model": str(describe(self.model)),
-            "scheme": str(describe(self.scheme)),
-            "emulator": str(describe(self.emulator)),
+            **told,
             "passes": self.passes,
             "warm_start": int(self.warm_start),
             "held_out": self.held_out,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from daml.errors import InputError
+
 if TYPE_CHECKING:
     from daml.protocols import Array, Model
 
@@ -16,6 +18,28 @@ def home(model: Model) -> str | None:
     """Give the torch device that a model steps on; None where that is the CPU, by NumPy."""
     device = str(getattr(model, "device", "cpu"))
     return None if device == "cpu" else device
+
+
+def check_device(device: object, what: str) -> str:
+    """Give a device on which daml computes, as text: the CPU, or a CUDA device that is here.
+
+    Raises
+    ------
+    InputError
+        It begins with ``what``.
+    """
+    import torch
+
+    name = str(device)
+    kind, colon, number = name.partition(":")
+    known = isinstance(device, (str, torch.device))
+    if not known or kind not in ("cpu", "cuda") or (colon and not number.isdecimal()):
+        raise InputError(f"{what}: device {name[:60]!r} is unknown; give 'cpu', 'cuda' or 'cuda:0'")
+    if kind == "cpu":
+        return "cpu"
+    if not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count():
+        raise InputError(f"{what}: device {name!r} is not available here; give device='cpu'")
+    return name
 
 
 def put(array: np.ndarray, device: str | None) -> Array:

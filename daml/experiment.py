@@ -23,9 +23,11 @@ from daml.observations import observe
 from daml.passes import Pass, reported
 from daml.progress import LOG, duration
 from daml.protocols import Emulator, Model, Scheme
+from daml.ranges import number, whole
 from daml.schemes import WAYS, ThreeDVar
 from daml.tuning import tuned
 
+WHOLE = ("steps", "passes", "epochs")
 OBSERVED = ("x0", "x1", "x2")
 SPINUP = 2000
 SENSITIVITY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, float("inf"))
@@ -73,15 +75,18 @@ class Preset:
     correction: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "passes", "epochs"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name!r} is {getattr(self, name)}; give 1 or more")
-        if not 0 <= self.skip < self.steps:
+        plain: dict[str, object] = {n: whole(getattr(self, n), f"{n!r}") for n in WHOLE}
+        if self.cycle_epochs is not None:
+            plain["cycle_epochs"] = whole(self.cycle_epochs, "'cycle_epochs'")
+        plain["skip"] = whole(self.skip, "'skip'", least=0, also=", less than steps")
+        if self.skip >= self.steps:
             raise InputError(f"'skip' is {self.skip}; give 0 or more, less than steps")
+        needed = "a variance > 0"
+        plain["max_variance"] = number(self.max_variance, "'max_variance'", needed, above=0)
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
         if self.background not in WAYS:
             raise InputError(f"'background' is {self.background!r}; give one of {WAYS}")
-        if not self.max_variance > 0:
-            raise InputError(f"'max_variance' is {self.max_variance}; give a variance > 0")
 
 
 class Experiment:

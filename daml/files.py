@@ -21,6 +21,7 @@ from daml.errors import InputError
 from daml.folders import ROOT
 from daml.opening import no_warnings, open_record
 from daml.places import place
+from daml.storable import MISSING, check_storable, dated, prepared, restored
 
 CHUNK = 1 << 18
 """Values in a chunk: 2 MB of float64."""
@@ -124,6 +125,7 @@ def new_record(
         name: (dims, dask.array.empty(tuple(labels.sizes[d] for d in dims)), attrs)
         for name, (dims, attrs) in variables.items()
     }
+    check(labels.assign(empty), "store")
     content = packed(labels.assign(empty), rows=rows, compute=False)
     root = json.loads(content.pop(ROOT))
     with where.writing("the record"), where.aside() as aside:
@@ -136,32 +138,89 @@ def new_record(
 def packed(dataset: xr.Dataset, group: str | None = None, **how: Any) -> dict[str, bytes]:
     """Give what `write` would write, by name."""
     content: dict[str, Any] = {}
-    write(dataset, zarr.storage.MemoryStore(content), group, **how)
-    return {name: part.to_bytes() for name, part in content.items()}
+    types = _to_zarr(dataset, zarr.storage.MemoryStore(content), group, **how)
+    result = {name: part.to_bytes() for name, part in content.items()}
+    return result | dict(_documents(types, group, result.__getitem__))
 
 
-def write(
+def write(dataset: xr.Dataset, store: str | Path, group: str | None = None) -> None:
+    """Write a Dataset as one group of a store (its root, unless named), over what was there.
+
+    Chunks follow time: one holds 2 MB, with all variables where they are few.
+
+    Raises
+    ------
+    InputError
+        If a store cannot hold it; see :func:`check`.
+    """
+    where = place(store)
+    types = _to_zarr(dataset, where.address, group)
+    for name, document in _documents(types, group, where.read):
+        where.put(name, document)
+
+
+def save(dataset: xr.Dataset, store: str | Path, what: str) -> None:
+    """Write a Dataset to a new store, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If something is there, or a store cannot hold the Dataset.
+    StoreError
+        If it cannot be written.
+    """
+    where = place(store)
+    if where.exists():
+        raise InputError(f"{store} exists; give another path, or remove it")
+    check(dataset, what)
+    content = packed(dataset)
+    root = content.pop(ROOT)
+    with where.writing(what), where.aside() as aside:
+        aside.put_all(content)
+        aside.put(ROOT, root)
+
+
+def check(dataset: xr.Dataset, what: str) -> None:
+    """Refuse a Dataset that would come back from a store changed, or not at all; write nothing.
+
+    Raises
+    ------
+    InputError
+        It begins with ``what`` and names the variable or the attribute.
+    """
+
+    def kept(dataset: xr.Dataset) -> xr.Dataset:
+        buffer = zarr.core.buffer.default_buffer_prototype().buffer
+        content = {k: buffer.from_bytes(v) for k, v in packed(dataset, compute=False).items()}
+        with no_warnings():
+            return restored(xr.open_zarr(zarr.storage.MemoryStore(content), chunks=None))
+
+    check_storable(dataset, what, kept)
+
+
+def _to_zarr(
     dataset: xr.Dataset,
     store: str | zarr.storage.MemoryStore,
-    group: str | None = None,
+    group: str | None,
     *,
     rows: int | None = None,
     compute: bool = True,
-) -> None:
-    """Write a Dataset as one group of a store (its root, unless named), over what was there.
+) -> dict[str, Any]:
+    """Write a Dataset with dates as whole numbers; give the types of these by name.
 
-    Chunks follow time: one holds ``rows`` times, or else 2 MB, with all variables where they are
-    few. With ``compute=False`` what is lazy is made room for and not written.
+    A chunk has ``rows`` times, where they are given. With ``compute=False`` what is lazy is made
+    room for and not written.
     """
-    # Names of a fixed length have no place in Zarr's format 3, those of any length have.
-    text = {k: v.astype(object) for k, v in dataset.coords.items() if v.dtype.kind == "U"}
-    plain = dataset.assign_coords(text).drop_encoding()
+    plain, types = prepared(dataset)
     encoding = {str(name): _encoding(array, rows) for name, array in plain.variables.items()}
+    for name in dataset.variables:
+        if dataset[name].dtype.kind == "M" or name in types:
+            encoding[str(name)]["fill_value"] = MISSING  # of a chunk that is gone
     for name, array in plain.data_vars.items():
         if array.chunks is not None:  # how a user's record is chunked is not how it is kept
             told = encoding[str(name)]
             size = told.get("shards", told.get("chunks", array.shape))
-            plain[name] = array.chunk(dict(zip(array.dims, size, strict=True)))
+            plain[name] = array.variable.chunk(dict(zip(array.dims, size, strict=True)))
     with no_warnings():
         plain.to_zarr(  # type: ignore[call-overload]
             store,
@@ -172,10 +231,23 @@ def write(
             compute=compute,
             encoding=encoding,
         )
+    return types
+
+
+def _documents(
+    types: Mapping[str, Any], group: str | None, read: Callable[[str], bytes]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the metadata that say of dates that they are dates."""
+    above = "" if group is None else f"{group}/"
+    for name, dtype in types.items():
+        document = f"{above}{name}/{ROOT}"
+        yield document, dated(read(document), {"": dtype})
+    if types and group is None:
+        yield ROOT, dated(read(ROOT), types)
 
 
 def _encoding(array: xr.Variable, rows: int | None) -> dict[str, Any]:
-    """Give chunks, shards and compression of a variable; and of dates a unit that is exact."""
+    """Give chunks, shards and compression of a variable."""
     if array.dtype.kind == "O" or array.size == 0 or array.ndim == 0:
         return {}
     packed = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
@@ -190,7 +262,4 @@ def _encoding(array: xr.Variable, rows: int | None) -> dict[str, Any]:
         found["chunks"] = tuple(chunk[d] for d in sizes)
         if rows is None and sizes["time"] > SHARD * chunk["time"]:
             found["shards"] = tuple(chunk[d] * (SHARD if d == "time" else 1) for d in sizes)
-    if array.dtype.kind == "M":
-        first = str(array.values[0].astype("datetime64[ns]")).replace("T", " ")
-        found |= {"units": f"nanoseconds since {first}", "dtype": "int64"}
     return found

@@ -5,12 +5,15 @@ What is large goes to its address through Zarr. ``daml.remote`` gives the same a
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path, PurePath
 
 from filelock import FileLock, Timeout
 
@@ -18,6 +21,8 @@ from daml.errors import StoreError, writing
 
 ROOT = "zarr.json"
 LOCK = ".lock"
+PART, OLD = ".part", ".old"
+"""Suffixes of folders beside a store: what takes its place, and what it had."""
 REFUSED = "another run is writing to it; wait for its end, or give another path"
 
 
@@ -81,23 +86,43 @@ class Folder:
         found = (self.path / group).rglob(ROOT)
         return {p.parent.relative_to(self.path).as_posix(): p.read_bytes() for p in found}
 
-    def check_writable(self) -> None:
-        """Refuse a folder where nothing can be written; change nothing."""
-        parent = self.path if self.path.exists() else self.path.parent
+    def check_writable(self, replaced: bool = False) -> None:
+        """Refuse a folder where nothing can be written; change nothing.
+
+        One that is ``replaced`` changes places with another beside it.
+        """
+        path = self.path.resolve()
+        parent = path if path.is_dir() and not replaced else path.parent
         while not parent.exists():
             parent = parent.parent
         try:
-            with tempfile.TemporaryDirectory(dir=parent):
+            if path.is_file():
+                raise OSError(errno.ENOTDIR, "a file is there")
+            if replaced and path.is_mount():
+                raise OSError(errno.EBUSY, "a file system is mounted there")
+            with tempfile.TemporaryDirectory(dir=parent, prefix=self._beside().path.name):
                 pass
         except OSError as error:
             raise StoreError(
                 f"{self.address}: cannot write there ({error.strerror}); give another path"
             ) from error
 
+    def identity(self) -> PurePath:
+        """Give what tells this place from others."""
+        return self.path.resolve()
+
+    def names(self) -> list[str]:
+        """Give all files below, as paths from here."""
+        found = (Path(top) / name for top, _, files in os.walk(self.path) for name in files)
+        return [path.relative_to(self.path).as_posix() for path in found]
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other runs off; the system frees it when this process ends, dead or not."""
-        made = [self.path, *(p for p in self.path.parents if not p.exists())]
+        made = _missing(self.path)
+        if self.has(LOCK):  # a run that was killed has made the folder
+            made.append(self.path)
+        self._clean()
         held = FileLock(self.path / LOCK, timeout=0)
         with self.writing(LOCK):
             try:
@@ -112,28 +137,92 @@ class Folder:
         finally:
             if not self.has(ROOT):  # the run gave nothing: leave no trace
                 self.remove(LOCK)
-                with suppress(OSError):
-                    for path in made:
-                        path.rmdir()
+                _remove_empty(made)
             held.release()
 
     @contextmanager
     def aside(self) -> Iterator[Folder]:
         """Give a folder beside this one that takes its place at the end; nothing, on an error."""
-        for stale in self.path.parent.glob(f".{self.path.name}.*.part"):
-            if not _runs(int(stale.name.split(".")[-2])):  # of a run that was killed
-                shutil.rmtree(stale, ignore_errors=True)
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        made = _missing(self.path)
+        self._clean()
+        part = self._beside()
         try:
-            yield Folder(part)
-            part.rename(self.path)
+            yield part
+            self.remove(LOCK)
+            part.path.rename(self.path)
+        except BaseException:
+            shutil.rmtree(part.path, ignore_errors=True)
+            _remove_empty(made)
+            raise
+
+    @contextmanager
+    def replacement(self) -> Iterator[Folder]:
+        """Give a folder beside this one, locked, and remove what is there at the end.
+
+        This folder stays as it is, unless :meth:`exchange` is called.
+        """
+        part = self._beside()
+        try:
+            with part.lock():
+                yield part
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(part.path, ignore_errors=True)
+
+    def exchange(self, other: Folder) -> None:
+        """Let another folder change places with this one, in one step where the system can."""
+        here = self.path.resolve()
+        with self.writing("the new result"):
+            if not _exchanged(here, other.path):
+                old = other.path.with_suffix(OLD)
+                here.rename(old)
+                other.path.rename(here)
+                old.rename(other.path)
+
+    def _beside(self) -> Folder:
+        """Give the folder of this process beside this one."""
+        path = self.path.resolve()
+        return Folder(path.with_name(f".{path.name}.{os.getpid()}{PART}"))
+
+    def _clean(self) -> None:
+        """Remove what a run that was killed has left beside this folder, or put it back."""
+        path = self.path.resolve()
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            process = left.stem.rpartition(".")[2]
+            if left.suffix not in (PART, OLD) or not process.isdecimal() or _runs(int(process)):
+                continue
+            if left.suffix == OLD and not path.exists():  # killed between two renames
+                left.rename(path)
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _missing(path: Path) -> list[Path]:
+    """Give the folders that have to be made for a path, itself first."""
+    return [p for p in (path, *path.parents) if not p.exists()]
+
+
+def _remove_empty(made: list[Path]) -> None:
+    """Remove folders, the deepest first, until one is not empty."""
+    for path in made:
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return
+
+
+def _exchanged(one: Path, two: Path) -> bool:
+    """Let two folders change places in one step; False where the system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(two), exchange) == 0)
 
 
 def _runs(process: int) -> bool:
-    """Whether there is a process of that number."""
+    """Whether there is another process of that number."""
     # Imported here: once it is loaded, freed memory goes back to the system, and a training pays.
     import psutil
 
-    return bool(psutil.pid_exists(process))
+    return process != os.getpid() and bool(psutil.pid_exists(process))

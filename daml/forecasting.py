@@ -12,11 +12,12 @@ from tqdm.auto import tqdm
 
 from daml import __version__
 from daml.checks import check_finite, check_model
+from daml.descriptions import description
 from daml.devices import fetch, home, put, stacked
 from daml.errors import InputError
 from daml.files import filled, is_lazy
 from daml.first_guess import FirstGuess
-from daml.labels import check_dims, check_time, describe, pack, step_like, time_axis
+from daml.labels import check_dims, check_time, pack, step_like, time_axis
 from daml.randomness import Seed, sequence
 from daml.records import read
 from daml.segments import ROWS, Cut, segment_length, side_by_side
@@ -79,7 +80,11 @@ def simulate(
         x = pack(initial, "state", variables)[0].reshape(1, -1)
     times = np.arange(steps) * model.dt
     unit = {"units": "1"} if times.dtype.kind == "f" else {}
-    attrs = {"model": str(describe(model)), "daml_version": __version__, "spinup": spinup}
+    attrs = {
+        "model": description(model, "model", exact=False),
+        "daml_version": __version__,
+        "spinup": spinup,
+    }
     if not isinstance(seed, np.random.Generator):
         attrs["seed"] = seed
     labels = xr.Dataset(
@@ -211,7 +216,11 @@ def forecast(
             "lead_steps": ("lead", steps, {"long_name": "lead in model steps"}),
             "variable": list(variables),
         },
-        attrs={"model": str(describe(model)), "warmup": warmup, "daml_version": __version__},
+        attrs={
+            "model": description(model, "model", exact=False),
+            "warmup": warmup,
+            "daml_version": __version__,
+        },
     )
     told = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
     described = {"forecast": (("start", "lead", "variable"), told)}

@@ -16,6 +16,7 @@ import xarray as xr
 from daml import __version__
 from daml.errors import InputError, StoreError, first_line
 from daml.members import DEFAULTS, Member, checked
+from daml.opening import loaded
 from daml.paper import PRESETS
 
 SETTINGS = ("preset", "seeds", "device")
@@ -55,11 +56,13 @@ class Plan:
 
     def begun(self, tree: xr.DataTree | None) -> list[tuple[Member, xr.Dataset]]:
         """Give the members that a store holds."""
-        names = tree["member"].children if tree is not None and "member" in tree.children else {}
+        if tree is None or "member" not in tree.children:
+            return []
+        there = tree["member"].children
         return [
-            (m, names[m.key].to_dataset(inherit=False).load())
+            (m, loaded(tree, f"member/{m.key}", needed=("error",)))
             for m in self.members
-            if m.key in names
+            if m.key in there
         ]
 
     def assembled(self, done: Mapping[str, xr.Dataset]) -> xr.Dataset:
@@ -126,7 +129,7 @@ def planned(
         if not isinstance(given, Mapping):
             kind = type(given).__name__
             raise InputError(f"{name} is a {kind}; give a mapping, as {{'hidden': ...}}")
-    if preset not in tuple(PRESETS):
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"preset {preset!r} is unknown; give one of {', '.join(PRESETS)}")
     base = DEFAULTS | asdict(PRESETS[preset])
     base |= {name: checked(name, value, "fixed") for name, value in fixed.items()}

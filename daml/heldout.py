@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import cast
 
 import numpy as np
@@ -11,17 +12,34 @@ import xarray as xr
 from scipy.stats import ttest_1samp
 
 from daml.errors import InputError
+from daml.ranges import number
 
 BLOCKS = 20
 """Blocks of a long record."""
 SHORT = 50
 """Steps of a block at least, and of a gap at most."""
+MOST = 0.3
+"""Largest part that is held out."""
 PATIENCE = 3
 """Passes that a loop waits for a gain."""
 LEVEL = 0.05
 """Largest probability that there is no gain, for one that a loop goes on for."""
 CHOICE = 0.01
 """The same for one that the model given is left for, all passes together."""
+
+
+def fraction(held_out: float) -> float:
+    """Give the part of a record that is held out, as Python's number.
+
+    Raises
+    ------
+    InputError
+        If it is out of range.
+    """
+    if isinstance(held_out, Real) and held_out == 0:
+        return 0.0
+    needed = f"a fraction in (0, {MOST}], or 0 for none"
+    return number(held_out, "'held_out'", needed, above=0, most=MOST)
 
 
 @dataclass(frozen=True)
@@ -52,10 +70,7 @@ class HeldOut:
     fraction: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 0.3:
-            raise InputError(
-                f"'held_out' is {self.fraction}; give a fraction in (0, 0.3], or 0 for none"
-            )
+        fraction(self.fraction)
         if self.steps * self.fraction < 2 * SHORT:
             raise InputError(
                 f"a record of {self.steps} steps is too short to hold out {self.fraction:.0%} of "

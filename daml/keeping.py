@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import xarray as xr
 
+from daml import files
 from daml.errors import InputError
 from daml.opening import open_tree
-from daml.store import CHECKPOINTS, Store, check_free
+from daml.store import CHECKPOINTS, Store, check_apart, check_free
 
+RESULTS = ("iteration/", "member/", "result")
+"""Groups with which a new result is worth that of before, which it replaces."""
 PAUSE = 2.0
 """Seconds between two checkpoints of a training, at least."""
 
@@ -22,7 +27,17 @@ PAUSE = 2.0
 class Keeper:
     """Takes the groups of a run as they come, into a store or into memory.
 
-    The store is made with the first of them: until there is a result, nothing is touched.
+    The store is made with the first of them. What is overwritten stays as it is until the first
+    pass (or member) is whole; at a URL, until the first of them is written.
+
+    Parameters
+    ----------
+    store : str or path, optional
+        Memory, unless given.
+    attrs : mapping
+        The whole configuration.
+    overwrite, resume : bool
+        See :meth:`daml.Cycle.run`.
 
     Attributes
     ----------
@@ -52,21 +67,24 @@ class Keeper:
         if resume and self.store is None:
             raise InputError("resume: give the store to go on with")
         self.resume = resume
-        if store is not None and not (resume and Store(store).made()):
-            check_free(store, overwrite)
+        if self.store is None:
+            return
+        if resume and self.store.made():
+            self._check_equal(self.store)
+        else:
+            check_free(self.store.place, overwrite)
 
-    def _resume(self, store: Store) -> None:
+    def _check_equal(self, store: Store) -> None:
+        """Refuse a store of another configuration."""
         there = store.root()["attributes"]
         fixed = {k: v for k, v in self.attrs.items() if k not in self.may_change}
-        other = [k for k, v in fixed.items() if there.get(k) != v]
-        if other:
-            told = ", ".join(f"{k}: {there.get(k)} there, {self.attrs[k]} now" for k in other)
+        told = [t for k, v in fixed.items() for t in differences(k, there.get(k), v)]
+        if told:
+            differing = ", ".join(told[:3] + (["..."] if len(told) > 3 else []))
             raise InputError(
-                f"{store.address}: cannot be resumed with another configuration ({told}); give the "
-                "same, or another store"
+                f"{store.address}: cannot be resumed with another configuration ({differing}); "
+                "give the same, or another store"
             )
-        self.begun = open_tree(store.address)
-        self.made = True
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -76,8 +94,14 @@ class Keeper:
             return
         with self.store.lock():
             if self.resume and self.store.made():
-                self._resume(self.store)
-            yield
+                self._check_equal(self.store)
+                self.begun = open_tree(self.store.address)
+                self.made = True
+                yield
+                return
+            check_free(self.store.place, self.overwrite)
+            with self.store.replacement() if self.store.place.exists() else nullcontext():
+                yield
 
     def __call__(self, datasets: dict[str, xr.Dataset]) -> None:
         """Keep several Datasets by group, which become visible all at once."""
@@ -85,13 +109,15 @@ class Keeper:
             self.kept |= datasets
             return
         if not self.made:
-            self.store.create(self.attrs, self.overwrite)
+            self.store.create(self.attrs)
             self.made = True
         for group, dataset in datasets.items():
             self.store.write(dataset, group)
         self.store.commit(datasets)
         for name in CHECKPOINTS.values():
             self.store.remove(name)
+        if any(group.startswith(RESULTS) for group in datasets):
+            self.store.take_place()
 
     def tell(self, attrs: dict[str, object]) -> None:
         """Add to what the experiment says of itself."""
@@ -103,10 +129,58 @@ class Keeper:
     def tree(self) -> xr.DataTree:
         """Give all that was kept."""
         if self.store is not None:
-            return open_tree(self.store.address)
+            return open_tree(self.store.place.address)
         tree = xr.DataTree.from_dict(self.kept)
         tree.attrs = dict(self.attrs)
         return tree
+
+
+def differences(name: str, there: object, now: object) -> list[str]:
+    """Say where two attributes differ; of two descriptions, in which setting."""
+    if there == now:
+        return []
+    one, two = _settings(there), _settings(now)
+    if one is None or two is None:
+        return [f"{name}: {str(there)[:80]} there, {str(now)[:80]} now"]
+    return [
+        told
+        for key in sorted(one.keys() | two.keys())
+        for told in differences(f"{name}.{key}", _told(one, key), _told(two, key))
+    ]
+
+
+def _settings(attribute: object) -> dict[str, object] | None:
+    """Give the settings that a description says; None where it is none."""
+    try:
+        found = json.loads(attribute) if isinstance(attribute, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _told(settings: dict[str, object], key: str) -> object:
+    """Give a setting, one that has settings itself as JSON."""
+    found = settings.get(key, "nothing")
+    return json.dumps(found, sort_keys=True) if isinstance(found, dict) else found
+
+
+def check_given(
+    store: str | Path | None, given: Mapping[str, xr.Dataset], resume: bool = False
+) -> None:
+    """Refuse what a run is given and a store would change or destroy; of one in memory nothing.
+
+    A run that is ``resume``d destroys nothing.
+
+    Raises
+    ------
+    InputError
+        It names the Dataset and the variable or attribute, or where the Dataset lies.
+    """
+    for name, dataset in given.items() if store is not None else ():
+        encodings = [dataset.encoding, *(v.encoding for v in dataset.variables.values())]
+        for source in {e["source"] for e in encodings if "source" in e and not resume}:
+            check_apart(cast("str", store), source)
+        files.check(dataset, name)
 
 
 class TrainingCheckpoint:
@@ -138,9 +212,11 @@ def fingerprint(dataset: xr.Dataset) -> str:
     found = hashlib.sha256()
     for name in sorted(map(str, dataset.variables)):
         variable = dataset[name].variable
-        found.update(f"{name} {variable.dims} {variable.shape} {variable.dtype.kind}".encode())
+        text = variable.dtype.kind in "OUT"
+        kind = "U" if text else variable.dtype.kind  # whichever kind of text a store gives back
+        found.update(f"{name} {variable.dims} {variable.shape} {kind}".encode())
         values = variable.values
-        if values.dtype.kind in "OUS":
+        if text or kind == "S":
             found.update(str(values.tolist()).encode())
         else:
             found.update(np.ascontiguousarray(values).tobytes())

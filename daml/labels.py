@@ -6,7 +6,7 @@ Inside daml, arrays have the shape ``(..., time, variable)``; outside, everythin
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -281,14 +281,3 @@ def _rounding(times: np.ndarray) -> float:
     if times.dtype.kind == "i":
         return 0.0
     return float(np.spacing(np.abs(times).max()))
-
-
-def describe(settings: object) -> dict[str, Any]:
-    """Give the name and the plain settings of a model, scheme or emulator, for attrs."""
-    said: dict[str, Any] = {"class": type(settings).__name__}
-    if is_dataclass(settings):
-        for field in fields(settings):
-            value = getattr(settings, field.name)
-            if isinstance(value, (bool, int, float, str)) and field.repr:
-                said[field.name] = value
-    return said

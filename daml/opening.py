@@ -15,6 +15,7 @@ import zarr
 from daml.errors import StoreError, first_line
 from daml.folders import Folder
 from daml.places import place
+from daml.storable import restored
 
 VERSION = 1
 """Of the layout of an experiment's store."""
@@ -48,6 +49,8 @@ def open_tree(store: str | Path) -> xr.DataTree:
             f"{store}: not a readable Zarr store ({first_line(error)}); check the path"
         ) from error
     check_version(tree.attrs, store)
+    for node in tree.subtree:
+        node.dataset = restored(node.to_dataset(inherit=False))
     return tree
 
 
@@ -61,7 +64,12 @@ def check_version(attrs: Mapping[Any, Any], store: str | Path) -> None:
 
 
 def loaded(
-    tree: xr.DataTree, group: str, whole: Sequence[str] = (), *, inherit: bool = False
+    tree: xr.DataTree,
+    group: str,
+    whole: Sequence[str] = (),
+    *,
+    needed: Sequence[str] = (),
+    inherit: bool = False,
 ) -> xr.Dataset:
     """Give a group of an experiment in memory.
 
@@ -71,6 +79,8 @@ def loaded(
     group : str
     whole : sequence of str
         Variables that never lack a value; one that does has lost a file.
+    needed : sequence of str
+        Variables that are there, and may lack values.
     inherit : bool
         With the coordinates of the groups above.
 
@@ -89,10 +99,30 @@ def loaded(
         raise StoreError(
             f"{group!r} cannot be read: a file of it is damaged ({first_line(error)}); {mend}"
         ) from error
-    for name in whole:
-        if name not in found or not np.isfinite(found[name]).all():
-            raise StoreError(f"{group!r} has lost values of {name!r}: a file is gone; {mend}")
+    for name in needed:
+        if name not in found:
+            raise StoreError(f"{group!r} lacks the variable {name!r}; {mend}")
+    check_whole(found, whole, repr(group))
     return found
+
+
+def check_whole(dataset: xr.Dataset, names: Sequence[str], where: str) -> None:
+    """Refuse variables that are missing, or lack values; text cannot.
+
+    Raises
+    ------
+    StoreError
+        It begins with ``where`` and names the variable.
+    """
+    for name in names:
+        there = name in dataset.variables
+        kind = dataset[name].dtype.kind if there else ""
+        text = kind in "OUT" and name in dataset.coords
+        if not there or not (text or (kind in "fiu" and bool(np.isfinite(dataset[name]).all()))):
+            raise StoreError(
+                f"{where} has lost values of {name!r}: a file is gone, or was changed; restore it "
+                "from a copy, or run again with --overwrite"
+            )
 
 
 def open_record(path: str | Path) -> xr.Dataset:
@@ -108,7 +138,7 @@ def open_record(path: str | Path) -> xr.Dataset:
         raise StoreError(f"{path}: no such file; check the path")
     try:
         if not isinstance(where, Folder) or where.path.is_dir():
-            return cast("xr.Dataset", xr.open_zarr(where.address, chunks={}))
+            return restored(xr.open_zarr(where.address, chunks={}))
         return xr.open_dataset(where.path, engine="h5netcdf", chunks={})
     except Exception as error:
         raise StoreError(

@@ -9,10 +9,12 @@ from pathlib import Path
 import xarray as xr
 
 from daml import __version__, figures
+from daml.devices import check_device
 from daml.errors import InputError
 from daml.experiment import Experiment, Preset
 from daml.keeping import Keeper
 from daml.progress import LOG
+from daml.ranges import seed as whole_seed
 from daml.reports import collect, collect_innovations, is_twin
 from daml.store import Store
 
@@ -73,11 +75,12 @@ def run(
     >>> PRESETS["fast"].passes
     30
     """
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"preset {preset!r} is unknown; give one of {', '.join(PRESETS)}")
     chosen = PRESETS[preset]
     if passes is not None:
         chosen = replace(chosen, passes=passes)
+    seed, device = whole_seed(seed, "paper: 'seed'"), check_device(device, "paper")
     attrs = {"daml_version": __version__, "preset": preset, "seed": seed, "device": device}
     attrs |= {k: int(v) if isinstance(v, bool) else v for k, v in asdict(chosen).items()}
     finished = store is not None and not overwrite and _finished(Store(store), chosen.passes)

@@ -20,6 +20,7 @@ from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.store import Store
+from daml.stored import passes
 from daml.tuning import tuned
 from daml.verification import innovation_statistics
 
@@ -223,6 +224,14 @@ def check_passes(done: Pass | None, passes: int | str, most: int) -> None:
         )
 
 
+def given_to(observations: xr.Dataset, scheme: Scheme) -> dict[str, xr.Dataset]:
+    """Give what a loop is given and writes as it is, by name."""
+    covariance = getattr(scheme, "background_covariance", None)
+    if not isinstance(covariance, xr.DataArray):
+        return {"observations": observations}
+    return {"observations": observations, "scheme": covariance.to_dataset(name="B")}
+
+
 def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator) -> Pass | None:
     """Give the last pass of an experiment, to go on after it; None where there is none.
 
@@ -233,8 +242,7 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
     """
     if "imperfect" not in tree.children:
         return None
-    passes = sorted(tree["iteration"].children) if "iteration" in tree.children else []
-    groups = [f"iteration/{name}" for name in passes]
+    groups = passes(tree)
     last = groups[-1] if groups else "imperfect"
     if groups:
         if not hasattr(emulator, "restored"):
@@ -243,7 +251,10 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
             )
         model = emulator.restored(loaded(tree, f"{last}/emulator", inherit=True))
     if isinstance(scheme, ThreeDVar):
-        kept = loaded(tree, f"{last}/scheme", inherit=True)
+        whole = (
+            ("error_factor",) if scheme.asks_model else ("error_factor", "background_covariance")
+        )
+        kept = loaded(tree, f"{last}/scheme", whole, inherit=True)
         covariance = kept.get("background_covariance", scheme.background_covariance)
         factor = float(kept["error_factor"])
         scheme = replace(scheme, background_covariance=covariance, error_factor=factor)

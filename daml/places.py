@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
+from daml.errors import InputError
 from daml.folders import Folder
 from daml.remote import Remote
 
@@ -16,9 +19,21 @@ def place(store: str | Path) -> Place:
     Raises
     ------
     InputError
-        If nothing is known of such URLs.
+        If it cannot be that of a store.
     """
+    if not isinstance(store, (str, os.PathLike)) or not os.fspath(store):
+        raise InputError(f"store is {store!r}; give a path or a URL")
     text = str(store)
-    if "://" not in text:
-        return Folder(store)
-    return Folder(text.removeprefix("file://")) if text.startswith("file://") else Remote(text)
+    if "://" in text and not text.startswith("file://"):
+        return Remote(text)
+    path = Path(text.removeprefix("file://"))
+    try:
+        path.lstat()
+    except ValueError as error:
+        raise InputError(f"store is {text!r} ({error}); give another path") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(
+                f"{text[:60]}...: a name of {len(text)} characters is too long; give another path"
+            ) from error
+    return Folder(path)

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import PurePath, PurePosixPath
 from typing import Any, cast
 
 from daml.errors import DamlError, InputError, StoreError, first_line, writing
@@ -33,8 +34,10 @@ class Remote:
             raise InputError(
                 f"{url}: {first_line(error)}; for s3:// install daml-xarray[remote]"
             ) from error
-        except ValueError as error:
-            raise InputError(f"{url}: {first_line(error)}; check the URL") from error
+        except Exception as error:  # each file system has its own
+            raise InputError(
+                f"{url}: cannot be a store ({first_line(error)}); check the URL, or give a path"
+            ) from error
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
@@ -99,12 +102,21 @@ class Remote:
     def documents(self, group: str) -> dict[str, bytes]:
         """Give the metadata of a group and of all below it, by name."""
         with self._told("read"):
-            names = [p for p in self.fs.find(self._at(group)) if p.endswith(f"/{ROOT}")]
+            names = [p for p in self.fs.find(self._at(group).rstrip("/")) if p.endswith(f"/{ROOT}")]
             found = self.fs.cat(names) if names else {}
             start, stop = len(self.prefix) + 1, -len(ROOT) - 1
             return {name[start:stop]: document for name, document in found.items()}
 
-    def check_writable(self) -> None:
+    def names(self) -> list[str]:
+        """Give all files below, as paths from here."""
+        with self._told("read"):
+            return [name[len(self.prefix) + 1 :] for name in self.fs.find(self.prefix)]
+
+    def identity(self) -> PurePath:
+        """Give what tells this place from others."""
+        return PurePosixPath(self.address)
+
+    def check_writable(self, replaced: bool = False) -> None:
         """Refuse a URL where nothing can be written; change nothing."""
         probe = f".{uuid.uuid4().hex}.probe"
         try:

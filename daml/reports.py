@@ -9,6 +9,10 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.opening import loaded
+from daml.stored import GIVEN, Attributes, asked, chosen, passes
+
+SCORES = ("analysis_rmse", "background_rmse", "mfe", "mfe_reduction", "mfe_map")
+"""Of a pass in a twin experiment."""
 
 KEPT = ("innovation_rmse", "held_out_rmse", "horizon_steps", "consistency")
 """Scores that need no truth."""
@@ -52,12 +56,6 @@ def is_twin(tree: xr.DataTree) -> bool:
     return "perfect" in tree.children
 
 
-def passes_of(tree: xr.DataTree) -> list[str]:
-    """Give the groups of the passes that an experiment holds, in order."""
-    names = tree["iteration"].children if "iteration" in tree.children else ()
-    return [f"iteration/{name}" for name in sorted(names)]
-
-
 def collect(tree: xr.DataTree) -> xr.Dataset:
     """Give the scores of all passes of an experiment in one Dataset.
 
@@ -80,17 +78,20 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
     InputError
         If there are no such scores.
     """
-    passes = passes_of(tree)
-    if not is_twin(tree) or not passes:
+    groups = passes(tree)
+    if not is_twin(tree) or not groups:
         raise InputError(
             "the experiment holds no scores of a twin experiment; give one that 'daml paper' ran, "
             "with LSTM-0 at least"
         )
-    scored = [loaded(tree, f"{name}/scores") for name in passes]
-    both = {case: loaded(tree, f"{case}/scores") for case in ("imperfect", "perfect")}
+    scored = [loaded(tree, f"{name}/scores", needed=SCORES) for name in groups]
+    both = {
+        "imperfect": loaded(tree, "imperfect/scores", needed=("mfe_map", *SCORES[:2])),
+        "perfect": loaded(tree, "perfect/scores", needed=SCORES[:2]),
+    }
     maps = {"imperfect": both["imperfect"].mfe_map}
-    maps |= {f"LSTM-{_number(passes[at])}": scored[at].mfe_map for at in (0, -1)}
-    numbers = xr.DataArray([_number(p) for p in passes], dims="iteration", name="iteration")
+    maps |= {f"LSTM-{_number(groups[at])}": scored[at].mfe_map for at in (0, -1)}
+    numbers = xr.DataArray([_number(p) for p in groups], dims="iteration", name="iteration")
     result = xr.concat([s.drop_dims(["x0_bin", "x2_bin"]) for s in scored], numbers)
     result["mfe_map"] = xr.concat(maps.values(), xr.DataArray(list(maps), dims="case", name="case"))
     for case, scores in both.items():
@@ -100,11 +101,12 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
         result["sensitivity_analysis_rmse"] = loaded(tree, "sensitivity")["analysis_rmse"]
     if "beyond" in tree.children:
         names = list(tree["beyond"].children)
-        found = [loaded(tree, f"beyond/{name}/scores") for name in names]
-        kept = [s[["analysis_rmse", "background_rmse", "mfe_reduction", "seconds"]] for s in found]
+        wanted = [*SCORES[:2], "mfe_reduction", "seconds"]
+        kept = [loaded(tree, f"beyond/{name}/scores", needed=wanted)[wanted] for name in names]
         beyond = xr.concat(kept, xr.DataArray(names, dims="beyond", name="beyond"))
         result = result.assign({f"beyond_{name}": beyond[name] for name in beyond.data_vars})
-    result.attrs = {k: tree.attrs[k] for k in ("max_variance", "skip")}
+    attrs = Attributes(tree.attrs, "/")
+    result.attrs = {"max_variance": attrs.number("max_variance"), "skip": attrs.whole("skip")}
     return result
 
 
@@ -123,23 +125,25 @@ def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
     InputError
         If not even LSTM-0 is there.
     """
-    passes = passes_of(tree)
-    if not passes:
+    groups = passes(tree)
+    if not groups:
         raise InputError("the experiment holds no pass yet; go on with --resume")
 
     def scores(group: str) -> xr.Dataset:
-        found = loaded(tree, f"{group}/scores")
+        found = loaded(tree, f"{group}/scores", needed=("innovation_rmse",))
         return found[[n for n in KEPT if n in found]]
 
-    numbers = xr.DataArray([_number(p) for p in passes], dims="iteration", name="iteration")
-    plain = [scores(name).drop_vars("horizon_steps", errors="ignore") for name in passes]
+    numbers = xr.DataArray([_number(p) for p in groups], dims="iteration", name="iteration")
+    plain = [scores(name).drop_vars("horizon_steps", errors="ignore") for name in groups]
     result = xr.concat(plain, numbers)
     imperfect = scores("imperfect")
     if "horizon_steps" in imperfect:
         result["horizon_steps"] = imperfect["horizon_steps"]
         imperfect = imperfect.drop_vars("horizon_steps")
     result = result.assign({f"imperfect_{name}": imperfect[name] for name in imperfect.data_vars})
-    result.attrs = {k: tree.attrs[k] for k in ("chosen", "chosen_because") if k in tree.attrs}
+    if chosen(tree) is not None:
+        because = Attributes(tree.attrs, "/").text("chosen_because")
+        result.attrs = {"chosen": chosen(tree), "chosen_because": because}
     return result
 
 
@@ -208,7 +212,9 @@ def innovation_table(tree: xr.DataTree) -> str:
     for iteration in found["iteration"].values:
         lines.append(row(f"LSTM-{iteration}", "", found.sel(iteration=iteration)))
     if "chosen" in found.attrs:
-        lines.append(f"chosen: LSTM-{found.attrs['chosen']} ({found.attrs['chosen_because']})")
+        choice = found.attrs["chosen"]
+        name = "the model given" if choice == GIVEN else f"LSTM-{choice}"
+        lines.append(f"chosen: {name} ({found.attrs['chosen_because']})")
     return "\n".join(lines)
 
 
@@ -226,13 +232,13 @@ def overview(tree: xr.DataTree) -> str:
         )
     if "member" in tree.children:
         return _sweep_overview(tree)
-    done, asked = len(passes_of(tree)), tree.attrs["passes"]
-    ended = done == asked or (asked == "auto" and "chosen" in tree.attrs)
+    done, wanted = len(passes(tree)), asked(tree)
+    ended = done == wanted or (wanted == "auto" and chosen(tree) is not None)
     state = "finished" if ended else "go on with --resume"
     known = ("passes", "observations_sha256", "chosen", "chosen_because")
     settings = {k: v for k, v in tree.attrs.items() if k not in known}
     lines = [f"{name:<14}{value}" for name, value in settings.items()]
-    lines.append(f"{'passes':<14}{done} of {asked}: {state}")
+    lines.append(f"{'passes':<14}{done} of {wanted}: {state}")
     for name in ("observations", "truth", "test/observations", "imperfect"):
         if name in tree:
             sizes = cast("xr.DataTree", tree[name]).to_dataset(inherit=False).sizes
@@ -244,7 +250,8 @@ def overview(tree: xr.DataTree) -> str:
 
 def _sweep_overview(tree: xr.DataTree) -> str:
     """Say what a sweep holds and how far it is."""
-    done = [loaded(tree, f"member/{key}") for key in sorted(tree["member"].children)]
+    keys = sorted(tree["member"].children)
+    done = [loaded(tree, f"member/{key}", needed=("error",)) for key in keys]
     failed = sum(bool(member["error"].item()) for member in done)
     state = "finished" if "result" in tree.children else "go on with --resume"
     lines = [f"{name:<16}{value}" for name, value in tree.attrs.items()]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ import xarray as xr
 
 from daml import files
 from daml.errors import InputError, StoreError, first_line
-from daml.folders import ROOT, Folder
+from daml.folders import LOCK, PART, ROOT, Folder
 from daml.opening import VERSION, check_version
 from daml.places import Place, place
 
@@ -27,6 +28,12 @@ GROUPS = (
     *("observations", "imperfect", "iteration", "truth", "perfect", "test", "sensitivity"),
     *("beyond", "member", "result"),
 )
+WRITTEN = re.compile(
+    r"observations|truth|sensitivity|result|test|test/(observations|truth)|perfect|perfect/scores|"
+    r"imperfect(/(scores|scheme))?|iteration|iteration/\d{4,}(/(scores|scheme|emulator|training))?|"
+    r"beyond|beyond/\w+(/scores)?|member|member/[0-9a-f]+"
+)
+"""All groups that daml writes."""
 CHECKPOINTS = {"analyses": "checkpoint.npz", "cycle": "checkpoint-cycle.npz"}
 """How far a training on analyses, or through the cycle, is: plain arrays beside the groups."""
 
@@ -37,10 +44,10 @@ class Store:
     def __init__(self, store: str | Path) -> None:
         self.place = place(store)
         self.address = self.place.address
+        self.replaced: Folder | None = None
 
-    def create(self, attrs: dict[str, Any], overwrite: bool = False) -> None:
-        """Make an empty experiment; of one that is overwritten only what daml wrote is removed."""
-        check_free(self.place, overwrite)
+    def create(self, attrs: dict[str, Any]) -> None:
+        """Make an empty experiment; one that is there, at a URL, is removed."""
         metadata = {"kind": "inline", "must_understand": False, "metadata": {}}
         root = {"zarr_format": 3, "node_type": "group"}
         root |= {"attributes": attrs | {"store_version": VERSION}}
@@ -48,6 +55,29 @@ class Store:
         self.place.put(ROOT, json.dumps(root).encode())
         for name in (*GROUPS, *CHECKPOINTS.values()):
             self.place.remove(name)
+
+    @contextmanager
+    def replacement(self) -> Iterator[None]:
+        """Write aside until :meth:`take_place`; at a URL there is no aside.
+
+        Whatever ends the run before it leaves the store as it is.
+        """
+        if not isinstance(self.place, Folder):
+            yield
+            return
+        self.replaced = self.place
+        with self.place.replacement() as aside:
+            self.place = aside
+            try:
+                yield
+            finally:
+                self.place, self.replaced = self.replaced or self.place, None
+
+    def take_place(self) -> None:
+        """Let what was written aside take the place of the store, if it has not yet."""
+        if self.replaced is not None:
+            self.replaced.exchange(cast("Folder", self.place))
+            self.place, self.replaced = self.replaced, None
 
     def made(self) -> bool:
         """Whether there is an experiment already."""
@@ -64,14 +94,17 @@ class Store:
         try:
             root = json.loads(self.place.read(ROOT))
             visible = root["consolidated_metadata"]["metadata"]
-            known = "daml_version" in root["attributes"] and isinstance(visible, dict)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            known = isinstance(root["attributes"], dict) and isinstance(visible, dict)
+            known = known and "daml_version" in root["attributes"]
+            known = known and all("node_type" in document for document in visible.values())
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{self.address}: not an experiment that daml wrote ({first_line(error)}); "
                 "check the path"
             ) from error
-        check_version(root["attributes"], self.address)
-        if not known:
+        if known:
+            check_version(root["attributes"], self.address)
+        else:
             raise StoreError(f"{self.address}: not an experiment that daml wrote; check the path")
         return cast("dict[str, Any]", root)
 
@@ -84,7 +117,7 @@ class Store:
         """Write a group aside; a reader sees it after the next commit that names it."""
         with self.place.writing(group):
             if isinstance(self.place, Folder) or files.is_lazy(dataset):
-                files.write(dataset, self.address, group)
+                files.write(dataset, self.place.address, group)
                 return
             # A request for each chunk and document, one after another, would take minutes.
             content = files.packed(dataset, group)
@@ -155,15 +188,62 @@ def check_free(store: str | Path | Place, overwrite: bool = False) -> None:
             f"{where.address} exists; give another path, --resume (resume=True) to go on with it, "
             "or --overwrite (overwrite=True)"
         )
-    if there and not _is_ours(where):
+    if there:
+        stranger = _stranger(where)
+        if stranger is not None:
+            raise InputError(
+                f"{where.address} is no store that daml wrote whole ({stranger}), and stays; give "
+                "another path"
+            )
+    where.check_writable(replaced=there)
+
+
+def check_apart(store: str | Path, source: str | Path) -> None:
+    """Refuse a store that is a user's record, lies in it, or holds it.
+
+    Raises
+    ------
+    InputError
+        It names both.
+    """
+    one, two = (where.identity() for where in (place(store), place(source)))
+    if one == two or one in two.parents or two in one.parents:
         raise InputError(
-            f"{where.address} is no store that daml wrote, and stays; give another path"
+            f"{store}: the record lies at {source}, and a store there would destroy it; give "
+            "another path"
         )
-    where.check_writable()
 
 
-def _is_ours(where: Place) -> bool:
+def _stranger(where: Place) -> str | None:
+    """Give what daml did not write in a store; None where there is nothing of the kind."""
     try:
-        return bool(Store(where.address).root())
+        root = Store(where.address).root()
     except StoreError:
-        return False
+        return "it has no attributes of an experiment"
+    if "store_version" not in root["attributes"]:
+        return "it is a record"
+    visible = root["consolidated_metadata"]["metadata"]
+    kinds = {name: _kind(document) for name, document in where.documents("").items()}
+    for name in sorted(where.names()):
+        above = [str(parent) for parent in PurePosixPath(name).parents][:-1]
+        group = next((p for p in above if kinds.get(p) == "group"), "")
+        array = next((p for p in above if kinds.get(p) == "array"), "")
+        rest = name.removeprefix(f"{array or group}/")
+        if not above:
+            ours = name in (ROOT, LOCK, *CHECKPOINTS.values()) or name.endswith(PART)
+        elif array:
+            ours = rest == ROOT or re.fullmatch(r"c(/\d+)*", rest) is not None
+            ours = ours and (array in visible or group not in visible)
+        else:
+            ours = rest == ROOT
+        if not ours or (group and not WRITTEN.fullmatch(group)) or (above and not group):
+            return f"it holds {name!r}"
+    return None
+
+
+def _kind(document: bytes) -> str | None:
+    """Whether metadata are those of a group or of an array."""
+    try:
+        return str(json.loads(document)["node_type"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

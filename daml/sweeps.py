@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from daml.devices import check_device
 from daml.errors import InputError
 from daml.grids import planned
 from daml.keeping import Keeper
@@ -86,6 +87,7 @@ def sweep(
     """
     plan = planned(grid, seeds, preset, fixed or {})
     _check_workers(scheduler, workers)
+    device = check_device(device, "sweep")
     keep = Keeper(store, plan.attrs(device), overwrite=overwrite, resume=resume)
     with keep.open():
         done = {m.key: d for m, d in plan.begun(keep.begun)}

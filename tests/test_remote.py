@@ -25,9 +25,10 @@ from test_resume import (  # noqa: F401
 )
 
 import daml
-from daml import keeping, remote
+from daml import files, keeping, remote
 from daml.cli import main
 from daml.errors import InputError, StoreError
+from daml.opening import open_record
 from daml.store import Store
 
 
@@ -206,3 +207,43 @@ def test_the_command_line_goes_on_at_a_url(bucket, observations, tmp_path):  # n
     assert CliRunner().invoke(main, [*words, "--resume"]).exit_code == 0
     assert np.isfinite(opened(f"{bucket}/store.zarr")["iteration/0000"].analysis).all()
     assert not os.path.exists("s3:")
+
+
+def test_what_is_overwritten_at_a_url_is_checked_before_it_is_deleted(bucket, observations, scheme):  # noqa: F811
+    store = f"{bucket}/store.zarr"
+    improve(observations, scheme, store, passes=1)
+
+    def content():
+        fs = Store(store).place.fs
+        return {name: fs.cat_file(name) for name in fs.find(bucket)}
+
+    before = content()
+    for more, text in [
+        ({"passes": 0}, "'passes' is 0"),
+        ({"passes": 1, "held_out": 0.2}, "too short to hold out"),
+    ]:
+        with pytest.raises(InputError, match=text):
+            improve(observations.isel(time=slice(400)), scheme, store, overwrite=True, **more)
+        assert content() == before
+    fs = Store(store).place.fs
+    fs.pipe_file(f"{store}/iteration/mine.txt", b"dear")
+    with pytest.raises(InputError, match=r"it holds 'iteration/mine\.txt'"):
+        improve(observations, scheme, store, passes=2, overwrite=True)
+    fs.rm(f"{store}/iteration/mine.txt")
+    assert content() == before
+    improve(observations, scheme, store, passes=2, overwrite=True)
+    assert list(opened(store)["iteration"].children) == ["0000", "0001"]
+    with pytest.raises(InputError, match="the record lies at"):
+        improve(open_record(f"{store}/"), scheme, store, overwrite=True)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_dates_at_a_url_keep_their_resolution(bucket, unit):
+    for first in ("2020-01-01", "1000-01-01" if unit != "ns" else "1700-01-01"):
+        time = np.datetime64(first).astype(f"M8[{unit}]") + np.arange(3).astype(f"m8[{unit}]")
+        given = xr.Dataset({"a": ("time", np.arange(3.0))}, {"time": time})
+        files.save(given, f"{bucket}/{unit}{first}.zarr", "the record")
+        files.write(given, f"{bucket}/{unit}{first}.zarr")
+        found = open_record(f"{bucket}/{unit}{first}.zarr").load()
+        xr.testing.assert_identical(found, given)
+        assert found.time.dtype == given.time.dtype

@@ -25,9 +25,14 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(segments, "WIDTH", 32)
 
 
-def dated(record):
-    steps = np.arange(record.sizes["time"]) * np.timedelta64(20, "ms")
-    return record.assign_coords(time=np.datetime64("2020-01-01T00:00:00.013", "ns") + steps)
+STEPS = {"s": (72, "h"), "ms": (20, "s"), "us": (20, "ms"), "ns": (20, "us")}
+"""By resolution: a step of dates, and the unit in which it is 0.02."""
+
+
+def dated(record, unit="ns"):
+    """Give a record with dates of a resolution."""
+    steps = (STEPS[unit][0] * np.arange(record.sizes["time"])).astype(f"m8[{unit}]")
+    return record.assign_coords(time=np.datetime64("2020-01-01T00:00:13", unit) + steps)
 
 
 @pytest.mark.parametrize("every", [1, 3])
@@ -61,9 +66,10 @@ def test_an_emulators_groups_are_written_side_by_side(scheme, tmp_path, monkeypa
     xr.testing.assert_identical(stored.load(), daml.assimilate(model, seen, scheme))
 
 
-def test_dates_keep_their_nanoseconds(small_blocks, scheme, tmp_path):
-    model = daml.Lorenz63(dt=0.02)
-    seen = dated(daml.observe(daml.simulate(model, steps=5000, spinup=10)))
+@pytest.mark.parametrize("unit", STEPS)
+def test_dates_keep_their_resolution(small_blocks, scheme, tmp_path, unit):
+    model = daml.Lorenz63(dt=0.02, time_unit=STEPS[unit][1])
+    seen = dated(daml.observe(daml.simulate(model, steps=2500, spinup=10)), unit)
     stored = daml.assimilate(model, seen, scheme, store=tmp_path / "analysis")
     np.testing.assert_array_equal(stored.time, seen.time)
     assert stored.time.dtype == seen.time.dtype
@@ -179,12 +185,14 @@ def test_a_record_written_in_pieces_is_that_written_at_once(splits, rows, tmp_pa
 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")
 @settings(max_examples=15, deadline=None)
-@given(splits=SPLITS)
-def test_a_record_that_a_user_appends_to_is_that_written_at_once(splits, tmp_path_factory):
-    record = dated(daml.simulate(daml.Lorenz63(dt=0.02), steps=60))
+@given(splits=SPLITS, unit=st.sampled_from(tuple(STEPS)))
+def test_a_record_that_a_user_appends_to_is_that_written_at_once(splits, unit, tmp_path_factory):
+    record = dated(daml.simulate(daml.Lorenz63(dt=0.02), steps=60), unit)
     folder = tmp_path_factory.mktemp("appended")
     first, *rest = (record.isel(time=slice(*ends)) for ends in pairwise(splits))
     files.write(first, str(folder / "record"))
     for piece in rest:
         piece.drop_vars("variable").to_zarr(folder / "record", append_dim="time")
-    xr.testing.assert_identical(open_record(folder / "record").load(), record)
+    found = open_record(folder / "record").load()
+    xr.testing.assert_identical(found, record)
+    assert found.time.dtype == record.time.dtype

@@ -14,6 +14,8 @@ from daml.emulators.factors import covariance, placed
 from daml.emulators.networks import Memory, Network
 from daml.errors import InputError
 from daml.labels import names
+from daml.opening import check_whole
+from daml.stored import Attributes
 
 LOSSES = {
     "loss": "mean of what the training makes small",
@@ -126,12 +128,14 @@ class Fitted:
         InputError
             If they are not whole, or those of another network.
         """
-        lost = [name for name, array in dataset.data_vars.items() if not np.isfinite(array).all()]
-        if lost:
-            raise InputError(
-                f"LSTM: {str(lost[0])!r} has lost values: a file of the store is gone; restore it "
-                "from a copy, or train again"
-            )
+        attrs = Attributes(dataset.attrs, "LSTM")
+        check_whole(dataset, ("variable", *SCALING), "LSTM")
+        for name, array in dataset.data_vars.items():
+            check_whole(dataset, (str(name),), "LSTM")
+            if name in SCALING and array.dims != ("variable",):
+                raise InputError(
+                    f"LSTM: {name!r} has the dims {array.dims}; ('variable',) is needed"
+                )
         weights = {
             str(name).removeprefix("weights."): torch.as_tensor(array.values)
             for name, array in dataset.data_vars.items()
@@ -149,8 +153,8 @@ class Fitted:
         mean, spread, increment_mean, increment_spread = (dataset[n].values for n in SCALING)
         return cls(
             variables=names(dataset),
-            dt=float(dataset.attrs["dt"]),
-            time_unit=dataset.attrs["time_unit"],
+            dt=attrs.number("dt", above=0),
+            time_unit=attrs.text("time_unit"),
             mean=mean,
             spread=spread,
             increment_mean=increment_mean,
@@ -159,5 +163,25 @@ class Fitted:
             covariance_root=(
                 dataset["covariance_root"].values if "covariance_root" in dataset else None
             ),
-            trainings=int(dataset.attrs["trainings"]),
+            trainings=attrs.whole("trainings"),
+        )
+
+
+def check_sizes(dataset: xr.Dataset, hidden: int, layers: int) -> None:
+    """Refuse weights of a network of another size, before such a network is made.
+
+    Raises
+    ------
+    InputError
+        It says both sizes.
+    """
+    head = dataset.get("weights.head.weight")
+    there = sum(str(name).startswith("weights.lstm.weight_hh_l") for name in dataset.data_vars)
+    found = None if head is None or head.ndim != 2 else head.shape
+    wanted = dataset.sizes.get("variable"), hidden
+    if found != wanted or there != layers:
+        raise InputError(
+            f"LSTM: the weights kept are not those of such a network (variables and hidden: "
+            f"{found} there, {wanted} wanted; layers: {there} there, {layers} wanted); give the "
+            "settings that it was fitted with"
         )

@@ -13,17 +13,16 @@ import torch
 import xarray as xr
 
 from daml import __version__
+from daml.descriptions import description
 from daml.emulators.bases import base_step
-from daml.emulators.fitted import Fitted
+from daml.emulators.fitted import Fitted, check_sizes
 from daml.emulators.fitting import begun, fitted_through_cycle, fitted_to
 from daml.emulators.networks import Memory, Network, Windowed
 from daml.emulators.settings import check
 from daml.errors import InputError
-from daml.files import write
+from daml.files import save
 from daml.forecasting import forecast
 from daml.html import shown
-from daml.labels import describe
-from daml.places import place
 from daml.protocols import Checkpoint, Model
 from daml.schemes import ThreeDVar
 
@@ -318,7 +317,7 @@ class LSTM:
         result.attrs |= {
             "emulator": "LSTM",
             "settings": json.dumps(settings),
-            "base": json.dumps(None if self.base is None else describe(self.base)),
+            "base": "null" if self.base is None else description(self.base, "base", exact=False),
             "daml_version": __version__,
         }
         return result
@@ -331,6 +330,7 @@ class LSTM:
         InputError
             If the weights do not fit a network of these settings.
         """
+        check_sizes(dataset, self.hidden, self.layers)
         network = self.network(dataset.sizes["variable"])
         return replace(self, fitted=Fitted.from_dataset(dataset, network))
 
@@ -342,8 +342,4 @@ class LSTM:
         InputError
             If the store exists, or the emulator is not fitted.
         """
-        where = place(store)
-        if where.exists():
-            raise InputError(f"{store} exists; give another path, or remove it")
-        with where.writing("the emulator"):
-            write(self.to_dataset(), where.address)
+        save(self.to_dataset(), store, "the emulator")

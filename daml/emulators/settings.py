@@ -1,43 +1,56 @@
-"""What an LSTM can be told, checked."""
+"""The settings of an LSTM, checked."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from daml.devices import check_device
 from daml.errors import InputError
+from daml.ranges import number, seed, whole
 
 if TYPE_CHECKING:
     from daml.emulators.lstm import LSTM
 
 COVARIANCES = ("predicted", "constant")
 """Whether the network says how wrong its forecast is, and whether that changes."""
+OPTIONAL = ("epochs", "cycle_epochs", "window")
+WHOLE = ("hidden", "layers", "batch_size", "sequence_length", *OPTIONAL)
+RATES: dict[str, dict[str, Any]] = {
+    "learning_rate": {"needed": "a rate > 0", "above": 0.0, "most": sys.float_info.max},
+    "rate_decay": {"needed": "a factor in (0, 1]", "above": 0.0, "most": 1.0},
+}
+"""What a number must be."""
 
 
 def check(lstm: LSTM) -> None:
-    """Refuse settings that are out of range.
+    """Refuse settings that are out of range; turn NumPy's numbers into Python's.
 
     Raises
     ------
     InputError
         It names the setting.
     """
-    for name in ("hidden", "layers", "epochs", "cycle_epochs", "window", "batch_size"):
+    plain: dict[str, object] = {}
+    for name in WHOLE:
         value = getattr(lstm, name)
-        if value is not None and value < 1:
-            raise InputError(f"LSTM: {name!r} is {value}; give 1 or more")
+        if value is not None or name not in OPTIONAL:
+            plain[name] = whole(value, f"LSTM: {name!r}")
+    plain["burn_in"] = whole(lstm.burn_in, "LSTM: 'burn_in'", least=0)
+    plain["seed"] = seed(lstm.seed, "LSTM: 'seed'")
+    plain["device"] = check_device(lstm.device, "LSTM")
+    for name in ("learning_rate", "rate_decay"):
+        value = getattr(lstm, name)
+        plain[name] = number(value, f"LSTM: {name!r}", **RATES[name])
     check_sequences("LSTM", lstm.sequence_length, lstm.burn_in, lstm.learning_rate)
-    if lstm.covariance not in (None, *COVARIANCES):
+    if lstm.covariance is not None and lstm.covariance not in COVARIANCES:
         raise InputError(
             f"LSTM: 'covariance' is {lstm.covariance!r}; give one of {COVARIANCES}, or None"
         )
     if lstm.covariance is not None and lstm.window is not None:
         raise InputError("LSTM: 'covariance' needs a memory; leave 'window' out")
-    if not 0 < lstm.rate_decay <= 1:
-        raise InputError(f"LSTM: 'rate_decay' is {lstm.rate_decay}; give a factor in (0, 1]")
-    if lstm.device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("LSTM: device 'cuda' is not available here; give device='cpu'")
+    for name, value in plain.items():
+        object.__setattr__(lstm, name, value)
 
 
 def check_sequences(what: str, length: int, burn_in: int, rate: float) -> None:

@@ -1,0 +1,192 @@
+"""What a model, a scheme or an emulator is, as text: settings that differ read differently."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import math
+import numbers
+import sys
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import PurePath
+from types import BuiltinFunctionType, FunctionType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from daml.errors import InputError
+
+DEEPEST, LONGEST = 20, 100
+"""Settings that lie in one another, and values in a list, that are described one by one."""
+BY_TEXT = (numbers.Number, date, timedelta, PurePath, enum.Enum, bytes, range, np.dtype)
+TYPES = ("dtype", "device")
+"""Types whose text says all, torch's by name."""
+NAMED = (FunctionType, BuiltinFunctionType, type, np.ufunc)
+"""What a name says all of, unless it was made inside a function."""
+
+
+def description(settings: object, what: str, *, exact: bool = True) -> str:
+    """Give the class and all settings of an object as JSON, sorted by name.
+
+    Numbers are Python's; of an array and of what is made of arrays a checksum stands for the
+    values. A dataclass gives its fields, another object its public attributes.
+
+    Parameters
+    ----------
+    settings : object
+        A model, a scheme or an emulator.
+    what : str
+        What an error calls it.
+    exact : bool
+        Whether what cannot be described is an error; if not, its type stands for it.
+
+    Raises
+    ------
+    InputError
+        It names the setting.
+
+    Examples
+    --------
+    >>> import daml
+    >>> description(daml.Lorenz63(rho=np.int64(20)), "model")[:40]
+    '{"beta": 2.6666666666666665, "class": "L'
+    """
+    told = _Describing(exact).object(settings, what, 0)
+    return json.dumps(told, sort_keys=True, ensure_ascii=False)
+
+
+class _Describing:
+    """Turns objects into what JSON has, with the path to them for errors."""
+
+    def __init__(self, exact: bool) -> None:
+        self.exact = exact
+
+    def object(self, value: Any, where: str, depth: int) -> dict[str, Any]:
+        """Describe an object by its class and its settings."""
+        kind = type(value)
+        told: dict[str, Any] = {"class": kind.__name__}
+        if kind.__module__.partition(".")[0] != "daml":
+            told["defined_by"] = "user"
+        for name, setting in _settings(value).items():
+            told[name] = self.value(setting, f"{where}: {name!r}", depth + 1)
+        if hasattr(value, "state_dict"):  # a network of torch's
+            told["layers"] = repr(value)
+            told["weights"] = self.value(dict(value.state_dict()), f"{where}: weights", depth + 1)
+        return told
+
+    def value(self, value: Any, where: str, depth: int) -> Any:
+        """Describe a setting."""
+        if depth > DEEPEST:
+            return self.refused(
+                value, f"{where} is nested more than {DEEPEST} deep", "make it flat"
+            )
+        if value is None or isinstance(value, (bool, str, int)):
+            return value if not isinstance(value, enum.Enum) else str(value)
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else {"float": str(float(value))}
+        if isinstance(value, np.generic):
+            if value.dtype.kind in "biufU":
+                return self.value(value.item(), where, depth + 1)
+            return {str(value.dtype): str(value)}
+        if isinstance(value, BY_TEXT) or type(value).__qualname__ in TYPES:
+            return {type(value).__name__: str(value)}
+        if isinstance(value, (xr.DataArray, xr.Dataset, xr.Variable)):
+            return _labelled(value)
+        if isinstance(value, np.ndarray) or hasattr(value, "__array__"):
+            return self.array(value, where)
+        if isinstance(value, Mapping):
+            pairs = {str(k): self.value(v, f"{where}[{k!r}]", depth + 1) for k, v in value.items()}
+            return pairs if all(isinstance(k, str) for k in value) else {"mapping": pairs}
+        if isinstance(value, Set):
+            return {"set": sorted(_sum(self.value(v, where, depth + 1)) for v in value)}
+        if isinstance(value, Sequence) and not hasattr(value, "_fields"):
+            parts = [self.value(v, f"{where}[{at}]", depth + 1) for at, v in enumerate(value)]
+            return parts if len(parts) <= LONGEST else {"length": len(parts), "sha256": _sum(parts)}
+        return self.other(value, where, depth)
+
+    def array(self, value: Any, where: str) -> Any:
+        """Describe an array, torch's or another library's, by a checksum."""
+        try:
+            plain = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+        except Exception as error:
+            return self.refused(value, f"{where} is no array ({error})", "give NumPy's")
+        if plain.dtype.kind == "O":
+            return [self.value(v, where, 1) for v in plain.ravel().tolist()]
+        return _checksum(plain)
+
+    def other(self, value: Any, where: str, depth: int) -> Any:
+        """Describe a function by its name, and an object by its settings."""
+        kind = type(value)
+        name = getattr(value, "__qualname__", getattr(value, "__name__", ""))
+        if isinstance(value, NAMED) and "<" not in name:
+            return {"name": f"{getattr(value, '__module__', '')}.{name}"}
+        foreign = kind.__module__.partition(".")[0] in sys.stdlib_module_names
+        if (not foreign or kind is SimpleNamespace) and (
+            hasattr(value, "__dict__") or hasattr(kind, "__slots__")
+        ):
+            return self.object(value, where, depth)
+        fix = "make it a number, a dataclass, or a function that is defined in a module"
+        return self.refused(value, f"{where} is a {kind.__name__}", fix)
+
+    def refused(self, value: Any, found: str, fix: str) -> Any:
+        """Refuse what cannot be described, or give its type."""
+        if self.exact:
+            raise InputError(
+                f"{found}, which a store cannot describe: a resumed run could not tell it from "
+                f"another; {fix}; or, if it changes no result, begin its name with an underscore"
+            )
+        return {"type": type(value).__qualname__}
+
+
+def _settings(value: Any) -> dict[str, Any]:
+    """Give the settings of an object by name."""
+    kind = type(value)
+    if is_dataclass(value):
+        names = [f.name for f in fields(value)]
+    elif hasattr(value, "_fields"):
+        names = list(value._fields)
+    else:
+        slots = [n for k in kind.__mro__ for n in _as_tuple(getattr(k, "__slots__", ()))]
+        names = [*getattr(value, "__dict__", ()), *slots]
+    cached = (n for n in names if not isinstance(getattr(kind, n, None), cached_property))
+    return {n: getattr(value, n) for n in cached if not n.startswith("_") and hasattr(value, n)}
+
+
+def _as_tuple(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _sum(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _checksum(array: np.ndarray) -> dict[str, Any]:
+    """Give type, shape and a checksum of an array's values."""
+    plain = array.astype(array.dtype.newbyteorder("="))
+    text = plain.dtype.kind in "OUST"
+    content = json.dumps(plain.tolist(), default=str).encode() if text else plain.tobytes()
+    told = f"{plain.dtype.kind if text else plain.dtype.str} {plain.shape}".encode()
+    checksum = hashlib.sha256(told + content).hexdigest()
+    return {"dtype": str(plain.dtype), "shape": list(plain.shape), "sha256": checksum}
+
+
+def _labelled(value: xr.DataArray | xr.Dataset | xr.Variable) -> dict[str, Any]:
+    """Give dimensions and a checksum of what xarray has labelled; attributes do not count."""
+    if isinstance(value, xr.Variable):
+        return {"dims": [str(d) for d in value.dims]} | _checksum(np.asarray(value.values))
+    whole = value.to_dataset(name="array") if isinstance(value, xr.DataArray) else value
+    variables = {
+        str(name): {"dims": [str(d) for d in v.dims]} | _checksum(_plain_text(v.values))
+        for name, v in whole.variables.items()
+    }
+    return {"class": type(value).__name__, "variables": variables}
+
+
+def _plain_text(values: np.ndarray) -> np.ndarray:
+    """Give names as NumPy's text, whichever kind they are of."""
+    return values.astype(str) if values.dtype.kind in "OT" else values

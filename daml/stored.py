@@ -1,0 +1,185 @@
+"""What the attributes of a store say, as values: the one place that reads them.
+
+They may have been damaged or edited by hand: whatever is not as daml wrote it raises an error that
+names the group, the attribute, what was found and what is needed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+import xarray as xr
+
+from daml import models
+from daml.errors import DamlError, InputError, StoreError, first_line
+from daml.protocols import Model
+
+GIVEN = "given"
+"""The choice of a loop that found no pass better than the model that it was given."""
+MEND = "restore it from a copy, or run again with --overwrite"
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Attributes of a group."""
+
+    values: Mapping[Any, Any]
+    group: str
+    """What an error calls it."""
+
+    def wrong(self, name: str, needed: str) -> InputError:
+        """Give the error of an attribute that is not as it was written."""
+        found = f"is {_shown(self.values[name])}" if name in self.values else "is missing"
+        return InputError(
+            f"{self.group}: the attributes are not those that daml wrote: {name!r} {found}, "
+            f"{needed} is needed; {MEND}"
+        )
+
+    def text(self, name: str) -> str:
+        """Give an attribute that is text."""
+        value = self.values.get(name)
+        if not isinstance(value, str) or not value:
+            raise self.wrong(name, "text")
+        return value
+
+    def whole(self, name: str, least: int = 0) -> int:
+        """Give an attribute that is a whole number."""
+        value: Any = self.values.get(name)
+        if not _is_whole(value) or value < least:
+            raise self.wrong(name, f"a whole number from {least}")
+        return int(value)
+
+    def number(self, name: str, above: float = -math.inf) -> float:
+        """Give an attribute that is a number."""
+        value = self.values.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > above:
+            raise self.wrong(name, "a number" if math.isinf(above) else f"a number > {above:g}")
+        return float(value)
+
+    def settings(self, name: str) -> dict[str, Any] | None:
+        """Give an attribute that is settings in JSON, or null."""
+        needed = "the settings of an object as JSON"
+        try:
+            found = json.loads(self.text(name))
+        except (ValueError, RecursionError) as error:
+            raise self.wrong(name, needed) from error
+        if found is not None and not isinstance(found, dict):
+            raise self.wrong(name, needed)
+        return found
+
+    def model(self, name: str, own: str) -> Model | None:
+        """Give the model that settings describe; None where there is none.
+
+        Parameters
+        ----------
+        name : str
+        own : str
+            What to do about a model that is none of daml's: its class is looked up among those in
+            ``daml.models`` and nowhere else.
+        """
+        settings = self.settings(name)
+        if settings is None:
+            return None
+        told = settings.pop("class", None)
+        if not isinstance(told, str):
+            raise self.wrong(name, "settings with the name of a 'class'")
+        kinds = {n: getattr(models, n) for n in models.__all__}
+        kinds = {n: kind for n, kind in kinds.items() if not inspect.isabstract(kind)}
+        if told not in kinds or "defined_by" in settings:
+            known = ", ".join(kinds)
+            raise InputError(
+                f"{self.group}: {name!r} is a {_shown(told)}, none of daml's models ({known}); "
+                f"{own}"
+            )
+        kinds_of = {f.name: type(f.default) for f in fields(kinds[told])}
+        for setting, value in settings.items():
+            kind = kinds_of.get(setting)
+            right = _is_whole(value) or (kind is float and isinstance(value, float))
+            if kind is None or not (isinstance(value, str) if kind is str else right):
+                raise self.wrong(name, f"settings of a {told} ({setting!r} is {_shown(value)})")
+        try:
+            return cast("Model", kinds[told](**settings))
+        except InputError as error:
+            raise self.wrong(name, f"settings of a {told} ({error})") from error
+
+
+def passes(tree: xr.DataTree) -> list[str]:
+    """Give the groups of the passes that an experiment holds, in order.
+
+    Raises
+    ------
+    InputError
+        If one is none, or one is missing.
+    """
+    names = sorted(tree["iteration"].children) if "iteration" in tree.children else []
+    for number, name in enumerate(sorted(names, key=lambda n: (len(n), n))):
+        if not re.fullmatch(r"\d{4,}", name) or int(name) != number:
+            raise InputError(
+                f"'iteration/{_shown(name)[1:-1]}': no pass that daml wrote; "
+                f"'iteration/{number:04d}' is needed: remove or restore it"
+            )
+    return [f"iteration/{name}" for name in sorted(names, key=int)]
+
+
+def chosen(tree: xr.DataTree) -> int | str | None:
+    """Give the number of the pass that a loop chose, or "given"; None before its end.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if "chosen" not in tree.attrs:
+        return None
+    found, count = tree.attrs["chosen"], len(passes(tree))
+    if found == GIVEN or (_is_whole(found) and 0 <= found < count):
+        return cast("int | str", found)
+    raise Attributes(tree.attrs, "/").wrong("chosen", f"a pass below {count}, or {GIVEN!r},")
+
+
+def asked(tree: xr.DataTree) -> int | str:
+    """Give how many passes an experiment was to have, or "auto".
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if tree.attrs.get("passes") == "auto":
+        return "auto"
+    return Attributes(tree.attrs, "/").whole("passes", 1)
+
+
+@contextmanager
+def reading(store: str | Path) -> Iterator[None]:
+    """Turn what breaks where a damaged store is read into one error."""
+    try:
+        yield
+    except DamlError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        raise StoreError(
+            f"{store}: it is damaged ({type(e).__name__}: {first_line(e)[:200]}); restore it from "
+            "a copy, or run again with --overwrite"
+        ) from e
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    """Give a value in a few characters and one line."""
+    try:
+        text = " ".join(repr(value).split())
+    except RecursionError:
+        text = f"a deeply nested {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
