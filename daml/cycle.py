@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from daml import __version__
 from daml.emulators import LSTM
+from daml.emulators.bases import check_differentiable
 from daml.errors import DivergedError, InputError
 from daml.heldout import chosen, settled
 from daml.judging import SQUARES
@@ -101,6 +102,9 @@ class Cycle:
                 f"Cycle: a {type(self.emulator).__name__} cannot be trained through the cycle: it "
                 "has no 'fit_cycle'; give training='analyses'"
             )
+        base = getattr(self.emulator, "base", None)
+        if self.training == "cycle" and base is not None:
+            check_differentiable(base)
         asks = isinstance(self.scheme, ThreeDVar) and self.scheme.asks_model
         knows = self.training == "cycle" and getattr(self.emulator, "covariance", "") is not None
         if asks and not knows:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import xarray as xr
 
 from daml import __version__
-from daml.emulators.bases import base_step
+from daml.emulators.bases import base_step, differentiable
 from daml.emulators.fitted import Fitted
 from daml.emulators.fitting import fitted_through_cycle, fitted_to
 from daml.emulators.networks import Memory, Network, Windowed
@@ -183,12 +184,22 @@ class LSTM:
             return moved.numpy(), memory
         return self._advance(x, memory, x)
 
+    @cached_property
+    def _differentiable(self) -> Any:
+        """The base for torch tensors; its differences, if any, fit the states of the training."""
+        known = self.known
+        drawn = np.random.default_rng(0).standard_normal((16, len(known.variables)))
+        return differentiable(
+            cast("Model", self.base), known.mean + drawn * known.spread, self.device
+        )
+
     def _advance(self, x: torch.Tensor, memory: Memory, given: Any) -> tuple[torch.Tensor, Memory]:
         """Step a tensor; the base steps ``given``, the same in the kind that the caller has."""
         inner, base_memory = memory
         moved = there = x.to(self.device)
         if self.base is not None:
-            moved, base_memory = base_step(self.base, given, base_memory, self.device)
+            base = self.base if isinstance(given, np.ndarray) else self._differentiable
+            moved, base_memory = base_step(base, given, base_memory, self.device)
         increment, inner = self.known.increment(there, inner)
         return (moved + increment).to(x.device, x.dtype), (inner, base_memory)
 

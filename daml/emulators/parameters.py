@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 from daml.covariance import labelled
+from daml.emulators.bases import check_torch
 from daml.emulators.cycling import Course, Innovations
 from daml.emulators.factors import covariance, placed
 from daml.emulators.settings import check_sequences
@@ -92,6 +93,7 @@ def fit_parameters(
     variables = tuple(model.variables)
     free = _Free(model, parameters, np.linalg.cholesky(scheme.given(variables)))
     like = torch.zeros((), dtype=torch.float64)
+    check_torch(model, "fit_parameters")
     course = Course(model, observations, 0.0, like)
     observing = Observing.of(course.record, float(scheme.error_factor)).like(like)
     objective = Innovations(free.model, observing, None, burn_in)
