@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from daml import __version__
-from daml.errors import DamlError, InputError
+from daml.errors import DamlError, InputError, first_line
 
 
 def _told(command: Callable[..., None]) -> Callable[..., None]:
@@ -224,7 +224,7 @@ def load_model(name: str) -> Any:
     InputError
         If there is none of that name, or the script has no such class or breaks.
     """
-    from daml.checks import check_model
+    from daml.checks import check_settings
     from daml.models import CoupledLorenz63, Lorenz63
 
     known: dict[str, Any] = {"lorenz63": Lorenz63, "coupled-lorenz63": CoupledLorenz63}
@@ -242,16 +242,22 @@ def load_model(name: str) -> Any:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
+    except SystemExit as error:
+        raise InputError(
+            f"--model: {path} ends the program when it is imported; put what it runs under: "
+            "if __name__ == '__main__':"
+        ) from error
     except Exception as error:
-        raise InputError(f"--model: {path} breaks: {type(error).__name__}: {error}") from error
+        reason = first_line(error)
+        raise InputError(f"--model: {path} breaks: {type(error).__name__}: {reason}") from error
     if not hasattr(module, kind):
         raise InputError(f"--model: {path} has no class {kind!r}; check its name")
     try:
         model = getattr(module, kind)()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
-            f"--model: {kind}() breaks: {type(error).__name__}: {error}; it is called without "
-            "arguments"
+            f"--model: {kind}() breaks: {type(error).__name__}: {first_line(error)}; it is called "
+            "without arguments"
         ) from error
-    check_model(model)
+    check_settings(model)  # its step is tried at the times of the record
     return model

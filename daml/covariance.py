@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from daml.errors import InputError
-from daml.labels import check_names, names, pack
+from daml.labels import check_names, named, names, pack
 
 
 def climatological(
@@ -170,6 +170,7 @@ def check(covariance: xr.DataArray, variables: Sequence[str], what: str) -> np.n
         )
     for dim in ("variable", "covariable"):
         check_names(covariance, what, dim)
+        covariance = named(covariance, dim)
         lacking = [v for v in variables if v not in covariance.indexes[dim]]
         if lacking:
             raise InputError(

@@ -15,6 +15,7 @@ import daml
 PACKAGE = Path(daml.__file__).parent
 LEVELS = [
     {
+        "arguments",
         "errors",
         "protocols",
         "devices",
@@ -22,6 +23,7 @@ LEVELS = [
         "labels",
         "randomness",
         "segments",
+        "stepping",
         "moments",
         "files",
         "opening",

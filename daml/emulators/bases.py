@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from daml.checks import check_model
+from daml.checks import check_model, typical
 from daml.devices import fetch, home
 from daml.emulators.differences import Differenced, largest
 from daml.errors import InputError, first_line
 from daml.models import ODE
 from daml.protocols import Memory, Model
+from daml.stepping import advance
 
 FEW = 8
 """Variables up to which differences in NumPy take less than torch's gradient of a step, by half."""
@@ -36,7 +37,7 @@ def base_step(
             base = differentiable(base, fetch(x.detach()))
         if not takes_tensors(base):
             x = fetch(x)
-    moved, memory = base.step(x, memory)
+    moved, memory = advance(base, x, memory)
     return torch.as_tensor(moved, device=device), memory
 
 
@@ -59,10 +60,10 @@ def differentiable(base: Model, states: np.ndarray, device: str = "cpu") -> Mode
     """
     if home(base) is not None:
         return base
+    if not isinstance(base, ODE) or no_gradient(base, states):
+        return Differenced(base, states)
     small = len(base.variables) <= FEW and device == "cpu"
-    if isinstance(base, ODE) and not small and not no_gradient(base, states):
-        return base
-    return Differenced(base, states)
+    return Differenced(base, states, tensors=True) if small else base
 
 
 def check_differentiable(base: Model) -> None:
@@ -95,13 +96,6 @@ def check_torch(model: Model, what: str) -> None:
             "write it on the Array API, xp = array_api_compat.array_namespace(x), without NumPy's "
             "functions"
         )
-
-
-def typical(model: Model) -> np.ndarray:
-    """Give a few states (row, variable) around the model's climate, or around 0."""
-    size = len(model.variables)
-    middle = np.asarray(getattr(model, "climate", np.zeros(size)), dtype=np.float64)
-    return middle + np.random.default_rng(0).standard_normal((4, size))
 
 
 def takes_tensors(base: Model | Differenced) -> bool:

@@ -12,6 +12,7 @@ import torch
 
 from daml.errors import InputError
 from daml.protocols import Memory, Model
+from daml.stepping import advance
 
 ROWS = 32
 """States on which sizes of the differences are tried."""
@@ -25,24 +26,29 @@ WIDTH = 1 << 22
 
 @dataclass(frozen=True)
 class Differenced:
-    """A model that steps NumPy arrays, its step differentiated by central differences.
+    """A model whose step, of NumPy arrays, is differentiated by central differences.
 
     Parameters
     ----------
     model : Model
     states : numpy.ndarray (..., variable)
         Typical states, on which the sizes of the differences are found.
+    tensors : bool
+        Whether the model steps tensors, too, and does so where no gradient is recorded.
     """
 
     model: Model
     states: np.ndarray
+    tensors: bool = False
 
     def step(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
         """Step tensors (..., variable), in double precision inside."""
         if x.requires_grad:
             return _ByDifferences.apply(x, self.model, self.near), None  # type: ignore[no-untyped-call]
-        moved, memory = self.model.step(_plain(x), memory)
-        return x.new_tensor(np.asarray(moved)), memory
+        if self.tensors:
+            return advance(self.model, x, memory)
+        moved, memory = advance(self.model, _plain(x), memory)
+        return x.new_tensor(moved), memory
 
     @cached_property
     def near(self) -> np.ndarray:
@@ -67,7 +73,7 @@ class Differenced:
                 "passes; step torch tensors (and name a 'device'), or train on analyses"
             )
         with np.errstate(all="ignore"):
-            one, two = (np.asarray(self.model.step(self.states.copy(), None)[0]) for _ in range(2))
+            one, two = (advance(self.model, self.states.copy(), None)[0] for _ in range(2))
         if not np.array_equal(one, two, equal_nan=True):
             raise InputError(
                 f"fit_cycle: {name} steps the same states to different ones, so that its step has "
@@ -88,7 +94,7 @@ def _sizes(model: Model, states: np.ndarray) -> np.ndarray:
     larger one misses the model's local structure, a smaller one is lost in rounding.
     """
     scale, size = largest(states), states.shape[-1]
-    moved = np.asarray(model.step(states.copy(), None)[0])
+    moved = advance(model, states.copy(), None)[0]
     whole = np.isfinite(moved).all(axis=-1)
     tried = []
     for part in SIZES:
@@ -119,7 +125,7 @@ def _jacobian(model: Model, states: np.ndarray, near: np.ndarray) -> Any:
             around[len(places) + row, ..., place] -= near[place]
         up, down = around[: len(places)], around[len(places) :]
         wide = np.stack([up[row, ..., k] - down[row, ..., k] for row, k in enumerate(places)])
-        moved = np.asarray(model.step(around, None)[0])
+        moved = advance(model, around, None)[0]
         yield first, (moved[: len(places)] - moved[len(places) :]) / wide[..., None]
 
 
@@ -136,7 +142,7 @@ class _ByDifferences(torch.autograd.Function):
         """Step the states (..., variable)."""
         ctx.model, ctx.near, plain = model, near, _plain(x)
         ctx.states = plain
-        return x.new_tensor(np.asarray(model.step(plain, None)[0]))
+        return x.new_tensor(advance(model, plain, None)[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
