@@ -19,6 +19,7 @@ from daml.judging import SQUARES
 from daml.keeping import Keeper, fingerprint
 from daml.labels import describe
 from daml.opening import loaded
+from daml.pairing import check_loop
 from daml.passes import TRAININGS, Assimilator, Pass, restored
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
@@ -134,6 +135,7 @@ class Cycle:
         DivergedError
             If a training or a cycle leaves the finite numbers; it names the pass.
         """
+        check_loop(self.model, self.scheme, observations)
         settings = self.scheme, self.held_out, self.training
         make = Assimilator.of(self.model, observations, *settings)
         done = make.first(self.model) if after is None else after
@@ -191,6 +193,7 @@ class Cycle:
         InputError, DivergedError, StoreError
             The finished passes stay readable in the store.
         """
+        check_loop(self.model, self.scheme, observations)
         attrs = self.attrs() | {"observations_sha256": fingerprint(observations)}
         keep = Keeper(store, attrs, overwrite=overwrite, resume=resume)
         with keep.open(), tqdm(total=self.most, desc="improve", unit="pass", disable=None) as bar:

@@ -48,7 +48,7 @@ LEVELS = [
     },
     {"schemes", "first_guess"},
     {"assimilation", "forecasting"},
-    {"emulators", "keeping", "tuning", "judging"},
+    {"emulators", "keeping", "tuning", "judging", "pairing"},
     {"cycle", "passes", "figures"},
     {"experiment", "reports", "paper", "members", "grids", "workers", "sweeps"},
     {"cli"},
