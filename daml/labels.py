@@ -303,13 +303,11 @@ def check_time(dataset: xr.Dataset, name: str) -> np.ndarray:
     if times.size == 0:
         raise InputError(f"{name!r} is empty: 'time' has no entries; give a record with values")
     if times.dtype.kind not in "fiumM":
-        advice = "ds.assign_coords(time=pandas.to_datetime(ds['time'].values)) makes them of text"
+        advice = "if it is text: ds.assign_coords(time=pandas.to_datetime(ds['time'].values))"
         if isinstance(index, xr.CFTimeIndex):
-            advice = (
-                "ds.convert_calendar('standard', align_on='date') turns other calendars into it"
-            )
+            advice = "of this calendar: ds.convert_calendar('standard', align_on='date')"
         raise InputError(
-            f"'time' of {name!r} is of type {times.dtype}; give numbers or datetime64 ({advice})"
+            f"'time' of {name!r} is of type {times.dtype}; give numbers or datetime64, {advice}"
         )
     if times.dtype.kind in "iu":
         times = times.astype(np.int64)
