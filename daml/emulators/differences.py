@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from daml.errors import InputError
+from daml.errors import InputError, first_line
 from daml.protocols import Memory, Model
 from daml.stepping import advance
 
@@ -67,7 +67,14 @@ class Differenced:
             If the model has a memory, or steps the same states to different ones.
         """
         name = type(self.model).__name__
-        if self.model.start(self.states.copy()) is not None:
+        try:
+            memory = self.model.start(self.states.copy())
+        except Exception as error:
+            raise InputError(
+                f"fit_cycle: 'start' of {name} failed without a time ({first_line(error)}); a "
+                "training through the cycle needs a model that is not driven by the time"
+            ) from error
+        if memory is not None:
             raise InputError(
                 f"fit_cycle: {name} steps NumPy arrays and has a memory, through which no gradient "
                 "passes; step torch tensors (and name a 'device'), or train on analyses"
