@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from daml.operators import read_operator
 from daml.randomness import BLOCK, Seed, blocks
 from daml.segments import ROWS
 
-Variances = float | Mapping[str, float] | Sequence[float] | pd.Series | xr.DataArray
+Variances: TypeAlias = float | Mapping[str, float] | Sequence[float] | pd.Series | xr.DataArray
 
 
 @checked
