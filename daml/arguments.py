@@ -39,7 +39,7 @@ GIVE = {
     "Path": "a path",
     "None": "None",
     "Seed": "a whole number >= 0 or a numpy.random.Generator",
-    "Sequence[str]": "a list of names",
+    "Sequence[str]": "a list of one or more names",
     "Sequence[int]": "a list of whole numbers",
     "tuple[str, np.ndarray]": "a pair of a name and the edges of its bins",
     "xr.Dataset": "an xarray.Dataset",
@@ -144,9 +144,9 @@ def _float(value: Any) -> Any:
 
 def _whole(value: Any) -> Any:
     number = _number(value)
-    if isinstance(number, float):
-        return int(number) if number.is_integer() else _NOTHING
-    return number
+    if number is _NOTHING or not abs(number) < 2**63:
+        return _NOTHING
+    return int(number) if int(number) == number else _NOTHING
 
 
 def _seed(value: Any) -> Any:
@@ -187,7 +187,7 @@ def _bins(value: Any) -> Any:
 def _array(value: Any) -> Any:
     try:
         array = np.asarray(value)
-    except ValueError:
+    except (ValueError, TypeError):
         return _NOTHING
     return array if array.dtype.kind in "fiub" and array.ndim else _NOTHING
 
@@ -204,7 +204,7 @@ _PLAIN: dict[str, Callable[[Any], Any]] = {
     "Path": _like(os.PathLike),
     "None": lambda value: None if value is None else _NOTHING,
     "Seed": _seed,
-    "Sequence[str]": _all(_text),
+    "Sequence[str]": lambda value: _all(_text)(value) or _NOTHING,
     "Sequence[int]": _all(_whole),
     "tuple[str, np.ndarray]": _bins,
     "np.ndarray": _array,

@@ -11,6 +11,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
+from daml.arguments import check_fields, checked
 from daml.emulators import LSTM
 from daml.emulators.bases import check_differentiable
 from daml.errors import DivergedError, InputError
@@ -87,6 +88,7 @@ class Cycle:
     training: str = "analyses"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.passes != "auto" and (isinstance(self.passes, str) or self.passes < 1):
             raise InputError(f"Cycle: 'passes' is {self.passes!r}; give 1 or more, or 'auto'")
         if self.passes == "auto" and not self.held_out:
@@ -160,6 +162,7 @@ class Cycle:
             return MOST if self.training == "analyses" else 1
         return self.passes
 
+    @checked
     def run(
         self,
         observations: xr.Dataset,
@@ -240,6 +243,7 @@ class Cycle:
         }
 
 
+@checked
 def improve(
     model: Model,
     observations: xr.Dataset,

@@ -9,6 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from daml import __version__, figures
+from daml.arguments import checked
 from daml.errors import InputError
 from daml.experiment import Experiment, Preset
 from daml.keeping import Keeper
@@ -22,6 +23,7 @@ PRESETS = {
 }
 
 
+@checked
 def run(
     preset: str = "fast",
     *,
@@ -95,6 +97,7 @@ def _finished(store: Store) -> bool:
     return bool(len(passes) == store.root()["attributes"].get("passes"))
 
 
+@checked
 def draw(tree: xr.DataTree, folder: str | Path) -> list[Path]:
     """Draw an experiment as PNG and SVG; give the paths.
 

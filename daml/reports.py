@@ -6,21 +6,25 @@ from typing import cast
 
 import xarray as xr
 
+from daml.arguments import checked
 from daml.errors import InputError
 from daml.opening import loaded
 
 
+@checked
 def is_twin(tree: xr.DataTree) -> bool:
     """Whether an experiment has a truth that its passes were scored against."""
     return "perfect" in tree.children
 
 
+@checked
 def passes_of(tree: xr.DataTree) -> list[str]:
     """Give the groups of the passes that an experiment holds, in order."""
     names = tree["iteration"].children if "iteration" in tree.children else ()
     return [f"iteration/{name}" for name in sorted(names)]
 
 
+@checked
 def collect(tree: xr.DataTree) -> xr.Dataset:
     """Give the scores of all passes of an experiment in one Dataset.
 
@@ -71,6 +75,7 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
     return result
 
 
+@checked
 def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
     """Give what the innovations of all passes say, without any truth.
 
@@ -106,6 +111,7 @@ def _number(group: str) -> int:
     return int(group.rpartition("/")[2])
 
 
+@checked
 def score_table(tree: xr.DataTree) -> str:
     """Give the scores as a table of text."""
     scores = collect(tree)
@@ -143,6 +149,7 @@ def score_table(tree: xr.DataTree) -> str:
     return "\n".join(lines)
 
 
+@checked
 def innovation_table(tree: xr.DataTree) -> str:
     """Give the RMSE of the innovations as a table of text."""
     found = collect_innovations(tree)
@@ -171,6 +178,7 @@ def innovation_table(tree: xr.DataTree) -> str:
     return "\n".join(lines)
 
 
+@checked
 def overview(tree: xr.DataTree) -> str:
     """Say what an experiment holds, how far it is, and its scores.
 

@@ -11,12 +11,14 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
+from daml.arguments import checked
 from daml.errors import InputError
 from daml.grids import planned
 from daml.keeping import Keeper
 from daml.workers import finished
 
 
+@checked
 def sweep(
     grid: Mapping[str, Sequence[Any]],
     *,
@@ -83,7 +85,7 @@ def sweep(
     >>> dict(result.analysis_rmse.sizes)
     {'max_variance': 2, 'seed': 1, 'iteration': 1, 'record': 2}
     """
-    plan = planned(grid, seeds, preset, fixed or {})
+    plan = planned(grid, seeds, preset, {} if fixed is None else fixed)
     _check_workers(scheduler, workers)
     keep = Keeper(store, plan.attrs(device), overwrite=overwrite, resume=resume)
     with keep.open():

@@ -86,6 +86,7 @@ def analysis_error(
     return result
 
 
+@checked
 def squared(estimate: xr.DataArray, true: xr.DataArray, over: str | None = None) -> xr.DataArray:
     """Give the mean squared error, over one dim or all, of what is known of the truth.
 
@@ -102,6 +103,9 @@ def _state(truth: xr.Dataset) -> xr.DataArray:
     check_dims(truth, "state", ("time", "variable"))
     check_names(truth, "state")
     check_dtype(truth["state"], "state")
+    extra = [d for d in truth["state"].dims if d not in ("time", "variable")]
+    if extra:
+        raise InputError(f"the truth's 'state' has the further dimension {extra[0]!r}; select one")
     check_time(truth, "state")
     return named(truth)["state"]
 
@@ -128,6 +132,7 @@ def _shared(first: xr.Dataset, second: xr.Dataset) -> list[str]:
     return both
 
 
+@checked
 def valid_rows(forecast: xr.Dataset, truth: xr.Dataset, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Give the rows of the truth at the starts (start,), and at the leads (start, lead).
 
@@ -275,6 +280,7 @@ def error_map(
     return result
 
 
+@checked
 def binned(
     squares: xr.DataArray,
     states: xr.DataArray,

@@ -81,7 +81,7 @@ def fitted_through_cycle(
     checkpoint: Checkpoint | None,
 ) -> Fitted:
     """Give what a training through the cycle finds, as :meth:`daml.LSTM.fit_cycle` says."""
-    check_sequences("fit_cycle", length, burn_in, rate)
+    check_sequences("fit_cycle", length, burn_in, rate, batch)
     updates = CYCLE_UPDATES if emulator.base is None else BASE_UPDATES
     sizes = length, batch, updates, CYCLE_MOST, CYCLE_SHARD
     plan = Plan(emulator.cycle_epochs, *sizes, rate)

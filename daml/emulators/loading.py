@@ -10,12 +10,14 @@ import torch
 import xarray as xr
 
 from daml import models
+from daml.arguments import checked
 from daml.emulators.lstm import LSTM
 from daml.errors import InputError, first_line
 from daml.opening import loaded, open_tree
 from daml.protocols import Model
 
 
+@checked
 def load_emulator(
     source: xr.DataTree | xr.Dataset | str | Path,
     iteration: int | None = None,

@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 
 from daml import __version__
+from daml.arguments import checked
 from daml.emulators.bases import base_step, differentiable
 from daml.emulators.fitted import Fitted
 from daml.emulators.fitting import fitted_through_cycle, fitted_to
@@ -132,6 +133,7 @@ class LSTM:
         """What the last training told (epoch): ``loss``, and of the held-out blocks, if any."""
         return self.known.history
 
+    @checked
     def fit(self, analysis: xr.Dataset, checkpoint: Checkpoint | None = None) -> LSTM:
         """Give the emulator fitted to a record; this one stays as it is.
 
@@ -218,6 +220,7 @@ class LSTM:
             )
         return self.known.background_covariance(memory[0])
 
+    @checked
     def fit_cycle(
         self,
         observations: xr.Dataset,
@@ -268,6 +271,7 @@ class LSTM:
         how = sequence_length, burn_in, batch_size, learning_rate, held_out, checkpoint
         return replace(self, fitted=fitted_through_cycle(self, observations, scheme, *how))
 
+    @checked
     def forecast(self, states: xr.Dataset, *, leads: Any = 4, warmup: int = 100) -> xr.Dataset:
         """Forecast from each state of a record; as :func:`daml.forecast`."""
         return forecast(self, states, leads=leads, warmup=warmup)
@@ -296,6 +300,7 @@ class LSTM:
         network = self.network(dataset.sizes["variable"])
         return replace(self, fitted=Fitted.from_dataset(dataset, network))
 
+    @checked
     def save(self, store: str | Path) -> None:
         """Write the fitted emulator to a new Zarr store, for ``load_emulator``.
 

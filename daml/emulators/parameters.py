@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from daml.arguments import checked
 from daml.covariance import labelled
 from daml.emulators.bases import check_torch
 from daml.emulators.cycling import Course, Innovations
@@ -26,6 +27,7 @@ UPDATES = 100
 """Updates at least, unless the epochs are told."""
 
 
+@checked
 def fit_parameters(
     model: ODE,
     parameters: Sequence[str],
@@ -89,7 +91,9 @@ def fit_parameters(
     >>> abs(found.rho - 28.0) < 0.5
     True
     """
-    check_sequences("fit_parameters", sequence_length, burn_in, learning_rate)
+    check_sequences("fit_parameters", sequence_length, burn_in, learning_rate, batch_size, seed)
+    if epochs is not None and epochs < 1:
+        raise InputError(f"fit_parameters: 'epochs' is {epochs}; give 1 or more")
     variables = tuple(model.variables)
     free = _Free(model, parameters, np.linalg.cholesky(scheme.given(variables)))
     like = torch.zeros((), dtype=torch.float64)

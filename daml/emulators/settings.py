@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from daml.arguments import check_fields
 from daml.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def check(lstm: LSTM) -> None:
     InputError
         It names the setting.
     """
+    check_fields(lstm)
     for name in ("hidden", "layers", "epochs", "cycle_epochs", "window", "batch_size"):
         value = getattr(lstm, name)
         if value is not None and value < 1:
@@ -40,8 +42,14 @@ def check(lstm: LSTM) -> None:
         raise InputError("LSTM: device 'cuda' is not available here; give device='cpu'")
 
 
-def check_sequences(what: str, length: int, burn_in: int, rate: float) -> None:
+def check_sequences(
+    what: str, length: int, burn_in: int, rate: float, batch: int = 1, seed: int = 0
+) -> None:
     """Refuse sequences without a step that counts, and a rate that goes nowhere."""
+    if batch < 1:
+        raise InputError(f"{what}: 'batch_size' is {batch}; give 1 or more")
+    if seed < 0:
+        raise InputError(f"{what}: 'seed' is {seed}; give 0 or more")
     if not 0 <= burn_in < length:
         raise InputError(
             f"{what}: 'burn_in' is {burn_in}; give less than sequence_length ({length})"
