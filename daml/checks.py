@@ -40,7 +40,7 @@ def check_model(model: Model, time: Any = 0.0) -> None:
                 f"({type(error).__name__}: {first_line(error)}); it takes x (..., variable) and "
                 "time (...), which are numbers or datetime64 as the record has them"
             ) from error
-        before = [leaf.copy() for leaf in _leaves(memory)]
+        before = [fetch(x).copy(), *(leaf.copy() for leaf in _leaves(memory))]
         try:
             moved = advance(model, x, memory)[0]
         except StepError as error:
@@ -50,21 +50,21 @@ def check_model(model: Model, time: Any = 0.0) -> None:
                 f"{error}; it must take a batch of shape (..., variable), here {states.shape}: "
                 "write x[..., 0], not x[0]"
             ) from error.__cause__
-        after = list(_leaves(memory))
-        if not _same(fetch(x), states) or not all(map(_same, before, after)):
+        after = [fetch(x), *_leaves(memory)]
+        if not all(map(_same, before, after)):
             raise InputError(
                 f"{name}: 'step' changes the state or the memory that it is given; work on a copy, "
                 "e.g. x = x + ... in place of x += ..."
             )
-        _check_rows(model, states, moved, time)
+        _check_rows(model, x, moved, time)
 
 
-def _check_rows(model: Model, states: np.ndarray, moved: Any, time: Any) -> None:
+def _check_rows(model: Model, states: Any, moved: Any, time: Any) -> None:
     """Refuse a step that mixes states (row, variable), or gives the same array each time."""
     name, together = type(model).__name__, fetch(moved).copy()
 
     def step(rows: slice) -> np.ndarray:
-        x = put(states[rows].copy(), home(model))
+        x = states[rows] * 1.0  # a copy, where the states live
         return fetch(advance(model, x, model.start(x, np.full(len(x), time)))[0]).copy()
 
     with np.errstate(all="ignore"):
@@ -74,7 +74,7 @@ def _check_rows(model: Model, states: np.ndarray, moved: Any, time: Any) -> None
                 f"{name}: 'step' gives the same array each time and changes it later; return a new "
                 "one"
             )
-        spread = np.maximum(np.ptp(states, axis=0), _width(together))
+        spread = np.maximum(np.ptp(fetch(states), axis=0), _width(together))
 
         def apart(one: np.ndarray, two: np.ndarray) -> bool:
             both = np.isfinite(one) & np.isfinite(two)

@@ -37,9 +37,9 @@ def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
         If model, scheme or observations are wrong, or the analyses are the same.
     """
     check_model(model, first_time(observations))
-    check_scheme(scheme, model)
-    if isinstance(scheme, ThreeDVar):
+    if isinstance(scheme, ThreeDVar):  # it uses the forecasts; B of the "model" comes later
         return
+    check_scheme(scheme, model)
     variables = tuple(model.variables)
     record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
     first = FirstGuess(model, record, record.axis.grid(), None)

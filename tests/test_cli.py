@@ -104,7 +104,7 @@ def test_a_store_that_exists_is_kept_unless_overwritten(folder):
         ({"model": "gone.py:Model"}, "is not there"),
         ({"model": "model.py:Other"}, "has no class 'Other'"),
         ({"model": "model.py:NoModel"}, "NoModel is no model: it has no 'variables'"),
-        ({"model": "model.py:OneState"}, "of shape (5, 3)"),
+        ({"model": "model.py:OneState"}, "of shape (4, 3)"),
         ({"model": "lorenz63"}, "the model has no variable 'u'"),
         ({"store": "model.py/out.zarr"}, "cannot write"),
         ({"passes": 0}, "'passes' is 0; give 1 or more"),

@@ -94,7 +94,7 @@ class ODE(ABC):
         check_fields(self)
         name = type(self).__name__
         if not self.dt > 0:
-            raise InputError(f"{name}: dt is {self.dt}; give a step > 0")
+            raise InputError(f"{name}: dt is {self.dt:g}; give a step > 0")
         if self.substeps < 1:
             raise InputError(f"{name}: substeps is {self.substeps}; give 1 or more")
 
