@@ -388,6 +388,13 @@ class Far(Uptake):
         return x + np.sin(x - 5e6), None
 
 
+class Single(Uptake):
+    """Computes in single precision, and says nothing of it."""
+
+    def step(self, x, memory):
+        return np.sin(x.astype(np.float32)).astype(np.float64), None
+
+
 class Rooted(Uptake):
     """Not defined below 0."""
 
@@ -403,12 +410,14 @@ class Rooted(Uptake):
         (Far(), 5e6, 2.0),
         (Far(), 5e6 + np.pi, 0.0),
         (Rooted(), 1e-12, 5e5),
+        pytest.param(Single(), 0.7, np.cos(0.7), id="single"),
     ],
 )
 def test_differences_are_right_on_any_scale(model, at, exact):
+    near = 1e-3 if isinstance(model, Single) else 1e-5
     x = torch.tensor([[at]], dtype=torch.float64, requires_grad=True)
     base_step(model, x, None, "cpu")[0].sum().backward()
-    assert x.grad.item() == pytest.approx(exact, rel=1e-5, abs=1e-5)
+    assert x.grad.item() == pytest.approx(exact, rel=near, abs=near)
 
 
 class Detached(ByNumPy):

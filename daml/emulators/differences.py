@@ -18,6 +18,8 @@ ROWS = 32
 """States on which sizes of the differences are tried."""
 SIZES = 10.0 ** -np.arange(5, 18)
 """Sizes that are tried, in units of the largest value of a variable."""
+SINGLE = 10.0 ** -np.arange(1, 7)
+"""The same for a model that computes in single precision."""
 ROUNDING = 1e-12
 """The smallest size that is not lost in the rounding of a value."""
 WIDTH = 1 << 22
@@ -103,18 +105,22 @@ def _sizes(model: Model, states: np.ndarray) -> np.ndarray:
     scale, size = largest(states), states.shape[-1]
     moved = advance(model, states.copy(), None)[0]
     whole = np.isfinite(moved).all(axis=-1)
+    fine = states + 3e-9 * scale  # a model in single precision takes both for the same
+    pair = (advance(model, x, None)[0] for x in (fine, fine.astype(np.float32).astype(np.float64)))
+    single = np.array_equal(next(pair), next(pair), equal_nan=True)
+    sizes, rounding = (SINGLE, SINGLE[-1]) if single else (SIZES, ROUNDING)
     tried = []
-    for part in SIZES:
+    for part in sizes:
         jacobian = np.empty((size, *states.shape))
         for first, block in _jacobian(model, states, part * scale):
             jacobian[first : first + len(block)] = block
         tried.append(jacobian[:, whole] / largest(moved[whole]) if whole.any() else jacobian)
     changes = np.array([np.abs(a - b).max(axis=(1, 2)) for a, b in pairwise(tried)])
-    rounded = SIZES[1:, None] * scale < ROUNDING * np.abs(states).max(axis=0)
+    rounded = sizes[1:, None] * scale < rounding * np.abs(states).max(axis=0)
     changes = np.where(np.isfinite(changes) & ~rounded, changes, np.inf)
     best = changes.argmin(axis=0)
-    near: np.ndarray = scale * np.sqrt(SIZES[best] * SIZES[best + 1])
-    return near
+    found: np.ndarray = scale * np.sqrt(sizes[best] * sizes[best + 1])
+    return found
 
 
 def _jacobian(model: Model, states: np.ndarray, near: np.ndarray) -> Any:
