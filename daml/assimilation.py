@@ -11,17 +11,19 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
+from daml.arguments import checked
 from daml.checks import check_finite, check_model, check_scheme
 from daml.descriptions import description
 from daml.devices import fetch, home, put, stacked
-from daml.errors import InputError
-from daml.files import filled, is_lazy
+from daml.errors import InputError, StepError
+from daml.files import filled
 from daml.first_guess import FirstGuess
-from daml.labels import ANALYSED, check_dims, check_names, names, time_axis
+from daml.labels import ANALYSED, check_dims, check_names, first_time, names, time_axis
 from daml.moments import Moments, joined, moments
-from daml.records import Record, read
+from daml.records import GIVEN, Record, read
 from daml.schemes.observing import EXPECTED
 from daml.segments import ROWS, Cut, segment_length, side_by_side
+from daml.stepping import advance
 from daml.targets import Room, Target
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def cycle_steps(
     analysis = None
     for values, kind in seen:
         if analysis is not None:
-            x, memory = model.step(analysis, memory)
+            x, memory = advance(model, analysis, memory)
         if asks:
             covariance = model.background_covariance(memory)  # type: ignore[attr-defined]
             prepared, analysis, *expected = scheme.update_with(  # type: ignore[attr-defined]
@@ -64,6 +66,7 @@ def cycle_steps(
             yield x, analysis
 
 
+@checked
 def assimilate(
     model: Model,
     observations: xr.Dataset,
@@ -136,7 +139,7 @@ def assimilate(
         raise InputError(f"assimilate: 'segments' is {segments}; give 1 or more")
     if spinup < 0:
         raise InputError(f"assimilate: 'spinup' is {spinup}; give 0 or more")
-    check_model(model)
+    check_model(model, first_time(observations))
     check_scheme(scheme, model)
     variables = tuple(model.variables)
     unit = getattr(model, "time_unit", "s")
@@ -158,7 +161,7 @@ def assimilate(
         },
     )
 
-    def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    def run(arrays: Mapping[str, Any], observations: xr.Dataset) -> dict[str, Any]:
         """Cycle until the start of the segments is forgotten; give what attrs say of it."""
         record = read(observations, variables, model.dt, unit)
         cycle = _Cycle(model, scheme, record, FirstGuess(model, record, times, initial))
@@ -182,10 +185,11 @@ def assimilate(
         }
 
     units = {"units": observations["observation"].attrs.get("units", "1")}
+    observed = observations[[name for name in GIVEN if name in observations]]
     wanted = ANALYSED | (EXPECTED if getattr(scheme, "asks_model", False) else {})
     described = {name: (dims, units | told) for name, (dims, told) in wanted.items()}
     chunk = CHUNK_SEGMENTS * length if length < total else ROWS
-    return filled(labels, described, run, store, chunk, lazy=is_lazy(observations))
+    return filled(labels, described, run, store, chunk, source=observed)
 
 
 class _Cycle:
@@ -244,7 +248,11 @@ class _Cycle:
             for block in cut.blocks(group):
                 found = []
                 for _ in ahead[block]:
-                    found.append(next(pairs))
+                    try:
+                        found.append(next(pairs))
+                    except StepError as error:
+                        times = self.start.times[loaded[0][len(found)]]
+                        raise error.at(block.start + len(found), times) from error.__cause__
                     bar.update()
                 columns = (fetch(stacked(part)) for part in zip(*found, strict=True))
                 background, analysis, *expected = columns

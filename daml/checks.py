@@ -2,21 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import pandas as pd
 
-from daml.devices import home, put
-from daml.errors import DivergedError, InputError
+from daml.arguments import fitting, shown
+from daml.devices import fetch, home, put
+from daml.errors import DivergedError, InputError, StepError, first_line
+from daml.labels import is_span
+from daml.stepping import advance
 
 if TYPE_CHECKING:
-    from daml.protocols import Model, Scheme
+    from daml.protocols import Memory, Model, Scheme
+
+APART = 1e-4
+"""Difference of a state that is stepped in a batch and alone, as a part of the batch's spread."""
 
 
 def check_model(model: Model, time: Any = 0.0) -> None:
-    """Refuse what is no model, or steps one state only."""
+    """Refuse what is no model, and one that does not step a batch of states each on its own.
+
+    A model is tried on a few states at ``time``, the first of a record where there is one.
+    """
+    check_settings(model)
+    name, size = type(model).__name__, len(model.variables)
+    rows = 3 if size != 3 else 4  # so that states and variables are not mistaken for each other
+    states = typical(model, rows)
+    x = put(states.copy(), home(model))
+    with np.errstate(all="ignore"):
+        try:
+            memory = model.start(x, np.full(rows, time))
+        except (Exception, SystemExit) as error:
+            raise InputError(
+                f"{name}: 'start' failed for states of shape {states.shape} at the times {time} "
+                f"({type(error).__name__}: {first_line(error)}); it takes x (..., variable) and "
+                "time (...), which are numbers or datetime64 as the record has them"
+            ) from error
+        before = [fetch(x).copy(), *(leaf.copy() for leaf in _leaves(memory))]
+        try:
+            moved = advance(model, x, memory)[0]
+        except StepError as error:
+            if error.__cause__ is None:
+                raise
+            raise InputError(
+                f"{error}; it must take a batch of shape (..., variable), here {states.shape}: "
+                "write x[..., 0], not x[0]"
+            ) from error.__cause__
+        after = [fetch(x), *_leaves(memory)]
+        if not all(map(_same, before, after)):
+            raise InputError(
+                f"{name}: 'step' changes the state or the memory that it is given; work on a copy, "
+                "e.g. x = x + ... in place of x += ..."
+            )
+        _check_rows(model, x, moved, time)
+
+
+def _check_rows(model: Model, states: Any, moved: Any, time: Any) -> None:
+    """Refuse a step that mixes states (row, variable), or gives the same array each time."""
+    name, together = type(model).__name__, fetch(moved).copy()
+
+    def step(rows: slice) -> np.ndarray:
+        x = states[rows] * 1.0  # a copy, where the states live
+        return fetch(advance(model, x, model.start(x, np.full(len(x), time)))[0]).copy()
+
+    with np.errstate(all="ignore"):
+        alone = np.concatenate([step(slice(n, n + 1)) for n in range(len(states))])
+        if not _same(fetch(moved), together):
+            raise InputError(
+                f"{name}: 'step' gives the same array each time and changes it later; return a new "
+                "one"
+            )
+        spread = np.maximum(np.ptp(fetch(states), axis=0), _width(together))
+
+        def apart(one: np.ndarray, two: np.ndarray) -> bool:
+            both = np.isfinite(one) & np.isfinite(two)
+            return bool((both & (np.abs(one - two) > APART * spread)).any())
+
+        if apart(together, alone) and not apart(together, step(slice(None))):
+            raise InputError(
+                f"{name}: 'step' gives another result for a state alone than beside others, so "
+                "that it mixes the states of a batch (..., variable); work along the last axis: "
+                "axis=-1, as in np.roll(x, 1, axis=-1), and x[..., 0]"
+            )
+
+
+def check_settings(model: Model) -> None:
+    """Refuse what is no model, or whose names, step or climate are none; run nothing."""
     name = type(model).__name__
+    if isinstance(model, type):
+        raise InputError(f"{model.__name__} is a class, not a model; make one: {model.__name__}()")
     for needed in ("variables", "dt", "start", "step"):
         if not hasattr(model, needed):
             raise InputError(
@@ -24,32 +100,79 @@ def check_model(model: Model, time: Any = 0.0) -> None:
                 "start(x, time) and step(x, memory)"
             )
     variables = model.variables
-    if isinstance(variables, str) or not variables or len(set(variables)) != len(variables):
-        raise InputError(f"{name}: 'variables' is {variables!r}; give a tuple of different names")
-    if not model.dt > type(model.dt)(0):
-        raise InputError(f"{name}: 'dt' is {model.dt}; give a step > 0")
-    shape = (len(variables) + 2, len(variables))
-    x = put(np.ones(shape), home(model))
-    with np.errstate(all="ignore"):
-        try:
-            result = model.step(x, model.start(x, np.full(shape[0], time)))
-        except Exception as error:
-            raise InputError(
-                f"{name}: 'step' failed for a batch of states of shape {shape}: "
-                f"{type(error).__name__}: {error}; it must take shape (..., variable): write "
-                "x[..., 0], not x[0]"
-            ) from error
-    if not (isinstance(result, tuple) and len(result) == 2):
-        raise InputError(f"{name}: 'step' must give (state, memory); return x, memory")
-    if np.shape(result[0]) != shape:
+    ordered = isinstance(variables, (tuple, list, pd.Index)) or (
+        isinstance(variables, np.ndarray) and variables.ndim == 1
+    )
+    named = ordered and all(isinstance(v, str) for v in variables)
+    if not named or len(variables) == 0 or len(set(variables)) != len(variables):
+        what = f" {list(variables)}" if ordered and len(variables) < 20 else ""
         raise InputError(
-            f"{name}: 'step' turned states of shape {shape} into {np.shape(result[0])}; it must "
-            "keep the shape (..., variable): write x[..., 0], not x[0]"
+            f"{name}: 'variables' is {shown(variables)}{what}; give a tuple of different names"
         )
+    _check_dt(model)
+    climate = getattr(model, "climate", None)
+    if climate is not None:
+        array = np.asarray(climate)
+        if array.shape != (len(variables),) or array.dtype.kind not in "fiu":
+            raise InputError(
+                f"{name}: 'climate' is {shown(climate)} of shape {array.shape}; give an array of "
+                f"numbers, one for each of the {len(variables)} variables"
+            )
+
+
+def _check_dt(model: Model) -> None:
+    """Refuse a step that is no positive number or span of time, and a unit that is none."""
+    name, dt = type(model).__name__, model.dt
+    if not is_span(dt):
+        fitting(name, "dt", dt, "float")
+        positive = 0 < float(dt) < np.inf
+    else:
+        positive = bool(pd.Timedelta(dt) > pd.Timedelta(0))
+    if not positive:
+        raise InputError(f"{name}: 'dt' is {dt}; give a step > 0")
+    unit = getattr(model, "time_unit", "s")
+    try:
+        pd.Timedelta(1, unit=cast("Any", fitting(name, "time_unit", unit, "str")))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{name}: 'time_unit' is {shown(unit)}, which is no unit of time; give 's', 'h' or 'D'"
+        ) from error
+
+
+def typical(model: Model, rows: int = 4) -> np.ndarray:
+    """Give a few different states (row, variable) near the model's climate, or near 1."""
+    climate = getattr(model, "climate", None)
+    size = len(model.variables)
+    middle = np.ones(size) if climate is None else np.asarray(climate, dtype=np.float64)
+    width = 0.1 * np.where(middle == 0, 1.0, np.abs(middle))
+    drawn: np.ndarray = middle + width * np.random.default_rng(0).random((rows, size))
+    return drawn
+
+
+def _leaves(memory: Memory) -> Iterator[np.ndarray]:
+    """Give the NumPy arrays of a memory."""
+    if isinstance(memory, np.ndarray):
+        yield memory
+    elif isinstance(memory, (tuple, list)):
+        for part in memory:
+            yield from _leaves(part)
+
+
+def _same(one: np.ndarray, two: np.ndarray) -> bool:
+    return one.shape == two.shape and bool(((one == two) | ((one != one) & (two != two))).all())
+
+
+def _width(states: np.ndarray) -> np.ndarray:
+    """Give the spread (variable,) of states (row, variable), what is not finite left out."""
+    finite = np.where(np.isfinite(states), states, states[:1])
+    width: np.ndarray = np.nan_to_num(np.ptp(finite, axis=0), nan=0.0, posinf=0.0)
+    return width
 
 
 def check_scheme(scheme: Scheme, model: Model) -> None:
     """Refuse what is no scheme, and one that asks the model for what it does not know."""
+    if isinstance(scheme, type):
+        raise InputError(f"{scheme.__name__} is a class; make a scheme: {scheme.__name__}()")
     for needed in ("start", "update"):
         if not hasattr(scheme, needed):
             raise InputError(

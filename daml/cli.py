@@ -11,7 +11,7 @@ import click
 
 from daml import __version__, distribution
 from daml.commands import Words, run
-from daml.errors import DamlError, InputError
+from daml.errors import DamlError, InputError, first_line
 
 
 @click.group(
@@ -276,7 +276,7 @@ def load_model(name: str) -> Any:
     InputError
         If the name is unknown, the script cannot be run, or it has no such class.
     """
-    from daml.checks import check_model
+    from daml.checks import check_settings
     from daml.models import CoupledLorenz63, Lorenz63
 
     known: dict[str, Any] = {"lorenz63": Lorenz63, "coupled-lorenz63": CoupledLorenz63}
@@ -294,9 +294,15 @@ def load_model(name: str) -> Any:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except SystemExit as error:
         raise InputError(
-            f"--model: running {path} failed with {type(error).__name__}: {error}; correct it"
+            f"--model: {path} ends the program when it is imported; put what it runs under: "
+            "if __name__ == '__main__':"
+        ) from error
+    except Exception as error:
+        raise InputError(
+            f"--model: running {path} failed with {type(error).__name__}: {first_line(error)}; "
+            "correct it"
         ) from error
     if not hasattr(module, kind):
         raise InputError(f"--model: {path} has no class {kind!r}; check the name")
@@ -304,8 +310,8 @@ def load_model(name: str) -> Any:
         model = getattr(module, kind)()
     except (Exception, SystemExit) as error:
         raise InputError(
-            f"--model: {kind}() failed with {type(error).__name__}: {error}; the class must work "
-            "without arguments"
+            f"--model: {kind}() failed with {type(error).__name__}: {first_line(error)}; the class "
+            "must work without arguments"
         ) from error
-    check_model(model)
+    check_settings(model)  # its step is tried at the times of the record
     return model

@@ -8,10 +8,12 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
+from daml.arguments import checked
 from daml.errors import InputError
-from daml.labels import check_names, names, pack
+from daml.labels import check_names, named, names, pack
 
 
+@checked
 def climatological(
     run: xr.Dataset, scale: float = 1.0, max_variance: float | None = None
 ) -> xr.DataArray:
@@ -75,12 +77,15 @@ def climatological(
     return result
 
 
+@checked
 def observing(observations: xr.Dataset, variables: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Give H (observed, variable), and R (observed, observed), of a record.
 
     A variance that changes in time counts by its mean over the values that are there; where none
     is there, it is 1.
     """
+    if not {"error_variance", "error_covariance"} & set(observations.data_vars):
+        raise InputError("observations need 'error_variance' or 'error_covariance'; give one")
     if "error_covariance" in observations:
         error = observations["error_covariance"].transpose("variable", "covariable").values
     else:
@@ -92,12 +97,24 @@ def observing(observations: xr.Dataset, variables: Sequence[str]) -> tuple[np.nd
     if "operator" in observations:
         rows = observations["operator"].sel(model_variable=list(variables))
         return rows.transpose("variable", "model_variable").values, error
-    places = [list(variables).index(v) for v in names(observations)]
+    observed = names(observations)
+    lacking = [v for v in observed if v not in variables]
+    if lacking:
+        raise InputError(
+            f"observations: {lacking[0]!r} is not among the variables {tuple(variables)}; rename it"
+        )
+    places = [list(variables).index(v) for v in observed]
     return np.eye(len(variables))[places], error
 
 
+@checked
 def labelled(matrix: np.ndarray, variables: Sequence[str]) -> xr.DataArray:
     """Put names on a covariance matrix (variable, covariable)."""
+    if matrix.shape != (len(variables), len(variables)):
+        raise InputError(
+            f"labelled: 'matrix' has the shape {matrix.shape}; give {len(variables)} rows and "
+            f"columns, one for each of the 'variables'"
+        )
     return xr.DataArray(
         matrix,
         dims=("variable", "covariable"),
@@ -107,6 +124,7 @@ def labelled(matrix: np.ndarray, variables: Sequence[str]) -> xr.DataArray:
     )
 
 
+@checked
 def check(covariance: xr.DataArray, variables: Sequence[str], what: str) -> np.ndarray:
     """Give a covariance as a matrix in the order of ``variables``.
 
@@ -143,6 +161,7 @@ def check(covariance: xr.DataArray, variables: Sequence[str], what: str) -> np.n
         )
     for dim in ("variable", "covariable"):
         check_names(covariance, what, dim)
+        covariance = named(covariance, dim)
         lacking = [v for v in variables if v not in covariance.indexes[dim]]
         if lacking:
             raise InputError(

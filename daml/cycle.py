@@ -11,13 +11,16 @@ from typing import cast
 import xarray as xr
 
 from daml import __version__
+from daml.arguments import check_fields, checked
 from daml.descriptions import description
 from daml.emulators import LSTM
+from daml.emulators.bases import check_differentiable
 from daml.errors import DivergedError, InputError
 from daml.heldout import chosen, fraction, settled
 from daml.judging import SQUARES
 from daml.keeping import Keeper, check_given, fingerprint
 from daml.opening import loaded
+from daml.pairing import check_loop
 from daml.passes import TRAININGS, Assimilator, Pass, check_passes, given_to, reported, restored
 from daml.protocols import Emulator, Model, Scheme
 from daml.ranges import whole
@@ -88,6 +91,7 @@ class Cycle:
     training: str = "analyses"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.passes != "auto":
             passes = whole(self.passes, "Cycle: 'passes'", also=", or 'auto'")
             object.__setattr__(self, "passes", passes)
@@ -106,6 +110,9 @@ class Cycle:
                 f"Cycle: a {type(self.emulator).__name__} cannot be trained through the cycle: it "
                 "has no 'fit_cycle'; give training='analyses'"
             )
+        base = getattr(self.emulator, "base", None)
+        if self.training == "cycle" and base is not None:
+            check_differentiable(base)
         asks = isinstance(self.scheme, ThreeDVar) and self.scheme.asks_model
         knows = self.training == "cycle" and getattr(self.emulator, "covariance", "") is not None
         if asks and not knows:
@@ -136,6 +143,7 @@ class Cycle:
             If a training or an assimilation gives numbers that are not finite; the message names
             the pass.
         """
+        check_loop(self.model, self.scheme, observations)
         settings = self.scheme, self.held_out, self.training
         make = Assimilator.of(self.model, observations, *settings)
         done = make.first(self.model) if after is None else make.resumed(after, self.model)
@@ -160,6 +168,7 @@ class Cycle:
             return MOST if self.training == "analyses" else 1
         return self.passes
 
+    @checked
     def run(
         self,
         observations: xr.Dataset,
@@ -196,6 +205,7 @@ class Cycle:
             If an argument is wrong, a pass gives numbers that are not finite, or the store cannot
             be read or written. Passes in the store stay readable.
         """
+        check_loop(self.model, self.scheme, observations)
         check_given(store, given_to(observations, self.scheme), resume)
         attrs = self.attrs(exact=store is not None)
         attrs |= {"observations_sha256": fingerprint(observations)}
@@ -262,6 +272,7 @@ class Cycle:
         }
 
 
+@checked
 def improve(
     model: Model,
     observations: xr.Dataset,

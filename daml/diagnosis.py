@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from scipy.stats import norm
 
+from daml.arguments import checked
 from daml.errors import InputError
-from daml.verification import binned
+from daml.labels import check_dims, named, names
+from daml.verification import binned, valid_rows
 
 
+@checked
 def calibration(
     analysis: xr.Dataset, *, skip: int = 1000, window: int = 1000, bins: int = 20
 ) -> xr.Dataset:
@@ -37,6 +39,8 @@ def calibration(
         ``innovation_rms`` (observed, spread_bin) in equally many steps each, sorted by what was
         expected, ``expected_rms``.
 
+    Values that are missing are left out; a quantity with fewer than ``bins`` values has NaN.
+
     Raises
     ------
     InputError
@@ -61,6 +65,11 @@ def calibration(
     1.0
     """
     needed = ("innovation", "innovation_spread", "normalized_innovation")
+    if skip < 0 or window < 1 or bins < 1:
+        raise InputError(
+            f"calibration: skip={skip}, window={window}, bins={bins}; give skip >= 0, window >= 1, "
+            "bins >= 1"
+        )
     lacking = [name for name in needed if name not in analysis]
     if lacking:
         raise InputError(
@@ -80,7 +89,10 @@ def calibration(
     expected, found = np.empty_like(pit), np.empty_like(pit)
     for place in range(len(observed)):
         values = [part[name].values[:, place] for name in needed]
-        there = np.isfinite(values[0])
+        there = np.isfinite(values).all(axis=0)
+        if there.sum() < bins:  # too few values of a quantity say nothing of it
+            pit[place] = expected[place] = found[place] = np.nan
+            continue
         innovation, spread, normalized = (array[there] for array in values)
         pit[place], _ = np.histogram(norm.cdf(normalized), edges, density=True)
         for number, rows in enumerate(np.array_split(np.argsort(spread), bins)):
@@ -105,6 +117,7 @@ def calibration(
     return result
 
 
+@checked
 def spread_map(
     analysis: xr.Dataset, x: tuple[str, np.ndarray], y: tuple[str, np.ndarray]
 ) -> xr.DataArray:
@@ -123,17 +136,21 @@ def spread_map(
         Root mean square over the variables and times in a bin, at the bins' centres; NaN where
         the record never was.
     """
+    for name in ("background_spread", "analysis"):
+        check_dims(analysis, name, ("time", "variable"))
     squares = (analysis["background_spread"] ** 2).mean("variable")
     result = binned(squares, analysis["analysis"], "time", x, y)
     result.attrs = {"long_name": "expected error of the background", "units": "1"}
     return result
 
 
+@checked
 def valid_time(forecast: xr.Dataset, truth: xr.Dataset, *, threshold: float = 0.4) -> xr.DataArray:
     """Give for how long each forecast holds: the valid prediction time.
 
     Up to the first lead at which the root mean square over the variables of its error, each in
-    standard deviations of the truth, is above the threshold.
+    standard deviations of the truth, is above the threshold. Variables whose truth is missing are
+    left out; a forecast that is not finite has failed.
 
     Parameters
     ----------
@@ -147,7 +164,8 @@ def valid_time(forecast: xr.Dataset, truth: xr.Dataset, *, threshold: float = 0.
     -------
     xarray.DataArray (start)
         In units of ``lead``; starts whose forecasts reach beyond the truth are left out. A
-        forecast that never fails counts with its last lead.
+        forecast that never fails counts with its last lead. Missing (NaN, or NaT where leads are
+        spans of time) where nothing is known of the truth at a lead before it fails.
 
     Raises
     ------
@@ -169,22 +187,30 @@ def valid_time(forecast: xr.Dataset, truth: xr.Dataset, *, threshold: float = 0.
     >>> 0 < float(valid_time(made, truth).mean()) < 2
     True
     """
-    both = [v for v in forecast.indexes["variable"] if v in truth.indexes["variable"]]
-    state = truth["state"].sel(variable=both).transpose("time", "variable")
-    rows = pd.Index(truth.indexes["time"]).get_indexer(forecast.indexes["start"])
-    if (rows < 0).any():
-        raise InputError("valid_time: a start of the forecast is no time of the truth")
-    steps = forecast["lead_steps"].values
-    rows = rows[rows + steps[-1] < truth.sizes["time"]]
-    made = forecast["forecast"].sel(variable=both).transpose("start", "lead", "variable")
-    true = state.values[rows[:, None] + steps]
-    error = (made.values[: len(rows)] - true) / state.std("time").values
-    wrong = np.sqrt((error**2).mean(axis=-1)) > threshold
-    first = np.where(wrong.any(axis=1), wrong.argmax(axis=1), len(steps) - 1)
+    if not threshold > 0:
+        raise InputError(f"valid_time: 'threshold' is {threshold}; give a number > 0")
+    _, valid = valid_rows(forecast, truth, "valid_time")
+    times = truth.indexes["time"]
+    leads = forecast["lead"].values
+    inside = forecast["start"].values + leads[-1] <= times[-1] + leads[0] / 100
+    both = [v for v in names(forecast) if v in names(truth)]
+    state = named(truth)["state"].sel(variable=both).transpose("time", "variable")
+    made = named(forecast)["forecast"].sel(variable=both)
+    made = made.transpose("start", "lead", "variable").values[inside]
+    true = np.where(valid[inside, :, None] >= 0, state.values[valid[inside]], np.nan)
+    with np.errstate(all="ignore"):
+        error = np.where(np.isfinite(made), made - true, np.where(np.isnan(true), np.nan, np.inf))
+        squares = (error / state.std("time").values) ** 2
+        known = ~np.isnan(squares)
+        size = np.where(known, squares, 0.0).sum(axis=-1) / known.sum(axis=-1)
+    over = ~(size <= threshold**2)  # failed, or not known
+    first = np.where(over.any(axis=1), over.argmax(axis=1), len(leads) - 1)
+    held = leads[first].astype(np.float64 if leads.dtype.kind in "iuf" else leads.dtype)
+    held[np.isnan(size[np.arange(len(first)), first])] = np.nan if held.dtype.kind == "f" else "NaT"
     return xr.DataArray(
-        forecast["lead"].values[first],
+        held,
         dims="start",
-        coords={"start": forecast["start"].values[: len(rows)]},
+        coords={"start": forecast["start"].values[inside]},
         name="valid_time",
         attrs={"long_name": "valid prediction time", "units": "1"},
     )

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class DamlError(Exception):
-    """Base of all errors that daml raises on purpose; its text is one line with the mend."""
+    """Base of all errors that daml raises on purpose; its message is one line with the fix."""
 
 
 class InputError(DamlError, ValueError):
     """What was given cannot be used; nothing was changed."""
+
+
+class StepError(InputError):
+    """A model's step failed, or gave what is no state; the loop that ran it says when."""
+
+    def at(self, number: int, times: Any) -> InputError:
+        """Give the same with the number of the step and the times (...) that it led to."""
+        first, last = times.min(), times.max()
+        when = f"time {first}" if first == last else f"times {first} to {last}, side by side"
+        return InputError(f"{self}; this was step {number}, to {when}")
 
 
 class StoreError(DamlError, OSError):

@@ -36,10 +36,10 @@ Described = Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]]
 def filled(
     labels: xr.Dataset,
     variables: Described,
-    fill: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    fill: Callable[..., Mapping[str, Any]],
     store: str | Path | None = None,
     rows: int = CHUNK,
-    lazy: bool = False,
+    source: xr.Dataset | None = None,
 ) -> xr.Dataset:
     """Give a record whose variables are filled row by row, in memory or in a new store.
 
@@ -50,13 +50,15 @@ def filled(
     variables : mapping
         What to fill.
     fill : callable
-        Puts rows into arrays by name; gives further attributes.
+        Puts rows into arrays by name, from the source where there is one; gives further
+        attributes.
     store : str or path, optional
         A new Zarr store, opened lazily at the end; memory, unless given.
     rows : int
         Length of a chunk of the store in time.
-    lazy : bool
-        Without a store, fill only when the result is computed; the further attributes are not
+    source : xarray.Dataset, optional
+        A record that the arrays are filled from. Without a store, one that is Dask's is loaded,
+        and the arrays are filled, only when the result is computed; the further attributes are not
         known then.
 
     Raises
@@ -64,24 +66,27 @@ def filled(
     InputError, StoreError
         As of `new_record`.
     """
+    given = () if source is None else (source,)
     if store is not None:
         with new_record(store, labels, variables, rows) as (rooms, told):
-            told.update(fill(rooms))
+            told.update(fill(rooms, *given))
         return open_record(store)
     shapes = {name: tuple(labels.sizes[d] for d in dims) for name, (dims, _) in variables.items()}
 
-    def whole() -> tuple[dict[str, Any], Mapping[str, Any]]:
+    def whole(*given: xr.Dataset) -> tuple[dict[str, Any], Mapping[str, Any]]:
         arrays = {name: np.empty(shape) for name, shape in shapes.items()}
-        return arrays, fill(arrays)
+        return arrays, fill(arrays, *given)
 
     arrays: dict[str, Any] = {}
     attrs: Mapping[str, Any] = {}
-    if lazy:
-        task = delayed(whole, pure=False)()[0]
+    if source is not None and is_lazy(source):
+        # As an argument the source is loaded before the task starts: one that reads within a task
+        # waits for a worker that waits for it.
+        task = delayed(whole, pure=False)(source)[0]
         for name, shape in shapes.items():
             arrays[name] = from_delayed(task[name], shape, np.float64)  # type: ignore[no-untyped-call]
     else:
-        arrays, attrs = whole()
+        arrays, attrs = whole(*given)
     found = {name: (dims, arrays[name], told) for name, (dims, told) in variables.items()}
     return labels.assign(found).assign_attrs(attrs)
 

@@ -10,9 +10,23 @@ import xarray as xr
 from daml.errors import InputError
 from daml.labels import pack
 from daml.records import Record
+from daml.stepping import advance
 
 if TYPE_CHECKING:
     from daml.protocols import Model
+
+
+def one_state(initial: xr.Dataset, variables: tuple[str, ...], what: str) -> np.ndarray:
+    """Give the state (variable,) to start from."""
+    given, _ = pack(initial, "state", variables)
+    if given.size != len(variables):
+        raise InputError(
+            f"{what}: 'state' of 'initial' has {initial['state'].dims}, "
+            f"{given.size // len(variables)} states; give one: initial.isel(time=0)"
+        )
+    if not np.isfinite(given).all():
+        raise InputError(f"{what}: 'state' of 'initial' has missing values; give one for each")
+    return given.reshape(len(variables))
 
 
 class FirstGuess:
@@ -29,13 +43,7 @@ class FirstGuess:
         self.initial = None
         variables = tuple(model.variables)
         if initial is not None:
-            given, _ = pack(initial, "state", variables)
-            if given.size != len(variables):
-                raise InputError(
-                    f"assimilate: 'state' of 'initial' has {initial['state'].dims}, "
-                    f"{given.size // len(variables)} states; give one: initial.isel(time=0)"
-                )
-            self.initial = given.reshape(len(variables))
+            self.initial = one_state(initial, variables, "assimilate")
         self.record = record
         self.operator = record.operator.matrix()
         seen = self.operator * np.asarray(record.kind_present.any(axis=0))[:, None]
@@ -52,7 +60,7 @@ class FirstGuess:
         memory, total = model.start(x, self.times[:1]), np.zeros_like(x)
         with np.errstate(all="ignore"):
             for _ in range(1000):
-                x, memory = model.step(x, memory)
+                x, memory = advance(model, x, memory)
                 total = total + x
         if not np.isfinite(total).all():
             raise InputError(

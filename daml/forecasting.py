@@ -7,25 +7,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
+from daml.arguments import checked
 from daml.checks import check_finite, check_model
 from daml.descriptions import description
 from daml.devices import fetch, home, put, stacked
-from daml.errors import InputError
-from daml.files import filled, is_lazy
-from daml.first_guess import FirstGuess
-from daml.labels import check_dims, check_time, pack, step_like, time_axis
+from daml.errors import InputError, StepError
+from daml.files import filled
+from daml.first_guess import FirstGuess, one_state
+from daml.labels import (
+    check_dims,
+    check_time,
+    first_time,
+    is_span,
+    pack,
+    step_like,
+    time_axis,
+)
 from daml.randomness import Seed, sequence
 from daml.records import read
 from daml.segments import ROWS, Cut, segment_length, side_by_side
+from daml.stepping import advance
 
 if TYPE_CHECKING:
     from daml.protocols import Model
 
 
+@checked
 def simulate(
     model: Model,
     *,
@@ -48,14 +60,16 @@ def simulate(
     seed : int or numpy.random.Generator
         The run starts from a standard normal state drawn from it.
     initial : xarray.Dataset, optional
-        ``state`` (variable), in the model's units: where to start instead.
+        ``state`` (variable), in the model's units: where to start instead. With a date as its
+        coordinate ``time`` the run goes on from it.
     store : str or path, optional
         A new Zarr store that takes the record block by block; memory, unless given.
 
     Returns
     -------
     xarray.Dataset
-        ``state`` (time, variable); time in model time units from 0. With ``store`` opened lazily.
+        ``state`` (time, variable); time in model time units from 0, or dates. With ``store``
+        opened lazily.
 
     Raises
     ------
@@ -72,13 +86,14 @@ def simulate(
     """
     if steps < 1 or spinup < 0:
         raise InputError(f"simulate: steps={steps}, spinup={spinup}; give steps >= 1, spinup >= 0")
-    check_model(model)
+    first = 0.0 if initial is None else first_time(initial)
+    check_model(model, first)
     variables = tuple(model.variables)
     if initial is None:
         x = np.random.default_rng(sequence(seed)).standard_normal((1, len(variables)))
     else:
-        x = pack(initial, "state", variables)[0].reshape(1, -1)
-    times = np.arange(steps) * model.dt
+        x = one_state(initial, variables, "simulate")[None]
+    times = _times(model, first, steps, spinup)
     unit = {"units": "1"} if times.dtype.kind == "f" else {}
     attrs = {
         "model": description(model, "model", exact=False),
@@ -96,8 +111,8 @@ def simulate(
     )
 
     def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
-        for first, states in _states(model, x, steps, spinup):
-            rows = slice(first, first + len(states))
+        for done, states in _states(model, x, times, first, spinup):
+            rows = slice(done, done + len(states))
             check_finite(states, times[rows], variables, type(model).__name__)
             arrays["state"][rows] = states
         return {}
@@ -106,28 +121,47 @@ def simulate(
     return filled(labels, described, run, store, ROWS)
 
 
+def _times(model: Model, first: Any, steps: int, spinup: int) -> np.ndarray:
+    """Give the times of a free run that stands at a date, or at 0, before or after its spin-up.
+
+    Dates go on from the one of the first state; numbers count from the first row.
+    """
+    if np.asarray(first).dtype.kind == "M":
+        step = step_like(np.asarray(first), model.dt, getattr(model, "time_unit", "s"))
+        return np.asarray(first + (spinup + np.arange(steps)) * step)
+    dt = model.dt
+    return np.arange(steps) * (pd.Timedelta(dt).to_timedelta64() if is_span(dt) else float(dt))
+
+
 def _states(
-    model: Model, x: np.ndarray, steps: int, spinup: int
+    model: Model, x: np.ndarray, times: np.ndarray, since: Any, spinup: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield first row and states (row, variable) of a free run, block by block."""
-    memory = model.start(x, np.zeros(1))
+    memory, steps = model.start(x, np.full(1, since)), len(times)
+    number = 0
     with (
         tqdm(total=steps + spinup, desc="simulate", delay=2, disable=None, leave=False) as bar,
         np.errstate(all="ignore"),
     ):
-        for _ in range(spinup):
-            x, memory = model.step(x, memory)
-            bar.update()
-        for first in range(0, steps, ROWS):
-            states = np.empty((min(ROWS, steps - first), x.shape[-1]))
-            for row in range(len(states)):
-                states[row] = x[0]
-                if first + row + 1 < steps:
-                    x, memory = model.step(x, memory)
+        try:
+            for number in range(1, spinup + 1):  # noqa: B007 (an error says it)
+                x, memory = advance(model, x, memory)
                 bar.update()
-            yield first, states
+            for first in range(0, steps, ROWS):
+                states = np.empty((min(ROWS, steps - first), x.shape[-1]))
+                for row in range(len(states)):
+                    states[row] = x[0]
+                    if first + row + 1 < steps:
+                        number = spinup + first + row + 1
+                        x, memory = advance(model, x, memory)
+                    bar.update()
+                yield first, states
+        except StepError as error:
+            at = times[max(number - spinup, 0)]
+            raise error.at(number, np.asarray(at)) from error.__cause__
 
 
+@checked
 def forecast(
     model: Model, initial: xr.Dataset, *, leads: int | Sequence[int] = 4, warmup: int = 100
 ) -> xr.Dataset:
@@ -166,7 +200,9 @@ def forecast(
     steps = list(range(1, leads + 1)) if isinstance(leads, int) else sorted(set(leads))
     if not steps or steps[0] < 1:
         raise InputError(f"forecast: 'leads' is {leads}; give model steps >= 1")
-    check_model(model)
+    if warmup < 0:
+        raise InputError(f"forecast: 'warmup' is {warmup}; give 0 or more")
+    check_model(model, first_time(initial))
     variables = tuple(model.variables)
     name = "state" if "state" in initial else "analysis"
     times = check_time(initial, name)
@@ -181,7 +217,7 @@ def forecast(
         raise InputError(f"forecast: {len(times)} states are too few for a warm-up of {warmup}")
     cut = Cut(len(times) - warmup, segment_length(len(times) - warmup), warmup)
 
-    def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    def run(arrays: Mapping[str, Any], initial: xr.Dataset) -> dict[str, Any]:
         states, _ = pack(initial, name, variables)
         if not np.isfinite(states).all():
             raise InputError(f"forecast: {name!r} has missing values; fill them first")
@@ -224,7 +260,7 @@ def forecast(
     )
     told = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
     described = {"forecast": (("start", "lead", "variable"), told)}
-    return filled(labels, described, run, lazy=is_lazy(initial))
+    return filled(labels, described, run, source=initial[[name]])
 
 
 def ahead(
@@ -249,13 +285,18 @@ def ahead(
             rows = np.minimum(starts + steps[block], len(times) - 1)
             found = []
             for number, x in enumerate(put(states[rows], device), block.start):
-                x, memory = model.step(x, memory)
-                later, kept = memory, []
-                for lead in range(1, leads[-1] + 1) if number >= warmup else ():
-                    if lead > 1:
-                        x, later = model.step(x, later)
-                    if lead in leads:
-                        kept.append(x)
+                kept = []
+                try:
+                    x, memory = advance(model, x, memory)
+                    later = memory
+                    for lead in range(1, leads[-1] + 1) if number >= warmup else ():
+                        if lead > 1:
+                            x, later = advance(model, x, later)
+                        if lead in leads:
+                            kept.append(x)
+                except StepError as error:
+                    start = times[rows[number - block.start]]
+                    raise error.at(number + 1, start) from error.__cause__
                 if kept:
                     found.append(stacked(kept))
                 if bar is not None:
@@ -297,7 +338,7 @@ def free_runs(
     DivergedError
         If a run leaves the finite numbers.
     """
-    check_model(model)
+    check_model(model, first_time(observations))
     variables = tuple(model.variables)
     record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
     times = record.axis.grid()
@@ -307,7 +348,10 @@ def free_runs(
     memory, found = model.start(x, times[rows]), []
     with np.errstate(all="ignore"):
         for step in range(spinup + steps):
-            x, memory = model.step(x, memory)
+            try:
+                x, memory = advance(model, x, memory)
+            except StepError as error:
+                raise error.at(step + 1, times[rows[0]]) from error.__cause__
             if step >= spinup:
                 found.append(x)
     states = np.swapaxes(fetch(stacked(found)), 0, 1)

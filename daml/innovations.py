@@ -10,9 +10,10 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
+from daml.arguments import checked
 from daml.covariance import check, labelled, observing
 from daml.errors import InputError
-from daml.labels import names
+from daml.labels import check_dims, names
 
 LEAST = 0.01
 """Smallest eigenvalue of an estimated H B H', in units of R."""
@@ -20,6 +21,7 @@ SURE = 5.0
 """Standard errors by which innovations must vary less than R says, before we warn of it."""
 
 
+@checked
 def from_innovations(
     analysis: xr.Dataset,
     observations: xr.Dataset,
@@ -86,6 +88,9 @@ def from_innovations(
     >>> bool(B.max() < 2)
     True
     """
+    check_dims(analysis, "innovation", ("time", "observed"))
+    if not 0 < error_factor < np.inf:
+        raise InputError(f"from_innovations: 'error_factor' is {error_factor}; give a factor > 0")
     variables = names(climatology)
     prior = check(climatology, variables, "climatology")
     spread = np.sqrt(prior.diagonal())
@@ -214,6 +219,7 @@ def _shrunk(covariance: np.ndarray, expected: np.ndarray, count: int) -> np.ndar
     return _even(root @ ((1 - weight) * sample + weight * level * np.eye(size)) @ root.T)
 
 
+@checked
 def desroziers(analysis: xr.Dataset) -> xr.Dataset:
     """Give the covariances that innovations and residuals imply, to hold against B and R.
 
@@ -245,6 +251,9 @@ def desroziers(analysis: xr.Dataset) -> xr.Dataset:
     >>> desroziers(analysis).error_covariance.dims
     ('observed', 'coobserved')
     """
+    check_dims(analysis, "innovation", ("time", "observed"))
+    for name in ("background", "analysis"):
+        check_dims(analysis, name, ("time", "variable"))
     observed = names(analysis["innovation"], "observed")
     lacking = [v for v in observed if v not in analysis.indexes["variable"]]
     if lacking:
@@ -271,6 +280,7 @@ def desroziers(analysis: xr.Dataset) -> xr.Dataset:
     )
 
 
+@checked
 def lagged(innovation: xr.DataArray) -> float:
     """Give the correlation of innovations with those one observation time later, of all together.
 
@@ -286,6 +296,10 @@ def lagged(innovation: xr.DataArray) -> float:
     >>> lagged(xr.DataArray([[1.0], [-1.0], [1.0], [-1.0]], dims=("time", "observed")))
     -1.0
     """
+    if set(innovation.dims) != {"time", "observed"}:
+        raise InputError(
+            f"lagged: 'innovation' has the dimensions {innovation.dims}; give ('time', 'observed')"
+        )
     values = innovation.transpose("time", "observed").values
     values = values[np.isfinite(values).any(axis=1)]
     scaled = np.nan_to_num(values / np.nanstd(values, axis=0))

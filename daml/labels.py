@@ -5,9 +5,10 @@ Inside daml, arrays have the shape ``(..., time, variable)``; outside, everythin
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,10 @@ from daml.errors import InputError
 
 LARGEST = 1e14
 """A magnitude above which a value is taken for an undeclared fill value."""
-
+SPARSE = 1000
+"""Model steps from one date of a record to the next, typically; above, dt has another unit."""
+UNITS = ("s", "min", "h", "D")
+Data = TypeVar("Data", xr.Dataset, xr.DataArray)
 
 ANALYSED = {
     "background": (("time", "variable"), {"long_name": "background"}),
@@ -81,6 +85,7 @@ def pack(
     """
     check_dims(dataset, name, ("variable",))
     check_names(dataset, name)
+    dataset = named(dataset)
     if variables is not None:
         missing = [v for v in variables if v not in dataset.indexes["variable"]]
         if missing:
@@ -101,6 +106,13 @@ def pack(
 def names(dataset: xr.Dataset | xr.DataArray, dim: str = "variable") -> tuple[str, ...]:
     """Give the names along a dimension."""
     return tuple(str(v) for v in dataset.indexes[dim])
+
+
+def named(data: Data, dim: str = "variable") -> Data:
+    """Give the same with names that are text along a dimension."""
+    if all(isinstance(v, str) for v in data.indexes[dim]):
+        return data
+    return data.assign_coords({dim: list(names(data, dim))})
 
 
 def check_dims(dataset: xr.Dataset, name: str, dims: Sequence[str]) -> None:
@@ -195,23 +207,29 @@ class TimeAxis:
         return cast("np.ndarray", grid)
 
 
+def is_span(dt: Any) -> bool:
+    """Whether a step is a span of time, not a number."""
+    return isinstance(dt, (np.timedelta64, datetime.timedelta))
+
+
 def step_like(times: np.ndarray, dt: Any, time_unit: str = "s") -> Any:
-    """Give a model's dt in the kind of ``times``: a float, or a timedelta64 for datetime64."""
-    if times.dtype.kind == "M":
-        if isinstance(dt, np.timedelta64):
-            return dt.astype("timedelta64[ns]")
-        try:
-            return pd.to_timedelta(float(dt), unit=cast("Any", time_unit)).to_timedelta64()
-        except ValueError as error:
+    """Give a model's dt in the kind of ``times``: a float, or a timedelta64 for dates."""
+    span = is_span(dt)
+    if times.dtype.kind not in "mM":
+        if span:
             raise InputError(
-                f"the model's time_unit {time_unit!r} is no unit of time; give 's', 'h' or 'D'"
-            ) from error
-    if isinstance(dt, np.timedelta64):
+                f"'time' is numbers, but the model's dt is the time span {dt}; give the record "
+                "datetime64 times, or the model a dt in numbers"
+            )
+        return float(dt)
+    try:
+        step = pd.Timedelta(dt) if span else pd.to_timedelta(float(dt), unit=cast("Any", time_unit))
+        return step.to_timedelta64().astype("timedelta64[ns]")
+    except (ValueError, OverflowError) as error:
         raise InputError(
-            f"'time' is numbers, but the model's dt is the time span {dt}; give the record "
-            "datetime64 times, or the model a dt in numbers"
-        )
-    return float(dt)
+            f"the model's dt {dt} with the time_unit {time_unit!r} is no span of time; give a unit "
+            "as 's', 'h' or 'D'"
+        ) from error
 
 
 def time_axis(dataset: xr.Dataset, name: str, dt: Any, time_unit: str = "s") -> TimeAxis:
@@ -221,13 +239,16 @@ def time_axis(dataset: xr.Dataset, name: str, dt: Any, time_unit: str = "s") -> 
     ------
     InputError
         If time is missing, empty, not increasing, of another kind, or off the model's steps by
-        more than 1e-3 dt plus the rounding of its own type.
+        more than 1e-3 dt plus the rounding of its own type; or if dt is a number, and so small
+        that the record would be mostly missing.
     """
     times = check_time(dataset, name)
     step = step_like(times, dt, time_unit)
-    unit = np.timedelta64(1, "ns") if times.dtype.kind == "M" else 1.0
+    unit = np.timedelta64(1, "ns") if times.dtype.kind in "mM" else 1.0
     width = float(step / unit)
     offset = np.asarray((times - times[0]) / unit, dtype=np.float64) / width
+    if not is_span(dt):
+        _check_density(times, offset, name, dt, time_unit)
     index = np.rint(offset)
     wrong = np.abs(offset - index) > 1e-3 + _rounding(times) / width
     wrong[1:] |= np.diff(index) < 1
@@ -241,22 +262,56 @@ def time_axis(dataset: xr.Dataset, name: str, dt: Any, time_unit: str = "s") -> 
     return TimeAxis(times, step, index.astype(np.int64))
 
 
+def _check_density(
+    times: np.ndarray, offset: np.ndarray, name: str, dt: Any, time_unit: str
+) -> None:
+    """Refuse a record that is mostly missing by a dt in another unit than was meant."""
+    dates = times.dtype.kind in "mM"
+    apart = float(np.median(np.diff(offset))) if len(offset) > 1 else 1.0
+    if apart <= (SPARSE if dates else 100 * SPARSE):
+        return
+    typical = apart * pd.to_timedelta(float(dt), unit=cast("Any", time_unit)) if dates else 0
+    fit = [u for u in UNITS if dates and pd.to_timedelta(float(dt), unit=u) <= 1.001 * typical]
+    step = f"one step of the model ({dt} {time_unit})" if dates else f"the model's dt {dt}"
+    spacing = f"{typical} apart, " if dates else ""
+    fix = f"time_unit={fit[-1]!r}, or give dt as a numpy.timedelta64" if fit else "give another dt"
+    raise InputError(
+        f"'time' of {name!r}: entries are typically {spacing}{apart:.0f} times {step}, so that the "
+        f"record would be mostly missing; set the model's {fix}"
+    )
+
+
+def first_time(dataset: xr.Dataset) -> Any:
+    """Give the first time of a record, for a model to start at; 0.0 where there is none."""
+    time = dataset["time"] if "time" in dataset.coords else None
+    return 0.0 if time is None or time.size == 0 else time.values.ravel()[0]
+
+
 def check_time(dataset: xr.Dataset, name: str) -> np.ndarray:
     """Give the times of a record: present, of a known kind, increasing."""
     check_dims(dataset, name, ("time",))
     if "time" not in dataset.coords:
         raise InputError(f"{name!r} has no coordinate 'time'; add it with ds.assign_coords(time=…)")
+    index = dataset.indexes.get("time")
+    zone = getattr(index, "tz", None)
+    if zone is not None:
+        raise InputError(
+            f"'time' of {name!r} has the time zone {zone}; give UTC without a zone: "
+            "ds.assign_coords(time=ds.indexes['time'].tz_convert(None))"
+        )
     times = dataset["time"].values
     if times.size == 0:
         raise InputError(f"{name!r} is empty: 'time' has no entries; give a record with values")
-    if times.dtype.kind not in "fiuM":
+    if times.dtype.kind not in "fiumM":
+        advice = "if it is text: ds.assign_coords(time=pandas.to_datetime(ds['time'].values))"
+        if isinstance(index, xr.CFTimeIndex):
+            advice = "of this calendar: ds.convert_calendar('standard', align_on='date')"
         raise InputError(
-            f"'time' of {name!r} is of type {times.dtype}; give numbers or datetime64 "
-            "(ds.convert_calendar('standard') turns other calendars into it)"
+            f"'time' of {name!r} is of type {times.dtype}; give numbers or datetime64, {advice}"
         )
     if times.dtype.kind in "iu":
         times = times.astype(np.int64)
-    absent = np.isnat(times) if times.dtype.kind == "M" else ~np.isfinite(times)
+    absent = np.isnat(times) if times.dtype.kind in "mM" else ~np.isfinite(times)
     if absent.any():
         raise InputError(
             f"'time' of {name!r} is missing at entry {int(np.argmax(absent))}; drop such rows "
@@ -275,7 +330,7 @@ def check_time(dataset: xr.Dataset, name: str) -> np.ndarray:
 
 def _rounding(times: np.ndarray) -> float:
     """Give how far rounding may move a time: in its own unit, nanoseconds for datetime64."""
-    if times.dtype.kind == "M":
+    if times.dtype.kind in "mM":
         unit, count = np.datetime_data(times.dtype)
         return float(np.timedelta64(count, cast("Any", unit)) / np.timedelta64(1, "ns"))
     if times.dtype.kind == "i":

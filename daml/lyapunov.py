@@ -7,11 +7,13 @@ import warnings
 import torch
 import xarray as xr
 
+from daml.arguments import checked
 from daml.errors import InputError
 from daml.labels import pack
 from daml.protocols import Memory, Model
 
 
+@checked
 def lyapunov_exponent(
     model: Model, initial: xr.Dataset, *, steps: int = 500, spinup: int = 100, seed: int = 0
 ) -> float:
@@ -56,6 +58,11 @@ def lyapunov_exponent(
     >>> 0.85 < lyapunov_exponent(daml.Lorenz63(), starts, steps=200, spinup=50) < 0.95
     True
     """
+    if steps < 1 or spinup < 0 or seed < 0:
+        raise InputError(
+            f"lyapunov_exponent: steps={steps}, spinup={spinup}, seed={seed}; give steps >= 1, "
+            "spinup >= 0, seed >= 0"
+        )
     states, _ = pack(initial, "state", tuple(model.variables))
     x = torch.as_tensor(states.reshape(-1, states.shape[-1]))
     x, memory = model.step(x, model.start(x))

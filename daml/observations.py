@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from daml import __version__
+from daml.arguments import checked, shown
 from daml.errors import InputError
 from daml.files import filled
 from daml.labels import check_dims, check_dtype, check_names, names
@@ -18,14 +20,17 @@ from daml.operators import read_operator
 from daml.randomness import BLOCK, Seed, blocks
 from daml.segments import ROWS
 
+Variances: TypeAlias = float | Mapping[str, float] | Sequence[float] | pd.Series | xr.DataArray
 
+
+@checked
 def observe(
     truth: xr.Dataset,
     *,
     variables: Sequence[str] | None = None,
     operator: xr.DataArray | None = None,
     every: int = 1,
-    error_variance: float | Mapping[str, float] = 1.0,
+    error_variance: Variances = 1.0,
     missing: float = 0.0,
     seed: Seed = 0,
     store: str | Path | None = None,
@@ -42,8 +47,10 @@ def observe(
         A matrix H in place of ``variables``.
     every : int
         Observe each so-many-th time.
-    error_variance : float or mapping from name to float
-        Diagonal of R, in units of the observed quantity squared.
+    error_variance : float, or one for each observed quantity
+        Diagonal of R, in units of the observed quantity squared. A mapping, a ``pandas.Series`` or
+        an ``xarray.DataArray`` with a coordinate goes by its names, and further names are ignored;
+        a list or an array without names goes by the order of what is observed.
     missing : float
         Probability, from 0 to below 1, that a single value is missing.
     seed : int or numpy.random.Generator
@@ -132,17 +139,23 @@ def _states(truth: xr.Dataset) -> xr.Variable:
     return array.variable.transpose("time", "variable")
 
 
-def _variances(
-    error_variance: float | Mapping[str, float], observed: tuple[str, ...]
-) -> np.ndarray:
-    """Give the error variance (observed,)."""
-    if isinstance(error_variance, Mapping):
-        lacking = [v for v in observed if v not in error_variance]
-        if lacking:
-            raise InputError(f"observe: 'error_variance' lacks {lacking[0]!r}; give one for each")
-        variance = np.array([error_variance[v] for v in observed], dtype=np.float64)
-    else:
-        variance = np.full(len(observed), error_variance, dtype=np.float64)
+def _variances(given: Variances, observed: tuple[str, ...]) -> np.ndarray:
+    """Give the error variance (observed,): by its labels where it has some, else in order."""
+    if isinstance(given, (Mapping, pd.Series, xr.DataArray, xr.Dataset)):
+        given = _by_label(given, observed)
+    try:
+        variance = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"observe: 'error_variance' is {shown(given)}; give a number, or one for each of "
+            f"{observed} by name"
+        ) from error
+    if variance.ndim and variance.shape != (len(observed),):
+        raise InputError(
+            f"observe: 'error_variance' has the shape {variance.shape}; give a number, or one for "
+            f"each of {observed}, best by name"
+        )
+    variance = np.broadcast_to(variance, len(observed))
     wrong = ~(np.isfinite(variance) & (variance > 0))
     if wrong.any():
         at = int(np.argmax(wrong))
@@ -151,3 +164,23 @@ def _variances(
             "give a variance > 0"
         )
     return variance
+
+
+def _by_label(given: Any, observed: tuple[str, ...]) -> Any:
+    """Give the variances (observed,) of a mapping, a Series or an array with labels."""
+    if isinstance(given, xr.Dataset):
+        given = {str(name): array for name, array in given.data_vars.items()}
+    if isinstance(given, xr.DataArray):
+        if given.ndim != 1 or given.dims[0] not in given.indexes:
+            return given.values  # nothing to go by
+        given = given.to_series()
+    named = {str(name): value for name, value in given.items()}
+    if len(named) != len(given):
+        raise InputError("observe: 'error_variance' has a name twice; give one for each")
+    lacking = [v for v in observed if v not in named]
+    if lacking:
+        raise InputError(
+            f"observe: 'error_variance' lacks {lacking[0]!r} (it has {tuple(named)}); give one for "
+            "each by name"
+        )
+    return [named[v] for v in observed]

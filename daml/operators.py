@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from daml.errors import InputError
-from daml.labels import check_names, names
+from daml.labels import check_names, named, names
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def read_operator(
             f"'operator' has the dimensions {rows.dims}; give (variable, model_variable)"
         )
     check_names(rows, "operator", "model_variable")
+    rows = named(rows, "model_variable")
     if set(names(rows, "model_variable")) != set(variables):
         raise InputError(
             f"'operator' is for the model variables {names(rows, 'model_variable')}, the model "

@@ -9,6 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from daml import __version__, figures
+from daml.arguments import checked
 from daml.devices import check_device
 from daml.errors import InputError
 from daml.experiment import Experiment, Preset
@@ -25,6 +26,7 @@ PRESETS = {
 }
 
 
+@checked
 def run(
     preset: str = "fast",
     *,
@@ -106,6 +108,7 @@ def _finished(store: Store, passes: int) -> bool:
     return passes == sum(bool(re.fullmatch(r"iteration/\d+", name)) for name in store.groups())
 
 
+@checked
 def draw(tree: xr.DataTree, folder: str | Path) -> list[Path]:
     """Draw an experiment as PNG and SVG; give the paths.
 

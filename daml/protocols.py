@@ -41,6 +41,11 @@ class Model(Protocol):
     (array of shape (variable,): a typical state, from which a variable that is never observed
     starts) and ``device`` (the torch device, "cuda" say, on which it steps torch tensors; without
     it, or with "cpu", it steps NumPy arrays).
+
+    A step gives new arrays and leaves those that it is given as they are, treats each state of a
+    batch on its own, and gives the same for the same state and memory (what is random in it may
+    differ). States come in float64, and what a step gives is put back into it. Before a model runs
+    it is tried on a few states, at the first time of the record, and what breaks this is refused.
     """
 
     @property

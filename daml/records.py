@@ -15,6 +15,9 @@ from daml.labels import time_axis as read_time
 from daml.operators import Operator, read_operator
 from daml.segments import ROWS
 
+GIVEN = ("observation", "error_variance", "error_covariance", "operator")
+"""What a record may hold; everything else in its Dataset is ignored."""
+
 
 @dataclass(frozen=True)
 class Record:

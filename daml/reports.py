@@ -7,6 +7,7 @@ from typing import cast
 
 import xarray as xr
 
+from daml.arguments import checked
 from daml.errors import InputError
 from daml.opening import loaded
 from daml.stored import GIVEN, Attributes, asked, chosen, passes
@@ -51,11 +52,13 @@ def published(name: str) -> xr.Dataset:
         return xr.load_dataset(path, engine="h5netcdf")
 
 
+@checked
 def is_twin(tree: xr.DataTree) -> bool:
     """Whether an experiment has a truth that its passes were scored against."""
     return "perfect" in tree.children
 
 
+@checked
 def collect(tree: xr.DataTree) -> xr.Dataset:
     """Give the scores of all passes of an experiment in one Dataset.
 
@@ -110,6 +113,7 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
     return result
 
 
+@checked
 def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
     """Give what the innovations of all passes say, without any truth.
 
@@ -151,6 +155,7 @@ def _number(group: str) -> int:
     return int(group.rpartition("/")[2])
 
 
+@checked
 def score_table(tree: xr.DataTree) -> str:
     """Give the scores as a table of text."""
     scores = collect(tree)
@@ -188,6 +193,7 @@ def score_table(tree: xr.DataTree) -> str:
     return "\n".join(lines)
 
 
+@checked
 def innovation_table(tree: xr.DataTree) -> str:
     """Give the RMSE of the innovations as a table of text."""
     found = collect_innovations(tree)
@@ -218,6 +224,7 @@ def innovation_table(tree: xr.DataTree) -> str:
     return "\n".join(lines)
 
 
+@checked
 def overview(tree: xr.DataTree) -> str:
     """Say what an experiment holds, how far it is, and its scores.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from daml.arguments import checked
 from daml.devices import check_device
 from daml.errors import InputError
 from daml.grids import planned
@@ -19,6 +20,7 @@ from daml.progress import Progress
 from daml.workers import finished
 
 
+@checked
 def sweep(
     grid: Mapping[str, Sequence[Any]],
     *,
@@ -85,7 +87,7 @@ def sweep(
     >>> dict(result.analysis_rmse.sizes)
     {'max_variance': 2, 'seed': 1, 'iteration': 1, 'record': 2}
     """
-    plan = planned(grid, seeds, preset, fixed or {})
+    plan = planned(grid, seeds, preset, {} if fixed is None else fixed)
     _check_workers(scheduler, workers)
     device = check_device(device, "sweep")
     keep = Keeper(store, plan.attrs(device), overwrite=overwrite, resume=resume)

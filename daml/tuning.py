@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
+from daml.arguments import checked
 from daml.assimilation import assimilate
 from daml.climatology import scaled_climatology
 from daml.errors import InputError
@@ -25,6 +26,7 @@ STEP = 2**0.25
 """Ratio of two factors on R that are tried."""
 
 
+@checked
 def tuned(
     scheme: Scheme,
     model: Model,

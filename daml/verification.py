@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import flox.xarray
@@ -10,15 +11,23 @@ import pandas as pd
 import xarray as xr
 from scores.continuous import mse
 
+from daml.arguments import checked
 from daml.errors import InputError
+from daml.labels import check_dims, check_dtype, check_names, check_time, named, names
 
 
+@checked
 def analysis_error(
-    analysis: xr.Dataset, truth: xr.Dataset, *, skip: int = 1000, variables: object = None
+    analysis: xr.Dataset,
+    truth: xr.Dataset,
+    *,
+    skip: int = 1000,
+    variables: Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Give the RMSE of analysis and background against the truth.
 
-    RMSE = sqrt(mean over time and variables of (estimate - truth)^2)
+    RMSE = sqrt(mean over time and variables of (estimate - truth)^2), where the truth is known. An
+    estimate that is not finite there has an infinite error.
 
     Parameters
     ----------
@@ -49,52 +58,124 @@ def analysis_error(
     >>> bool(analysis_error(analysis, truth).analysis_rmse < 1)  # the observations' is 1
     True
     """
-    both = _shared(analysis, truth) if variables is None else list(cast("list[str]", variables))
-    if len(analysis["time"]) <= skip:
-        raise InputError(f"analysis_error: {len(analysis['time'])} steps, all of them skipped")
+    for name in ("analysis", "background"):
+        check_dims(analysis, name, ("time", "variable"))
+    state = _state(truth)
+    analysis = named(analysis)
+    both = _shared(analysis, truth)
+    if variables is not None:
+        lacking = [v for v in variables if v not in both]
+        if lacking:
+            raise InputError(
+                f"analysis_error: {lacking[0]!r} is not in both Datasets, which share {both}; give "
+                "some of these"
+            )
+        both = list(variables)
+    if skip < 0 or len(analysis["time"]) <= skip:
+        raise InputError(
+            f"analysis_error: 'skip' is {skip} of {len(analysis['time'])} steps; give 0 or more, "
+            "and fewer than there are"
+        )
     analysis = analysis.isel(time=slice(skip, None))
-    true = _at(truth, analysis.indexes["time"]).sel(variable=both)
+    true = _at(state, analysis.indexes["time"]).sel(variable=both)
     result = xr.Dataset()
     for name in ("analysis", "background"):
         estimate = analysis[name].sel(variable=both)
-        result[f"{name}_rmse"] = np.sqrt(mse(estimate, true))
+        result[f"{name}_rmse"] = np.sqrt(squared(estimate, true))
         result[f"{name}_rmse"].attrs = {"long_name": f"RMSE of the {name}", "units": "1"}
     return result
 
 
-def _at(truth: xr.Dataset, times: pd.Index) -> xr.DataArray:
+@checked
+def squared(estimate: xr.DataArray, true: xr.DataArray, over: str | None = None) -> xr.DataArray:
+    """Give the mean squared error, over one dim or all, of what is known of the truth.
+
+    An estimate that is not finite, where the truth is, has an infinite error; where nothing is
+    known of the truth the error is NaN.
+    """
+    estimate = estimate.where(np.isfinite(estimate), np.inf)
+    true = true.where(np.isfinite(true))
+    return cast("xr.DataArray", mse(estimate, true, reduce_dims=over))
+
+
+def _state(truth: xr.Dataset) -> xr.DataArray:
+    """Give the true states (time, variable)."""
+    check_dims(truth, "state", ("time", "variable"))
+    check_names(truth, "state")
+    check_dtype(truth["state"], "state")
+    extra = [d for d in truth["state"].dims if d not in ("time", "variable")]
+    if extra:
+        raise InputError(f"the truth's 'state' has the further dimension {extra[0]!r}; select one")
+    check_time(truth, "state")
+    return named(truth)["state"]
+
+
+def _at(state: xr.DataArray, times: pd.Index) -> xr.DataArray:
     """Give the true states at ``times``; as a slice where that will do: a record may be long."""
-    index = truth.indexes["time"]
-    first = int(index.searchsorted(times[0]))
+    index = state.indexes["time"]
+    first = int(index.searchsorted(times[0])) if index.dtype.kind == times.dtype.kind else 0
     if index[first : first + len(times)].equals(times):
-        return truth["state"].isel(time=slice(first, first + len(times)))
+        return state.isel(time=slice(first, first + len(times)))
     rows = index.get_indexer(times)
     if (rows < 0).any():
         raise InputError("analysis_error: the truth lacks times of the analysis; select the same")
-    return truth["state"].isel(time=rows)
+    return state.isel(time=rows)
 
 
 def _shared(first: xr.Dataset, second: xr.Dataset) -> list[str]:
-    both = [str(v) for v in first.indexes["variable"] if v in second.indexes["variable"]]
+    """Give the names of variables that both have."""
+    check_names(first, "the first Dataset")
+    has = names(second)
+    both = [v for v in names(first) if v in has]
     if not both:
         raise InputError("verification: the two Datasets share no variable; rename one's")
     return both
 
 
+@checked
+def valid_rows(forecast: xr.Dataset, truth: xr.Dataset, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Give the rows of the truth at the starts (start,), and at the leads (start, lead).
+
+    -1 where a lead is no time of the truth.
+
+    Raises
+    ------
+    InputError
+        If a Dataset breaks the contract or a start is no time of the truth.
+    """
+    check_dims(forecast, "forecast", ("start", "lead", "variable"))
+    check_names(forecast, "forecast")
+    index = _state(truth).indexes["time"]
+    starts, leads = forecast["start"].values, forecast["lead"].values
+    kinds = starts.dtype.kind, index.dtype.kind
+    if kinds[0] != kinds[1] and "M" in kinds:
+        raise InputError(f"{what}: 'start' and the truth's 'time' are numbers and dates; give one")
+    near = {"method": "nearest", "tolerance": leads[0] / 100}
+    rows = index.get_indexer(starts, **near)
+    if (rows < 0).any():
+        raise InputError(f"{what}: a start of the forecast is no time of the truth")
+    valid = [index.get_indexer(starts + lead, **near) for lead in leads]
+    return rows, np.stack(valid, axis=1)
+
+
+@checked
 def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     """Give each forecast's squared error, the mean over variables, beside its true start.
+
+    Variables whose truth is missing are left out. A forecast that is not finite has an infinite
+    error.
 
     Parameters
     ----------
     forecast : xarray.Dataset
         ``forecast`` (start, lead, variable) with ``lead_steps``.
     truth : xarray.Dataset
-        ``state`` (time, variable), one row a model step; starts are among its times.
+        ``state`` (time, variable); starts are among its times.
 
     Returns
     -------
     xarray.Dataset
-        ``squared_error`` (start, lead), NaN where the record ends before the lead, and
+        ``squared_error`` (start, lead), NaN where the truth is not known at the lead, and
         ``initial`` (start, variable), the true state at the start.
 
     Raises
@@ -109,29 +190,29 @@ def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     >>> forecast_error(daml.forecast(daml.Lorenz63(), truth), truth).squared_error.dims
     ('start', 'lead')
     """
+    rows, valid = valid_rows(forecast, truth, "forecast_error")
+    forecast = named(forecast)
     both = _shared(forecast, truth)
-    rows = truth.indexes["time"].get_indexer(forecast.indexes["start"])
-    if (rows < 0).any():
-        raise InputError("forecast_error: a start of the forecast is no time of the truth")
-    state = truth["state"].sel(variable=both).transpose("time", "variable")
+    state = _state(truth).sel(variable=both).transpose("time", "variable")
     initial = state.isel(time=xr.DataArray(rows, dims="start")).drop_vars("time", errors="ignore")
     parts = []
-    for place, steps in enumerate(forecast["lead_steps"].values):
-        valid = xr.DataArray(rows + steps, dims="start")
-        inside = valid < truth.sizes["time"]
-        true = state.isel(time=valid.clip(max=truth.sizes["time"] - 1)).drop_vars("time")
+    for place in range(forecast.sizes["lead"]):
+        at = xr.DataArray(valid[:, place], dims="start")
+        true = state.isel(time=at.clip(min=0)).where(at >= 0).drop_vars("time")
         made = forecast["forecast"].isel(lead=place).sel(variable=both)
-        parts.append(
-            mse(made, true, reduce_dims="variable").where(inside).drop_vars(["lead", "lead_steps"])
-        )
+        part = squared(made, true, "variable")
+        parts.append(part.drop_vars(["lead", "lead_steps"], errors="ignore"))
     error = xr.concat(parts, "lead", coords="minimal", compat="override").transpose("start", "lead")
     result = xr.Dataset({"squared_error": error, "initial": initial})
     result["squared_error"].attrs = {"long_name": "squared forecast error", "units": "1"}
-    return result.assign_coords(lead=forecast["lead"], lead_steps=forecast["lead_steps"])
+    return result.assign_coords({n: forecast[n] for n in ("lead", "lead_steps") if n in forecast})
 
 
+@checked
 def mfe(errors: xr.Dataset) -> xr.DataArray:
     """Give the model forecast error (lead): the root mean square over starts and variables.
+
+    Starts without a known truth at the lead are left out.
 
     Parameters
     ----------
@@ -144,11 +225,13 @@ def mfe(errors: xr.Dataset) -> xr.DataArray:
     >>> mfe(errors).round(2).values
     array([2.24])
     """
+    check_dims(errors, "squared_error", ("start",))
     result = cast("xr.DataArray", np.sqrt(errors["squared_error"].mean("start")))
     result.attrs = {"long_name": "model forecast error", "units": "1"}
     return result
 
 
+@checked
 def reduction(error: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
     """Give by how much an error is below a reference, in % of the reference.
 
@@ -162,6 +245,7 @@ def reduction(error: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
     return result
 
 
+@checked
 def error_map(
     errors: xr.Dataset,
     x: tuple[str, np.ndarray],
@@ -189,11 +273,14 @@ def error_map(
     >>> error_map(errors, ("x0", np.arange(-20, 21, 10)), ("x2", np.arange(0, 51, 10))).shape
     (1, 4, 5)
     """
+    check_dims(errors, "squared_error", ("start",))
+    check_dims(errors, "initial", ("start", "variable"))
     result = binned(errors["squared_error"], errors["initial"], "start", x, y)
     result.attrs = {"long_name": "model forecast error", "units": "1"}
     return result
 
 
+@checked
 def binned(
     squares: xr.DataArray,
     states: xr.DataArray,
@@ -203,8 +290,18 @@ def binned(
 ) -> xr.DataArray:
     """Give the root mean of squares (dim, ...) in bins of states (dim, variable).
 
-    Shape (..., x_bin, y_bin), at the bins' centres; NaN where a bin is empty.
+    Shape (..., x_bin, y_bin), at the bins' centres; NaN where a bin is empty. Squares and states
+    that are missing are left out.
     """
+    for name, _ in (x, y):
+        if name not in names(states):
+            raise InputError(
+                f"the states have no variable {name!r} to bin by (they have {names(states)}); "
+                "give one of these"
+            )
+    if x[0] == y[0]:
+        raise InputError(f"bins: both are of {x[0]!r}; give two different variables")
+    states = named(states)
     mean = flox.xarray.xarray_reduce(
         squares,
         *(states.sel(variable=v).drop_vars("variable").rename(v) for v, _ in (x, y)),
@@ -221,6 +318,7 @@ def binned(
     return cast("xr.DataArray", result.transpose(..., f"{x[0]}_bin", f"{y[0]}_bin"))
 
 
+@checked
 def innovation_statistics(analysis: xr.Dataset, *, skip: int = 0) -> xr.Dataset:
     """Give what innovations say, without any truth.
 
@@ -242,6 +340,12 @@ def innovation_statistics(analysis: xr.Dataset, *, skip: int = 0) -> xr.Dataset:
     >>> innovation_statistics(analysis).innovation_rmse.round(2).item()
     3.54
     """
+    check_dims(analysis, "innovation", ("time",))
+    if skip < 0 or skip >= analysis.sizes["time"]:
+        raise InputError(
+            f"innovation_statistics: 'skip' is {skip} of {analysis.sizes['time']} steps; give 0 or "
+            "more, and fewer than there are"
+        )
     innovation = analysis["innovation"].isel(time=slice(skip, None))
     result = xr.Dataset(
         {

@@ -46,7 +46,7 @@ def test_a_start_that_is_not_forgotten_is_refused(observations, truth):
 
 
 def test_a_scheme_or_a_first_state_of_the_wrong_kind_is_refused(observations, truth, scheme):
-    with pytest.raises(InputError, match="DataArray is no scheme"):
+    with pytest.raises(InputError, match="'scheme' is a DataArray; give a scheme"):
         daml.assimilate(daml.Lorenz63(), observations, scheme.background_covariance)
     with pytest.raises(InputError, match=r"'initial' has .* 3000 states; give one"):
         daml.assimilate(daml.Lorenz63(), observations, scheme, initial=truth)
@@ -116,7 +116,7 @@ def test_a_step_for_one_state_only_is_refused(observations, scheme):
         def step(self, x, memory=None):
             return np.array([x[0], x[1], x[2]]), None
 
-    with pytest.raises(InputError, match=r"states of shape \(5, 3\)"):
+    with pytest.raises(InputError, match=r"states of shape \(4, 3\)"):
         daml.assimilate(OneState(), observations, scheme)
 
 

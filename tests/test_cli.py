@@ -115,7 +115,7 @@ def test_a_store_that_exists_is_kept_unless_overwritten(folder):
         ({"model": "gone.py:Model"}, "does not exist; check its path"),
         ({"model": "model.py:Other"}, "has no class 'Other'"),
         ({"model": "model.py:NoModel"}, "NoModel is no model: it has no 'variables'"),
-        ({"model": "model.py:OneState"}, "of shape (5, 3)"),
+        ({"model": "model.py:OneState"}, "of shape (4, 3)"),
         ({"model": "model.py:Leaves"}, "Leaves() failed with SystemExit: 0"),
         ({"model": "lorenz63"}, "the model has no variable 'u'"),
         ({"store": "model.py/out.zarr"}, "cannot write"),

@@ -58,3 +58,50 @@ def test_a_training_that_breaks_names_the_pass_and_leaves_the_finished(
     tree = xr.open_datatree(tmp_path / "o.zarr", engine="zarr")
     assert list(tree["iteration"].children) == ["0000"]
     assert np.isfinite(tree["iteration/0000"].analysis).all()
+
+
+class Nudging:
+    """A scheme of a user's: it moves a part of the way to what is observed."""
+
+    def start(self, variables, record):
+        return None
+
+    def update(self, background, values, kind, memory):
+        return background + 0.5 * (values - background), memory
+
+
+class OwnSteps(Nudging):
+    """It steps the model that it was made with, whatever the loop has learned."""
+
+    def update(self, background, values, kind, memory):
+        forecast = values if memory is None else daml.Lorenz63().step(memory)[0]
+        analysis = forecast + 0.3 * (values - forecast)
+        return analysis, analysis
+
+
+class OwnStepsFromTheFirst(OwnSteps):
+    """As that one, but it starts from the first background."""
+
+    def update(self, background, values, kind, memory):
+        return super().update(background, values, kind, background if memory is None else memory)
+
+
+class Replacing(Nudging):
+    """It takes the observations as they are."""
+
+    def update(self, background, values, kind, memory):
+        return values + 0.0, memory
+
+
+@pytest.mark.parametrize("scheme", [OwnSteps(), OwnStepsFromTheFirst(), Replacing()])
+def test_a_scheme_that_ignores_the_forecasts_is_refused(observations, scheme, tmp_path):
+    with pytest.raises(InputError, match="do not depend on the forecasts of the model"):
+        daml.improve(daml.Lorenz63(), observations, scheme, store=tmp_path / "o.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scheme_of_ones_own_is_given_the_model_of_each_pass(observations, truth):
+    network = daml.LSTM(base=daml.Lorenz63(), hidden=8, epochs=1)
+    tree = daml.improve(daml.Lorenz63(), observations, Nudging(), network, passes=1)
+    analyses = [tree[group].to_dataset().analysis for group in ("imperfect", "iteration/0000")]
+    assert float(abs(analyses[0] - analyses[1]).max()) > 0.01

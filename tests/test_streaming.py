@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import xarray as xr
+from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -196,3 +197,20 @@ def test_a_record_that_a_user_appends_to_is_that_written_at_once(splits, unit, t
     found = open_record(folder / "record").load()
     xr.testing.assert_identical(found, record)
     assert found.time.dtype == record.time.dtype
+
+
+def test_a_client_of_one_thread_computes_what_is_lazy():
+    """A task that read the record itself would wait for the only thread, which it holds."""
+    base = daml.Lorenz63()
+    truth = daml.simulate(base, steps=1500, spinup=100)
+    seen = daml.observe(truth)
+    emulator = daml.LSTM(base=base, hidden=4, epochs=1).fit(truth)
+    scheme = daml.ThreeDVar(daml.climatological(truth, max_variance=1))
+    how = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with Client(**how) as client:
+        lazy = daml.assimilate(emulator, seen.chunk(time=300), scheme)
+        ahead = daml.forecast(emulator, truth.chunk(time=300), warmup=20)
+        found = [client.compute(part).result(timeout=60) for part in (lazy, ahead)]
+    plain = daml.assimilate(emulator, seen, scheme), daml.forecast(emulator, truth, warmup=20)
+    for one, two in zip(found, plain, strict=True):
+        xr.testing.assert_equal(one, two)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from array_api_compat import array_namespace
 from scipy.linalg import solve_discrete_are
 
 import daml
 from daml.assimilation import cycle_steps
-from daml.emulators.bases import base_step
+from daml.emulators.bases import base_step, differentiable
 from daml.emulators.cycling import Course, Innovations
 from daml.emulators.stopping import Watch
 from daml.emulators.training import Blocks, Plan, SquareError, train
@@ -327,9 +328,134 @@ def test_a_base_of_numpy_is_trained_through_by_differences(fitted, seen):
     np.testing.assert_allclose(one.history.loss, two.history.loss, rtol=1e-4)
 
 
-class Stubborn(daml.Lorenz63):
+class Ring(daml.models.ODE):
+    """Lorenz 96 with few variables, by a function of NumPy's that torch does not differentiate."""
+
+    variables = tuple(f"x{i}" for i in range(12))
+    roll = staticmethod(np.roll)
+
     def tendency(self, x):
-        return np.zeros(x.shape)
+        return (self.roll(x, -1, -1) - self.roll(x, 2, -1)) * self.roll(x, 1, -1) - x + 8.0
+
+
+class TorchRing(Ring):
+    @staticmethod
+    def roll(x, shift, axis):
+        return array_namespace(x).roll(x, shift, axis=axis)
+
+
+class HalfRing(TorchRing):
+    """It leaves torch in one of its terms: a gradient passes, and lacks a part."""
+
+    def tendency(self, x):
+        rest = TorchRing.tendency(self, x)
+        return rest - (x.detach().clone() if isinstance(x, torch.Tensor) else x)
+
+
+@pytest.mark.parametrize(("right", "made"), [(TorchRing, Ring), (None, HalfRing)])
+def test_an_ode_that_torch_does_not_differentiate_rightly_is_differentiated_by_differences(
+    right, made
+):
+    x = 8 + 3 * torch.randn(5, 12, dtype=torch.float64, generator=torch.manual_seed(1))
+    back = torch.randn(x.shape, dtype=torch.float64, generator=torch.manual_seed(2))
+    x.requires_grad_()
+    base = differentiable(made(), x.detach().numpy())
+    found = torch.autograd.grad(base_step(base, x, None, "cpu")[0], x, back)[0]
+    if right is None:
+        model, rows = made(), [x.detach().numpy() + 1e-5 * s * np.eye(12)[3] for s in (1, -1)]
+        up, down = (torch.as_tensor(model.step(row)[0]) for row in rows)
+        torch.testing.assert_close(found[:, 3], (back * (up - down)).sum(-1) / 2e-5)
+        return
+    assert differentiable(right(), x.detach().numpy()) == right()  # torch's own gradient
+    expected = torch.autograd.grad(base_step(right(), x, None, "cpu")[0], x, back)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_a_loop_through_the_cycle_takes_an_ode_written_with_numpy():
+    truth = daml.simulate(TorchRing(), steps=1100, spinup=300)
+    seen = daml.observe(truth, seed=3)
+    losses = []
+    for base in (Ring(), TorchRing()):
+        network = daml.LSTM(base=base, hidden=4, epochs=1, cycle_epochs=2)
+        tree = daml.improve(base, seen, emulator=network, training="cycle", passes=1)
+        losses.append(tree["iteration/0000/training"].loss.values)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+class Uptake:
+    """Uptake x / (K + x) of amounts of 1e-9."""
+
+    variables, dt = ("c",), 1.0
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        return x + 0.5e-9 * x / (1e-9 + np.abs(x)), None
+
+
+class Far(Uptake):
+    """A coordinate of 5e6 m that something of 1 m acts on."""
+
+    def step(self, x, memory):
+        return x + np.sin(x - 5e6), None
+
+
+class Single(Uptake):
+    """Computes in single precision, and says nothing of it."""
+
+    def step(self, x, memory):
+        return np.sin(x.astype(np.float32)).astype(np.float64), None
+
+
+class Rooted(Uptake):
+    """Not defined below 0."""
+
+    def step(self, x, memory):
+        return np.sqrt(x), None
+
+
+@pytest.mark.parametrize(
+    ("model", "at", "exact"),
+    [
+        (Uptake(), 1e-9, 1.125),
+        (Uptake(), 0.0, 1.5),
+        (Far(), 5e6, 2.0),
+        (Far(), 5e6 + np.pi, 0.0),
+        (Rooted(), 1e-12, 5e5),
+        pytest.param(Single(), 0.7, np.cos(0.7), id="single"),
+    ],
+)
+def test_differences_are_right_on_any_scale(model, at, exact):
+    near = 1e-3 if isinstance(model, Single) else 1e-5
+    x = torch.tensor([[at]], dtype=torch.float64, requires_grad=True)
+    base_step(model, x, None, "cpu")[0].sum().backward()
+    assert x.grad.item() == pytest.approx(exact, rel=near, abs=near)
+
+
+class Detached(ByNumPy):
+    """It says that it steps torch tensors, and takes their gradient away."""
+
+    device = "cpu:0"
+
+    def step(self, x, memory):
+        return x.detach() + 0.0, None
+
+
+class Random(ByNumPy):
+    def step(self, x, memory):
+        return x + np.random.default_rng().normal(size=x.shape), None
+
+
+@dataclass(frozen=True)
+class Scaled(daml.models.ODE):
+    """A parameter that goes through NumPy."""
+
+    rate: float = 0.1
+    variables = ("x0", "x1", "x2")
+
+    def tendency(self, x):
+        return -float(self.rate) * np.roll(x, 1, -1)
 
 
 class Remembering(ByNumPy):
@@ -345,8 +471,22 @@ class Remembering(ByNumPy):
         (lambda e, s: daml.LSTM(covariance="predicted").fit_cycle(s, SCHEME), "not fitted yet"),
         (lambda e, s: e.fit_cycle(s, daml.ThreeDVar()), "B is still 'innovations'"),
         (
-            lambda e, s: replace(e, base=Stubborn()).fit_cycle(s, SCHEME),
-            "no gradient passes through the step of Stubborn",
+            lambda e, s: replace(e, base=Detached()).fit_cycle(s, SCHEME),
+            "no gradient passes through the step of Detached",
+        ),
+        (
+            lambda e, s: replace(e, base=Random()).fit_cycle(s, SCHEME),
+            "Random steps the same states to different ones",
+        ),
+        (
+            lambda e, s: daml.Cycle(
+                e.base, daml.ThreeDVar(), daml.LSTM(base=Remembering()), training="cycle"
+            ),
+            "Remembering steps NumPy arrays and has a memory",
+        ),
+        (
+            lambda e, s: daml.fit_parameters(Scaled(), ["rate"], s, SCHEME),
+            "fit_parameters: no gradient passes through the step of Scaled",
         ),
         (
             lambda e, s: replace(e, base=Remembering()).fit_cycle(s, SCHEME),

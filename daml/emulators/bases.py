@@ -7,89 +7,123 @@ from typing import Any
 import numpy as np
 import torch
 
+from daml.checks import check_model, typical
 from daml.devices import fetch, home
+from daml.emulators.differences import Differenced, largest
 from daml.errors import InputError, first_line
 from daml.models import ODE
 from daml.protocols import Memory, Model
+from daml.stepping import advance
 
-NEAR = 1e-5
-"""Step of a central difference, in units of 1 + |x|; in double precision it errs by some 1e-10."""
 FEW = 8
 """Variables up to which differences in NumPy take less than torch's gradient of a step, by half."""
+NEAR = 1e-4
+"""Largest difference of torch's gradient from the true one, as a part of it."""
+SIZES = 10.0 ** -np.arange(4, 11)
+"""Sizes of the differences that it is compared with, in units of the largest values."""
 
 
-def base_step(base: Model, x: Any, memory: Memory, device: str) -> tuple[torch.Tensor, Memory]:
+def base_step(
+    base: Model | Differenced, x: Any, memory: Memory, device: str
+) -> tuple[torch.Tensor, Memory]:
     """Step states (..., variable); the result is a tensor on the device of the network.
 
-    Where a gradient has to pass, it does by central differences through a base that steps NumPy
-    arrays, and through a small one of ours.
+    Gradients pass through torch's own step where the base has one, and through central
+    differences where it steps NumPy arrays. A base that is stepped often with gradients should
+    come from :func:`differentiable`, which finds the size of the differences once.
     """
     if isinstance(x, torch.Tensor):
-        takes = _takes_tensors(base)
-        small = isinstance(base, ODE) and len(base.variables) <= FEW and x.device.type == "cpu"
-        if x.requires_grad and (small or not takes):
-            return _ByDifferences.apply(x, base, memory), memory  # type: ignore[no-untyped-call]
-        x = x if takes else fetch(x)
-    moved, memory = base.step(x, memory)
+        if x.requires_grad and not isinstance(base, Differenced):
+            base = differentiable(base, fetch(x.detach()))
+        if not takes_tensors(base):
+            x = fetch(x)
+    moved, memory = advance(base, x, memory)
     return torch.as_tensor(moved, device=device), memory
 
 
+def differentiable(base: Model, states: np.ndarray, device: str = "cpu") -> Model | Differenced:
+    """Give a base that steps torch tensors, and whose gradient is right.
+
+    Parameters
+    ----------
+    base : Model
+    states : numpy.ndarray (..., variable)
+        Typical states, where the gradient is compared and the size of differences is found.
+    device : str
+        Of the tensors that will be stepped.
+
+    Returns
+    -------
+    Model or Differenced
+        The base itself where torch differentiates it; else one that steps NumPy arrays and is
+        differentiated by central differences, as a small ODE on the CPU is for speed.
+    """
+    if home(base) is not None:
+        return base
+    if not isinstance(base, ODE) or no_gradient(base, states):
+        return Differenced(base, states)
+    small = len(base.variables) <= FEW and device == "cpu"
+    return Differenced(base, states, tensors=True) if small else base
+
+
 def check_differentiable(base: Model) -> None:
-    """Refuse a base through whose step no gradient passes.
+    """Refuse a base through which no training through the cycle is possible.
 
     Raises
     ------
     InputError
-        It says how to mend the step.
+        It says how to change the step.
     """
-    name, number = type(base).__name__, len(base.variables)
-    if not _takes_tensors(base):
-        if base.start(np.ones((2, number))) is not None:
-            raise InputError(
-                f"fit_cycle: {name} steps NumPy arrays and has a memory, through which no gradient "
-                "passes; step torch tensors (and name a 'device'), or train on analyses"
-            )
-        return
-    x = torch.ones(2, number, requires_grad=True)
-    try:
-        moved = base.step(x, base.start(x))[0]
-        found, reason = moved.requires_grad, "the result has no gradient"
-    except Exception as error:
-        found, reason = False, first_line(error)
-    if not found:
+    check_model(base)
+    if home(base) is None:
+        Differenced(base, typical(base)).check()
+    else:
+        check_torch(base, "fit_cycle")
+
+
+def check_torch(model: Model, what: str) -> None:
+    """Refuse a model through whose step torch passes no gradient, or a wrong one.
+
+    Raises
+    ------
+    InputError
+        It says how to change the step.
+    """
+    reason = no_gradient(model, typical(model))
+    if reason:
         raise InputError(
-            f"fit_cycle: no gradient passes through the step of {name} ({reason}); write it on the "
-            "Array API, xp = array_api_compat.array_namespace(x), without NumPy's functions"
+            f"{what}: no gradient passes through the step of {type(model).__name__} ({reason}); "
+            "write it on the Array API, xp = array_api_compat.array_namespace(x), without NumPy's "
+            "functions"
         )
 
 
-def _takes_tensors(base: Model) -> bool:
-    """Whether a base steps torch's tensors: by the contract one that says so, or one of ours."""
-    return isinstance(base, ODE) or home(base) is not None
+def takes_tensors(base: Model | Differenced) -> bool:
+    """Whether a base steps torch tensors: one that names a device, an ODE, or differences."""
+    return isinstance(base, ODE | Differenced) or home(base) is not None
 
 
-class _ByDifferences(torch.autograd.Function):
-    """A step of NumPy's, its Jacobian by central differences."""
+def no_gradient(base: Model, states: np.ndarray) -> str:
+    """Give why torch does not differentiate a step rightly; nothing where it does.
 
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, base: Model, memory: Memory) -> torch.Tensor:
-        """Step the states, and each with one variable a little more, or a little less.
-
-        Those lie along a new first axis: few operations, as threads share Python's lock.
-        """
-        plain = x.detach().cpu().double().numpy()
-        near, size = NEAR * (1 + np.abs(plain)), plain.shape[-1]
-        around = np.repeat(plain[None], 2 * size + 1, axis=0)
-        for k in range(size):
-            around[k, ..., k] += near[..., k]
-            around[size + k, ..., k] -= near[..., k]
-        moved = np.asarray(base.step(around, memory)[0])
-        jacobian = (moved[:size] - moved[size:-1]) / (2 * np.moveaxis(near, -1, 0)[..., None])
-        ctx.save_for_backward(x.new_tensor(jacobian))
-        return x.new_tensor(moved[-1])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """Give the gradient (..., variable) by what was moved."""
-        (jacobian,) = ctx.saved_tensors
-        return (jacobian * gradient).sum(-1).movedim(0, -1), None, None
+    A step that leaves torch for NumPy in part has a gradient that lacks this part: the gradient
+    is compared with differences of several sizes along one direction.
+    """
+    x = torch.as_tensor(states, dtype=torch.float64, device=home(base)).requires_grad_()
+    along, back = np.random.default_rng(0).standard_normal((2, *states.shape))
+    ahead, weights = x.new_tensor(along * largest(states)), x.new_tensor(back / largest(states))
+    try:
+        moved = base.step(x, base.start(x))[0]
+        if not getattr(moved, "requires_grad", False):
+            return "the result has no gradient"
+        (found,) = torch.autograd.grad(moved, x, weights)
+        found, apart = torch.sum(found * ahead, dim=-1), []
+        with torch.no_grad():
+            for size in SIZES:
+                sides = (base.step(x + s * size * ahead, base.start(x))[0] for s in (1, -1))
+                expected = torch.sum(weights * torch.sub(*sides), dim=-1) / (2 * size)
+                apart.append(float(torch.nan_to_num((found - expected).abs()).max()))
+        least = float(torch.nan_to_num(found.abs()).max())
+    except Exception as error:
+        return first_line(error)
+    return "" if min(apart) <= NEAR * max(least, 1.0) else "a part of it does not come from torch"

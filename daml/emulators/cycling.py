@@ -18,6 +18,7 @@ from daml.heldout import HeldOut
 from daml.protocols import Model
 from daml.records import read
 from daml.schemes.observing import Observing
+from daml.stepping import advance
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Innovations:
         kept = []
         for step in range(values.shape[1]):
             if step:
-                x, memory = model.step(x, memory)
+                x, memory = advance(model, x, memory)
             covariance = self.covariance
             if covariance is None:
                 covariance = model.background_covariance(memory)  # type: ignore[attr-defined]

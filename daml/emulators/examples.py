@@ -16,6 +16,7 @@ from daml.heldout import HeldOut
 from daml.labels import check_dims, check_dtype, check_names, check_values, names, time_axis
 from daml.moments import joined, moments
 from daml.protocols import Model
+from daml.stepping import advance
 
 
 class Block(NamedTuple):
@@ -72,7 +73,7 @@ class Examples:
             self.seen = innovation.transpose("time", "observed")
         self.base = base
         if base is not None:
-            check_model(base)
+            check_model(base, self.times[0])
             if tuple(base.variables) != self.variables:
                 raise InputError(
                     f"LSTM: the base steps {tuple(base.variables)}, the analysis has "
@@ -117,7 +118,7 @@ class Examples:
         before = states[:-1]
         if self.base is not None:
             memory = self.base.start(before, self.times[first:stop])
-            before = np.asarray(self.base.step(before, memory)[0])
+            before = advance(self.base, before, memory)[0]
         weights = np.ones(stop - first)
         if self.seen is not None:
             seen = np.isfinite(self.seen[first + 1 : stop + 1].values)
@@ -151,7 +152,7 @@ def _step_of(analysis: xr.Dataset, name: str) -> tuple[float, str]:
     times = analysis["time"].values if "time" in analysis.coords else np.empty(0)
     if len(times) < 2:
         raise InputError(f"LSTM.fit: {name!r} needs a coordinate 'time' of two entries or more")
-    if times.dtype.kind == "M":
+    if times.dtype.kind in "mM":
         dt = float(np.median(np.diff(times) / np.timedelta64(1, "ns"))) * 1e-9
     else:
         dt = float(np.round((times[-1] - times[0]) / (len(times) - 1), 12))

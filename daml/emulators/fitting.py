@@ -141,7 +141,7 @@ def fitted_through_cycle(
     checkpoint: Checkpoint | None,
 ) -> Fitted:
     """Give what a training through the cycle finds, as :meth:`daml.LSTM.fit_cycle` says."""
-    check_sequences("fit_cycle", length, burn_in, rate)
+    check_sequences("fit_cycle", length, burn_in, rate, 1 if batch is None else batch)
     updates = CYCLE_UPDATES if emulator.base is None else BASE_UPDATES
     if emulator.base is not None:
         check_differentiable(emulator.base)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import xarray as xr
 
+from daml.arguments import checked
 from daml.emulators.lstm import LSTM
 from daml.errors import InputError
 from daml.opening import loaded, open_tree
@@ -17,6 +18,7 @@ from daml.ranges import whole
 from daml.stored import GIVEN, Attributes, chosen, passes
 
 
+@checked
 def load_emulator(
     source: xr.DataTree | xr.Dataset | str | Path,
     iteration: int | None = None,

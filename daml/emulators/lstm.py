@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import xarray as xr
 
 from daml import __version__
+from daml.arguments import checked
 from daml.descriptions import description
-from daml.emulators.bases import base_step
+from daml.emulators.bases import base_step, differentiable
 from daml.emulators.fitted import Fitted, check_sizes
 from daml.emulators.fitting import begun, fitted_through_cycle, fitted_to
 from daml.emulators.networks import Memory, Network, Windowed
@@ -131,6 +133,7 @@ class LSTM:
         """History (epoch) of the last training: ``loss``, and scores on held-out blocks, if any."""
         return self.known.history
 
+    @checked
     def fit(
         self,
         analysis: xr.Dataset,
@@ -229,12 +232,22 @@ class LSTM:
             return moved.numpy(), memory
         return self._advance(x, memory, x)
 
+    @cached_property
+    def _differentiable(self) -> Any:
+        """The base for torch tensors; its differences, if any, fit the states of the training."""
+        known = self.known
+        drawn = np.random.default_rng(0).standard_normal((16, len(known.variables)))
+        return differentiable(
+            cast("Model", self.base), known.mean + drawn * known.spread, self.device
+        )
+
     def _advance(self, x: torch.Tensor, memory: Memory, given: Any) -> tuple[torch.Tensor, Memory]:
         """Step a tensor; the base steps ``given``, the same in the kind that the caller has."""
         inner, base_memory = memory
         moved = there = x.to(self.device)
         if self.base is not None:
-            moved, base_memory = base_step(self.base, given, base_memory, self.device)
+            base = self.base if isinstance(given, np.ndarray) else self._differentiable
+            moved, base_memory = base_step(base, given, base_memory, self.device)
         increment, inner = self.known.increment(there, inner)
         return (moved + increment).to(x.device, x.dtype), (inner, base_memory)
 
@@ -253,6 +266,7 @@ class LSTM:
             )
         return self.known.background_covariance(memory[0])
 
+    @checked
     def fit_cycle(
         self,
         observations: xr.Dataset,
@@ -305,6 +319,7 @@ class LSTM:
         how = sequence_length, burn_in, batch_size, learning_rate, held_out, checkpoint
         return replace(self, fitted=fitted_through_cycle(self, observations, scheme, *how))
 
+    @checked
     def forecast(self, states: xr.Dataset, *, leads: Any = 4, warmup: int = 100) -> xr.Dataset:
         """Forecast from each state of a record; see :func:`daml.forecast`."""
         return forecast(self, states, leads=leads, warmup=warmup)
@@ -334,6 +349,7 @@ class LSTM:
         network = self.network(dataset.sizes["variable"])
         return replace(self, fitted=Fitted.from_dataset(dataset, network))
 
+    @checked
     def save(self, store: str | Path) -> None:
         """Write the fitted emulator to a new Zarr store, for ``load_emulator``.
 

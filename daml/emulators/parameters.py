@@ -10,7 +10,9 @@ import numpy as np
 import torch
 import xarray as xr
 
+from daml.arguments import checked
 from daml.covariance import labelled
+from daml.emulators.bases import check_torch
 from daml.emulators.cycling import Course, Innovations
 from daml.emulators.factors import covariance, placed
 from daml.emulators.settings import check_sequences
@@ -25,6 +27,7 @@ UPDATES = 100
 """Updates at least, unless the epochs are told."""
 
 
+@checked
 def fit_parameters(
     model: ODE,
     parameters: Sequence[str],
@@ -88,10 +91,13 @@ def fit_parameters(
     >>> abs(found.rho - 28.0) < 0.5
     True
     """
-    check_sequences("fit_parameters", sequence_length, burn_in, learning_rate)
+    check_sequences("fit_parameters", sequence_length, burn_in, learning_rate, batch_size, seed)
+    if epochs is not None and epochs < 1:
+        raise InputError(f"fit_parameters: 'epochs' is {epochs}; give 1 or more")
     variables = tuple(model.variables)
     free = _Free(model, parameters, np.linalg.cholesky(scheme.given(variables)))
     like = torch.zeros((), dtype=torch.float64)
+    check_torch(model, "fit_parameters")
     course = Course(model, observations, 0.0, like)
     observing = Observing.of(course.record, float(scheme.error_factor)).like(like)
     objective = Innovations(free.model, observing, None, burn_in)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from daml.arguments import check_fields
 from daml.devices import check_device
 from daml.errors import InputError
 from daml.ranges import number, seed, whole
@@ -31,6 +32,7 @@ def check(lstm: LSTM) -> None:
     InputError
         It names the setting.
     """
+    check_fields(lstm)
     plain: dict[str, object] = {}
     for name in WHOLE:
         value = getattr(lstm, name)
@@ -53,8 +55,14 @@ def check(lstm: LSTM) -> None:
         object.__setattr__(lstm, name, value)
 
 
-def check_sequences(what: str, length: int, burn_in: int, rate: float) -> None:
+def check_sequences(
+    what: str, length: int, burn_in: int, rate: float, batch: int = 1, seed: int = 0
+) -> None:
     """Refuse sequences without a step that counts, and a rate that goes nowhere."""
+    if batch < 1:
+        raise InputError(f"{what}: 'batch_size' is {batch}; give 1 or more")
+    if seed < 0:
+        raise InputError(f"{what}: 'seed' is {seed}; give 0 or more")
     if not 0 <= burn_in < length:
         raise InputError(
             f"{what}: 'burn_in' is {burn_in}; give less than sequence_length ({length})"

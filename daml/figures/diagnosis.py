@@ -6,9 +6,11 @@ import matplotlib
 import xarray as xr
 from matplotlib.figure import Figure
 
+from daml.arguments import checked
 from daml.figures.panels import INK, LEADS, LEGEND, STYLE, Panels, grid_of, label_of, take
 
 
+@checked
 def calibration(found: xr.Dataset, axes: Panels = None) -> Figure:
     """Draw chi-square over time, the probability integral transform, and RMS against expectation.
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from daml.arguments import checked
 from daml.figures import beyond
 from daml.figures.panels import (
     IMPERFECT,
@@ -29,6 +30,7 @@ from daml.figures.panels import (
 )
 
 
+@checked
 def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None) -> Figure:
     """Draw Figure 2: RMSE of the analysis against the iteration, with that of both models.
 
@@ -71,6 +73,7 @@ def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None)
     return figure
 
 
+@checked
 def error_reduction(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
     """Draw Figure 3: reduction of the forecast error against the iteration, one line per lead.
 
@@ -109,6 +112,7 @@ def error_reduction(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
     return figure
 
 
+@checked
 def error_maps(scores: xr.Dataset, axes: Panels = None) -> Figure:
     """Draw Figure 4: maps of the forecast error over x0 and x2; rows are leads, columns cases.
 
@@ -152,6 +156,7 @@ def error_maps(scores: xr.Dataset, axes: Panels = None) -> Figure:
     return figure
 
 
+@checked
 def innovations(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
     """Draw the RMSE of the innovations against the iteration, for a record without a truth.
 

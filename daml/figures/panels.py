@@ -118,7 +118,12 @@ def grid_of(
     if axes is None:
         figure = Drawing(figsize=(WIDTH, height), layout="constrained")
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
-    given = np.atleast_1d(np.asarray(axes, dtype=object))
+    if not isinstance(axes, (Axes, Sequence, np.ndarray)):
+        raise InputError(f"axes: a {type(axes).__name__} was given; give {rows} x {columns} Axes")
+    try:
+        given = np.atleast_1d(np.asarray(axes, dtype=object))
+    except TypeError as error:
+        raise InputError(f"axes: no Axes were given; give {rows} x {columns}") from error
     if given.size != rows * columns or not all(isinstance(ax, Axes) for ax in given.flat):
         kind = type(given.flat[0]).__name__ if given.size else "nothing"
         raise InputError(f"axes: {given.size} of {kind} given; give {rows} x {columns} Axes")

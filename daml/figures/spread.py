@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from daml.arguments import checked
 from daml.errors import InputError
 from daml.figures.panels import (
     LEADS,
@@ -27,6 +28,7 @@ from daml.figures.panels import (
 NEEDED = ("seed", "iteration")
 
 
+@checked
 def sweep_scores(
     result: xr.Dataset,
     name: str = "analysis_rmse",
@@ -84,6 +86,7 @@ def sweep_scores(
     return figure
 
 
+@checked
 def attribution(result: xr.Dataset, axes: Panels = None) -> Figure:
     """Compare several methods: the errors of their states and of their forecasts.
 

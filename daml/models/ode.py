@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from array_api_compat import array_namespace
 
+from daml.arguments import check_fields
 from daml.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,9 +91,10 @@ class ODE(ABC):
     variables: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         name = type(self).__name__
         if not self.dt > 0:
-            raise InputError(f"{name}: dt is {self.dt}; give a step > 0")
+            raise InputError(f"{name}: dt is {self.dt:g}; give a step > 0")
         if self.substeps < 1:
             raise InputError(f"{name}: substeps is {self.substeps}; give 1 or more")
 

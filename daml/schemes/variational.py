@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from array_api_compat import array_namespace
 
+from daml.arguments import check_fields, checked
 from daml.covariance import check
 from daml.errors import InputError
 from daml.html import shown
@@ -77,6 +78,7 @@ class ThreeDVar:
     method: str = "exact"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.method not in METHODS:
             raise InputError(f"ThreeDVar: method {self.method!r} is unknown; give one of {METHODS}")
         given, factor = self.background_covariance, self.error_factor
@@ -180,6 +182,7 @@ class ThreeDVar:
         memory = memory.like(background)
         return memory, *memory.analysed(background, values, kind, covariance)
 
+    @checked
     def analyse(self, background: xr.Dataset, observations: xr.Dataset) -> xr.Dataset:
         """Give the analysis of each background state, all on their own.
 
@@ -206,6 +209,11 @@ class ThreeDVar:
             )
         name = "background" if "background" in background else "state"
         times = check_time(background, name)
+        extra = [d for d in background[name].dims if d not in ("time", "variable")]
+        if extra:
+            raise InputError(
+                f"ThreeDVar.analyse: {name!r} has the further dimension {extra[0]!r}; select one"
+            )
         x, layout = pack(background, name)
         variables = names(background)
         rows = _rows(times, observations)
