@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from daml.dates import after, since_first
 from daml.errors import InputError
 
 LARGEST = 1e14
@@ -190,9 +191,9 @@ class TimeAxis:
         if self.length == len(self.times):
             return self.times
         steps = np.arange(self.length)
-        grid = (self.times[0] + steps * self.step).astype(self.times.dtype)
+        grid = after(self.times[0], steps, self.step)
         grid[self.index] = self.times
-        return cast("np.ndarray", grid)
+        return grid
 
 
 def step_like(times: np.ndarray, dt: Any, time_unit: str = "s") -> Any:
@@ -227,7 +228,7 @@ def time_axis(dataset: xr.Dataset, name: str, dt: Any, time_unit: str = "s") -> 
     step = step_like(times, dt, time_unit)
     unit = np.timedelta64(1, "ns") if times.dtype.kind == "M" else 1.0
     width = float(step / unit)
-    offset = np.asarray((times - times[0]) / unit, dtype=np.float64) / width
+    offset = since_first(times) / width
     index = np.rint(offset)
     wrong = np.abs(offset - index) > 1e-3 + _rounding(times) / width
     wrong[1:] |= np.diff(index) < 1

@@ -13,7 +13,7 @@ from daml.errors import InputError
 from daml.heldout import HeldOut
 from daml.judging import SQUARES, judge
 from daml.keeping import TrainingCheckpoint
-from daml.labels import names, time_axis
+from daml.labels import check_dims, names, time_axis
 from daml.opening import loaded
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
@@ -149,7 +149,14 @@ def _joined(errors: xr.DataArray | None, judged: xr.Dataset, iteration: int) -> 
 
 
 def given_to(observations: xr.Dataset, scheme: Scheme) -> dict[str, xr.Dataset]:
-    """Give what a loop is given and writes as it is, by name."""
+    """Give what a loop is given and writes as it is, by name.
+
+    Raises
+    ------
+    InputError
+        If the observations are none.
+    """
+    check_dims(observations, "observation", ("time", "variable"))
     covariance = getattr(scheme, "background_covariance", None)
     if not isinstance(covariance, xr.DataArray):
         return {"observations": observations}

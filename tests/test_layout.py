@@ -14,6 +14,7 @@ LEVELS = [
     {
         "errors",
         "protocols",
+        "dates",
         "descriptions",
         "devices",
         "checks",
