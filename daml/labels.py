@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from daml.dates import after, since_first
 from daml.errors import InputError
 
 LARGEST = 1e14
@@ -202,9 +203,9 @@ class TimeAxis:
         if self.length == len(self.times):
             return self.times
         steps = np.arange(self.length)
-        grid = (self.times[0] + steps * self.step).astype(self.times.dtype)
+        grid = after(self.times[0], steps, self.step)
         grid[self.index] = self.times
-        return cast("np.ndarray", grid)
+        return grid
 
 
 def is_span(dt: Any) -> bool:
@@ -246,7 +247,7 @@ def time_axis(dataset: xr.Dataset, name: str, dt: Any, time_unit: str = "s") -> 
     step = step_like(times, dt, time_unit)
     unit = np.timedelta64(1, "ns") if times.dtype.kind in "mM" else 1.0
     width = float(step / unit)
-    offset = np.asarray((times - times[0]) / unit, dtype=np.float64) / width
+    offset = since_first(times) / width
     if not is_span(dt):
         _check_density(times, offset, name, dt, time_unit)
     index = np.rint(offset)

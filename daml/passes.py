@@ -14,7 +14,7 @@ from daml.errors import InputError
 from daml.heldout import HeldOut, settled
 from daml.judging import SQUARES, Judge
 from daml.keeping import TrainingCheckpoint
-from daml.labels import names, time_axis
+from daml.labels import check_dims, names, time_axis
 from daml.opening import loaded
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
@@ -225,7 +225,14 @@ def check_passes(done: Pass | None, passes: int | str, most: int) -> None:
 
 
 def given_to(observations: xr.Dataset, scheme: Scheme) -> dict[str, xr.Dataset]:
-    """Give what a loop is given and writes as it is, by name."""
+    """Give what a loop is given and writes as it is, by name.
+
+    Raises
+    ------
+    InputError
+        If the observations are none.
+    """
+    check_dims(observations, "observation", ("time", "variable"))
     covariance = getattr(scheme, "background_covariance", None)
     if not isinstance(covariance, xr.DataArray):
         return {"observations": observations}

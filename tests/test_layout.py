@@ -19,6 +19,7 @@ LEVELS = [
         "arguments",
         "errors",
         "protocols",
+        "dates",
         "descriptions",
         "devices",
         "checks",

@@ -226,6 +226,26 @@ def test_dates_of_any_resolution_are_kept_and_resumed(tmp_path, unit):
     assert again["iteration/0000"].time.dtype == seen["time"].dtype
 
 
+@settings(max_examples=5)
+@given(attributes, attributes, st.sampled_from(UNITS), st.integers(-8, 8))
+def test_a_run_keeps_any_attributes_and_dates(tmp_path_factory, record_has, name_has, unit, power):
+    folder = tmp_path_factory.mktemp("any")
+    seen = record(1010, unit=unit).assign_attrs(record_has)
+    for name in ("observation", "error_variance", "time"):
+        seen[name].attrs = name_has
+    seen["observation"].attrs["units"] = f"1e{power} K"
+    tree = improve(seen, folder / "store.zarr")
+    equal(tree["observations"].to_dataset().load(), seen)
+    analysis = daml.assimilate(
+        Damped(), seen, daml.ThreeDVar(covariance()), store=folder / "analysis.zarr"
+    )
+    for found in (analysis, tree["imperfect"]):
+        assert found["analysis"].attrs["units"] == f"1e{power} K"
+        assert plain(found["time"].attrs) == plain(name_has)
+        assert found["time"].dtype == seen["time"].dtype
+        np.testing.assert_array_equal(found["time"], seen["time"])
+
+
 @pytest.mark.parametrize("start", ["0001-01-01", "1000-01-01", "1677-09-21", "9000-01-01"])
 @pytest.mark.parametrize("unit", ["s", "ms", "us"])
 def test_dates_that_nanoseconds_do_not_reach(tmp_path, start, unit):
@@ -235,6 +255,21 @@ def test_dates_that_nanoseconds_do_not_reach(tmp_path, start, unit):
     )
     assert analysis["time"].dtype == seen["time"].dtype
     np.testing.assert_array_equal(analysis["time"], seen["time"])
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("years", [0, 1])
+@pytest.mark.parametrize("step", ["s", "ns"])
+def test_far_dates_of_a_step_in_another_unit(every, years, step):
+    """A record of 600 years is longer than nanoseconds reach."""
+    seconds = 365 * 86400 * years or 10
+    time = np.datetime64("1000-01-01", "s") + seconds * np.arange(600).astype("m8[s]")
+    seen = record(600).assign_coords(time=time).isel(time=slice(None, None, every))
+    model = Damped()
+    model.dt = np.timedelta64(seconds, "s").astype(f"m8[{step}]")
+    analysis = daml.assimilate(model, seen, daml.ThreeDVar(covariance()))
+    np.testing.assert_array_equal(analysis["time"], time[: len(analysis["time"])])
+    assert analysis["time"].dtype == time.dtype
 
 
 def test_a_multiindex_of_variables_is_kept(tmp_path):

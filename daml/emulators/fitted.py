@@ -54,12 +54,6 @@ class Fitted:
         with torch.inference_mode(False):  # so that a gradient may pass, too, later
             return tuple(torch.as_tensor(part, device=where) for part in parts)
 
-    def single(self, network: Network) -> Fitted:
-        """Give the same in single precision, around a network that is in training."""
-        parts = {name: getattr(self, name).astype(np.float32) for name in SCALING}
-        root = None if self.covariance_root is None else self.covariance_root.astype(np.float32)
-        return replace(self, network=network, covariance_root=root, **parts)
-
     def starting(self, matrix: np.ndarray) -> Fitted:
         """Give the same with the B that the network's factor multiplies."""
         return replace(self, covariance_root=np.linalg.cholesky(matrix))
@@ -80,13 +74,14 @@ class Fitted:
 
     def background_covariance(self, memory: Memory) -> torch.Tensor:
         """Give B (..., variable, variable) of the states that the memory predicted."""
-        return covariance(self.network.factor(memory), self.places)
+        return covariance(self.network.factor(memory).to(self.places.dtype), self.places)
 
     @cached_property
     def places(self) -> torch.Tensor:
         """What the covariance's root makes of a factor's entries, where the network lives."""
         with torch.inference_mode(False):
-            return self.network.head.weight.new_tensor(placed(np.asarray(self.covariance_root)))
+            root = placed(np.asarray(self.covariance_root))
+            return torch.as_tensor(root, device=self.network.head.weight.device)
 
     @property
     def history(self) -> xr.Dataset:

@@ -147,12 +147,12 @@ def fitted_through_cycle(
         check_differentiable(emulator.base)
     known, network = emulator.known, emulator.network(len(emulator.variables))
     network.load_state_dict(known.network.state_dict())
-    like, fixed = torch.zeros((), device=emulator.device), None
+    like, fixed = torch.zeros((), dtype=torch.float64, device=emulator.device), None
     if emulator.covariance is None:
         fixed = like.new_tensor(scheme.given(known.variables))
     elif known.covariance_root is None:
         known = known.starting(scheme.given(known.variables))
-    opened = replace(emulator, fitted=known.single(network))
+    opened = replace(emulator, fitted=replace(known, network=network))
     course = Course(opened, observations, held_out, like)
     if batch is None:
         batch = min(max(len(course.tensors[0]) // length // BATCHES, FEWEST), LARGEST)
