@@ -60,6 +60,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Compare the arguments of a function with its annotations at every call."""
     signature = inspect.signature(function)
     name = function.__qualname__
+    if name in ("run", "draw"):  # which say nothing without their module
+        name = f"{function.__module__.rpartition('.')[2]}.{name}"
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -230,6 +232,8 @@ def _advice(value: Any, kinds: list[str]) -> str:
         return f" (it has no {lacking[0]!r})" if lacking else ""
     if isinstance(value, type):
         return f"; make one with {value.__name__}(...)"
+    if "int" in kinds and isinstance(value, int) and not isinstance(value, bool):
+        return " below 2**63"
     if "xr.Dataset" in kinds and isinstance(value, xr.DataArray):
         return ", made with array.to_dataset(name=...)"
     if "xr.Dataset" in kinds and isinstance(value, (str, os.PathLike)):

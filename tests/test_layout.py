@@ -55,7 +55,7 @@ LEVELS = [
     },
     {"schemes", "first_guess"},
     {"assimilation", "forecasting"},
-    {"emulators", "keeping", "tuning", "judging", "pairing"},
+    {"climatology", "emulators", "keeping", "tuning", "judging", "pairing"},
     {"cycle", "passes", "figures"},
     {"experiment", "reports", "paper", "members", "grids", "workers", "sweeps"},
     {"commands"},

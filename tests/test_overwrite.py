@@ -26,11 +26,11 @@ class Stopping(daml.LSTM):
 
     stopped = None
 
-    def fit(self, analysis, checkpoint=None):
+    def fit(self, analysis, *, checkpoint=None, **how):
         done = 0 if self.fitted is None else self.fitted.trainings
         if done == Stopping.stopped:
             raise KeyboardInterrupt
-        return super().fit(analysis, checkpoint)
+        return super().fit(analysis, checkpoint=checkpoint, **how)
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ import os, signal, sys, time
 import test_overwrite as t
 
 class Killed(t.Stopping):
-    def fit(self, analysis, checkpoint=None):
+    def fit(self, analysis, *, checkpoint=None, **how):
         print("training", flush=True)
         time.sleep(60)
 
@@ -320,8 +320,8 @@ def test_a_folder_that_cannot_be_written_is_refused(folder):
         ("x/" * 3000, "too long"),
         ("a" * 250, "cannot write there"),
         ("a\0b", "embedded null"),
-        ("", "give a path or a URL"),
-        (3, "give a path or a URL"),
+        ("", "give a (path or a URL|text or a path)"),
+        (3, "give a (path or a URL|text or a path)"),
         ("file/store.zarr", "cannot write there"),
     ],
 )

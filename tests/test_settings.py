@@ -39,7 +39,7 @@ def in_one_line(text):
 def test_seeds(seed):
     with in_one_line("LSTM: 'seed' is"):
         daml.LSTM(seed=seed)
-    with in_one_line("paper: 'seed' is"):
+    with in_one_line(r"paper(\.run)?: 'seed' is"):
         daml.paper.run("smoke", seed=seed, store="store.zarr", overwrite=True)
 
 
@@ -50,7 +50,7 @@ def test_devices(device):
         ("paper", lambda: daml.paper.run("smoke", device=device, store="store.zarr")),
         ("sweep", lambda: daml.sweep({"hidden": [2]}, device=device, store="store.zarr")),
     ]:
-        with in_one_line(f"{name}: device"):
+        with in_one_line(rf"{name}(\.run)?: '?device"):
             call()
 
 
@@ -65,7 +65,7 @@ def test_counts(count):
     for name in ("steps", "passes", "epochs", "cycle_epochs"):
         with in_one_line(f"'{name}' is"):
             experiment.Preset(**{name: count})
-    with in_one_line("Cycle: 'passes' is"):
+    with in_one_line("(Cycle|improve): 'passes' is"):
         daml.improve(Damped(), record(1200), passes=count, store="store.zarr", overwrite=True)
     with in_one_line("'passes' is"):
         daml.paper.run("smoke", passes=count, store="store.zarr")
