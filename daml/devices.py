@@ -36,7 +36,7 @@ def check_device(device: object, what: str) -> str:
     if not known or kind not in ("cpu", "cuda") or (colon and not number.isdecimal()):
         raise InputError(f"{what}: device {name[:60]!r} is unknown; give 'cpu', 'cuda' or 'cuda:0'")
     if kind == "cpu":
-        return "cpu"
+        return name
     if not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count():
         raise InputError(f"{what}: device {name!r} is not available here; give device='cpu'")
     return name

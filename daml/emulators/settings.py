@@ -40,7 +40,8 @@ def check(lstm: LSTM) -> None:
             plain[name] = whole(value, f"LSTM: {name!r}")
     plain["burn_in"] = whole(lstm.burn_in, "LSTM: 'burn_in'", least=0)
     plain["seed"] = seed(lstm.seed, "LSTM: 'seed'")
-    plain["device"] = check_device(lstm.device, "LSTM")
+    if lstm.fitted is None:  # else its network lives there already
+        plain["device"] = check_device(lstm.device, "LSTM")
     for name in ("learning_rate", "rate_decay"):
         value = getattr(lstm, name)
         plain[name] = number(value, f"LSTM: {name!r}", **RATES[name])
