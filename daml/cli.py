@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from typing import Any
-
 import click
 
 from daml import __version__, distribution
 from daml.commands import Words, run
-from daml.errors import DamlError, InputError, first_line
+from daml.errors import DamlError, InputError
 
 
 @click.group(
@@ -154,6 +149,7 @@ def improve(
     import daml
     from daml.opening import open_record
     from daml.reports import innovation_table
+    from daml.scripts import load_model
     from daml.store import Store, check_apart, check_free
 
     starting = load_model(model)
@@ -261,57 +257,3 @@ def sweep(
             f"all members failed, the first with {errors[0]}; see the variable 'error' in {store}"
         )
     click.echo(f"store: {store}")
-
-
-def load_model(name: str) -> Any:
-    """Give the model of a name, or an instance of a class in a script.
-
-    Parameters
-    ----------
-    name : str
-        "lorenz63", "coupled-lorenz63", or FILE.py:CLASS. The class is called without arguments.
-
-    Raises
-    ------
-    InputError
-        If the name is unknown, the script cannot be run, or it has no such class.
-    """
-    from daml.checks import check_settings
-    from daml.models import CoupledLorenz63, Lorenz63
-
-    known: dict[str, Any] = {"lorenz63": Lorenz63, "coupled-lorenz63": CoupledLorenz63}
-    if name in known:
-        return known[name]()
-    path, colon, kind = name.rpartition(":")
-    if not colon:
-        raise InputError(f"--model {name!r} is unknown; give {', '.join(known)}, or FILE.py:CLASS")
-    if not Path(path).is_file():
-        raise InputError(f"--model: the script {path} does not exist; check its path")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"--model: {path} is not a Python script; give FILE.py:CLASS")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except SystemExit as error:
-        raise InputError(
-            f"--model: {path} ends the program when it is imported; put what it runs under: "
-            "if __name__ == '__main__':"
-        ) from error
-    except Exception as error:
-        raise InputError(
-            f"--model: running {path} failed with {type(error).__name__}: {first_line(error)}; "
-            "correct it"
-        ) from error
-    if not hasattr(module, kind):
-        raise InputError(f"--model: {path} has no class {kind!r}; check the name")
-    try:
-        model = getattr(module, kind)()
-    except (Exception, SystemExit) as error:
-        raise InputError(
-            f"--model: {kind}() failed with {type(error).__name__}: {first_line(error)}; the class "
-            "must work without arguments"
-        ) from error
-    check_settings(model)  # its step is tried at the times of the record
-    return model

@@ -11,6 +11,7 @@ import xarray as xr
 from daml.arguments import checked
 from daml.errors import InputError
 from daml.labels import check_names, named, names, pack
+from daml.operators import read_operator
 
 
 @checked
@@ -94,17 +95,8 @@ def observing(observations: xr.Dataset, variables: Sequence[str]) -> tuple[np.nd
             there = observations["observation"].notnull() & np.isfinite(variance)
             variance = variance.where(there).mean("time")
         error = np.diag(variance.where(np.isfinite(variance), 1.0).values.astype(np.float64))
-    if "operator" in observations:
-        rows = observations["operator"].sel(model_variable=list(variables))
-        return rows.transpose("variable", "model_variable").values, error
-    observed = names(observations)
-    lacking = [v for v in observed if v not in variables]
-    if lacking:
-        raise InputError(
-            f"observations: {lacking[0]!r} is not among the variables {tuple(variables)}; rename it"
-        )
-    places = [list(variables).index(v) for v in observed]
-    return np.eye(len(variables))[places], error
+    operator = read_operator(observations, names(observations), tuple(variables))
+    return operator.matrix(), error
 
 
 @checked

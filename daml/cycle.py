@@ -205,8 +205,8 @@ class Cycle:
             If an argument is wrong, a pass gives numbers that are not finite, or the store cannot
             be read or written. Passes in the store stay readable.
         """
-        check_loop(self.model, self.scheme, observations)
         check_given(store, given_to(observations, self.scheme), resume)
+        check_loop(self.model, self.scheme, observations)
         attrs = self.attrs(exact=store is not None)
         attrs |= {"observations_sha256": fingerprint(observations)}
         keep = Keeper(store, attrs, overwrite=overwrite, resume=resume, may_change=("passes",))

@@ -6,15 +6,17 @@ together, the two overwrite each other's files (``daml/__init__.py``, ``daml/mod
 
 import os
 import warnings
+from functools import cache
 
 NAME = "daml-xarray"
 
 
+@cache
 def check_folder() -> None:
     """Warn if the distribution ``daml`` is installed in the folder of this package.
 
-    Looks at names in one folder only: reading the metadata would take longer than all else that
-    ``import daml`` does.
+    It warns once. It looks at names in one folder only: reading the metadata would take longer than
+    all else that ``import daml`` does.
     """
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
@@ -25,5 +27,5 @@ def check_folder() -> None:
         warnings.warn(
             f"the distribution 'daml' is installed beside '{NAME}', and each overwrites files of "
             f"the other's; uninstall both (pip uninstall daml {NAME}), then install {NAME} again",
-            stacklevel=1,  # one place, so that import and command line warn once
+            stacklevel=1,
         )

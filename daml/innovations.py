@@ -309,6 +309,7 @@ def lagged(innovation: xr.DataArray) -> float:
 
 def pairwise(innovation: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     """Give covariance and number of pairs (observed, observed) of what is there."""
+    innovation = innovation.drop_vars(innovation.coords)  # a MultiIndex cannot be renamed
     there = innovation.notnull().astype(float)
     values = innovation.fillna(0.0)
 

@@ -185,6 +185,7 @@ def _checkpoint(
 def _joined(errors: xr.DataArray | None, judged: xr.Dataset, iteration: int) -> xr.DataArray:
     """Give the held-out errors of all passes, those of one more at the end."""
     new = judged[SQUARES].expand_dims(iteration=[iteration])
+    new["origin"] = [str(name) for name in new["origin"].values]  # a store has texts of its own
     return new if errors is None else xr.concat((errors, new), "iteration")
 
 

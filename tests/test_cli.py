@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 import daml
 from daml import paper
-from daml.cli import load_model, main
+from daml.cli import main
 from daml.errors import InputError
+from daml.scripts import load_model
 
 MODEL = """
 import numpy as np
@@ -189,7 +190,7 @@ def test_a_model_of_numpy_is_improved_through_the_cycle(folder):
     assert "consistency" in result.output
     scheme = daml.ThreeDVar("model")
     base = load_model("model.py:Convection")
-    emulator = daml.load_emulator(folder / "out.zarr", base=base)
+    emulator = daml.load_emulator(folder / "out.zarr", 0, base=base)
     record = xr.load_dataset(folder / "record.nc")
     assert daml.assimilate(emulator, record, scheme).background_spread.min() > 0
     refused = improve("--training", "truth")
@@ -217,4 +218,4 @@ def test_a_run_is_resumed_from_the_command_line(folder):
     assert "the store holds 2 passes, and passes=1 ends after 1" in fewer.output
     other = improve("--passes", 2, "--resume", "--seed", 1)
     assert (other.exit_code, other.output.count("\n")) == (2, 1)
-    assert "cannot be resumed with another configuration (emulator: " in other.output
+    assert "cannot be resumed with another configuration (emulator.seed: " in other.output

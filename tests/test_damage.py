@@ -59,7 +59,7 @@ def test_a_chunk_that_is_broken_or_gone(store, spoil, name, text, observations, 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda root: root["attributes"].update(passes=5), "passes: 5 there, 2 now"),
+        (lambda root: root["attributes"].update(warm_start=5), "warm_start: 5 there, 1 now"),
         (lambda root: root["attributes"].pop("daml_version"), "not an experiment that daml wrote"),
         (lambda root: root["attributes"].update(store_version=9), "written by a newer daml"),
         (lambda root: root.pop("consolidated_metadata"), "not an experiment that daml wrote"),

@@ -58,7 +58,7 @@ LEVELS = [
     {"climatology", "emulators", "keeping", "tuning", "judging", "pairing"},
     {"cycle", "passes", "figures"},
     {"experiment", "reports", "paper", "members", "grids", "workers", "sweeps"},
-    {"commands"},
+    {"commands", "scripts"},
     {"cli"},
     {"__main__"},
 ]

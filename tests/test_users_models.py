@@ -10,8 +10,8 @@ import xarray as xr
 
 import daml
 from daml.checks import check_model
-from daml.cli import load_model
 from daml.errors import InputError
+from daml.scripts import load_model
 
 B = xr.DataArray([[1.0]], {"variable": ["u"], "covariable": ["u"]}, ("variable", "covariable"))
 
@@ -291,8 +291,8 @@ def test_a_model_driven_by_dates_is_tried_at_those_of_the_record():
 SCRIPTS = {
     "raise SystemExit": "ends the program when it is imported; put what it runs under",
     "import sys; sys.exit(0)": "ends the program when it is imported",
-    "import nothing_of_that_name": "breaks: ModuleNotFoundError: No module named",
-    "class Own:\n    def __init__(self):\n        raise SystemExit": "breaks: SystemExit",
+    "import nothing_of_that_name": "failed with ModuleNotFoundError: No module named",
+    "class Own:\n    def __init__(self):\n        raise SystemExit": "failed with SystemExit",
     "class Own:\n    pass": "Own is no model: it has no 'variables'",
 }
 
