@@ -26,6 +26,7 @@ from daml.protocols import Emulator, Model, Scheme
 from daml.ranges import whole
 from daml.schemes import ThreeDVar
 from daml.store import Store
+from daml.stored import asked
 
 MOST = 30
 """Maximum number of passes with ``passes="auto"``."""
@@ -253,7 +254,7 @@ class Cycle:
         if keep.begun is None:
             return None
         done = restored(keep.begun, self.model, self.scheme, self.emulator)
-        if keep.begun.attrs.get("passes") != self.passes:
+        if asked(keep.begun) != self.passes:
             check_passes(done, self.passes, self.most)
             keep.tell({"passes": self.passes})
         return done

@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 import xarray as xr
-from scipy.stats import ttest_1samp
+from scipy.stats import t
 
 from daml.errors import InputError
 from daml.ranges import number
@@ -141,8 +141,9 @@ def gain(before: xr.DataArray, after: xr.DataArray) -> tuple[float, float]:
     Returns
     -------
     gain, probability : float
-        The gain as a part of the innovation's RMSE; the probability of a t-test over the blocks,
-        each of which counts once, as what lies in a block hangs together in time.
+        The gain as a part of the innovation's RMSE; the probability of a t-test of the log ratio
+        of the errors over the blocks, each of which counts once, as what lies in a block hangs
+        together in time. Logs, as single forecasts that fail dominate the errors themselves.
 
     Examples
     --------
@@ -153,10 +154,12 @@ def gain(before: xr.DataArray, after: xr.DataArray) -> tuple[float, float]:
     (0.1, True)
     """
     found = 1 - math.exp(float(score(after) - score(before)))
-    difference = ((after - before) / before.mean("block")).mean("horizon").dropna("block")
-    if len(difference) < 2:
+    difference = np.log(after / before).mean("horizon").dropna("block")
+    if len(difference) < 2 or not (difference != 0).any():
         return found, 1.0
-    return found, float(ttest_1samp(difference, 0.0, alternative="less").pvalue)
+    with np.errstate(divide="ignore"):
+        ratio = difference.mean() / (difference.std(ddof=1) / math.sqrt(len(difference)))
+    return found, float(t.cdf(ratio, len(difference) - 1))
 
 
 def settled(errors: xr.DataArray) -> bool:

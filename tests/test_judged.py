@@ -102,12 +102,12 @@ def test_the_model_given_stays_unless_a_pass_is_clearly_better(found, given):
 
 def test_a_gain_by_hand():
     before = xr.DataArray(np.full((4, 2), 4.0), dims=("block", "horizon"))
-    # Differences of -1.0, -0.9, -1.1, -1.0 of the mean: their t is -24.5, of three degrees.
-    after = before * (1 - xr.DataArray([1.0, 0.9, 1.1, 1.0], dims="block") * 0.75)
+    # Log ratios of -1.0, -0.9, -1.1, -1.0: their t is -24.5, of three degrees of freedom.
+    after = before * np.exp(-xr.DataArray([1.0, 0.9, 1.1, 1.0], dims="block"))
     part, probability = gain(before, after)
-    assert part == pytest.approx(0.5)
+    assert part == pytest.approx(1 - np.exp(-0.5), rel=0.01)
     assert probability == pytest.approx(7.4e-5, rel=0.02)
-    assert gain(before, before + 0 * before)[1] > 0.05 or np.isnan(gain(before, before)[1])
+    assert gain(before, before) == (0.0, 1.0)
     assert gain(after, before)[1] > 0.99
 
 

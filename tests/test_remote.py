@@ -233,7 +233,7 @@ def test_what_is_overwritten_at_a_url_is_checked_before_it_is_deleted(bucket, ob
     assert content() == before
     improve(observations, scheme, store, passes=2, overwrite=True)
     assert list(opened(store)["iteration"].children) == ["0000", "0001"]
-    with pytest.raises(InputError, match="the record lies at|'observation' is missing"):
+    with pytest.raises(InputError, match=r"the record lies at|'observation' is missing"):
         improve(open_record(f"{store}/"), scheme, store, overwrite=True)
 
 

@@ -240,7 +240,7 @@ def test_a_training_that_only_makes_worse_gives_what_it_started_from():
 
 def test_what_judges_a_training_is_held_out_of_it(fitted, seen):
     emulator = replace(fitted, fitted=fitted.fitted.starting(B.values))
-    held_out, like = HeldOut(1200, 0.1), torch.zeros(())
+    held_out, like = HeldOut(1200, 0.1), torch.zeros((), dtype=torch.float64)
 
     def judged(rows):
         wild = seen.observation + xr.DataArray(50.0 * rows, dims="time")
