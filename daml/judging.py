@@ -127,9 +127,9 @@ class Judge:
         with np.errstate(invalid="ignore"):
             return np.asarray(np.where(counts > 0, sums / counts, np.nan))
 
-    def score(self, model: Model, analysis: xr.Dataset) -> float:
-        """Give the mean log of the root mean squared innovations over the horizons."""
-        return float(np.log(np.nanmean(self.squares(model, analysis), axis=0)).mean() / 2)
+    def errors(self, model: Model, analysis: xr.Dataset) -> xr.DataArray:
+        """Give the same with names on its dimensions."""
+        return xr.DataArray(self.squares(model, analysis), dims=("block", "horizon"))
 
     def scores(
         self, model: Model, scheme: Scheme, analysis: xr.Dataset, given: xr.Dataset

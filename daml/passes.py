@@ -11,7 +11,7 @@ import xarray as xr
 
 from daml.assimilation import assimilate
 from daml.errors import InputError
-from daml.heldout import HeldOut, settled
+from daml.heldout import CHOICE, HeldOut, gain, settled
 from daml.judging import SQUARES, Judge
 from daml.keeping import TrainingCheckpoint
 from daml.labels import check_dims, names, time_axis
@@ -160,14 +160,22 @@ class Assimilator:
         if "held_out" not in known:
             return self.held_out.masked(done.analysis), {}
         how: dict[str, Any] = {"held_out": self.held_out.fraction}
-        if "judge" in known:
-            how["judge"] = lambda model: self._score(done, model)
+        if "better" in known:
+            how["better"] = lambda before, after: self._better(done, before, after)
         return done.analysis, how
 
-    def _score(self, done: Pass, model: Model) -> float:
-        """Give the score of a model's forecasts from its own analyses, by the B known so far."""
-        analysis = assimilate(model, self.observations, done.scheme)
-        return cast("Judge", done.judge).score(model, analysis)
+    def _better(self, done: Pass, before: Model, after: Model) -> bool:
+        """Whether forecasts from a model's own analyses, by the B known so far, are clearly better.
+
+        The simpler model stays unless they are: what a network learns from few analyses is in part
+        how to filter their noise, which hides that it is no better model.
+        """
+        judge = cast("Judge", done.judge)
+        pair = (
+            judge.errors(model, assimilate(model, self.observations, done.scheme))
+            for model in (before, after)
+        )
+        return gain(*pair)[1] < CHOICE
 
 
 def _parameters(train: Callable[..., Any]) -> Collection[str]:

@@ -44,7 +44,7 @@ def fitted_to(
     emulator: LSTM,
     analysis: xr.Dataset,
     held_out: float,
-    judge: Callable[[LSTM], float] | None,
+    better: Callable[[LSTM, LSTM], bool] | None,
     checkpoint: Checkpoint | None,
 ) -> Fitted:
     """Give what a training on analyses finds, as :meth:`daml.LSTM.fit` says."""
@@ -65,9 +65,10 @@ def fitted_to(
     seed = (emulator.seed, known.trainings)
     losses = train(network, objective, blocks, plan, seed, checkpoint, watch)
     found, before = known.after(network, losses), known.after(start, losses)
-    if judge is None or emulator.base is None or start.head.weight.any():
+    if better is None or emulator.base is None or start.head.weight.any():
         return found
-    return min(before, found, key=lambda fitted: judge(replace(emulator, fitted=fitted)))
+    pair = (replace(emulator, fitted=fitted) for fitted in (before, found))
+    return found if better(*pair) else before
 
 
 def begun(emulator: LSTM, analysis: xr.Dataset, held_out: float) -> Fitted:

@@ -139,7 +139,7 @@ class LSTM:
         analysis: xr.Dataset,
         *,
         held_out: float = 0.0,
-        judge: Callable[[LSTM], float] | None = None,
+        better: Callable[[LSTM, LSTM], bool] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> LSTM:
         """Give a fitted copy of the emulator.
@@ -155,9 +155,9 @@ class LSTM:
         held_out : float
             Fraction of the record, in blocks of time, that the loss leaves out. The training stops
             when it no longer gains there, and returns the weights of the best epoch. 0: none.
-        judge : callable, optional
-            Returns a score of an emulator. As long as an emulator with a ``base`` adds the mean
-            increment alone, it stays so where the trained network's score is not lower.
+        better : callable, optional
+            Returns whether the second of two emulators is clearly better. An emulator with a
+            ``base`` that adds the mean increment alone stays so where its trained network is not.
         checkpoint : Checkpoint, optional
             Stores the epochs that are done, so that an interrupted training can be resumed.
 
@@ -172,7 +172,7 @@ class LSTM:
         DivergedError
             If the loss is not finite.
         """
-        return replace(self, fitted=fitted_to(self, analysis, held_out, judge, checkpoint))
+        return replace(self, fitted=fitted_to(self, analysis, held_out, better, checkpoint))
 
     def begin(
         self,
