@@ -154,12 +154,13 @@ def gain(before: xr.DataArray, after: xr.DataArray) -> tuple[float, float]:
     (0.1, True)
     """
     found = 1 - math.exp(float(score(after) - score(before)))
-    difference = np.log(after / before).mean("horizon").dropna("block")
+    ratio = cast("xr.DataArray", np.log(after / before))
+    difference = ratio.mean("horizon").dropna("block")
     if len(difference) < 2 or not (difference != 0).any():
         return found, 1.0
     with np.errstate(divide="ignore"):
-        ratio = difference.mean() / (difference.std(ddof=1) / math.sqrt(len(difference)))
-    return found, float(t.cdf(ratio, len(difference) - 1))
+        size = difference.mean() / (difference.std(ddof=1) / math.sqrt(len(difference)))
+    return found, float(t.cdf(size, len(difference) - 1))
 
 
 def settled(errors: xr.DataArray) -> bool:
