@@ -15,7 +15,7 @@ from daml.arguments import checked
 from daml.checks import check_finite, check_model, check_scheme
 from daml.descriptions import description
 from daml.devices import fetch, home, put, stacked
-from daml.errors import InputError, StepError
+from daml.errors import DamlError, InputError, StepError, first_line
 from daml.files import filled
 from daml.first_guess import FirstGuess
 from daml.labels import ANALYSED, check_dims, check_names, first_time, names, time_axis
@@ -62,8 +62,34 @@ def cycle_steps(
             )
             yield x, analysis, *expected
         else:
-            analysis, prepared = scheme.update(x, values, kind, prepared)
+            analysis, prepared = _updated(scheme, x, values, kind, prepared)
             yield x, analysis
+
+
+def _updated(
+    scheme: Scheme, x: Array, values: Array, kind: Array, prepared: Memory
+) -> tuple[Array, Memory]:
+    """Give analysis and memory of a scheme; refuse what is no analysis."""
+    name = type(scheme).__name__
+    try:
+        # A copy: a scheme that writes into its argument must not change the background.
+        found = scheme.update(x.copy() if isinstance(x, np.ndarray) else x, values, kind, prepared)
+        analysis, prepared = found
+    except DamlError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{name}: 'update' failed ({type(error).__name__}: {first_line(error)}); it must give "
+            f"(analysis, memory) for backgrounds (..., variable), here of shape {tuple(x.shape)}"
+        ) from error
+    if type(analysis) is not type(x) or analysis.shape != x.shape:
+        shape = tuple(getattr(analysis, "shape", ()))
+        raise InputError(
+            f"{name}: 'update' turned backgrounds of shape {tuple(x.shape)} into a "
+            f"{type(analysis).__name__} of shape {shape}; give the analysis in the same kind and "
+            "shape of array"
+        )
+    return analysis, prepared
 
 
 @checked

@@ -118,6 +118,14 @@ def check_settings(model: Model) -> None:
                 f"{name}: 'climate' is {shown(climate)} of shape {array.shape}; give an array of "
                 f"numbers, one for each of the {len(variables)} variables"
             )
+        labels = getattr(climate, "to_series", lambda: climate)()
+        if [str(v) for v in getattr(labels, "index", variables)] != [str(v) for v in variables]:
+            raise InputError(
+                f"{name}: 'climate' has labels in another order than 'variables'; give it in that "
+                "order, without labels"
+            )
+        if not np.isfinite(array).all():
+            raise InputError(f"{name}: 'climate' holds values that are not finite; give numbers")
 
 
 def _check_dt(model: Model) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import xarray as xr
 
 from daml.covariance import labelled, observing
-from daml.errors import DivergedError
+from daml.errors import DivergedError, InputError
 from daml.forecasting import free_runs
-from daml.innovations import Seen, pairwise
+from daml.innovations import Seen, known_pairs
 from daml.labels import names
 from daml.protocols import Model
 
@@ -16,6 +16,8 @@ RATIO = 2.0
 """Largest variance of the scaled climatology, in units of the observations' error variance."""
 STILL = 1e-3
 """Standard deviation of free runs, in units of the observations', below which they stand still."""
+KNOWN = 1e-100
+"""Standard deviation of what never varies and is not observed: none, in any unit."""
 SINGULAR = 1e-8
 """Smallest eigenvalue of a correlation matrix that is still used as it is."""
 
@@ -46,24 +48,33 @@ def scaled_climatology(model: Model, observations: xr.Dataset) -> xr.DataArray:
         If the observations break the contract.
     """
     variables = tuple(model.variables)
-    operator, _ = observing(observations, variables)
-    covariance, pairs = pairwise(observations["observation"].rename(variable="observed"))
-    variance = np.where(pairs.diagonal() > 1, covariance.diagonal(), 0.0)
+    values = observations["observation"].rename(variable="observed")
+    covariance, pairs, given = known_pairs(values, observations)
+    operator, error = observing(given, variables)
+    variance = covariance.diagonal()
     spread, correlation = _of_free_runs(model, observations)
     moved = operator * spread
-    if (np.einsum("iv,vw,iw->i", moved, correlation, moved) < STILL**2 * variance).any():
-        reach = np.sqrt(variance)[:, None] / np.where(operator == 0, np.nan, np.abs(operator))
-        reach = np.where(reach > 0, reach, np.inf).min(axis=0, initial=np.inf)
-        spread = np.where(np.isfinite(reach), reach, spread)
+    seen_variance = np.einsum("iv,vw,iw->i", moved, correlation, moved)
+    if not (seen_variance >= STILL**2 * np.maximum(variance, error.diagonal())).all():
+        size = np.sqrt(np.maximum(variance, error.diagonal()))[:, None]
+        reach = np.where(operator == 0, np.inf, size / np.where(operator == 0, 1, abs(operator)))
+        nearest = reach.min(axis=0)
+        spread = np.where(np.isfinite(nearest), nearest, spread)
+        if np.isnan(spread).any():
+            unknown = variables[int(np.argmax(np.isnan(spread)))]
+            raise InputError(
+                f"{type(model).__name__}: free runs diverge, and {unknown!r} is not observed, so "
+                "that no climatology is known; give a B: daml.ThreeDVar(B)"
+            )
         uncorrelated = np.eye(len(variables))
-        seen = Seen.of(observations, variables, spread)
+        seen = Seen.of(given, variables, spread)
         projected, count = seen.projected(
-            covariance, pairs, uncorrelated, names(observations), "scaled_climatology"
+            covariance, pairs, uncorrelated, names(given), "scaled_climatology"
         )
         correlation = seen.implied(projected, count, uncorrelated)
         own = np.sqrt(correlation.diagonal())
         spread, correlation = spread * own, correlation / np.outer(own, own)
-    seen = Seen.of(observations, variables, spread)
+    seen = Seen.of(given, variables, spread)
     scale = RATIO / float((seen.matrix**2).sum(axis=0).max())
     return labelled(scale * np.outer(spread, spread) * correlation, variables)
 
@@ -71,20 +82,20 @@ def scaled_climatology(model: Model, observations: xr.Dataset) -> xr.DataArray:
 def _of_free_runs(model: Model, observations: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Give the spread (variable,) of free runs and their correlations, positive definite.
 
-    A variable that never varies has a spread of a thousandth of its value, and no correlation.
+    A variable that never varies is taken to be known: its spread is next to nothing. Where the
+    runs diverge, the spread is NaN.
     """
     size = len(model.variables)
     try:
         states = free_runs(model, observations).reshape(-1, size)
     except DivergedError:
-        return np.ones(size), np.zeros((size, size))
+        return np.full(size, np.nan), np.zeros((size, size))
     mean, spread = states.mean(axis=0), states.std(axis=0)
-    still = spread <= 1e-12 * np.abs(mean)
+    still = spread <= 1e-11 * np.abs(mean)
     normal = (states - mean) / np.where(still, 1.0, spread)
     normal[:, still] = 0.0
     correlation = normal.T @ normal / len(states)
     if np.linalg.eigvalsh(correlation)[0] < SINGULAR:
         correlation = (1 - SINGULAR) * correlation + SINGULAR * np.eye(size)
-    assumed = np.where(mean == 0, 1.0, 1e-3 * np.abs(mean))
     correlation[still, still] = 1.0
-    return np.where(still, assumed, spread), correlation
+    return np.where(still, KNOWN, spread), correlation

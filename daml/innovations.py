@@ -95,8 +95,8 @@ def from_innovations(
     prior = check(climatology, variables, "climatology")
     spread = np.sqrt(prior.diagonal())
     prior = prior / np.outer(spread, spread)
-    covariance, pairs = pairwise(analysis["innovation"])
-    labels = names(analysis["innovation"], "observed")
+    covariance, pairs, observations = known_pairs(analysis["innovation"], observations)
+    labels = names(observations)
     seen = Seen.of(observations, variables, spread, error_factor)
     covariance, count = seen.projected(covariance, pairs, prior, labels, "from_innovations")
     excess, size = float(np.trace(covariance)) - seen.rank, seen.rank
@@ -280,6 +280,23 @@ def desroziers(analysis: xr.Dataset) -> xr.Dataset:
     )
 
 
+def known_pairs(
+    values: xr.DataArray, observations: xr.Dataset
+) -> tuple[np.ndarray, np.ndarray, xr.Dataset]:
+    """Give covariance and pairs of values (time, observed), without what is never observed.
+
+    The third is the observations without it.
+    """
+    covariance, pairs = pairwise(values)
+    places = np.flatnonzero(pairs.diagonal())
+    picked = {d: places for d in ("variable", "covariable") if d in observations.dims}
+    return (
+        covariance[np.ix_(places, places)],
+        pairs[np.ix_(places, places)],
+        observations.isel(picked),
+    )
+
+
 @checked
 def lagged(innovation: xr.DataArray) -> float:
     """Give the correlation of innovations with those one observation time later, of all together.
@@ -310,6 +327,7 @@ def lagged(innovation: xr.DataArray) -> float:
 def pairwise(innovation: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     """Give covariance and number of pairs (observed, observed) of what is there."""
     innovation = innovation.drop_vars(innovation.coords)  # a MultiIndex cannot be renamed
+    innovation = innovation - innovation.mean("time").compute()  # an offset would cancel digits
     there = innovation.notnull().astype(float)
     values = innovation.fillna(0.0)
 

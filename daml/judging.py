@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from daml.covariance import check
+from daml.errors import InputError
 from daml.forecasting import ahead
 from daml.heldout import HeldOut
 from daml.innovations import pairwise
@@ -77,7 +78,13 @@ class Judge:
         record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
         leads = tuple(n for n in LEADS if n <= int(held_out.blocks[0, 0]) // 2)
         wide = cls(record, record.axis.grid(), held_out, leads)
-        errors = np.nanmean(wide.squares(model, analysis), axis=0) - 1
+        squares = wide.squares(model, analysis)
+        if np.isnan(squares).all():
+            raise InputError(
+                "improve: nothing is observed in the blocks that are held out, by which passes are "
+                "judged; give a longer record, or held_out=0 and a number of passes"
+            )
+        errors = np.nanmean(squares, axis=0) - 1
         covariance, _ = pairwise(observations["observation"].rename(variable="observed"))
         counts = record.kind_present[record.kind]
         variance = np.diagonal(record.kind_covariance, axis1=1, axis2=2)[record.kind]

@@ -24,6 +24,8 @@ from daml.stored import passes
 from daml.tuning import tuned
 from daml.verification import innovation_statistics
 
+ROUNDS = 3
+"""Rounds in which the mean increment of a correction is found."""
 TRAININGS = ("analyses", "cycle")
 """What an emulator is trained on: analyses, or the innovations of the cycle that it is part of."""
 
@@ -140,17 +142,41 @@ class Assimilator:
         """Train an emulator on a pass that is done; with checkpoints, where it takes them."""
         number = done.iteration + 1
         if self.way == "analyses" or getattr(emulator, "fitted", None) is None:
-            fit = emulator.fit
-            if self.way == "cycle":
-                fit = getattr(emulator, "begin", fit)
-            given, how = self._judged(fit, done)
-            emulator = fit(given, **how, **_checkpoint(fit, store, number, "analyses"))
+            corrects = getattr(emulator, "base", None) is not None and hasattr(emulator, "begin")
+            if corrects and getattr(emulator, "fitted", None) is None:
+                emulator, done = self._begun(emulator, done)
+            if self.way == "analyses" or not corrects:
+                given, how = self._judged(emulator.fit, done)
+                kept = _checkpoint(emulator.fit, store, number, "analyses")
+                emulator = emulator.fit(given, **how, **kept)
         if self.way == "analyses":
             return emulator
         train = emulator.fit_cycle  # type: ignore[attr-defined]
         fraction = 0.0 if self.held_out is None else self.held_out.fraction
         kept = _checkpoint(train, store, number, "cycle")
         return cast("Emulator", train(self.observations, done.scheme, held_out=fraction, **kept))
+
+    def _begun(self, emulator: Emulator, done: Pass) -> tuple[Emulator, Pass]:
+        """Give a correction by the mean increment alone, and the pass of the model given with it.
+
+        Analyses follow the model that made them, so that their increments show a part of its mean
+        error only; a few rounds show nearly all of it.
+        """
+        fraction = 0.0 if self.held_out is None else self.held_out.fraction
+        for _ in range(ROUNDS):
+            begun = emulator.begin(done.analysis, held_out=fraction)  # type: ignore[attr-defined]
+            emulator = cast("Emulator", begun)
+            known = done.scheme if isinstance(done.scheme, ThreeDVar) else None
+            scheme, analysis = tuned(self.start, emulator, self.observations, before=known)
+            done = replace(done, analysis=analysis.load(), scheme=scheme)
+        return emulator, done
+
+    @property
+    def start(self) -> Scheme:
+        """The scheme as long as nothing is trained that knows a B of its own."""
+        if isinstance(self.scheme, ThreeDVar) and self.scheme.asks_model:
+            return replace(self.scheme, background_covariance="innovations")
+        return self.scheme
 
     def _judged(self, fit: Callable[..., Any], done: Pass) -> tuple[xr.Dataset, dict[str, Any]]:
         """Give an analysis to train on, and how the training is to judge itself."""

@@ -29,7 +29,8 @@ def advance(model: Steps, x: Array, memory: Memory) -> tuple[Array, Memory]:
         If the step raises, or gives no real numbers of the shape of ``x``.
     """
     try:
-        result = model.step(x, memory)
+        # A copy: a step that writes into its argument must not change what is kept of it.
+        result = model.step(x.copy() if isinstance(x, np.ndarray) else x, memory)
         if type(result) is tuple and len(result) == 2:
             moved = result[0]
             if type(moved) is type(x) and moved.dtype == x.dtype and moved.shape == x.shape:

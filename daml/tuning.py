@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import cast
 
@@ -11,8 +12,10 @@ import xarray as xr
 from daml.arguments import checked
 from daml.assimilation import assimilate
 from daml.climatology import scaled_climatology
+from daml.covariance import observing
 from daml.errors import InputError
-from daml.innovations import from_innovations, lagged
+from daml.innovations import from_innovations, known_pairs, lagged
+from daml.labels import names
 from daml.protocols import Model, Scheme
 from daml.schemes import ThreeDVar
 
@@ -22,6 +25,8 @@ PART = 20_000
 """Observation times from which R is estimated."""
 LARGEST = 4.0
 """By what R may be wrong either way."""
+WORSE = 1.1
+"""Squared innovations, in units of the observations' variance, from which a warning is raised."""
 STEP = 2**0.25
 """Ratio of two factors on R that are tried."""
 
@@ -99,7 +104,29 @@ def tuned(
     if scheme.error_factor == "estimated":
         part = observations.isel(time=slice(0, PART))
         before = replace(before, error_factor=_factor(model, part, before, rounds, apart))
-    return _estimated(model, observations, before, rounds, rows)
+    found = _estimated(model, observations, before, rounds, rows)
+    if rounds == ROUNDS:
+        _warn_of_climatology(model, found[1], observations)
+    return found
+
+
+def _warn_of_climatology(model: Model, analysis: xr.Dataset, observations: xr.Dataset) -> None:
+    """Warn where forecasts are farther from the observations than their mean is."""
+    mean, _, given = known_pairs(
+        observations["observation"].rename(variable="observed"), observations
+    )
+    _, error = observing(given, tuple(model.variables))
+    squares = (analysis["innovation"] ** 2).mean("time").sel(observed=given["variable"].values)
+    variance, noise = mean.diagonal(), error.diagonal()
+    worse = (squares.values > WORSE * variance) & (variance > 2 * noise)
+    if worse.any():
+        name = names(given)[int(np.argmax(worse))]
+        warnings.warn(
+            f"tuned: forecasts of {type(model).__name__} are farther from the observations of "
+            f"{name!r} than their mean is, so that analyses gain little from the model; check its "
+            "dt, its units and the order of its variables",
+            stacklevel=4,
+        )
 
 
 def _estimated(

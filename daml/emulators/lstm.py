@@ -174,21 +174,16 @@ class LSTM:
         """
         return replace(self, fitted=fitted_to(self, analysis, held_out, better, checkpoint))
 
-    def begin(
-        self,
-        analysis: xr.Dataset,
-        *,
-        held_out: float = 0.0,
-        checkpoint: Checkpoint | None = None,
-    ) -> LSTM:
-        """Give the emulator from which :meth:`fit_cycle` starts; this one stays as it is.
+    @checked
+    def begin(self, analysis: xr.Dataset, *, held_out: float = 0.0) -> LSTM:
+        """Give a copy that adds the mean increment over the base's step and nothing else.
 
-        With a ``base`` its network adds the mean increment over the base's step and nothing else:
-        what a training on analyses finds besides is no better start. Without one it is fitted.
+        It is the simplest correction, and :meth:`fit_cycle` starts from it as well as from what a
+        training on analyses finds.
 
         Parameters
         ----------
-        analysis, held_out, checkpoint
+        analysis, held_out
             See :meth:`fit`.
 
         Returns
@@ -197,11 +192,11 @@ class LSTM:
 
         Raises
         ------
-        InputError, DivergedError
-            See :meth:`fit`.
+        InputError
+            If the LSTM has no base, or the record cannot be trained on.
         """
         if self.base is None:
-            return self.fit(analysis, held_out=held_out, checkpoint=checkpoint)
+            raise InputError("LSTM.begin: it has no base to correct; give LSTM(base=model), or fit")
         return replace(self, fitted=begun(self, analysis, held_out))
 
     def network(self, size: int) -> Network:

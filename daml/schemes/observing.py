@@ -78,8 +78,10 @@ class Observing:
         xp = array_namespace(background)
         covariance = xp.asarray(covariance, dtype=background.dtype)
         innovation, cross, total = self.compared(background, values, kind, covariance)
-        weights = xp.linalg.solve(total, innovation[..., None])
-        normal = xp.linalg.solve(xp.linalg.cholesky(total), innovation[..., None])
+        size = xp.sqrt(xp.linalg.diagonal(total))[..., None]  # neither units nor pivots matter then
+        scaled, apart = total / (size * size.mT), innovation[..., None] / size
+        weights = xp.linalg.solve(scaled, apart) / size
+        normal = xp.linalg.solve(xp.linalg.cholesky(scaled), apart)
         spreads = (xp.sqrt(xp.linalg.diagonal(part)) for part in (covariance, total))
         background_spread, innovation_spread = spreads
         return (

@@ -144,9 +144,12 @@ class ThreeDVar:
         error = record.kind_covariance * float(self.error_factor)
         if self.method == "exact":
             cross = covariance @ np.swapaxes(matrix, 1, 2)
-            gain = np.swapaxes(
-                np.linalg.solve(matrix @ cross + error, np.swapaxes(cross, 1, 2)), 1, 2
-            )
+            # In units of its own deviations: neither units nor pivots matter then.
+            total = matrix @ cross + error
+            size = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
+            scaled = np.swapaxes(cross, 1, 2) / size[:, :, None]
+            solved = np.linalg.solve(total / (size[:, :, None] * size[:, None, :]), scaled)
+            gain = np.swapaxes(solved / size[:, :, None], 1, 2)
             return _Prepared(record.operator, gain, None, None)
         root = np.linalg.cholesky(covariance)
         whitened = np.linalg.solve(np.linalg.cholesky(error), matrix @ root)
