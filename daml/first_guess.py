@@ -83,7 +83,8 @@ class FirstGuess:
     def state(self, rows: np.ndarray) -> np.ndarray:
         """Give the state (row, variable) to start from at each row."""
         nearest = self.record.nearest(rows)
-        x = self.climate + (nearest - self.climate @ self.operator.T) @ self.inverse.T
+        unseen = np.eye(len(self.climate)) - self.inverse @ self.operator
+        x = nearest @ self.inverse.T + unseen @ self.climate
         if self.initial is not None:
             x[rows == 0] = self.initial
         return np.asarray(x)
@@ -97,4 +98,5 @@ def _inverse(operator: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     scaled = operator / deviation[:, None]
     size = np.linalg.norm(scaled, axis=0)
     size = np.where(size > 0, size, 1.0)
-    return np.asarray(np.linalg.pinv(scaled / size) / size[:, None] / deviation)
+    inverse = np.linalg.pinv(scaled / size).round(14)  # of a selection exactly its transpose
+    return np.asarray(inverse / size[:, None] / deviation)

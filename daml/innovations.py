@@ -13,7 +13,7 @@ import xarray as xr
 from daml.arguments import checked
 from daml.covariance import check, labelled, observing
 from daml.errors import InputError
-from daml.labels import check_dims, names
+from daml.labels import check_dims, check_names, names
 
 LEAST = 0.01
 """Smallest eigenvalue of an estimated H B H', in units of R."""
@@ -89,6 +89,8 @@ def from_innovations(
     True
     """
     check_dims(analysis, "innovation", ("time", "observed"))
+    check_dims(observations, "observation", ("variable",))
+    check_names(observations, "observation")
     if not 0 < error_factor < np.inf:
         raise InputError(f"from_innovations: 'error_factor' is {error_factor}; give a factor > 0")
     variables = names(climatology)

@@ -14,7 +14,7 @@ from daml.assimilation import assimilate
 from daml.climatology import scaled_climatology
 from daml.covariance import observing
 from daml.errors import InputError
-from daml.innovations import from_innovations, known_pairs, lagged
+from daml.innovations import from_innovations, lagged, pairwise
 from daml.labels import names
 from daml.protocols import Model, Scheme
 from daml.schemes import ThreeDVar
@@ -112,15 +112,13 @@ def tuned(
 
 def _warn_of_climatology(model: Model, analysis: xr.Dataset, observations: xr.Dataset) -> None:
     """Warn where forecasts are farther from the observations than their mean is."""
-    mean, _, given = known_pairs(
-        observations["observation"].rename(variable="observed"), observations
-    )
-    _, error = observing(given, tuple(model.variables))
-    squares = (analysis["innovation"] ** 2).mean("time").sel(observed=given["variable"].values)
-    variance, noise = mean.diagonal(), error.diagonal()
-    worse = (squares.values > WORSE * variance) & (variance > 2 * noise)
+    covariance, _ = pairwise(observations["observation"].rename(variable="observed"))
+    _, error = observing(observations, tuple(model.variables))
+    squares = (analysis["innovation"] ** 2).mean("time").values
+    variance, noise = covariance.diagonal(), error.diagonal()
+    worse = (squares > WORSE * variance) & (variance > 2 * noise)
     if worse.any():
-        name = names(given)[int(np.argmax(worse))]
+        name = names(observations)[int(np.argmax(worse))]
         warnings.warn(
             f"tuned: forecasts of {type(model).__name__} are farther from the observations of "
             f"{name!r} than their mean is, so that analyses gain little from the model; check its "

@@ -272,6 +272,7 @@ def test_far_dates_of_a_step_in_another_unit(every, years, step):
     assert analysis["time"].dtype == time.dtype
 
 
+@pytest.mark.filterwarnings("ignore:tuned. forecasts")
 def test_a_multiindex_of_variables_is_kept(tmp_path):
     class Levels(Damped):
         variables, dt, climate = ("('T', 850)", "('T', 500)"), 1.0, np.zeros(2)
