@@ -24,14 +24,14 @@ observations = daml.observe(truth, variables=["x0", "x1", "x2"], seed=2)
 model = daml.Lorenz63()
 network = daml.LSTM(base=model, epochs=EPOCHS, batch_size=32)
 tree = daml.improve(model, observations, emulator=network, passes=PASSES)
-chosen = tree.attrs["chosen"]
+improved = daml.load_emulator(tree)
 
 # %%
 # Errors on a record that was not trained on.
 test = daml.simulate(daml.CoupledLorenz63(), steps=8000, spinup=2000, seed=4)
 errors = {
     name: daml.verification.forecast_error(daml.forecast(m, test, leads=[4]), test)
-    for name, m in (("imperfect model", model), (f"LSTM-{chosen}", daml.load_emulator(tree)))
+    for name, m in (("imperfect model", model), ("improved model", improved))
 }
 for name, found in errors.items():
     print(name, daml.verification.mfe(found).values.round(3))

@@ -59,6 +59,6 @@ plt.show()
 # record of its own, from true states, at 1 to 4 steps:
 emulator = daml.load_emulator(tree)
 test = daml.simulate(daml.CoupledLorenz63(), steps=5000, spinup=2000, seed=4)
-for name, judged in (("imperfect model", model), (f"LSTM-{tree.attrs['chosen']}", emulator)):
+for name, judged in (("imperfect model", model), ("improved model", emulator)):
     missed = daml.verification.forecast_error(daml.forecast(judged, test, leads=4), test)
     print(name, daml.verification.mfe(missed).values.round(3))

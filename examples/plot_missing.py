@@ -30,7 +30,7 @@ for missing in MISSING:
     observations = daml.observe(truth, variables=["x0", "x1", "x2"], missing=missing, seed=2)
     network = daml.LSTM(base=model, epochs=EPOCHS, batch_size=32)
     tree = daml.improve(model, observations, emulator=network, passes=PASSES)
-    last = f"iteration/{tree.attrs['chosen']:04d}"
+    last = f"iteration/{PASSES - 1:04d}"
     analyses = [tree[group].to_dataset() for group in ("imperfect", last)]
     rows.append([float(daml.verification.analysis_error(a, truth).analysis_rmse) for a in analyses])
     print(missing, np.round(rows[-1], 3))

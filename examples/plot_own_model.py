@@ -55,7 +55,7 @@ test = daml.simulate(nature, steps=200, spinup=2000, seed=7)
 leads = range(1, 61)
 runs = {
     name: daml.forecast(m, test, leads=leads).isel(start=0).forecast
-    for name, m in (("the model given", model), (f"LSTM-{tree.attrs['chosen']}", emulator))
+    for name, m in (("the model given", model), ("the improved model", emulator))
 }
 true = test.state.isel(time=slice(101, 161)).values
 figure, panels = plt.subplots(
