@@ -46,9 +46,9 @@ class Cycle:
     emulator : Emulator
         The emulator, not fitted yet, that is trained and replaces the model.
     training : {"analyses", "cycle"}
-        "analyses" trains on the analyses of the previous pass, as in the paper. "cycle" first
-        trains shortly on these, then through the assimilation cycle on the innovations
-        (:meth:`daml.LSTM.fit_cycle`); one pass is enough.
+        "analyses" trains on the analyses of the previous pass, as in the paper. "cycle" trains
+        through the assimilation cycle on the innovations (:meth:`daml.LSTM.fit_cycle`), from the
+        mean increment of a correction or after a training on analyses; one pass is enough.
     passes : int or "auto"
         Number of passes, each of which trains one emulator, LSTM-0 to LSTM-(passes - 1), and
         assimilates with it. "auto" stops when three passes gained nothing significant on the

@@ -189,4 +189,4 @@ def _labelled(value: xr.DataArray | xr.Dataset | xr.Variable) -> dict[str, Any]:
 
 def _plain_text(values: np.ndarray) -> np.ndarray:
     """Give names as NumPy's text, whichever kind they are of."""
-    return np.array(values.tolist()).astype(str) if values.dtype.kind in "OT" else values
+    return np.array(values.tolist()).astype(str) if values.dtype.kind in ("O", "T") else values

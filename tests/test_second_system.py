@@ -62,7 +62,9 @@ def test_a_wrong_forcing_is_corrected():
     tree = daml.improve(given, seen, emulator=emulator, passes=1)
     model = daml.load_emulator(tree, base=given)
     assert tree.attrs["chosen"] == 0
-    assert (errors(model, fresh) < 0.5 * errors(given, fresh)).all()  # the default network: 0.28 to 0.38
+    assert (
+        errors(model, fresh) < 0.5 * errors(given, fresh)
+    ).all()  # the default network: 0.28 to 0.38
     before = daml.tuned(daml.ThreeDVar(), given, observed)[1]
     assert rmse(daml.assimilate(model, observed, scheme_of(tree)), fresh) < rmse(before, fresh)
 
