@@ -37,7 +37,7 @@ for seed in (1, 2):
 
 network = daml.LSTM(base=model, covariance="predicted", epochs=FIRST, cycle_epochs=EPOCHS)
 tree = daml.improve(model, observations, emulator=network, training="cycle")
-emulator = daml.load_emulator(tree)
+emulator = daml.load_emulator(tree, -1)
 
 # %%
 # Beside the model given, on a record that no training saw. The observations' error is 1.
