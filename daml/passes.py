@@ -68,7 +68,13 @@ class Pass:
                 found["background_covariance"] = covariance
             kept[f"{self.group}/scheme"] = found
         if self.iteration >= 0:
-            kept[f"{self.group}/emulator"] = cast("Emulator", self.model).to_dataset()
+            weights = cast("Emulator", self.model).to_dataset()
+            if not isinstance(weights, xr.Dataset):
+                raise InputError(
+                    f"{type(self.model).__name__}: 'to_dataset' gave a {type(weights).__name__}; "
+                    "return an xarray.Dataset"
+                )
+            kept[f"{self.group}/emulator"] = weights
             history = getattr(self.model, "history", None)
             if history is not None:
                 kept[f"{self.group}/training"] = history
@@ -148,7 +154,12 @@ class Assimilator:
             if self.way == "analyses" or not corrects:
                 given, how = self._judged(emulator.fit, done)
                 kept = _checkpoint(emulator.fit, store, number, "analyses")
+                name = type(emulator).__name__
                 emulator = emulator.fit(given, **how, **kept)
+                if not hasattr(emulator, "step"):
+                    raise InputError(
+                        f"{name}: 'fit' gave a {type(emulator).__name__}; return the fitted one"
+                    )
         if self.way == "analyses":
             return emulator
         train = emulator.fit_cycle  # type: ignore[attr-defined]

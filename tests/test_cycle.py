@@ -105,3 +105,32 @@ def test_a_scheme_of_ones_own_is_given_the_model_of_each_pass(observations, trut
     tree = daml.improve(daml.Lorenz63(), observations, Nudging(), network, passes=1)
     analyses = [tree[group].to_dataset().analysis for group in ("imperfect", "iteration/0000")]
     assert float(abs(analyses[0] - analyses[1]).max()) > 0.01
+
+
+class Faulty:
+    """An emulator that leaves out what it is to return."""
+
+    def __init__(self, fit=True):
+        self.fits = fit
+        self.variables, self.dt = daml.Lorenz63().variables, daml.Lorenz63().dt
+
+    def fit(self, analysis):
+        return self if self.fits else None
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        return daml.Lorenz63().step(x)
+
+    def to_dataset(self):
+        return {"weights": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("emulator", "text"),
+    [(Faulty(fit=False), "Faulty: 'fit' gave a NoneType"), (Faulty(), "'to_dataset' gave a dict")],
+)
+def test_an_emulator_that_returns_nothing_of_use_is_named(observations, scheme, emulator, text):
+    with pytest.raises(InputError, match=text):
+        daml.improve(daml.Lorenz63(), observations, scheme, emulator, passes=1)
