@@ -163,14 +163,14 @@ class Judge:
             ``consistency``: mean of d' (H B H' + R)^-1 d over the number of observed quantities,
             of the background's innovations d: 1 where B and R are right. Only of a 3DVar.
         """
-        origins = {"own": analysis, "given": given}
-        squares = [self.squares(model, states) for states in origins.values()]
+        own = self.squares(model, analysis)
+        squares = [own, own if given is analysis else self.squares(model, given)]
         result = xr.Dataset(
             {
                 SQUARES: (("origin", "block", "horizon"), np.stack(squares)),
                 "horizon_steps": ("horizon", np.array(self.horizons)),
             },
-            coords={"origin": list(origins)},
+            coords={"origin": ["own", "given"]},
         )
         result["held_out_rmse"] = np.sqrt(
             result[SQUARES].sel(origin="own", drop=True).mean("block")
