@@ -43,6 +43,21 @@ RESUME = click.option(
 @click.option("--figures", "folder", default=None, help="Folder in which to draw Figures 1 to 4.")
 @click.option("--seed", default=0, help="Seed of the truth, the noise and the training.")
 @click.option("--passes", type=int, default=None, help="Number of passes, instead of the preset's.")
+@click.option(
+    "--epochs", type=int, default=None, help="Epochs of each training, instead of the preset's."
+)
+@click.option(
+    "--window",
+    type=int,
+    default=None,
+    help="Number of last states that the LSTM sees; by default it carries its memory.",
+)
+@click.option(
+    "--warm-start/--no-warm-start",
+    default=None,
+    help="Whether each training starts from the weights of the one before, instead of the "
+    "preset's way.",
+)
 @DEVICE
 @OVERWRITE
 @RESUME
@@ -58,6 +73,9 @@ def paper(
     folder: str | None,
     seed: int,
     passes: int | None,
+    epochs: int | None,
+    window: int | None,
+    warm_start: bool | None,
     device: str,
     overwrite: bool,
     resume: bool,
@@ -78,6 +96,9 @@ def paper(
         store=store,
         seed=seed,
         passes=passes,
+        epochs=epochs,
+        window=window,
+        warm_start=warm_start,
         device=device,
         overwrite=overwrite,
         resume=resume,

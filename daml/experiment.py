@@ -28,6 +28,7 @@ from daml.schemes import WAYS, ThreeDVar
 from daml.tuning import tuned
 
 WHOLE = ("steps", "passes", "epochs")
+OPTIONAL = ("cycle_epochs", "window")
 OBSERVED = ("x0", "x1", "x2")
 SPINUP = 2000
 SENSITIVITY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, float("inf"))
@@ -57,6 +58,8 @@ class Preset:
     correction : bool
         Whether the LSTM corrects the imperfect model's step, or predicts the increment over the
         last state, as in the paper.
+    window : int, optional
+        Number of last states that the LSTM sees, instead of carrying its memory.
 
     Raises
     ------
@@ -73,11 +76,12 @@ class Preset:
     max_variance: float = 2.0
     background: str = "climatological"
     correction: bool = False
+    window: int | None = None
 
     def __post_init__(self) -> None:
         plain: dict[str, object] = {n: whole(getattr(self, n), f"{n!r}") for n in WHOLE}
-        if self.cycle_epochs is not None:
-            plain["cycle_epochs"] = whole(self.cycle_epochs, "'cycle_epochs'")
+        given = (n for n in OPTIONAL if getattr(self, n) is not None)
+        plain |= {n: whole(getattr(self, n), f"{n!r}") for n in given}
         plain["skip"] = whole(self.skip, "'skip'", least=0, also=", less than steps")
         if self.skip >= self.steps:
             raise InputError(f"'skip' is {self.skip}; give 0 or more, less than steps")
@@ -103,7 +107,7 @@ class Experiment:
         base = self.imperfect if preset.correction else None
         if preset.background == "model":
             settings["covariance"] = "predicted"
-        settings |= {"epochs": preset.epochs, "cycle_epochs": preset.cycle_epochs}
+        settings |= {n: getattr(preset, n) for n in ("epochs", "cycle_epochs", "window")}
         self.emulator = LSTM(base=base, device=device, seed=seed, **settings)
         random = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
         steps = preset.steps

@@ -26,7 +26,6 @@ from daml.reports import collect
 SETTINGS = (
     "hidden",
     "layers",
-    "window",
     "sequence_length",
     "burn_in",
     "batch_size",
@@ -130,7 +129,7 @@ class Member:
         InputError
             As the preset or the LSTM says it.
         """
-        LSTM(epochs=self.preset.epochs, **self.settings)
+        LSTM(epochs=self.preset.epochs, window=self.preset.window, **self.settings)
 
     def told(self, error: str = "", seconds: float = np.nan) -> xr.Dataset:
         """Give what is known of it without any score: its parameters, how it ended."""

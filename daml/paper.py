@@ -33,6 +33,9 @@ def run(
     store: str | Path | None = None,
     seed: int = 0,
     passes: int | None = None,
+    epochs: int | None = None,
+    window: int | None = None,
+    warm_start: bool | None = None,
     device: str = "cpu",
     overwrite: bool = False,
     resume: bool = False,
@@ -48,8 +51,12 @@ def run(
         Zarr store to write; default: in memory.
     seed : int
         Seed of truth, noise, climatologies and training.
-    passes : int, optional
-        Number of passes, instead of the preset's.
+    passes, epochs : int, optional
+        Number of passes, and of epochs of each training, instead of the preset's.
+    window : int, optional
+        Number of last states that the LSTM sees. Default: it carries its memory along the record.
+    warm_start : bool, optional
+        Whether each training starts from the weights of the one before, instead of the preset's.
     device : str
         Device on which torch computes.
     overwrite : bool
@@ -79,9 +86,13 @@ def run(
     """
     if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"preset {preset!r} is unknown; give one of {', '.join(PRESETS)}")
-    chosen = PRESETS[preset]
-    if passes is not None:
-        chosen = replace(chosen, passes=passes)
+    given = {"passes": passes, "epochs": epochs, "window": window, "warm_start": warm_start}
+    chosen = replace(PRESETS[preset], **{k: v for k, v in given.items() if v is not None})
+    if beyond and chosen.window is not None:
+        raise InputError(
+            f"paper: 'window' is {window} with 'beyond', which needs an LSTM with a memory; "
+            "leave one of them out"
+        )
     seed, device = whole_seed(seed, "paper: 'seed'"), check_device(device, "paper")
     attrs = {"daml_version": __version__, "preset": preset, "seed": seed, "device": device}
     attrs |= {k: int(v) if isinstance(v, bool) else v for k, v in asdict(chosen).items()}

@@ -44,8 +44,8 @@ def sweep(
     grid : mapping of str to sequence
         Values of each parameter that varies: of a preset (``steps``, ``passes``, ``epochs``,
         ``warm_start``, ``skip``, ``max_variance``, ``background``,
-        ``correction``) and of the LSTM (``hidden``, ``layers``,
-        ``window``, ``sequence_length``, ``burn_in``, ``batch_size``, ``learning_rate``).
+        ``correction``, ``window``) and of the LSTM (``hidden``, ``layers``,
+        ``sequence_length``, ``burn_in``, ``batch_size``, ``learning_rate``).
     seeds : int or iterable of int
         How many, counted from 0, or which.
     preset : {"fast", "smoke", "literal"}
