@@ -217,17 +217,23 @@ def info(store: str) -> None:
 
 
 @main.command()
-@click.argument("store")
+@click.argument("source")
 @click.option("--figures", "folder", default="figures", help="Folder to draw into.")
+@click.option("--only", type=int, default=None, help="Number of the one figure to draw.")
 @run
-def figures(store: str, folder: str) -> None:
-    """Draw the figures of a STORE."""
+def figures(source: str, folder: str, only: int | None) -> None:
+    """Draw the figures of a SOURCE.
+
+    It is the store of an experiment, or a NetCDF file (.nc) with the scores that
+    daml.reports.collect gave.
+    """
     from daml import paper as experiment
-    from daml.opening import open_tree
+    from daml.opening import open_record, open_tree
     from daml.stored import reading
 
-    with reading(store):
-        paths = experiment.draw(open_tree(store), folder)
+    with reading(source):
+        scores = open_record(source) if source.endswith(".nc") else open_tree(source)
+        paths = experiment.draw(scores, folder, only)
     for path in paths:
         click.echo(f"figure: {path}")
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
+from matplotlib.figure import Figure
 
 from daml import __version__, figures
 from daml.arguments import checked
@@ -86,7 +89,8 @@ def run(
     """
     if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"preset {preset!r} is unknown; give one of {', '.join(PRESETS)}")
-    given = {"passes": passes, "epochs": epochs, "window": window, "warm_start": warm_start}
+    given: dict[str, Any] = {"passes": passes, "epochs": epochs, "window": window}
+    given["warm_start"] = warm_start
     chosen = replace(PRESETS[preset], **{k: v for k, v in given.items() if v is not None})
     if beyond and chosen.window is not None:
         raise InputError(
@@ -120,25 +124,57 @@ def _finished(store: Store, passes: int) -> bool:
 
 
 @checked
-def draw(tree: xr.DataTree, folder: str | Path) -> list[Path]:
-    """Draw an experiment as PNG and SVG; give the paths.
+def draw(
+    source: xr.DataTree | xr.Dataset, folder: str | Path, only: int | None = None
+) -> list[Path]:
+    """Draw an experiment, or the scores of one, as PNG and SVG; give the paths.
 
     For a twin experiment these are Figures 1 to 4 of the paper, for a record without a truth the
-    loop and the innovations.
+    loop and the innovations, for variants of the experiment their Figures 3, side by side.
+
+    Parameters
+    ----------
+    source : xarray.DataTree or xarray.Dataset
+        An experiment, or what :func:`daml.reports.collect` or :func:`daml.reports.published` gave.
+    folder : str or path
+        Where the files go.
+    only : int, optional
+        The number of the one figure to draw.
 
     Raises
     ------
     InputError
-        If the experiment holds no pass yet.
+        If the experiment holds no pass yet, or the source has no such scores or figure.
     StoreError
         If the folder cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from daml.reports import published
+    >>> [path.name for path in draw(published("seed_0"), mkdtemp(), only=3)]
+    ['figure_3_error_reduction.png', 'figure_3_error_reduction.svg']
     """
-    drawn = {"figure_1_loop": figures.loop_diagram()}
-    if is_twin(tree):
-        scores = collect(tree)
-        drawn["figure_2_analysis_rmse"] = figures.analysis_rmse(scores)
-        drawn["figure_3_error_reduction"] = figures.error_reduction(scores)
-        drawn["figure_4_error_maps"] = figures.error_maps(scores)
-    else:
-        drawn["figure_2_innovations"] = figures.innovations(collect_innovations(tree))
+    known = _figures(source)
+    wanted = {name: make for name, make in known.items() if only in (None, int(name[7]))}
+    if not wanted:
+        numbers = ", ".join(name[7] for name in known)
+        raise InputError(f"figure {only} is unknown; give one of {numbers}")
+    drawn = {name: make() for name, make in wanted.items()}
     return [path for name, figure in drawn.items() for path in figures.save(figure, folder, name)]
+
+
+def _figures(source: xr.DataTree | xr.Dataset) -> dict[str, Callable[[], Figure]]:
+    """Give what can be drawn of an experiment or of scores, by the name of the file."""
+    loop = {"figure_1_loop": figures.loop_diagram}
+    if isinstance(source, xr.DataTree) and not is_twin(source):
+        found = collect_innovations(source)
+        return loop | {"figure_2_innovations": lambda: figures.innovations(found)}
+    scores = collect(source) if isinstance(source, xr.DataTree) else source
+    if "variant" in scores.dims:
+        return {"figure_3_variants": lambda: figures.variants(scores)}
+    return loop | {
+        "figure_2_analysis_rmse": lambda: figures.analysis_rmse(scores),
+        "figure_3_error_reduction": lambda: figures.error_reduction(scores),
+        "figure_4_error_maps": lambda: figures.error_maps(scores),
+    }

@@ -27,8 +27,9 @@ def published(name: str) -> xr.Dataset:
     name : str
         "seed_0": the scores of ``daml paper --preset fast --seed 0``. "paper", "innovations" and
         "cycle": results of :func:`daml.sweep` on five seeds, for the paper's loop, the loop with
-        B from innovations, and the training through the cycle. "ablation", "attribution" and
-        "climate": what the examples of these names measure.
+        B from innovations, and the training through the cycle. "variants": the paper's loop with
+        other settings, on three seeds. "ablation", "attribution", "climate" and "ladder": what the
+        examples of these names measure.
 
     Returns
     -------

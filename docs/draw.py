@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import matplotlib
-import xarray as xr
 from matplotlib.figure import Figure
 
 import daml
 from daml import figures
 
+PLACE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "frameon": False}
 LINE, DOT = "#0072B2", "#E69F00"
 
 
@@ -28,19 +28,30 @@ def logo() -> str:
     )
 
 
-def result(scores: xr.Dataset) -> Figure:
-    """Give the loop's result: the analyses and the forecasts, pass by pass."""
+def drawn() -> dict[str, Figure]:
+    """Give the figures of the paper, of its variants, and what comes after, by name."""
+    scores = daml.reports.published("seed_0")
     with matplotlib.rc_context(figures.STYLE):
-        figure = Figure(figsize=(9.5, 3.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        figures.analysis_rmse(scores, axes=left)
-        figures.error_reduction(scores, axes=right)
-    return figure
+        analyses = Figure(figsize=(5.0, 3.4), layout="constrained")
+        figures.analysis_rmse(scores, axes=analyses.subplots())
+        forecasts = Figure(figsize=(5.0, 3.4), layout="constrained")
+        figures.error_reduction(scores, axes=forecasts.subplots())
+        for axes in forecasts.axes:
+            axes.legend(ncols=4, fontsize=7.5, handlelength=1, **PLACE)
+    return {
+        "loop": figures.loop_diagram(),
+        "analyses": analyses,
+        "forecasts": forecasts,
+        "paper_2": figures.analysis_rmse(scores),
+        "paper_3": figures.error_reduction(scores),
+        "paper_4": figures.error_maps(scores),
+        "variants": figures.variants(daml.reports.published("variants")),
+        "ladder": figures.ladder(daml.reports.published("ladder")),
+    }
 
 
 def pictures(folder: Path) -> None:
     """Write all into a folder of the docs."""
     (folder / "_static" / "logo.svg").write_text(logo())
-    figures.save(figures.loop_diagram(), folder / "images", "loop")
-    scores = daml.reports.published("seed_0")
-    figures.save(result(scores), folder / "images", "result")
+    for name, figure in drawn().items():
+        figures.save(figure, folder / "images", name)

@@ -13,14 +13,19 @@ import daml
 from daml.errors import InputError
 from daml.reports import published
 
-SCORES = ("ablation", "attribution", "climate", "cycle", "innovations", "paper", "seed_0")
+SCORES = (
+    *("ablation", "attribution", "climate", "cycle", "innovations", "ladder", "paper", "seed_0"),
+    "variants",
+)
 FIGURES = {
     "analysis_rmse": lambda: daml.figures.analysis_rmse(published("seed_0")),
     "attribution": lambda: daml.figures.attribution(published("attribution")),
     "error_maps": lambda: daml.figures.error_maps(published("seed_0")),
     "error_reduction": lambda: daml.figures.error_reduction(published("seed_0")),
+    "ladder": lambda: daml.figures.ladder(published("ladder")),
     "loop_diagram": lambda: daml.figures.loop_diagram(),
     "sweep_scores": lambda: daml.figures.sweep_scores(published("paper"), "mfe", over="lead"),
+    "variants": lambda: daml.figures.variants(published("variants")),
 }
 
 

@@ -79,7 +79,7 @@ def test_a_record_with_nothing_to_learn_ends_with_the_model_given(seed):
     assert tree.attrs["chosen"] == "given"
 
 
-# Training, covariance that is learned, and bars: forecast error and RMSE, to those of the model given.
+# Training, learned covariance, and bars: forecast error and RMSE over those of the model given.
 WAYS = {
     "analyses": ("analyses", None, 1.02, 1.0),
     "cycle": ("cycle", "predicted", 0.65, 0.95),

@@ -11,10 +11,16 @@ Goodliff and Miyoshi (2025), egusphere-2025-933.
 """
 
 from daml.figures.diagnosis import calibration
-from daml.figures.drawings import analysis_rmse, error_maps, error_reduction, innovations
+from daml.figures.drawings import (
+    analysis_rmse,
+    error_maps,
+    error_reduction,
+    innovations,
+    variants,
+)
 from daml.figures.loop import loop_diagram
 from daml.figures.panels import STYLE, save
-from daml.figures.spread import attribution, sweep_scores
+from daml.figures.spread import attribution, ladder, sweep_scores
 
 __all__ = [
     "STYLE",
@@ -24,7 +30,9 @@ __all__ = [
     "error_maps",
     "error_reduction",
     "innovations",
+    "ladder",
     "loop_diagram",
     "save",
     "sweep_scores",
+    "variants",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from textwrap import fill
 from typing import Any
 
@@ -17,6 +18,7 @@ from daml.figures import beyond
 from daml.figures.panels import (
     IMPERFECT,
     INK,
+    ITERATION,
     LEADS,
     LEGEND,
     LSTM,
@@ -34,16 +36,18 @@ from daml.figures.panels import (
 def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None) -> Figure:
     """Draw Figure 2: RMSE of the analysis against the iteration, with that of both models.
 
-    Where `scores` has `sensitivity_analysis_rmse`, a second panel shows the RMSE of both models'
-    3DVar against the largest background variance, with a vertical line at the attribute
-    `max_variance` of `scores`; "raw", at the right, is the infinite one: climatology unscaled.
+    Where `scores` has `background_rmse`, a second line shows the error of the background, the
+    forecast of one step that each analysis starts from. Where it has `sensitivity_analysis_rmse`,
+    a further level shows the perfect model's 3DVar with the best of those B, and a second panel
+    the RMSE of both models' 3DVar against the largest background variance, with a vertical line at
+    the attribute `max_variance` of `scores`; "raw", at the right, is the climatology unscaled.
 
     Parameters
     ----------
     scores : Dataset
         With `analysis_rmse` (record, iteration), `imperfect_analysis_rmse` and
-        `perfect_analysis_rmse` (record), and optionally `sensitivity_analysis_rmse`
-        (model, max_variance).
+        `perfect_analysis_rmse` (record), and optionally `background_rmse` (record, iteration) and
+        `sensitivity_analysis_rmse` (model, max_variance), which is of the test record.
     record : str
         ``"train"`` or ``"test"``.
     axes : Axes or two Axes, optional
@@ -61,15 +65,25 @@ def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None)
     )
     both = "sensitivity_analysis_rmse" in scores and not isinstance(axes, Axes)
     with matplotlib.rc_context(STYLE):
-        ratios = {"width_ratios": [3, 2]} if both else None
-        figure, grid = grid_of(axes, 1, 1 + both, height=3.0, gridspec_kw=ratios)
-        _against_iteration(grid[0, 0], rmse, f"LSTM-n, {record}")
-        grid[0, 0].axhline(imperfect, color=IMPERFECT, linestyle="--", label="imperfect model")
-        grid[0, 0].axhline(perfect, color=PERFECT, linestyle="-.", label="perfect model")
-        beyond.levels(grid[0, 0], scores, record)
-        grid[0, 0].legend(ncols=3 - both, **LEGEND)
+        figure, grid = grid_of(axes, 1 + both, 1, height=3.2 + 2.6 * both)
+        ax: Axes = grid[0, 0]
+        if "background_rmse" in scores:
+            background = take(scores, "background_rmse", "record", "iteration")
+            background = pick(background, "record", record)
+            style = {"marker": "o", "markerfacecolor": "white", "linestyle": ":"}
+            _against_iteration(ax, background, "LSTM-n, background", **style)
+        _against_iteration(ax, rmse, "LSTM-n, analysis")
+        ax.axhline(imperfect, color=IMPERFECT, linestyle="--", label="imperfect model, analysis")
+        ax.axhline(perfect, color=PERFECT, linestyle="-.", label="perfect model, analysis")
+        if "sensitivity_analysis_rmse" in scores and record == "test":
+            sizes = take(scores, "sensitivity_analysis_rmse", "model", "max_variance")
+            best = float(pick(sizes, "model", "perfect").min())
+            ax.axhline(best, color=PERFECT, linestyle=":", label="the same with its best B")
+        beyond.levels(ax, scores, record)
+        ax.set_ylabel(f"RMSE, {record} record" if "background_rmse" in scores else label_of(rmse))
+        ax.legend(ncols=2, **LEGEND)
         if both:
-            _sensitivity(grid[0, 1], scores)
+            _sensitivity(grid[1, 0], scores)
     return figure
 
 
@@ -77,10 +91,13 @@ def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None)
 def error_reduction(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
     """Draw Figure 3: reduction of the forecast error against the iteration, one line per lead.
 
+    Lines are means over the seeds, if there are several, and bands span all of them.
+
     Parameters
     ----------
     scores : Dataset
-        With `mfe_reduction` (iteration, lead) in % and the coordinate `lead_steps` (lead).
+        With `mfe_reduction` (iteration, lead) or (seed, iteration, lead) in % and the coordinate
+        `lead_steps` (lead). Iterations that no seed has are left out.
     axes : Axes, optional
 
     Raises
@@ -88,27 +105,66 @@ def error_reduction(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
     InputError
         If a variable, a dim or a coordinate is missing, or `axes` is not an Axes.
     """
-    reduction = take(scores, "mfe_reduction", "iteration", "lead")
+    seeds = ("seed",) if "seed" in scores.get("mfe_reduction", xr.DataArray()).dims else ()
+    reduction = take(scores, "mfe_reduction", *seeds, "iteration", "lead")
+    reduction = reduction.dropna("iteration", how="all")
     steps = take(scores, "lead_steps", "lead")
     with matplotlib.rc_context(STYLE):
         figure, grid = grid_of(axes, 1, 1, height=3.2)
         ax: Axes = grid[0, 0]
-        for k, step in enumerate(steps.values):
-            colour, marker = LEADS[k % len(LEADS)]
-            line = reduction.isel(lead=k)
-            _against_iteration(ax, line, f"lead {step} dt", color=colour, marker=marker)
+        _reductions(ax, reduction, steps)
         beyond.columns(ax, scores)
         low, high = min(0.0, ax.get_ylim()[0]), max(0.0, ax.get_ylim()[1])
-        # A strip below all data, so that the words in it never cover a line.
-        bottom = low - 0.14 * (high - low)
-        ax.set_ylim(bottom, high)
-        ax.axhspan(bottom, 0, color="#E9E4E0", zorder=0, linewidth=0)
-        ax.axhline(0, color="black", linewidth=1.2, zorder=1.5)
+        _worse(ax, low, high)
         ax.annotate(
             "larger error than the imperfect model", (0.985, 0.055), xycoords="axes fraction",
             ha="right", va="center", color="#5C5048",
         )  # fmt: skip
         ax.legend(ncols=5, **LEGEND)
+    return figure
+
+
+@checked
+def variants(scores: xr.Dataset, axes: Panels = None) -> Figure:
+    """Draw Figure 3 for several variants of the experiment, two in a row.
+
+    Parameters
+    ----------
+    scores : Dataset
+        With `mfe_reduction` (variant, seed, iteration, lead) in % and the coordinate `lead_steps`
+        (lead). A variant ends where it has no more values.
+    axes : array of Axes, optional
+        Two for each two variants.
+
+    Raises
+    ------
+    InputError
+        If a variable, a dim or a coordinate is missing, or the Axes do not fit.
+
+    Examples
+    --------
+    >>> scores = xr.Dataset(
+    ...     {"mfe_reduction": (("variant", "seed", "iteration", "lead"), [[[[-5.0], [5.0]]]])},
+    ...     coords={"variant": ["window 3"], "seed": [0], "iteration": [0, 1],
+    ...             "lead_steps": ("lead", [1])})
+    >>> variants(scores).axes[0].get_title(loc="left")
+    'window 3'
+    """
+    reduction = take(scores, "mfe_reduction", "variant", "seed", "iteration", "lead")
+    steps = take(scores, "lead_steps", "lead")
+    rows = math.ceil(reduction.sizes["variant"] / 2)
+    low, high = min(0.0, float(reduction.min())), max(0.0, float(reduction.max()))
+    with matplotlib.rc_context(STYLE):
+        figure, grid = grid_of(axes, rows, 2, height=2.4 * rows)
+        for place in grid.flat[reduction.sizes["variant"] :]:
+            place.set_axis_off()
+        for ax, of_variant in zip(grid.flat, reduction, strict=False):
+            _reductions(ax, of_variant.dropna("iteration", how="all"), steps)
+            _worse(ax, low - 0.03 * (high - low), 1.05 * high)
+            ax.set_title(str(of_variant["variant"].values), loc="left")
+            ax.set_ylabel(fill(label_of(reduction), 24))
+        handles = grid[0, 0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside upper center", ncols=4)
     return figure
 
 
@@ -177,7 +233,7 @@ def innovations(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
     ...     {"innovation_rmse": ("iteration", [1.9, 1.7]), "imperfect_innovation_rmse": 2.0},
     ...     coords={"iteration": [0, 1]})
     >>> innovations(scores).axes[0].get_xlabel()
-    'iteration'
+    'iteration n (0 is the first LSTM)'
     """
     rmse = take(scores, "innovation_rmse", "iteration")
     level = take(scores, "imperfect_innovation_rmse")
@@ -192,8 +248,28 @@ def innovations(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
 def _against_iteration(ax: Axes, array: xr.DataArray, label: str, **style: Any) -> None:
     options = {"color": LSTM, "marker": "o", "zorder": 3, **style}
     ax.plot(array["iteration"], array, label=label, **options)
-    ax.set(xlabel="iteration", ylabel=label_of(array))
+    ax.set(xlabel=ITERATION, ylabel=label_of(array))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _reductions(ax: Axes, reduction: xr.DataArray, steps: xr.DataArray) -> None:
+    """Draw a line per lead; of several seeds the mean, and a band that spans them."""
+    for k, step in enumerate(steps.values):
+        colour, marker = LEADS[k % len(LEADS)]
+        line = reduction.isel(lead=k)
+        if "seed" in line.dims:
+            span = line.min("seed"), line.max("seed")
+            ax.fill_between(line["iteration"], *span, color=colour, alpha=0.2, linewidth=0)
+            line = line.mean("seed", keep_attrs=True)
+        _against_iteration(ax, line, f"lead {step} dt", color=colour, marker=marker)
+
+
+def _worse(ax: Axes, low: float, high: float) -> None:
+    """Shade what is below zero, with a strip below all data, where words never cover a line."""
+    bottom = low - 0.14 * (high - low)
+    ax.set_ylim(bottom, high)
+    ax.axhspan(bottom, 0, color="#E9E4E0", zorder=0, linewidth=0)
+    ax.axhline(0, color="black", linewidth=1.2, zorder=1.5)
 
 
 def _sensitivity(ax: Axes, scores: xr.Dataset) -> None:
@@ -206,14 +282,14 @@ def _sensitivity(ax: Axes, scores: xr.Dataset) -> None:
     place = np.where(np.isfinite(variance), variance, end)
     for model, colour, marker in (("imperfect", IMPERFECT, "s"), ("perfect", PERFECT, "D")):
         line = pick(rmse, "model", model)
-        ax.plot(place, line, color=colour, marker=marker, label=f"{model} model")
+        ax.plot(place, line, color=colour, marker=marker, label=f"{model} model, analysis")
     ax.set_xscale("log")
     used = scores.attrs.get("max_variance")
     if used is not None:
         at = float(used) if np.isfinite(float(used)) else end
-        ax.axvline(at, color=INK, linewidth=1, linestyle=":", zorder=1, label="used")
+        ax.axvline(at, color=INK, linewidth=1, linestyle=":", zorder=1, label="B that is used")
     names = ["raw" if np.isinf(value) else f"{value:g}" for value in variance]
     ax.set_xticks(place, names)
     ax.minorticks_off()
     ax.set(xlabel=label_of(rmse["max_variance"]), ylabel=label_of(rmse))
-    ax.legend(ncols=2, **LEGEND)
+    ax.legend(ncols=3, **LEGEND)

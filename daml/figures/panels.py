@@ -38,6 +38,7 @@ STYLE: Any = {
     "lines.linewidth": 1.5, "lines.markersize": 3.5, "savefig.dpi": 200,
 }  # fmt: skip
 ARROW = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.2, "mutation_scale": 11}
+ITERATION = "iteration n (0 is the first LSTM)"
 LEGEND: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
 SVG: Any = {"svg.hashsalt": "daml", "svg.fonttype": "path"}
 
@@ -131,6 +132,6 @@ def grid_of(
 
 
 def label_of(array: xr.DataArray) -> str:
-    """Give a name with its units, for an axis."""
-    name = str(array.attrs.get("long_name", array.name))
-    return f"{name} [{array.attrs['units']}]" if array.attrs.get("units") else name
+    """Give a name with its units, for an axis; what has the unit 1 has its name alone."""
+    name, units = str(array.attrs.get("long_name", array.name)), array.attrs.get("units")
+    return f"{name} [{units}]" if units and units != "1" else name

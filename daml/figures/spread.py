@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -14,6 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from daml.arguments import checked
 from daml.errors import InputError
 from daml.figures.panels import (
+    INK,
+    ITERATION,
     LEADS,
     LEGEND,
     LSTM,
@@ -80,7 +82,7 @@ def sweep_scores(
                 lines["iteration"] + shift, mean[k], yerr=bars[k], color=colour, marker=marker,
                 capsize=2.5, elinewidth=1, zorder=3, label=_named(lines_dim, value),
             )  # fmt: skip
-        ax.set(xlabel="iteration", ylabel=label_of(lines))
+        ax.set(xlabel=ITERATION, ylabel=label_of(lines))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.legend(ncols=4, **LEGEND)
     return figure
@@ -142,6 +144,50 @@ def attribution(result: xr.Dataset, axes: Panels = None) -> Figure:
     return figure
 
 
+@checked
+def ladder(result: xr.Dataset, axes: Axes | None = None) -> Figure:
+    """Compare the analyses of several methods, one below the other.
+
+    A point is the mean over the seeds, its number stands beside it, and a bar spans all seeds.
+
+    Parameters
+    ----------
+    result : Dataset
+        With `analysis_rmse` (case, seed).
+    axes : Axes, optional
+
+    Raises
+    ------
+    InputError
+        If the variable or a dim is missing, or `axes` is not an Axes.
+
+    Examples
+    --------
+    >>> result = xr.Dataset(
+    ...     {"analysis_rmse": (("case", "seed"), [[0.7, 0.6], [0.5, 0.4]])},
+    ...     coords={"case": ["model", "loop"]})
+    >>> [t.get_text() for t in ladder(result).axes[0].get_yticklabels()]
+    ['model', 'loop']
+    """
+    rmse = take(result, "analysis_rmse", "case", "seed")
+    mean = rmse.mean("seed")
+    span = np.stack([mean - rmse.min("seed"), rmse.max("seed") - mean])
+    with matplotlib.rc_context(STYLE):
+        figure, grid = grid_of(axes, 1, 1, height=0.7 + 0.34 * len(mean))
+        ax: Axes = grid[0, 0]
+        cases = mean["case"].values.tolist()
+        ax.errorbar(mean, cases, xerr=span, color=LSTM, marker="o", linestyle="", capsize=2.5)
+        for case, value in zip(cases, mean.values, strict=True):
+            ax.annotate(
+                f"{value:.2f}", (value, case), xytext=(0, 5), textcoords="offset points",
+                ha="center", color=INK,
+            )  # fmt: skip
+        ax.invert_yaxis()
+        ax.set_ylim(top=-0.7)
+        ax.set(xlabel=label_of(rmse), xlim=(0, None))
+    return figure
+
+
 def _deviation(array: xr.DataArray) -> xr.DataArray:
     """Give the standard deviation over the seeds; NaN for a single one, which has no spread."""
     count = array.count("seed")
@@ -176,8 +222,17 @@ def _lines(result: xr.Dataset, name: str, over: str | None, record: str) -> xr.D
     return score.transpose(chosen, "seed", "iteration")
 
 
-def _named(dim: str, value: object) -> str:
+IN_WORDS = {
+    "correction": {True: "corrects the imperfect model", False: "predicts the increment"},
+    "warm_start": {True: "goes on from the last weights", False: "each training from scratch"},
+}
+"""How the values of a parameter read that is true or false."""
+
+
+def _named(dim: str, value: Any) -> str:
     """Give the name of a line."""
     if dim == "scores":
         return "mean over seeds"
+    if dim in IN_WORDS:
+        return IN_WORDS[dim][bool(value)]
     return f"{dim} {value:g}" if isinstance(value, float) else f"{dim} {value}"
