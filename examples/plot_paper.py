@@ -5,8 +5,8 @@ The figures of the paper
 Figures 1 to 4 of Goodliff and Miyoshi (2025), drawn from the scores of a run.
 
 The paper is :cite:`goodliff2025`; :doc:`/paper` sets each of its statements beside ours. The scores
-are those of ``daml paper --preset fast --seed 0``: 100,000 steps, 30 passes. They come with daml, so
-this takes seconds. With ``DAML_DOCS=full`` it runs the experiment, 8 to 10 minutes on 2 cores.
+are those of ``daml paper --preset fast --seed 0``: 100,000 steps, 30 passes. They come with daml,
+so this takes seconds. With ``DAML_DOCS=full`` it runs the experiment, 8 to 10 minutes on 2 cores.
 """
 
 import os
@@ -34,11 +34,11 @@ plt.show()
 # Figure 2: the analyses
 # ----------------------
 #
-# The error of the analyses falls with each pass, and that of the backgrounds, the forecasts of one
-# step that the analyses start from, falls faster: from LSTM-3 on the background is the better of the
-# two, as B stays what it was for the imperfect model. The size of B decides where the lines lie. The
-# paper does not give it; with the one chosen here the perfect model's 3DVar is far from its best, as
-# the second panel shows.
+# The error of the analyses falls with each pass, and that of the backgrounds, the forecasts of
+# one step that the analyses start from, falls faster: from LSTM-3 on the background is the better
+# of the two, as B stays what it was for the imperfect model. The size of B decides where the
+# lines lie. The paper does not give it; with the one chosen here the perfect model's 3DVar is far
+# from its best, as the second panel shows.
 figure, axes = plt.subplots(2, 1, figsize=(6.5, 5.8), layout="constrained")
 daml.figures.analysis_rmse(scores, axes=axes)
 plt.show()
@@ -48,10 +48,10 @@ plt.show()
 # -----------------------
 #
 # By how much the forecasts from true states err less than the imperfect model's. At 1 dt the gain
-# peaks and falls a little: from exact states, which no forecast has in practice, a network that has
-# learned to trust its memory more than its noisy input is not at its best. Started from its own
-# analyses it goes on to gain. In the paper the gain at 1 dt begins later; :doc:`/paper` shows the
-# settings that come nearer to that.
+# peaks and falls a little: from exact states, which no forecast has in practice, a network that
+# has learned to trust its memory more than its noisy input is not at its best. Started from its
+# own analyses it goes on to gain. In the paper the gain at 1 dt begins later; :doc:`/paper` shows
+# the settings that come nearer to that.
 figure, axes = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
 daml.figures.error_reduction(scores, axes=axes)
 plt.show()
@@ -60,9 +60,9 @@ plt.show()
 # Figure 4: where on the attractor
 # --------------------------------
 #
-# The imperfect model errs little at 1 dt, and most at 3 and 4 dt where the wings part: there a small
-# error decides which one the state goes to. LSTM-29 is best nearly everywhere but on the outer edge,
-# where data are few.
+# The imperfect model errs little at 1 dt, and most at 3 and 4 dt where the wings part: there a
+# small error decides which one the state goes to. LSTM-29 is best nearly everywhere but on the
+# outer edge, where data are few.
 figure, axes = plt.subplots(
     4, 3, figsize=(6.5, 6.7), layout="constrained", sharex=True, sharey=True
 )
