@@ -1,7 +1,7 @@
 """Print a checksum of every array of a few runs, to compare before and after a move in the code.
 
-``python tests/golden.py > before.txt``; change; ``python tests/golden.py | diff before.txt -``. Bits
-hold on one machine and one version of torch only, so this is a tool and not a test.
+``python tests/golden.py > before.txt``; change; ``python tests/golden.py | diff before.txt -``.
+Bits hold on one machine and one version of torch only, so this is a tool and not a test.
 """
 
 import hashlib
