@@ -1,0 +1,93 @@
+"""Every public model, scheme and emulator, and a second one of the tests' own beside each.
+
+What is listed here runs under all shared laws (test_roster.py). A new public class that is not
+listed fails a test.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xarray as xr
+
+import daml
+
+MODELS = {
+    "Lorenz63": daml.Lorenz63,
+    "CoupledLorenz63": daml.CoupledLorenz63,
+}
+
+
+@dataclass(frozen=True)
+class Nudging:
+    """A scheme: each observed variable moves to its observation by a weight that R decides."""
+
+    variance: float = 0.5
+
+    def start(self, variables, record):
+        matrix = record.matrices()
+        error = np.diagonal(record.kind_covariance, axis1=1, axis2=2)
+        return record.operator, np.swapaxes(matrix, 1, 2) * (
+            self.variance / (self.variance + error)
+        )[:, None, :]
+
+    def update(self, background, values, kind, memory):
+        operator, weight = memory
+        distance = values - operator.apply(background)
+        return background + np.einsum("...vo,...o->...v", weight[kind], distance), memory
+
+
+def climatology():
+    run = daml.simulate(daml.Lorenz63(), steps=400, spinup=200, seed=3)
+    return daml.climatological(run, max_variance=2)
+
+
+SCHEMES = {
+    "ThreeDVar": lambda: daml.ThreeDVar(climatology()),
+    "ThreeDVar by conjugate gradients": lambda: daml.ThreeDVar(climatology(), method="cg"),
+    "a scheme of the tests": Nudging,
+}
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """An emulator: the increment of a step as a quadratic function, by least squares."""
+
+    variables: tuple = ()
+    dt: float = 0.05
+    weights: np.ndarray | None = None
+
+    def fit(self, analysis):
+        states = analysis["analysis" if "analysis" in analysis else "state"]
+        x = states.values
+        found = np.linalg.lstsq(_quadratic(x[:-1] / 10), np.diff(x, axis=0), rcond=None)[0]
+        names = tuple(states["variable"].values.tolist())
+        return replace(self, variables=names, weights=found)
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        return x + _quadratic(x / 10) @ self.weights, memory
+
+    def to_dataset(self):
+        return xr.Dataset({"weights": (("feature", "variable"), self.weights)}).assign_coords(
+            variable=list(self.variables)
+        )
+
+    def restored(self, dataset):
+        names = tuple(dataset["variable"].values.tolist())
+        return replace(self, variables=names, weights=dataset["weights"].values)
+
+
+def _quadratic(x):
+    """Give 1, x and all products of two (..., feature)."""
+    rows, columns = np.triu_indices(x.shape[-1])
+    return np.concatenate([np.ones((*x.shape[:-1], 1)), x, x[..., rows] * x[..., columns]], axis=-1)
+
+
+EMULATORS = {
+    "LSTM": lambda: daml.LSTM(hidden=4, epochs=2),
+    "LSTM with a base": lambda: daml.LSTM(hidden=4, epochs=2, base=daml.Lorenz63()),
+    "LSTM with a window": lambda: daml.LSTM(hidden=4, epochs=2, window=3),
+    "an emulator of the tests": Polynomial,
+}

@@ -1,0 +1,172 @@
+"""Laws that every model, scheme and emulator obeys."""
+
+import inspect
+
+import numpy as np
+import pytest
+import roster
+import xarray as xr
+
+import daml
+from daml.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return daml.simulate(daml.CoupledLorenz63(), steps=400, spinup=500, seed=1)
+
+
+@pytest.fixture(scope="module")
+def seen(truth):
+    record = daml.observe(truth, variables=["x0", "x1", "x2"], seed=2)
+    missing = np.random.default_rng(3).random(record.observation.shape) < 0.2
+    return record.assign(observation=record.observation.where(~missing))
+
+
+schemes = pytest.mark.parametrize("make", roster.SCHEMES.values(), ids=roster.SCHEMES.keys())
+models = pytest.mark.parametrize("make", roster.MODELS.values(), ids=roster.MODELS.keys())
+emulators = pytest.mark.parametrize("make", roster.EMULATORS.values(), ids=roster.EMULATORS.keys())
+
+
+@pytest.mark.parametrize(
+    ("package", "listed", "needed"),
+    [
+        ("models", roster.MODELS, "step"),
+        ("schemes", roster.SCHEMES, "update"),
+        ("emulators", roster.EMULATORS, "fit"),
+    ],
+)
+def test_no_public_class_is_left_out(package, listed, needed):
+    module = __import__(f"daml.{package}", fromlist=["daml"])
+    public = {name: getattr(module, name) for name in module.__all__}
+    for name, kind in public.items():
+        if inspect.isclass(kind) and hasattr(kind, needed) and "tendency" not in vars(kind):
+            bare = name == "ODE"
+            assert bare or any(entry.split()[0] == name for entry in listed), name
+
+
+class Reversed:
+    """A model with the variables of another in reversed order."""
+
+    def __init__(self, model):
+        self.model, self.dt = model, model.dt
+        self.variables = tuple(reversed(model.variables))
+
+    def start(self, x, time=None):
+        return self.model.start(x[..., ::-1], time)
+
+    def step(self, x, memory):
+        moved, memory = self.model.step(x[..., ::-1], memory)
+        return moved[..., ::-1], memory
+
+
+@models
+def test_a_model_treats_each_state_of_a_batch_alone(make):
+    model = make()
+    states = np.random.default_rng(0).standard_normal((2, 3, len(model.variables)))
+    together, _ = model.step(states, model.start(states))
+    for at in np.ndindex(2, 3):
+        alone, _ = model.step(states[at], model.start(states[at]))
+        np.testing.assert_allclose(together[at], alone, rtol=1e-13)
+
+
+@models
+def test_a_run_goes_on_where_it_ended(make):
+    whole = daml.simulate(make(), steps=20, spinup=10, seed=0)
+    first = whole.isel(time=slice(10))
+    rest = daml.simulate(make(), steps=11, initial=first.isel(time=-1))
+    np.testing.assert_array_equal(rest.state[1:], whole.state[10:])
+
+
+@schemes
+def test_segments_agree_with_the_run_in_one(make, seen):
+    one = daml.assimilate(daml.Lorenz63(), seen, make(), segments=1)
+    many = daml.assimilate(daml.Lorenz63(), seen, make(), segments=3, tolerance=1e-3)
+    assert many.attrs["segments"] > 1
+    np.testing.assert_allclose(many.analysis, one.analysis, atol=0.02)
+
+
+@schemes
+def test_chunks_do_not_matter(make, seen):
+    plain = daml.assimilate(daml.Lorenz63(), seen, make())
+    lazy = daml.assimilate(daml.Lorenz63(), seen.chunk(time=37), make()).compute()
+    xr.testing.assert_equal(lazy, plain)
+
+
+@schemes
+def test_a_missing_value_is_one_of_infinite_variance(make, seen):
+    filled = seen.assign(observation=seen.observation.fillna(3.0))
+    variance = xr.where(seen.observation.isnull(), 1e14, seen.error_variance)
+    filled["error_variance"] = variance.transpose("time", "variable")
+    # From a state that is given: a first guess from what is observed would follow the fillers.
+    start = xr.Dataset({"state": ("variable", [1.0, 2.0, 20.0])}, {"variable": seen["variable"]})
+    how = {"initial": start, "segments": 1}
+    given, other = (daml.assimilate(daml.Lorenz63(), s, make(), **how) for s in (seen, filled))
+    np.testing.assert_allclose(given.analysis, other.analysis, rtol=1e-9, atol=1e-9)
+
+
+@schemes
+def test_the_order_of_the_variables_does_not_matter(make, seen):
+    plain = daml.assimilate(daml.Lorenz63(), seen, make())
+    turned = daml.assimilate(Reversed(daml.Lorenz63()), seen.isel(variable=[2, 0, 1]), make())
+    turned = turned.sel(variable=plain["variable"])
+    np.testing.assert_allclose(turned.analysis, plain.analysis, rtol=1e-7, atol=1e-9)
+
+
+@schemes
+def test_the_truth_does_not_leak(make, seen, truth):
+    with_truth = seen.assign(state=truth.state.sel(variable=["x0", "x1", "x2"]))
+    plain = daml.assimilate(daml.Lorenz63(), seen, make())
+    xr.testing.assert_identical(daml.assimilate(daml.Lorenz63(), with_truth, make()), plain)
+
+
+BROKEN = {
+    "'observation' is missing": lambda o: o.drop_vars("observation"),
+    "not increasing": lambda o: o.isel(time=slice(None, None, -1)),
+    "no value at all": lambda o: o.assign(observation=o.observation * np.nan),
+    "has no variable 'a'": lambda o: o.assign_coords(variable=["a", "x1", "x2"]),
+    "neither is there": lambda o: o.drop_vars("error_variance"),
+}
+
+
+@schemes
+@pytest.mark.parametrize("text", BROKEN)
+def test_what_breaks_the_contract_is_refused(make, text, seen):
+    with pytest.raises(InputError, match=text):
+        daml.assimilate(daml.Lorenz63(), BROKEN[text](seen), make())
+
+
+@emulators
+def test_a_fitted_emulator_is_a_model(make, seen):
+    analysis = daml.assimilate(daml.Lorenz63(), seen, roster.SCHEMES["ThreeDVar"]())
+    fitted = make().fit(analysis)
+    assert fitted.variables == ("x0", "x1", "x2")
+    record = analysis[["analysis"]].rename(analysis="state")
+    forecast = daml.forecast(fitted, record, leads=2, warmup=10)
+    assert np.isfinite(forecast.forecast).all()
+    back = make().restored(fitted.to_dataset())
+    again = daml.forecast(back, record, leads=2, warmup=10)
+    np.testing.assert_array_equal(again.forecast, forecast.forecast)
+
+
+PAIRS = [
+    *(("ThreeDVar", emulator) for emulator in roster.EMULATORS),
+    ("a scheme of the tests", "LSTM"),
+    ("a scheme of the tests", "an emulator of the tests"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:improve. no pass is significantly better")
+@pytest.mark.parametrize(("scheme", "emulator"), PAIRS)
+def test_a_loop_goes_on_where_it_was_interrupted(scheme, emulator, seen, tmp_path):
+    def improve(passes, **how):
+        parts = roster.SCHEMES[scheme](), roster.EMULATORS[emulator]()
+        return daml.improve(daml.Lorenz63(), seen, *parts, passes=passes, held_out=0, **how)
+
+    whole = improve(2)
+    improve(1, store=tmp_path / "loop.zarr")
+    resumed = improve(2, store=tmp_path / "loop.zarr", resume=True)
+    for group in ("iteration/0000", "iteration/0001"):
+        np.testing.assert_array_equal(resumed[group].analysis, whole[group].analysis)
+    weights = "iteration/0001/emulator"
+    xr.testing.assert_equal(resumed[weights].to_dataset().load(), whole[weights].to_dataset())
