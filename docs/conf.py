@@ -98,7 +98,7 @@ html_theme_options = {
     "footer_end": ["sphinx-version", "theme-version"],
     "show_prev_next": True,
 }
-html_sidebars = {"index": []}
+html_sidebars = {"index": [], "paper": []}
 html_context = {"default_mode": "auto"}
 
 
