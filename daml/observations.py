@@ -88,13 +88,14 @@ def observe(
     if operator is not None:
         labels = labels.drop_vars("variable").assign(operator=operator)
         observed = names(operator)
-    lacking = [] if operator is not None else [v for v in observed if v not in names(truth)]
-    if lacking:
+    held = names(truth)
+    if operator is None and not set(observed) <= set(held):
+        lacking = next(v for v in observed if v not in held)
         raise InputError(
-            f"observe: 'state' lacks the variable {lacking[0]!r} (it has {names(truth)}); rename "
+            f"observe: 'state' lacks the variable {lacking!r} (it has {held}); rename "
             "or add it"
         )
-    seen = read_operator(labels, observed, names(truth))
+    seen = read_operator(labels, observed, held)
     variance = _variances(error_variance, observed)
     units = truth["state"].attrs.get("units", "1")
     labels = labels.assign_coords(time=truth["time"][::every])

@@ -56,14 +56,15 @@ def read_operator(
 ) -> Operator:
     """Give H of observations: a selection by name, or their ``operator``."""
     if "operator" not in observations:
-        lacking = [v for v in observed if v not in variables]
+        places = {v: place for place, v in enumerate(variables)}
+        lacking = [v for v in observed if v not in places]
         if lacking:
             raise InputError(
                 f"observations: the model has no variable {lacking[0]!r} (it has {variables}); "
                 "rename it, select what the model has, or add an 'operator' "
                 "(variable, model_variable)"
             )
-        return Selection(tuple(variables.index(v) for v in observed), len(variables))
+        return Selection(tuple(places[v] for v in observed), len(variables))
     rows = observations["operator"]
     if set(rows.dims) != {"variable", "model_variable"}:
         raise InputError(
