@@ -51,8 +51,7 @@ class FirstGuess:
         self.record = record
         self.operator = record.operator.matrix()
         seen = self.operator * np.asarray(record.kind_present.any(axis=0))[:, None]
-        variance = np.diagonal(record.kind_covariance, axis1=1, axis2=2)
-        counted = np.where(record.kind_present, variance, np.nan)
+        counted = np.where(record.kind_present, record.kind_variance, np.nan)
         known = record.kind_present.any(axis=0)
         mean = np.nanmean(np.where(known, counted, 1.0), axis=0)
         self.inverse = _inverse(seen, np.sqrt(mean))

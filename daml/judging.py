@@ -61,7 +61,7 @@ class Judge:
         values = [self.record.values(np.arange(*block)) for block in self.held_out.blocks]
         numbers = np.repeat(np.arange(len(kind)), [len(part) for part in kind])
         kinds = np.concatenate(kind)
-        variance = np.diagonal(self.record.kind_covariance, axis1=1, axis2=2)[kinds]
+        variance = self.record.kind_variance[kinds]
         absent = ~self.record.kind_present[kinds]
         return np.concatenate(values), np.where(absent, np.inf, variance), numbers
 
@@ -87,7 +87,7 @@ class Judge:
         errors = np.nanmean(squares, axis=0) - 1
         covariance, _ = pairwise(observations["observation"].rename(variable="observed"))
         counts = record.kind_present[record.kind]
-        variance = np.diagonal(record.kind_covariance, axis1=1, axis2=2)[record.kind]
+        variance = record.kind_variance[record.kind]
         weights = np.where(counts, 1 / variance, 0.0).sum(axis=0)
         signal = float(weights @ covariance.diagonal()) / counts.sum() - 1
         half = next((n for n, e in zip(leads, errors, strict=True) if e > signal / 2), leads[-1])
@@ -194,12 +194,11 @@ class Judge:
             return float((analysis["normalized_innovation"].isel(time=rows) ** 2).mean())
         covariance = check(cast("xr.DataArray", scheme.background_covariance), names(analysis), "B")
         kind, present = record.kind[rows], record.kind_present
-        matrix = record.matrices()
-        expected = matrix @ covariance @ np.swapaxes(matrix, 1, 2)
-        expected = expected + record.kind_covariance * float(scheme.error_factor)
         innovation = np.nan_to_num(analysis["innovation"].isel(time=rows).values)
         squared = 0.0
         for number in np.unique(kind):
-            part = innovation[kind == number]
-            squared += float((part * np.linalg.solve(expected[number], part.T).T).sum())
+            part, alone = innovation[kind == number], [number]
+            matrix, error = record.matrices(alone)[0], record.error_covariances(alone)[0]
+            expected = matrix @ covariance @ matrix.T + error * float(scheme.error_factor)
+            squared += float((part * np.linalg.solve(expected, part.T).T).sum())
         return squared / max(int(present[kind].sum()), 1)

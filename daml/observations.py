@@ -92,8 +92,7 @@ def observe(
     if operator is None and not set(observed) <= set(held):
         lacking = next(v for v in observed if v not in held)
         raise InputError(
-            f"observe: 'state' lacks the variable {lacking!r} (it has {held}); rename "
-            "or add it"
+            f"observe: 'state' lacks the variable {lacking!r} (it has {held}); rename or add it"
         )
     seen = read_operator(labels, observed, held)
     variance = _variances(error_variance, observed)

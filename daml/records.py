@@ -36,8 +36,10 @@ class Record:
     kind : numpy.ndarray (step,) of int
         Which error setting holds: steps that miss the same values and have the same R share one.
     kind_present : numpy.ndarray (kind, observed) of bool
-    kind_covariance : numpy.ndarray (kind, observed, observed)
-        R of each kind; where a value is missing its row and column are the identity's.
+    kind_variance : numpy.ndarray (kind, observed)
+        Diagonal of R of each kind; 1 where a value is missing.
+    covariance : numpy.ndarray (observed, observed) or None
+        R, where errors are correlated.
     mean : numpy.ndarray (observed,)
         Of the values that are there; 0 where there is none.
     """
@@ -48,7 +50,8 @@ class Record:
     source: xr.Variable
     kind: np.ndarray
     kind_present: np.ndarray
-    kind_covariance: np.ndarray
+    kind_variance: np.ndarray
+    covariance: np.ndarray | None
     mean: np.ndarray
 
     def values(self, steps: np.ndarray) -> np.ndarray:
@@ -61,10 +64,27 @@ class Record:
         result[~self.kind_present[self.kind[steps]]] = 0.0
         return result
 
-    def matrices(self) -> np.ndarray:
-        """Give H of each kind (kind, observed, variable); a value that is missing has zeros."""
-        found: np.ndarray = self.operator.matrix()[None] * self.kind_present[:, :, None]
+    def matrices(self, kinds: Any = slice(None)) -> np.ndarray:
+        """Give H of kinds (kind, observed, variable); a value that is missing has zeros."""
+        found: np.ndarray = self.operator.matrix()[None] * self.kind_present[kinds, :, None]
         return found
+
+    def error_covariances(self, kinds: Any = slice(None)) -> np.ndarray:
+        """Give R of kinds (kind, observed, observed); the identity where a value is missing.
+
+        A record may have as many kinds as rows: ask for a few at a time.
+        """
+        eye = np.eye(len(self.observed))
+        if self.covariance is None:
+            found: np.ndarray = np.where(eye > 0, self.kind_variance[kinds, :, None], 0.0)
+            return found
+        present = self.kind_present[kinds]
+        return np.where(present[:, :, None] & present[:, None, :], self.covariance, eye)
+
+    @property
+    def kind_covariance(self) -> np.ndarray:
+        """R of all kinds (kind, observed, observed), for schemes that want them at once."""
+        return self.error_covariances()
 
     def nearest(self, steps: np.ndarray) -> np.ndarray:
         """Give the values (step, observed) that lie nearest in time; 0 where there is none."""
@@ -127,15 +147,16 @@ def read(
         total += np.where(present, values, 0.0).sum(axis=0)
     if not seen.any():
         raise InputError("'observation' holds no value at all, only missing ones; give some")
-    kind_present, kind_covariance = errors.kinds(seen > 0)
+    kind_present, kind_variance = errors.kinds(seen > 0)
     kind = number
     if axis.length > len(number):
         kind = np.full(axis.length, len(kind_present), dtype=np.int32)
         kind[axis.index] = number
         kind_present = np.concatenate((kind_present, np.zeros((1, len(observed)), bool)))
-        kind_covariance = np.concatenate((kind_covariance, np.eye(len(observed))[None]))
+        kind_variance = np.concatenate((kind_variance, np.ones((1, len(observed)))))
     mean = total / np.maximum(seen, 1)
-    return Record(observed, operator, axis, source, kind, kind_present, kind_covariance, mean)
+    how = kind_present, kind_variance, errors.covariance
+    return Record(observed, operator, axis, source, kind, *how, mean)
 
 
 @dataclass
@@ -192,30 +213,22 @@ class _Errors:
             )
 
     def kinds(self, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give what is present (kind, observed) and R (kind, observed, observed) of each.
+        """Give what is present, and the diagonal of R, (kind, observed) of each kind.
 
         ``seen`` (observed,) says what has a value anywhere: only there a variance is needed.
         """
-        eye = np.eye(len(self.observed))
         if self.timed:
             rows = np.array([np.frombuffer(key) for key in self.known])
-            present, covariance = np.isfinite(rows), _diagonal(rows)
+            present = np.isfinite(rows)
+            return present, np.where(present, rows, 1.0)
+        words = np.array([np.frombuffer(key, np.uint8) for key in self.known])
+        present = np.unpackbits(words, axis=1)[:, : len(self.observed)].astype(bool)
+        if self.variance is None:
+            variance = np.diagonal(np.asarray(self.covariance))
         else:
-            words = np.array([np.frombuffer(key, np.uint8) for key in self.known])
-            present = np.unpackbits(words, axis=1)[:, : len(eye)].astype(bool)
-            if self.variance is None:
-                covariance = np.asarray(self.covariance)
-            else:
-                variance = np.asarray(self.variance.values, dtype=np.float64)
-                self._check(variance[None], seen[None])
-                covariance = _diagonal(variance)
-        both = present[:, :, None] & present[:, None, :]
-        return present, np.where(both, covariance, eye)
-
-
-def _diagonal(variance: np.ndarray) -> np.ndarray:
-    """Give the covariance (..., observed, observed) of variances (..., observed)."""
-    return np.where(np.eye(variance.shape[-1], dtype=bool), variance[..., None], 0.0)
+            variance = np.asarray(self.variance.values, dtype=np.float64)
+            self._check(variance[None], seen[None])
+        return present, np.where(present, variance, 1.0)
 
 
 def _errors(observations: xr.Dataset, observed: tuple[str, ...]) -> _Errors:

@@ -74,7 +74,7 @@ class Innovations:
 
     def _squares(self, innovations: torch.Tensor, sequences: Tensors) -> torch.Tensor:
         _, kind, _, counts = sequences
-        variance = self.observing.error.diagonal(dim1=-2, dim2=-1)[kind[:, self.burn_in :]]
+        variance = self.observing.variance[kind[:, self.burn_in :]]
         return torch.sum(counts[:, self.burn_in :, None] * innovations**2 / variance)
 
     def _cycled(self, sequences: Tensors) -> tuple[torch.Tensor, torch.Tensor]:

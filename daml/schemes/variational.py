@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from array_api_compat import array_namespace
 
 from daml.arguments import check_fields, checked
 from daml.covariance import check
+from daml.devices import fetch
 from daml.errors import InputError
 from daml.html import shown
 from daml.labels import ANALYSED, check_time, names, pack
@@ -22,14 +24,33 @@ METHODS = ("exact", "cg")
 WAYS = ("innovations", "climatological", "model")
 
 
+TABLE = 2**23
+"""Numbers in a table of gains at most; a longer one is worked out a batch at a time."""
+
+
 @dataclass(frozen=True)
 class _Prepared:
-    """What a cycle with constant B works out once: per kind of observation."""
+    """What a cycle with constant B works out once: a table by kind of observation.
+
+    Where the record has too many kinds for one, there is none, and ``tables`` gives that of the
+    kinds that a batch has.
+    """
 
     operator: Operator
-    gain: Any
     root: Any
-    factor: Any
+    gain: Any = None
+    factor: Any = None
+    tables: Callable[[Any], tuple[np.ndarray, Any]] | None = None
+
+    def picked(self, kind: Any, like: Any) -> tuple[_Prepared, Any]:
+        """Give the same with a table, in the kind of array of ``like``, and places in it."""
+        found = self
+        if self.tables is not None:
+            distinct, place = np.unique(fetch(kind), return_inverse=True)
+            gain, factor = self.tables(distinct)
+            kind = place.reshape(kind.shape)
+            found = _Prepared(self.operator, self.root, gain, factor)
+        return found if isinstance(found.gain, type(like)) else _to(found, like), kind
 
 
 @dataclass(frozen=True)
@@ -140,40 +161,39 @@ class ThreeDVar:
         if self.asks_model:
             return Observing.of(record, float(self.error_factor))
         covariance = self.given(variables)
-        matrix = record.matrices()
-        error = record.kind_covariance * float(self.error_factor)
-        if self.method == "exact":
-            cross = covariance @ np.swapaxes(matrix, 1, 2)
-            # In units of its own deviations: neither units nor pivots matter then.
-            total = matrix @ cross + error
-            size = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
-            scaled = np.swapaxes(cross, 1, 2) / size[:, :, None]
-            solved = np.linalg.solve(total / (size[:, :, None] * size[:, None, :]), scaled)
-            gain = np.swapaxes(solved / size[:, :, None], 1, 2)
-            return _Prepared(record.operator, gain, None, None)
-        root = np.linalg.cholesky(covariance)
-        whitened = np.linalg.solve(np.linalg.cholesky(error), matrix @ root)
-        whitener = np.linalg.inv(np.linalg.cholesky(error))
-        return _Prepared(record.operator, whitened, root, whitener)
+        factor = float(self.error_factor)
+        exact = self.method == "exact"
+        root = None if exact else np.linalg.cholesky(covariance)
+
+        def tables(kinds: Any) -> tuple[np.ndarray, Any]:
+            matrix, error = record.matrices(kinds), record.error_covariances(kinds) * factor
+            if exact:
+                return _gain(covariance, matrix, error), None
+            triangle = np.linalg.cholesky(error)
+            return np.linalg.solve(triangle, matrix @ root), np.linalg.inv(triangle)
+
+        kinds, observed = record.kind_present.shape
+        if kinds > 1 and kinds * observed * max(observed, len(variables)) > TABLE:
+            return _Prepared(record.operator, root, tables=tables)
+        return _Prepared(record.operator, root, *tables(slice(None)))
 
     def update(
         self, background: Any, values: Any, kind: Any, memory: _Prepared
     ) -> tuple[Any, _Prepared]:
         """Give the analysis (..., variable) of a batch of backgrounds, as Scheme says."""
         xp = array_namespace(background)
-        if not isinstance(memory.gain, type(background)):
-            memory = _to(memory, background)
+        table, kind = memory.picked(kind, background)
         # What is missing has a column of zeros in the gain: nothing else need mask it.
-        innovation = values - memory.operator.apply(background)
-        if self.method == "exact" and len(memory.gain) == 1:
-            increment = innovation @ memory.gain[0].T
+        innovation = values - table.operator.apply(background)
+        if self.method == "exact" and len(table.gain) == 1:
+            increment = innovation @ table.gain[0].T
         elif self.method == "exact":
-            increment = xp.matmul(memory.gain[kind], innovation[..., None])[..., 0]
+            increment = xp.matmul(table.gain[kind], innovation[..., None])[..., 0]
         else:
-            whitened = xp.matmul(memory.factor[kind], innovation[..., None])[..., 0]
-            control = _conjugate_gradients(xp, memory.gain[kind], whitened)
-            increment = control @ memory.root.T
-        return background + increment, memory
+            whitened = xp.matmul(table.factor[kind], innovation[..., None])[..., 0]
+            control = _conjugate_gradients(xp, table.gain[kind], whitened)
+            increment = control @ table.root.T
+        return background + increment, memory if memory.tables is not None else table
 
     def update_with(
         self, background: Any, values: Any, kind: Any, memory: Observing, covariance: Any
@@ -242,6 +262,20 @@ class ThreeDVar:
         )
 
 
+def _gain(covariance: np.ndarray, matrix: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Give K = B H' (H B H' + R)^-1 (kind, variable, observed).
+
+    In units of the deviations of what is expected: neither units nor pivots matter then.
+    """
+    cross = covariance @ np.swapaxes(matrix, 1, 2)
+    total = matrix @ cross + error
+    size = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
+    scaled = np.swapaxes(cross, 1, 2) / size[:, :, None]
+    solved = np.linalg.solve(total / (size[:, :, None] * size[:, None, :]), scaled)
+    found: np.ndarray = np.swapaxes(solved / size[:, :, None], 1, 2)
+    return found
+
+
 def _rows(times: np.ndarray, observations: xr.Dataset) -> np.ndarray:
     """Give the row of the background that each observation time is."""
     seen = check_time(observations, "observation")
@@ -269,10 +303,8 @@ def _to(memory: _Prepared, like: Any) -> _Prepared:
             None if array is None else torch.as_tensor(array, dtype=like.dtype, device=like.device)
         )
 
-    return _Prepared(
-        memory.operator,
-        *(tensor(a) for a in (memory.gain, memory.root, memory.factor)),
-    )
+    parts = (tensor(array) for array in (memory.root, memory.gain, memory.factor))
+    return _Prepared(memory.operator, *parts)
 
 
 def _conjugate_gradients(xp: Any, operator: Any, target: Any) -> Any:
