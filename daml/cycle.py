@@ -145,7 +145,7 @@ class Cycle:
             the pass.
         """
         check_loop(self.model, self.scheme, observations)
-        settings = self.scheme, self.held_out, self.training
+        settings = self.scheme, self.emulator, self.held_out, self.training
         make = Assimilator.of(self.model, observations, *settings)
         done = make.first(self.model) if after is None else make.resumed(after, self.model)
         if after is None:

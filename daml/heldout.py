@@ -42,6 +42,19 @@ def fraction(held_out: float) -> float:
     return number(held_out, "'held_out'", needed, above=0, most=MOST)
 
 
+def longer(rows: int, steps: int, held_out: float) -> str:
+    """Say what makes so many held-out rows: a longer record, or a larger fraction of this one.
+
+    Examples
+    --------
+    >>> longer(100, 500, 0.1)
+    'a record of 1000 steps or more, or held_out=0.2'
+    """
+    enough = f"a record of {math.ceil(round(rows / held_out, 6))} steps or more"
+    larger = math.ceil(1000 * rows / steps) / 1000
+    return f"{enough}, or held_out={larger:g}" if held_out < larger <= MOST else enough
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """Which rows of a record are judged, and which are not trained on.
@@ -73,9 +86,10 @@ class HeldOut:
         fraction(self.fraction)
         if self.steps * self.fraction < 2 * SHORT:
             raise InputError(
-                f"a record of {self.steps} steps is too short to hold out {self.fraction:.0%} of "
-                f"it; give more than {round(2 * SHORT / self.fraction)} steps, or held_out=0 "
-                "and a number of passes"
+                f"a record of {self.steps} steps is too short: {self.fraction:.3g} of it are "
+                f"{int(self.steps * self.fraction)} held-out rows, and {2 * SHORT} are needed; "
+                f"give {longer(2 * SHORT, self.steps, self.fraction)}, or held_out=0, which in "
+                "improve needs a number of passes"
             )
 
     @property

@@ -162,6 +162,11 @@ class Seen:
         """The number of directions that are observed."""
         return len(self.matrix)
 
+    @property
+    def least(self) -> int:
+        """The number of values of each quantity that an estimate needs."""
+        return 2 * self.rank + 2
+
     def projected(
         self,
         covariance: np.ndarray,
@@ -176,12 +181,13 @@ class Seen:
         :func:`pairwise`. Pairs that were rarely observed together are taken from the ``prior``
         C (variable, variable), scaled to the variances.
         """
-        counts, needed = pairs.diagonal(), 2 * self.rank + 2
+        counts, needed = pairs.diagonal(), self.least
         if counts.min() < needed:
             place = labels[int(np.argmin(counts))]
             raise InputError(
                 f"{what}: {int(counts.min())} values of {place!r} are too few for {self.rank} "
-                "observed quantities; give a longer record, or a B of your own"
+                f"observed quantities, {needed} are needed; give a longer record, or a B of your "
+                "own"
             )
         apart = pairs < needed
         if apart.any():

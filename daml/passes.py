@@ -14,10 +14,12 @@ from daml.errors import InputError
 from daml.heldout import CHOICE, HeldOut, gain, settled
 from daml.judging import SQUARES, Judge
 from daml.keeping import TrainingCheckpoint
-from daml.labels import check_dims, names, time_axis
+from daml.labels import check_dims, names
 from daml.opening import loaded
+from daml.pairing import check_length
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
+from daml.records import Record, read
 from daml.schemes import ThreeDVar
 from daml.store import Store
 from daml.stored import passes
@@ -107,15 +109,31 @@ class Assimilator:
     scheme: Scheme
     held_out: HeldOut | None
     way: str
+    record: Record
+    """The observations, read."""
 
     @classmethod
     def of(
-        cls, model: Model, observations: xr.Dataset, scheme: Scheme, fraction: float, way: str
+        cls,
+        model: Model,
+        observations: xr.Dataset,
+        scheme: Scheme,
+        emulator: Emulator,
+        fraction: float,
+        way: str,
     ) -> Assimilator:
-        """Hold out a fraction of the record; none if it is 0."""
+        """Hold out a fraction of the record, or none if it is 0.
+
+        Raises
+        ------
+        InputError
+            If the record is too short.
+        """
         unit = getattr(model, "time_unit", "s")
-        steps = time_axis(observations, "observation", model.dt, unit).length
-        return cls(observations, scheme, HeldOut(steps, fraction) if fraction else None, way)
+        record = read(observations, tuple(model.variables), model.dt, unit)
+        held_out = HeldOut(record.axis.length, fraction) if fraction else None
+        check_length(model, scheme, emulator, observations, record, held_out, way)
+        return cls(observations, scheme, held_out, way, record)
 
     def first(self, model: Model) -> Pass:
         """Give the pass of the model that the loop starts from."""
@@ -130,7 +148,8 @@ class Assimilator:
         """Give a pass with the judge of all that follow, which asks the model given."""
         if self.held_out is None or done.given is None:
             return done
-        return replace(done, judge=Judge.of(model, done.given, self.observations, self.held_out))
+        made = Judge.of(model, done.given, self.observations, self.record, self.held_out)
+        return replace(done, judge=made)
 
     def after(self, before: Pass, model: Model) -> Pass:
         """Give the pass of an emulator that was trained on the one before."""

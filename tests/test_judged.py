@@ -17,6 +17,7 @@ from daml.covariance import labelled
 from daml.errors import InputError
 from daml.heldout import HeldOut, best, chosen, gain, settled
 from daml.judging import SQUARES, Judge
+from daml.records import read
 from daml.reports import collect_innovations
 
 EMULATOR = daml.LSTM(hidden=8, epochs=3)
@@ -117,7 +118,8 @@ def test_the_judge_sees_forecasts_of_the_perfect_model_err_by_what_they_must():
     truth = daml.simulate(model, steps=20_000, spinup=500)
     seen = daml.observe(truth, seed=1, error_variance=4.0)
     scheme, analysis = daml.tuned(daml.ThreeDVar(), model, seen)
-    judge = Judge.of(model, analysis, seen, HeldOut(20_000, 0.2))
+    record = read(seen, model.variables, model.dt)
+    judge = Judge.of(model, analysis, seen, record, HeldOut(20_000, 0.2))
     found = judge.scores(model, scheme, analysis, analysis)
     assert (np.diff(judge.horizons) > 0).all()
     one = Judge(judge.record, judge.times, judge.held_out, (1, 2, 3))
