@@ -16,7 +16,7 @@ from daml.descriptions import description
 from daml.emulators import LSTM
 from daml.emulators.bases import check_differentiable
 from daml.errors import DivergedError, InputError
-from daml.heldout import chosen, fraction, settled
+from daml.heldout import HeldOut, chosen, fraction, settled, too_short
 from daml.judging import SQUARES
 from daml.keeping import Keeper, check_given, fingerprint
 from daml.opening import loaded
@@ -236,10 +236,16 @@ class Cycle:
         )
         keep.tell(choice)
         if choice["chosen"] == "given":
+            held_out = HeldOut(last.analysis.sizes["time"], self.held_out)
+            advice = too_short(last.errors, held_out) or (
+                "try a longer record, or training='cycle'"
+                if self.training == "analyses"
+                else "try a longer record"
+            )
             warnings.warn(
                 "improve: no pass is significantly better than the model given, which is chosen "
-                f"({choice['chosen_because']}); try a longer record, or training='cycle'; "
-                "load_emulator(..., iteration=n) gives LSTM-n all the same",
+                f"({choice['chosen_because']}); {advice}; load_emulator(..., iteration=n) gives "
+                "LSTM-n all the same",
                 stacklevel=3,
             )
 

@@ -27,6 +27,9 @@ LEVEL = 0.05
 CHOICE = 0.01
 """The same for one that the model given is left for, all passes together."""
 
+FEWEST = 5
+"""Blocks below which a gain must be larger than twice its spread over the blocks to be seen."""
+
 
 def fraction(held_out: float) -> float:
     """Give the part of a record that is held out, as Python's number.
@@ -226,3 +229,28 @@ def chosen(errors: xr.DataArray, given: xr.DataArray) -> dict[str, object]:
     )
     better = part > 0 and other > 0 and probability < level
     return {"chosen": number if better else "given", "chosen_because": because}
+
+
+def too_short(errors: xr.DataArray, held_out: HeldOut) -> str:
+    """Say that a record is too short to choose a pass, and what is long enough; "" if it is not.
+
+    The fewer blocks there are, the larger a gain must be for the test of :func:`chosen`: of two
+    blocks 30 to 60 times its spread over the blocks, of five twice as large.
+
+    Parameters
+    ----------
+    errors : xarray.DataArray (..., block, horizon)
+        Mean squared innovations of the held-out blocks; NaN where a block holds no observation.
+    held_out : HeldOut
+        The blocks.
+    """
+    there = errors.notnull().all([d for d in errors.dims if d != "block"])
+    count, blocks = int(there.sum()), len(held_out.blocks)
+    if count >= FEWEST:
+        return ""
+    rows = math.ceil(FEWEST * SHORT * blocks / max(count, 1))
+    enough = longer(rows, held_out.steps, held_out.fraction)
+    return (
+        f"the record of {held_out.steps} steps is too short to tell, as it makes {count} held-out "
+        f"block{'s' * (count != 1)} with observations and {FEWEST} are needed; give {enough}"
+    )

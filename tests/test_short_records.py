@@ -1,12 +1,15 @@
 """Short records in a loop: a result, or one clear line before anything is trained."""
 
+import re
+
 import numpy as np
 import pytest
+import xarray as xr
 
 import daml
 from daml import passes
 from daml.errors import InputError
-from daml.heldout import HeldOut, longer
+from daml.heldout import HeldOut, longer, too_short
 from daml.innovations import from_innovations
 
 MODEL = daml.Lorenz63(rho=27.0)
@@ -81,7 +84,7 @@ def test_a_record_that_is_too_short_is_refused_before_the_first_step(record, set
 def test_a_background_that_is_not_estimated_needs_fewer_held_out_values():
     """What the error of too few values advises goes through."""
     settings = {"scheme": daml.ThreeDVar("climatological"), "held_out": 0.3, "passes": 1}
-    with pytest.warns(UserWarning, match="no pass"):
+    with pytest.warns(UserWarning, match="too short to tell"):
         tree = daml.improve(MODEL, seen(334, missing=0.9), emulator=EMULATOR, **settings)
     assert tree.attrs["chosen"] == "given"
 
@@ -126,3 +129,40 @@ def test_an_estimate_of_b_says_how_many_values_it_needs():
     analysis = daml.assimilate(MODEL, record, daml.ThreeDVar(B))
     with pytest.raises(InputError, match=r"7 values of 'x0' are too few .*, 8 are needed"):
         from_innovations(analysis, record, B)
+
+
+@pytest.mark.parametrize(
+    ("steps", "fraction", "advice"),
+    [
+        (340, 0.3, "340 steps .* 2 held-out blocks .* 5 are needed; give a record of 834 steps or"),
+        (2000, 0.1, r"4 held-out blocks .* give a record of 2500 steps or more, or held_out=0.125"),
+        (2500, 0.1, None),
+    ],
+)
+def test_a_record_that_is_too_short_to_choose_from_says_how_long_is_enough(steps, fraction, advice):
+    held_out = HeldOut(steps, fraction)
+    errors = xr.DataArray(
+        np.ones((2, len(held_out.blocks), 3)), dims=("origin", "block", "horizon")
+    )
+    told = too_short(errors, held_out)
+    assert bool(told) is (advice is not None)
+    assert re.search(advice or "", told)
+    if advice:
+        enough = int(re.search(r"record of (\d+) steps or", told)[1])
+        assert len(HeldOut(enough, fraction).blocks) == 5
+        assert len(HeldOut(enough - 1, fraction).blocks) < 5
+
+
+def test_a_block_without_an_observation_does_not_count():
+    errors = xr.DataArray(np.ones((6, 3)), dims=("block", "horizon"))
+    errors[:3] = np.nan
+    told = too_short(errors, HeldOut(3000, 0.1))
+    assert "3 held-out blocks" in told
+    assert "a record of 5000 steps or more" in told
+
+
+def test_the_usual_advice_is_for_records_that_are_long_enough():
+    model, record = daml.Lorenz63(), daml.observe(daml.simulate(daml.Lorenz63(), steps=900))
+    emulator = daml.LSTM(**TINY, base=model)
+    with pytest.warns(UserWarning, match="no pass .*; try a longer record, or training='cycle'"):
+        daml.improve(model, record, emulator=emulator, held_out=0.3, passes=1)
