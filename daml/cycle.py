@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from daml.arguments import check_fields, checked
 from daml.descriptions import description
 from daml.emulators import LSTM
 from daml.emulators.bases import check_differentiable
-from daml.errors import DivergedError, InputError
+from daml.errors import DivergedError, InputError, warn
 from daml.heldout import HeldOut, chosen, fraction, settled, too_short
 from daml.judging import SQUARES
 from daml.keeping import Keeper, check_given, fingerprint
@@ -242,11 +241,10 @@ class Cycle:
                 if self.training == "analyses"
                 else "try a longer record"
             )
-            warnings.warn(
+            warn(
                 "improve: no pass is significantly better than the model given, which is chosen "
                 f"({choice['chosen_because']}); {advice}; load_emulator(..., iteration=n) gives "
                 "LSTM-n all the same",
-                stacklevel=3,
             )
 
     def last(self, keep: Keeper) -> Pass | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -12,7 +11,7 @@ import xarray as xr
 
 from daml.arguments import checked
 from daml.covariance import check, labelled, observing
-from daml.errors import InputError
+from daml.errors import InputError, warn
 from daml.labels import check_dims, check_names, names
 
 LEAST = 0.01
@@ -103,11 +102,10 @@ def from_innovations(
     covariance, count = seen.projected(covariance, pairs, prior, labels, "from_innovations")
     excess, size = float(np.trace(covariance)) - seen.rank, seen.rank
     if excess < -SURE * np.sqrt(2 * size / count):
-        warnings.warn(
+        warn(
             f"from_innovations: the innovations' variance is {1 + excess / size:.2f} of R, and R "
             "is a part of it; R is too large: correct 'error_variance', or give "
             "ThreeDVar(error_factor='estimated')",
-            stacklevel=2,
         )
     matrix = _even(seen.implied(covariance, count, prior))
     result = labelled(matrix * np.outer(spread, spread), variables)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import cast
 
@@ -13,7 +12,7 @@ from daml.arguments import checked
 from daml.assimilation import assimilate
 from daml.climatology import scaled_climatology
 from daml.covariance import observing
-from daml.errors import InputError
+from daml.errors import InputError, warn
 from daml.innovations import from_innovations, lagged, pairwise
 from daml.labels import names
 from daml.protocols import Model, Scheme
@@ -119,11 +118,10 @@ def _warn_of_climatology(model: Model, analysis: xr.Dataset, observations: xr.Da
     worse = (squares > WORSE * variance) & (variance > 2 * noise)
     if worse.any():
         name = names(observations)[int(np.argmax(worse))]
-        warnings.warn(
+        warn(
             f"tuned: forecasts of {type(model).__name__} are farther from the observations of "
             f"{name!r} than their mean is, so that analyses gain little from the model; check its "
             "dt, its units and the order of its variables",
-            stacklevel=4,
         )
 
 
