@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import cast
 
 import numpy as np
 import xarray as xr
 from scipy.stats import t
 
+from daml.arguments import plain
 from daml.errors import InputError
 from daml.ranges import number
 
@@ -39,7 +39,7 @@ def fraction(held_out: float) -> float:
     InputError
         If it is out of range.
     """
-    if isinstance(held_out, Real) and held_out == 0:
+    if plain("float", held_out) == 0:
         return 0.0
     needed = f"a fraction in (0, {MOST}], or 0 for none"
     return number(held_out, "'held_out'", needed, above=0, most=MOST)

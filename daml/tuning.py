@@ -134,9 +134,10 @@ def _estimated(
 ) -> tuple[ThreeDVar, xr.Dataset]:
     """Estimate B so many times, each from the innovations that the last one gave."""
     analysis = assimilate(model, observations, known)
-    if rows is not None and len(rows) != analysis.sizes["time"]:
+    if rows is not None and (rows.shape != (analysis.sizes["time"],) or rows.dtype != bool):
         raise InputError(
-            f"tuned: {len(rows)} 'rows' were given, the analysis has {analysis.sizes['time']} times"
+            f"tuned: 'rows' has {rows.size} entries of type {rows.dtype}; give True or False for "
+            f"each of the {analysis.sizes['time']} times of the analysis"
         )
     for _ in range(rounds):
         judged = analysis if rows is None else analysis.isel(time=np.flatnonzero(rows))
