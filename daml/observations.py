@@ -153,9 +153,7 @@ def _variances(given: Variances, observed: tuple[str, ...]) -> np.ndarray:
             f"observe: 'error_variance' is {shown(given)}; give a number, or one for each of "
             f"{observed} by name"
         ) from error
-    other = next(
-        (v for v in values if isinstance(v, (bool, np.bool_, str, bytes, np.timedelta64))), None
-    )
+    other = next((v for v in values if isinstance(v, OTHER)), None)
     if other is not None:  # NumPy makes a number of it
         raise InputError(
             f"observe: 'error_variance' {'is' if np.ndim(given) == 0 else 'holds'} {shown(other)}; "
