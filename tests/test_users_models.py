@@ -74,6 +74,54 @@ def test_attributes_that_are_none_are_refused(attrs, match):
         daml.simulate(type("Own", (Damped,), attrs)(), steps=3)
 
 
+DATED = np.arange(60) * np.timedelta64(1, "h") + np.datetime64("2020-01-01", "ns")
+
+
+@pytest.mark.parametrize(
+    ("attrs", "match"),
+    [
+        ({"dt": np.timedelta64(5, "as")}, r"timedelta64 in the unit 'as'; give it in one of 'ns'"),
+        ({"dt": np.timedelta64(5, "fs")}, r"timedelta64 in the unit 'fs'; give it in one of 'ns'"),
+        ({"dt": np.timedelta64(1, "M")}, r"timedelta64 in the unit 'M'; give it in one of 'ns'"),
+        ({"dt": np.timedelta64(1, "Y")}, r"timedelta64 in the unit 'Y'; give it in one of 'ns'"),
+        ({"dt": np.timedelta64(1)}, r"timedelta64 without a unit; give it in one of 'ns'"),
+        ({"dt": np.timedelta64(300_000, "D")}, "'dt' is 300000 days; .* 1 ns to 292 years"),
+        (
+            {"time_unit": "as"},
+            "'time_unit' is 'as', which is no unit of time; give one of 'ns'",
+        ),
+        ({"time_unit": "M"}, "'time_unit' is 'M', which is no unit of time; give one of 'ns'"),
+        ({"time_unit": ""}, "'time_unit' is '', which is no unit of time; give one of 'ns'"),
+        ({"time_unit": 3}, "'time_unit' is 3, which is no unit of time; give one of 'ns'"),
+        ({"dt": 1e-12}, "'dt' is 1e-12 s; .* 1 ns to 292 years"),
+        ({"dt": 1e6, "time_unit": "D"}, "'dt' is 1000000.0 D; .* 1 ns to 292 years"),
+        ({"dt": 1e300}, r"'dt' is 1e\+300 s; .* 1 ns to 292 years"),
+    ],
+)
+def test_a_step_that_dates_cannot_take_is_refused_with_the_units_that_can(attrs, match):
+    model = type("Own", (Damped,), attrs)()
+    scheme = daml.ThreeDVar(B)
+    with pytest.raises(InputError, match=match):
+        daml.assimilate(model, record(times=DATED), scheme)
+
+
+@pytest.mark.parametrize(
+    ("old", "unit", "dt"),
+    [("H", "h", 1), ("T", "min", 60), ("S", "s", 3600), ("L", "ms", 3.6e6), ("d", "D", 1 / 24)],
+)
+def test_an_old_name_of_a_unit_means_its_new_one(old, unit, dt):
+    made = [
+        daml.assimilate(
+            type("Own", (Damped,), {"dt": dt, "time_unit": name})(),
+            record(times=DATED),
+            daml.ThreeDVar(B),
+        )
+        for name in (old, unit)
+    ]
+    assert made[0].sizes["time"] == 60
+    xr.testing.assert_equal(*made)
+
+
 @pytest.mark.parametrize(
     "attrs",
     [
