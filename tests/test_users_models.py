@@ -371,3 +371,46 @@ def test_a_script_that_gives_no_model_is_refused(script, match, tmp_path):
 def test_a_class_in_place_of_a_model_is_refused():
     with pytest.raises(InputError, match=r"'model' is the class Lorenz63; .* make one"):
         daml.simulate(daml.Lorenz63, steps=3)
+
+
+class Humidity(Damped):
+    """A model that refuses states that cannot be."""
+
+    variables = ("temperature", "humidity")
+
+    def step(self, x, memory):
+        if (x[..., 0] < 200).any():
+            raise ValueError("temperature below 200 K")
+        return 1.0 * x, None
+
+
+def test_the_error_of_a_model_that_refuses_a_trial_state_comes_first():
+    with pytest.raises(InputError, match="has no 'climate': give it one") as told:
+        daml.simulate(Humidity(), steps=3)
+    start = (
+        "Humidity: 'step' failed (ValueError: temperature below 200 K) at the state temperature="
+    )
+    assert str(told.value).startswith(start)
+    assert "x[..., 0]" not in str(told.value)
+
+
+def test_a_climate_makes_the_trial_states_right():
+    model = type("Own", (Humidity,), {"climate": [280.0, 0.01]})()
+    check_model(model)
+    cold = type("Own", (Humidity,), {"climate": [190.0, 0.01]})()
+    with pytest.raises(InputError, match=r"200 K.* at the state .*within 10 % of its 'climate'"):
+        check_model(cold)
+
+
+@pytest.mark.parametrize(
+    ("variables", "step"),
+    [
+        (("u", "v"), lambda x, memory: (np.array([x[0], x[2 - 1]]) * np.eye(2)[0, 0], memory)),
+        (("u", "v", "w"), lambda x, memory: (np.stack([a * b for a, b in [(x[0], x[5])]]), memory)),
+        (("u", "v"), lambda x, memory: (x @ np.eye(2) if x[0] > 0 else x, memory)),
+    ],
+)
+def test_a_step_of_the_wrong_axis_is_shown_the_right_one(variables, step):
+    model = with_step(step, variables=variables)
+    with pytest.raises(InputError, match=r"x\[\.\.\., 0\], not x\[0\]"):
+        check_model(model)
