@@ -16,6 +16,8 @@ from daml.labels import check_dims, check_names, names
 
 LEAST = 0.01
 """Smallest eigenvalue of an estimated H B H', in units of R."""
+Pairs = tuple[np.ndarray, np.ndarray]
+"""Covariance of values, and from how many pairs (observed, observed) each entry comes."""
 SURE = 5.0
 """Standard errors by which innovations must vary less than R says, before we warn of it."""
 
@@ -96,7 +98,7 @@ def from_innovations(
     prior = check(climatology, variables, "climatology")
     spread = np.sqrt(prior.diagonal())
     prior = prior / np.outer(spread, spread)
-    covariance, pairs, observations = known_pairs(analysis["innovation"], observations)
+    covariance, pairs, observations = known_pairs(pairwise(analysis["innovation"]), observations)
     labels = names(observations)
     seen = Seen.of(observations, variables, spread, error_factor)
     covariance, count = seen.projected(covariance, pairs, prior, labels, "from_innovations")
@@ -287,13 +289,13 @@ def desroziers(analysis: xr.Dataset) -> xr.Dataset:
 
 
 def known_pairs(
-    values: xr.DataArray, observations: xr.Dataset
+    found: Pairs, observations: xr.Dataset
 ) -> tuple[np.ndarray, np.ndarray, xr.Dataset]:
-    """Give covariance and pairs of values (time, observed), without what is never observed.
+    """Give covariance and number of pairs, without what is never observed.
 
-    The third is the observations without it.
+    The third result is the observations without it.
     """
-    covariance, pairs = pairwise(values)
+    covariance, pairs = found
     places = np.flatnonzero(pairs.diagonal())
     picked = {d: places for d in ("variable", "covariable") if d in observations.dims}
     return (
@@ -330,8 +332,13 @@ def lagged(innovation: xr.DataArray) -> float:
     return float((scaled[1:] * scaled[:-1])[pairs].mean())
 
 
-def pairwise(innovation: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """Give covariance and number of pairs (observed, observed) of what is there."""
+def observed_pairs(observations: xr.Dataset) -> Pairs:
+    """Give covariance and number of pairs (observed, observed) of the observations themselves."""
+    return pairwise(observations["observation"].rename(variable="observed"))
+
+
+def pairwise(innovation: xr.DataArray) -> Pairs:
+    """Give covariance and number of pairs (observed, observed) of the values that are present."""
     innovation = innovation.drop_vars(innovation.coords)  # a MultiIndex cannot be renamed
     innovation = innovation - innovation.mean("time").compute()  # an offset would cancel digits
     there = innovation.notnull().astype(float)

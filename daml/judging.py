@@ -12,7 +12,6 @@ import xarray as xr
 from daml.covariance import check
 from daml.forecasting import ahead
 from daml.heldout import HeldOut
-from daml.innovations import pairwise
 from daml.labels import names, pack
 from daml.protocols import Model, Scheme
 from daml.records import Record
@@ -69,20 +68,20 @@ class Judge:
         cls,
         model: Model,
         analysis: xr.Dataset,
-        observations: xr.Dataset,
+        covariance: np.ndarray,
         record: Record,
         held_out: HeldOut,
     ) -> Judge:
         """Give a judge whose horizons follow from the skill of a model's own forecasts.
 
         Half the skill is lost where the mean squared error of a forecast, that of the observations
-        left out, is half the variance of what is observed. The held-out rows hold some observation
+        left out, is half the variance of what is observed, of which ``covariance`` (observed,
+        observed) is that of the observations. The held-out rows hold some observation
         (:func:`daml.pairing.check_length`).
         """
         leads = tuple(n for n in LEADS if n <= int(held_out.blocks[0, 0]) // 2)
         wide = cls(record, record.axis.grid(), held_out, leads)
         errors = np.nanmean(wide.squares(model, analysis), axis=0) - 1
-        covariance, _ = pairwise(observations["observation"].rename(variable="observed"))
         counts = record.kind_present[record.kind]
         variance = np.diagonal(record.kind_covariance, axis1=1, axis2=2)[record.kind]
         weights = np.where(counts, 1 / variance, 0.0).sum(axis=0)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
 import xarray as xr
 
 from daml.assimilation import assimilate
 from daml.errors import InputError
 from daml.heldout import CHOICE, HeldOut, gain, settled
+from daml.innovations import Pairs, observed_pairs
 from daml.judging import SQUARES, Judge
 from daml.keeping import TrainingCheckpoint
 from daml.labels import check_dims, names
@@ -23,7 +26,7 @@ from daml.records import Record, read
 from daml.schemes import ThreeDVar
 from daml.store import Store
 from daml.stored import passes
-from daml.tuning import tuned
+from daml.tuning import estimated
 from daml.verification import innovation_statistics
 
 ROUNDS = 3
@@ -135,9 +138,23 @@ class Assimilator:
         check_length(model, scheme, emulator, observations, record, held_out, way)
         return cls(observations, scheme, held_out, way, record)
 
+    @cached_property
+    def _pairs(self) -> Pairs:
+        """Covariance and number of pairs of the observations, which one reading gives."""
+        return observed_pairs(self.observations)
+
+    def _tuned(
+        self,
+        scheme: Scheme,
+        model: Model,
+        before: ThreeDVar | None = None,
+        rows: np.ndarray | None = None,
+    ) -> tuple[Scheme, xr.Dataset]:
+        return estimated(scheme, model, self.observations, lambda: self._pairs, before, rows)
+
     def first(self, model: Model) -> Pass:
         """Give the pass of the model that the loop starts from."""
-        scheme, analysis = tuned(self.scheme, model, self.observations)
+        scheme, analysis = self._tuned(self.scheme, model)
         analysis = analysis.load()
         made = self.resumed(Pass(-1, model, analysis, scheme, given=analysis), model)
         if made.judge is None:
@@ -148,14 +165,14 @@ class Assimilator:
         """Give a pass with the judge of all that follow, which asks the model given."""
         if self.held_out is None or done.given is None:
             return done
-        made = Judge.of(model, done.given, self.observations, self.record, self.held_out)
+        made = Judge.of(model, done.given, self._pairs[0], self.record, self.held_out)
         return replace(done, judge=made)
 
     def after(self, before: Pass, model: Model) -> Pass:
         """Give the pass of an emulator that was trained on the one before."""
         known = before.scheme if isinstance(before.scheme, ThreeDVar) else None
         rows = None if self.held_out is None else self.held_out.judged
-        scheme, analysis = tuned(self.scheme, model, self.observations, before=known, rows=rows)
+        scheme, analysis = self._tuned(self.scheme, model, known, rows)
         number, given, judge = before.iteration + 1, before.given, before.judge
         made = Pass(number, model, analysis.load(), scheme, given=given, judge=judge)
         if judge is None or given is None:
@@ -197,7 +214,7 @@ class Assimilator:
             begun = emulator.begin(done.analysis, held_out=fraction)  # type: ignore[attr-defined]
             emulator = cast("Emulator", begun)
             known = done.scheme if isinstance(done.scheme, ThreeDVar) else None
-            scheme, analysis = tuned(self.start, emulator, self.observations, before=known)
+            scheme, analysis = self._tuned(self.start, emulator, known)
             done = replace(done, analysis=analysis.load(), scheme=scheme)
         return emulator, done
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -13,7 +15,7 @@ from daml.assimilation import assimilate
 from daml.climatology import scaled_climatology
 from daml.covariance import observing
 from daml.errors import InputError, warn
-from daml.innovations import from_innovations, lagged, pairwise
+from daml.innovations import Pairs, from_innovations, lagged, observed_pairs
 from daml.labels import names
 from daml.protocols import Model, Scheme
 from daml.schemes import ThreeDVar
@@ -82,6 +84,19 @@ def tuned(
     >>> scheme.background_covariance.shape
     (3, 3)
     """
+    found = cache(lambda: observed_pairs(observations))
+    return estimated(scheme, model, observations, found, before, rows)
+
+
+def estimated(
+    scheme: Scheme,
+    model: Model,
+    observations: xr.Dataset,
+    found: Callable[[], Pairs],
+    before: ThreeDVar | None = None,
+    rows: np.ndarray | None = None,
+) -> tuple[Scheme, xr.Dataset]:
+    """Do the work of :func:`tuned`; ``found`` gives the observations' pairs if they are needed."""
     if not isinstance(scheme, ThreeDVar) or not isinstance(scheme.background_covariance, str):
         return scheme, assimilate(model, observations, scheme)
     if scheme.asks_model and hasattr(model, "background_covariance"):
@@ -93,7 +108,7 @@ def tuned(
             )
         return scheme, assimilate(model, observations, scheme)
     if before is None:
-        climate = scaled_climatology(model, observations)
+        climate = scaled_climatology(model, observations, found())
         before = replace(scheme, background_covariance=climate, error_factor=1.0)
         rounds, apart = ROUNDS, LARGEST
     else:
@@ -103,15 +118,19 @@ def tuned(
     if scheme.error_factor == "estimated":
         part = observations.isel(time=slice(0, PART))
         before = replace(before, error_factor=_factor(model, part, before, rounds, apart))
-    found = _estimated(model, observations, before, rounds, rows)
+    scheme, analysis = _estimated(model, observations, before, rounds, rows)
     if rounds == ROUNDS:
-        _warn_of_climatology(model, found[1], observations)
-    return found
+        _warn_of_climatology(model, analysis, observations, found()[0])
+    return scheme, analysis
 
 
-def _warn_of_climatology(model: Model, analysis: xr.Dataset, observations: xr.Dataset) -> None:
-    """Warn where forecasts are farther from the observations than their mean is."""
-    covariance, _ = pairwise(observations["observation"].rename(variable="observed"))
+def _warn_of_climatology(
+    model: Model, analysis: xr.Dataset, observations: xr.Dataset, covariance: np.ndarray
+) -> None:
+    """Warn where forecasts are farther from the observations than their mean is.
+
+    ``covariance`` (observed, observed) is that of the observations.
+    """
     _, error = observing(observations, tuple(model.variables))
     squares = (analysis["innovation"] ** 2).mean("time").values
     variance, noise = covariance.diagonal(), error.diagonal()

@@ -356,6 +356,7 @@ def test_the_walk_goes_everywhere():
         "Seen",
         "pairwise",
         "known_pairs",
+        "observed_pairs",
     }
     inside |= {"published", "known_pairs"}
     assert left <= inside | {"run"}
