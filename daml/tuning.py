@@ -102,10 +102,6 @@ def estimated(
     if scheme.asks_model and hasattr(model, "background_covariance"):
         if before is not None:
             scheme = replace(scheme, error_factor=before.error_factor)
-        elif scheme.error_factor == "estimated":
-            raise InputError(
-                "tuned: a model that knows its B has learned it for one R; give that 'error_factor'"
-            )
         return scheme, assimilate(model, observations, scheme)
     if before is None:
         climate = scaled_climatology(model, observations, found())

@@ -15,6 +15,8 @@ from daml.scripts import load_model
 
 B = xr.DataArray([[1.0]], {"variable": ["u"], "covariable": ["u"]}, ("variable", "covariable"))
 
+TWO = daml.covariance.labelled(np.eye(2), ["u", "v"])
+
 
 class Damped:
     """A model that is right; the others differ from it in one thing."""
@@ -414,3 +416,32 @@ def test_a_step_of_the_wrong_axis_is_shown_the_right_one(variables, step):
     model = with_step(step, variables=variables)
     with pytest.raises(InputError, match=r"x\[\.\.\., 0\], not x\[0\]"):
         check_model(model)
+
+
+class Unseen(Damped):
+    """A model that diverges, with a variable that is not observed."""
+
+    variables = ("u", "v")
+
+    def step(self, x, memory):
+        return 100.0 * x + 1, None
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, seen: daml.assimilate(model, seen, daml.ThreeDVar(TWO)),
+        lambda model, seen: daml.tuned(daml.ThreeDVar(TWO), model, seen),
+        lambda model, seen: daml.improve(model, seen, daml.ThreeDVar(TWO), held_out=0, passes=1),
+    ],
+)
+def test_what_an_error_advises_is_an_argument_that_there_is(call):
+    """No start is known for a variable: every function takes a model that knows its climate."""
+    seen = record(steps=400)
+    with pytest.raises(InputError, match=r"'v' is not observed.*; give the model a 'climate'"):
+        call(Unseen(), seen)
+
+
+def test_a_climate_is_a_start():
+    model = type("Own", (Unseen,), {"climate": [0.0, 0.0], "step": Damped.step})()
+    assert daml.assimilate(model, record(), daml.ThreeDVar(TWO)).sizes["time"] == 60

@@ -98,7 +98,7 @@ def fit_parameters(
     free = _Free(model, parameters, np.linalg.cholesky(scheme.given(variables)))
     like = torch.zeros((), dtype=torch.float64)
     check_torch(model, "fit_parameters")
-    course = Course(model, observations, 0.0, like)
+    course = Course(model, observations, 0.0, like, "fit_parameters")
     observing = Observing.of(course.record, float(scheme.error_factor)).like(like)
     objective = Innovations(free.model, observing, None, burn_in)
     plan = Plan(epochs, sequence_length, batch_size, UPDATES, UPDATES, batch_size, learning_rate)
