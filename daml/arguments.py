@@ -119,6 +119,18 @@ def fitting(owner: str, name: str, value: Any, annotation: Any) -> Any:
 _NOTHING = object()
 
 
+def plain(kind: str, value: Any) -> Any:
+    """Give a value in the type of a kind (a key of `GIVE`); None where it is of another.
+
+    Examples
+    --------
+    >>> plain("int", np.int64(3)), plain("int", True), plain("int", "3")
+    (3, None, None)
+    """
+    found = _as(kind, value)
+    return None if found is _NOTHING else found
+
+
 def _as(kind: str, value: Any) -> Any:
     """Give a value as one kind, or nothing where it is none."""
     if kind in METHODS:
@@ -132,7 +144,9 @@ def _as(kind: str, value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """Give a plain int or float; neither a truth value nor not-a-number is one."""
+    """Give a plain int or float; neither a truth value, not-a-number nor a span is one."""
+    if isinstance(value, np.timedelta64):  # a span in nanoseconds would turn into an int
+        return _NOTHING
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()
     right = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value

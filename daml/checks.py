@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from daml.arguments import fitting, shown
+from daml.dates import is_span, span, unit_of_time
 from daml.devices import fetch, home, put
 from daml.errors import DivergedError, InputError, StepError, first_line
-from daml.labels import is_span
 from daml.stepping import advance
 
 if TYPE_CHECKING:
@@ -46,10 +46,7 @@ def check_model(model: Model, time: Any = 0.0) -> None:
         except StepError as error:
             if error.__cause__ is None:
                 raise
-            raise InputError(
-                f"{error}; it must take a batch of shape (..., variable), here {states.shape}: "
-                "write x[..., 0], not x[0]"
-            ) from error.__cause__
+            raise InputError(f"{error}{_advice(model, states, time, error)}") from error.__cause__
         after = [fetch(x), *_leaves(memory)]
         if not all(map(_same, before, after)):
             raise InputError(
@@ -57,6 +54,40 @@ def check_model(model: Model, time: Any = 0.0) -> None:
                 "e.g. x = x + ... in place of x += ..."
             )
         _check_rows(model, x, moved, time)
+
+
+def _advice(model: Model, states: np.ndarray, time: Any, error: StepError) -> str:
+    """Say what to change in a model whose step raised for trial states (row, variable).
+
+    A step that takes each state on its own, but no batch of them, takes the wrong axis. Another
+    one has its own reason, which the first state that it refuses shows.
+    """
+
+    def fails(state: np.ndarray) -> bool:
+        try:
+            x = put(state.copy(), home(model))
+            advance(model, x, model.start(x, np.full(state.shape[:-1], time)))
+        except (Exception, SystemExit):
+            return True
+        return False
+
+    refused = [row for row in states if fails(row[None])]
+    if not refused or not any(map(fails, states)) or isinstance(error.__cause__, IndexError):
+        return (
+            f"; it must take a batch of shape (..., variable), here {states.shape}: write "
+            "x[..., 0], not x[0]"
+        )
+    pairs = [f"{n}={value:.6g}" for n, value in zip(model.variables, refused[0], strict=True)]
+    state = ", ".join(pairs[:4]) + ", ..." * (len(pairs) > 4)
+    if getattr(model, "climate", None) is None:
+        return (
+            f" at the state {state}; a model is tried before it runs, on states near 1 where it "
+            "has no 'climate': give it one, an array with a typical value of each variable"
+        )
+    return (
+        f" at the state {state}; a model is tried before it runs, on states within 10 % of its "
+        "'climate': correct that, or let 'step' take such states"
+    )
 
 
 def _check_rows(model: Model, states: Any, moved: Any, time: Any) -> None:
@@ -119,7 +150,8 @@ def check_settings(model: Model) -> None:
                 f"numbers, one for each of the {len(variables)} variables"
             )
         labels = getattr(climate, "to_series", lambda: climate)()
-        if [str(v) for v in getattr(labels, "index", variables)] != [str(v) for v in variables]:
+        index = labels.index if isinstance(labels, pd.Series) else variables
+        if [str(v) for v in index] != [str(v) for v in variables]:
             raise InputError(
                 f"{name}: 'climate' has labels in another order than 'variables'; give it in that "
                 "order, without labels"
@@ -131,20 +163,15 @@ def check_settings(model: Model) -> None:
 def _check_dt(model: Model) -> None:
     """Refuse a step that is no positive number or span of time, and a unit that is none."""
     name, dt = type(model).__name__, model.dt
+    unit = getattr(model, "time_unit", "s")
+    unit_of_time(unit, name)
     if not is_span(dt):
         fitting(name, "dt", dt, "float")
         positive = 0 < float(dt) < np.inf
     else:
-        positive = bool(pd.Timedelta(dt) > pd.Timedelta(0))
+        positive = bool(span(dt, unit, name) > pd.Timedelta(0))
     if not positive:
         raise InputError(f"{name}: 'dt' is {dt}; give a step > 0")
-    unit = getattr(model, "time_unit", "s")
-    try:
-        pd.Timedelta(1, unit=cast("Any", fitting(name, "time_unit", unit, "str")))
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{name}: 'time_unit' is {shown(unit)}, which is no unit of time; give 's', 'h' or 'D'"
-        ) from error
 
 
 def typical(model: Model, rows: int = 4) -> np.ndarray:

@@ -8,7 +8,7 @@ import xarray as xr
 from daml.covariance import labelled, observing
 from daml.errors import DivergedError, InputError
 from daml.forecasting import free_runs
-from daml.innovations import Seen, known_pairs
+from daml.innovations import Pairs, Seen, known_pairs, observed_pairs
 from daml.labels import names
 from daml.protocols import Model
 
@@ -22,7 +22,9 @@ SINGULAR = 1e-8
 """Smallest eigenvalue of a correlation matrix that is still used as it is."""
 
 
-def scaled_climatology(model: Model, observations: xr.Dataset) -> xr.DataArray:
+def scaled_climatology(
+    model: Model, observations: xr.Dataset, found: Pairs | None = None
+) -> xr.DataArray:
     """Give the climatology of a model, scaled to the observations.
 
     It is the covariance of free runs of the model. Where they diverge or stand still in what is
@@ -36,6 +38,8 @@ def scaled_climatology(model: Model, observations: xr.Dataset) -> xr.DataArray:
         It is run freely from states spread over the record.
     observations : xarray.Dataset
         As the contract says.
+    found : Pairs, optional
+        Their :func:`daml.innovations.observed_pairs`, where these are computed already.
 
     Returns
     -------
@@ -48,8 +52,8 @@ def scaled_climatology(model: Model, observations: xr.Dataset) -> xr.DataArray:
         If the observations break the contract.
     """
     variables = tuple(model.variables)
-    values = observations["observation"].rename(variable="observed")
-    covariance, pairs, given = known_pairs(values, observations)
+    found = observed_pairs(observations) if found is None else found
+    covariance, pairs, given = known_pairs(found, observations)
     operator, error = observing(given, variables)
     variance = covariance.diagonal()
     spread, correlation = _of_free_runs(model, observations)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from daml.arguments import check_fields, checked
 from daml.descriptions import description
 from daml.emulators import LSTM
 from daml.emulators.bases import check_differentiable
-from daml.errors import DivergedError, InputError
-from daml.heldout import chosen, fraction, settled
+from daml.errors import DivergedError, InputError, warn
+from daml.heldout import HeldOut, chosen, fraction, settled, too_short
 from daml.judging import SQUARES
 from daml.keeping import Keeper, check_given, fingerprint
 from daml.opening import loaded
@@ -145,7 +144,7 @@ class Cycle:
             the pass.
         """
         check_loop(self.model, self.scheme, observations)
-        settings = self.scheme, self.held_out, self.training
+        settings = self.scheme, self.emulator, self.held_out, self.training
         make = Assimilator.of(self.model, observations, *settings)
         done = make.first(self.model) if after is None else make.resumed(after, self.model)
         if after is None:
@@ -236,11 +235,16 @@ class Cycle:
         )
         keep.tell(choice)
         if choice["chosen"] == "given":
-            warnings.warn(
+            held_out = HeldOut(last.analysis.sizes["time"], self.held_out)
+            advice = too_short(last.errors, held_out) or (
+                "try a longer record, or training='cycle'"
+                if self.training == "analyses"
+                else "try a longer record"
+            )
+            warn(
                 "improve: no pass is significantly better than the model given, which is chosen "
-                f"({choice['chosen_because']}); try a longer record, or training='cycle'; "
-                "load_emulator(..., iteration=n) gives LSTM-n all the same",
-                stacklevel=3,
+                f"({choice['chosen_because']}); {advice}; load_emulator(..., iteration=n) gives "
+                "LSTM-n all the same",
             )
 
     def last(self, keep: Keeper) -> Pass | None:

@@ -5,8 +5,9 @@ together, the two overwrite each other's files (``daml/__init__.py``, ``daml/mod
 """
 
 import os
-import warnings
 from functools import cache
+
+from daml.errors import warn
 
 NAME = "daml-xarray"
 
@@ -24,8 +25,7 @@ def check_folder() -> None:
     except OSError:  # in a zip file nothing is overwritten
         return
     if any(name.startswith("daml-") and name.endswith(".dist-info") for name in names):
-        warnings.warn(
+        warn(
             f"the distribution 'daml' is installed beside '{NAME}', and each overwrites files of "
             f"the other's; uninstall both (pip uninstall daml {NAME}), then install {NAME} again",
-            stacklevel=1,
         )

@@ -1,10 +1,16 @@
-"""What daml raises, so that a script can tell a wrong input from a run that failed."""
+"""What daml raises, so that a script can tell a wrong input from a failed run, and its warnings."""
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
+
+PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 class DamlError(Exception):
@@ -52,3 +58,24 @@ def writing(
             f"{address}: cannot write {name!r} ({first_line(error)}); what was finished before is "
             "kept: free space, or bring the server back, then go on with --resume (resume=True)"
         ) from error
+
+
+def warn(message: str) -> None:
+    """Warn at the user's line: the one that called daml, whatever lies between.
+
+    ``stacklevel`` counts frames, and their number depends on decorators and on which function of
+    daml calls which; Python 3.12 has ``skip_file_prefixes``, which 3.11 lacks.
+    """
+    frame: FrameType | None = sys._getframe()
+    user: FrameType | None = None
+    while frame is not None:
+        caller = frame.f_back
+        if frame.f_code.co_filename.startswith(PACKAGE):
+            user = caller
+        elif frame is user and frame.f_code.co_filename.startswith("<frozen importlib"):
+            user = caller  # the import of a module
+        frame = caller
+    user = user or sys._getframe()
+    registry = user.f_globals.setdefault("__warningregistry__", {})
+    place = user.f_code.co_filename, user.f_lineno, user.f_globals.get("__name__")
+    warnings.warn_explicit(message, UserWarning, *place, registry)

@@ -71,11 +71,14 @@ class FirstGuess:
             for step in range(2 * STEPS):
                 x, memory = advance(model, x, memory)
                 total = total + x * (step >= STEPS)
-        climate = total.mean(axis=0) / STEPS
+            climate = total.mean(axis=0) / STEPS
         if not np.isfinite(climate).all():
+            unseen = np.abs(self.inverse @ self.operator - np.eye(len(climate))).max(axis=1) > 1e-8
+            name = model.variables[int(np.argmax(unseen))]
             raise InputError(
-                f"{type(model).__name__}: a variable is never observed and a free run gives no "
-                "climate to start it from; give 'initial'"
+                f"{type(model).__name__}: {name!r} is not observed, and free runs diverge, so that "
+                "it is not known where to start it; give the model a 'climate', an array with a "
+                "typical value of each variable, or another dt"
             )
         return np.asarray(climate)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
 from daml.arguments import checked
 from daml.checks import check_finite, check_model
+from daml.dates import is_span, span
 from daml.descriptions import description
 from daml.devices import fetch, home, put, stacked
 from daml.errors import InputError, StepError
@@ -23,7 +23,6 @@ from daml.labels import (
     check_dims,
     check_time,
     first_time,
-    is_span,
     pack,
     step_like,
     time_axis,
@@ -130,7 +129,9 @@ def _times(model: Model, first: Any, steps: int, spinup: int) -> np.ndarray:
         step = step_like(np.asarray(first), model.dt, getattr(model, "time_unit", "s"))
         return np.asarray(first + (spinup + np.arange(steps)) * step)
     dt = model.dt
-    return np.arange(steps) * (pd.Timedelta(dt).to_timedelta64() if is_span(dt) else float(dt))
+    return np.arange(steps) * (
+        span(dt, "s", type(model).__name__).to_timedelta64() if is_span(dt) else float(dt)
+    )
 
 
 def _states(

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from daml import __version__
+from daml.arguments import plain, shown
 from daml.errors import InputError, StoreError, first_line
 from daml.members import DEFAULTS, Member, checked
 from daml.opening import loaded
@@ -22,6 +23,8 @@ from daml.paper import PRESETS
 SETTINGS = ("preset", "seeds", "device")
 TABLES = {"sweep": SETTINGS, "grid": tuple(DEFAULTS), "fixed": tuple(DEFAULTS)}
 """What a configuration may hold."""
+MOST = 100_000
+"""Largest number of seeds."""
 
 
 @dataclass(frozen=True)
@@ -163,18 +166,17 @@ def _values(name: str, given: Any) -> tuple[Any, ...]:
 
 def _seeds(given: Any) -> tuple[int, ...]:
     """Give the seeds of a number or of a list."""
-    number = isinstance(given, (int, np.integer)) and not isinstance(given, bool)
-    if number or not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
-        found = range(int(given)) if number else ()
-    else:
-        found = tuple(given)
-    whole = all(isinstance(s, (int, np.integer)) and type(s) is not bool for s in found)
-    right = whole and all(0 <= s < 2**63 for s in found)
-    if not found or not right or len(set(found)) < len(found):
+    count, found = plain("int", given), plain("Sequence[int]", given) or []
+    if count is not None and count > MOST:
+        raise InputError(f"seeds is {count}; give {MOST} or less, or a list of different ones")
+    if count is not None:
+        found = list(range(count))
+    if not found or min(found) < 0 or len(set(found)) < len(found):
+        what = found or shown(given)
         raise InputError(
-            f"seeds is {given!r}; give how many (1 or more), or a list of different whole numbers"
+            f"seeds is {what}; give how many (1 or more), or a list of different whole numbers"
         )
-    return tuple(int(s) for s in found)
+    return tuple(found)
 
 
 def _check_ranges(members: Sequence[Member], values: Mapping[str, Sequence[Any]]) -> None:

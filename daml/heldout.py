@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import cast
 
 import numpy as np
 import xarray as xr
 from scipy.stats import t
 
+from daml.arguments import plain
 from daml.errors import InputError
 from daml.ranges import number
 
@@ -27,6 +27,9 @@ LEVEL = 0.05
 CHOICE = 0.01
 """The same for one that the model given is left for, all passes together."""
 
+FEWEST = 5
+"""Blocks below which a gain must be larger than twice its spread over the blocks to be seen."""
+
 
 def fraction(held_out: float) -> float:
     """Give the part of a record that is held out, as Python's number.
@@ -36,10 +39,23 @@ def fraction(held_out: float) -> float:
     InputError
         If it is out of range.
     """
-    if isinstance(held_out, Real) and held_out == 0:
+    if plain("float", held_out) == 0:
         return 0.0
     needed = f"a fraction in (0, {MOST}], or 0 for none"
     return number(held_out, "'held_out'", needed, above=0, most=MOST)
+
+
+def longer(rows: int, steps: int, held_out: float) -> str:
+    """Say what makes so many held-out rows: a longer record, or a larger fraction of this one.
+
+    Examples
+    --------
+    >>> longer(100, 500, 0.1)
+    'a record of 1000 steps or more, or held_out=0.2'
+    """
+    enough = f"a record of {math.ceil(round(rows / held_out, 6))} steps or more"
+    larger = math.ceil(1000 * rows / steps) / 1000
+    return f"{enough}, or held_out={larger:g}" if held_out < larger <= MOST else enough
 
 
 @dataclass(frozen=True)
@@ -73,9 +89,10 @@ class HeldOut:
         fraction(self.fraction)
         if self.steps * self.fraction < 2 * SHORT:
             raise InputError(
-                f"a record of {self.steps} steps is too short to hold out {self.fraction:.0%} of "
-                f"it; give more than {round(2 * SHORT / self.fraction)} steps, or held_out=0 "
-                "and a number of passes"
+                f"a record of {self.steps} steps is too short: {self.fraction:.3g} of it are "
+                f"{int(self.steps * self.fraction)} held-out rows, and {2 * SHORT} are needed; "
+                f"give {longer(2 * SHORT, self.steps, self.fraction)}, or held_out=0, which in "
+                "improve needs a number of passes"
             )
 
     @property
@@ -212,3 +229,28 @@ def chosen(errors: xr.DataArray, given: xr.DataArray) -> dict[str, object]:
     )
     better = part > 0 and other > 0 and probability < level
     return {"chosen": number if better else "given", "chosen_because": because}
+
+
+def too_short(errors: xr.DataArray, held_out: HeldOut) -> str:
+    """Say that a record is too short to choose a pass, and what is long enough; "" if it is not.
+
+    The fewer blocks there are, the larger a gain must be for the test of :func:`chosen`: of two
+    blocks 30 to 60 times its spread over the blocks, of five twice as large.
+
+    Parameters
+    ----------
+    errors : xarray.DataArray (..., block, horizon)
+        Mean squared innovations of the held-out blocks; NaN where a block holds no observation.
+    held_out : HeldOut
+        The blocks.
+    """
+    there = errors.notnull().all([d for d in errors.dims if d != "block"])
+    count, blocks = int(there.sum()), len(held_out.blocks)
+    if count >= FEWEST:
+        return ""
+    rows = math.ceil(FEWEST * SHORT * blocks / max(count, 1))
+    enough = longer(rows, held_out.steps, held_out.fraction)
+    return (
+        f"the record of {held_out.steps} steps is too short to tell, as it makes {count} held-out "
+        f"block{'s' * (count != 1)} with observations and {FEWEST} are needed; give {enough}"
+    )

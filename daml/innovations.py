@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -12,11 +11,13 @@ import xarray as xr
 
 from daml.arguments import checked
 from daml.covariance import check, labelled, observing
-from daml.errors import InputError
+from daml.errors import InputError, warn
 from daml.labels import check_dims, check_names, names
 
 LEAST = 0.01
 """Smallest eigenvalue of an estimated H B H', in units of R."""
+Pairs = tuple[np.ndarray, np.ndarray]
+"""Covariance of values, and from how many pairs (observed, observed) each entry comes."""
 SURE = 5.0
 """Standard errors by which innovations must vary less than R says, before we warn of it."""
 
@@ -97,17 +98,16 @@ def from_innovations(
     prior = check(climatology, variables, "climatology")
     spread = np.sqrt(prior.diagonal())
     prior = prior / np.outer(spread, spread)
-    covariance, pairs, observations = known_pairs(analysis["innovation"], observations)
+    covariance, pairs, observations = known_pairs(pairwise(analysis["innovation"]), observations)
     labels = names(observations)
     seen = Seen.of(observations, variables, spread, error_factor)
     covariance, count = seen.projected(covariance, pairs, prior, labels, "from_innovations")
     excess, size = float(np.trace(covariance)) - seen.rank, seen.rank
     if excess < -SURE * np.sqrt(2 * size / count):
-        warnings.warn(
+        warn(
             f"from_innovations: the innovations' variance is {1 + excess / size:.2f} of R, and R "
             "is a part of it; R is too large: correct 'error_variance', or give "
             "ThreeDVar(error_factor='estimated')",
-            stacklevel=2,
         )
     matrix = _even(seen.implied(covariance, count, prior))
     result = labelled(matrix * np.outer(spread, spread), variables)
@@ -162,6 +162,11 @@ class Seen:
         """The number of directions that are observed."""
         return len(self.matrix)
 
+    @property
+    def least(self) -> int:
+        """The number of values of each quantity that an estimate needs."""
+        return 2 * self.rank + 2
+
     def projected(
         self,
         covariance: np.ndarray,
@@ -176,12 +181,13 @@ class Seen:
         :func:`pairwise`. Pairs that were rarely observed together are taken from the ``prior``
         C (variable, variable), scaled to the variances.
         """
-        counts, needed = pairs.diagonal(), 2 * self.rank + 2
+        counts, needed = pairs.diagonal(), self.least
         if counts.min() < needed:
             place = labels[int(np.argmin(counts))]
             raise InputError(
                 f"{what}: {int(counts.min())} values of {place!r} are too few for {self.rank} "
-                "observed quantities; give a longer record, or a B of your own"
+                f"observed quantities, {needed} are needed; give a longer record, or a B of your "
+                "own"
             )
         apart = pairs < needed
         if apart.any():
@@ -283,13 +289,13 @@ def desroziers(analysis: xr.Dataset) -> xr.Dataset:
 
 
 def known_pairs(
-    values: xr.DataArray, observations: xr.Dataset
+    found: Pairs, observations: xr.Dataset
 ) -> tuple[np.ndarray, np.ndarray, xr.Dataset]:
-    """Give covariance and pairs of values (time, observed), without what is never observed.
+    """Give covariance and number of pairs, without what is never observed.
 
-    The third is the observations without it.
+    The third result is the observations without it.
     """
-    covariance, pairs = pairwise(values)
+    covariance, pairs = found
     places = np.flatnonzero(pairs.diagonal())
     picked = {d: places for d in ("variable", "covariable") if d in observations.dims}
     return (
@@ -326,8 +332,13 @@ def lagged(innovation: xr.DataArray) -> float:
     return float((scaled[1:] * scaled[:-1])[pairs].mean())
 
 
-def pairwise(innovation: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """Give covariance and number of pairs (observed, observed) of what is there."""
+def observed_pairs(observations: xr.Dataset) -> Pairs:
+    """Give covariance and number of pairs (observed, observed) of the observations themselves."""
+    return pairwise(observations["observation"].rename(variable="observed"))
+
+
+def pairwise(innovation: xr.DataArray) -> Pairs:
+    """Give covariance and number of pairs (observed, observed) of the values that are present."""
     innovation = innovation.drop_vars(innovation.coords)  # a MultiIndex cannot be renamed
     innovation = innovation - innovation.mean("time").compute()  # an offset would cancel digits
     there = innovation.notnull().astype(float)

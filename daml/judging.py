@@ -10,13 +10,11 @@ import numpy as np
 import xarray as xr
 
 from daml.covariance import check
-from daml.errors import InputError
 from daml.forecasting import ahead
 from daml.heldout import HeldOut
-from daml.innovations import pairwise
 from daml.labels import names, pack
 from daml.protocols import Model, Scheme
-from daml.records import Record, read
+from daml.records import Record
 from daml.schemes import ThreeDVar
 from daml.segments import Cut, side_by_side
 
@@ -67,25 +65,23 @@ class Judge:
 
     @classmethod
     def of(
-        cls, model: Model, analysis: xr.Dataset, observations: xr.Dataset, held_out: HeldOut
+        cls,
+        model: Model,
+        analysis: xr.Dataset,
+        covariance: np.ndarray,
+        record: Record,
+        held_out: HeldOut,
     ) -> Judge:
         """Give a judge whose horizons follow from the skill of a model's own forecasts.
 
         Half the skill is lost where the mean squared error of a forecast, that of the observations
-        left out, is half the variance of what is observed.
+        left out, is half the variance of what is observed, of which ``covariance`` (observed,
+        observed) is that of the observations. The held-out rows hold some observation
+        (:func:`daml.pairing.check_length`).
         """
-        variables = tuple(model.variables)
-        record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
         leads = tuple(n for n in LEADS if n <= int(held_out.blocks[0, 0]) // 2)
         wide = cls(record, record.axis.grid(), held_out, leads)
-        squares = wide.squares(model, analysis)
-        if np.isnan(squares).all():
-            raise InputError(
-                "improve: nothing is observed in the blocks that are held out, by which passes are "
-                "judged; give a longer record, or held_out=0 and a number of passes"
-            )
-        errors = np.nanmean(squares, axis=0) - 1
-        covariance, _ = pairwise(observations["observation"].rename(variable="observed"))
+        errors = np.nanmean(wide.squares(model, analysis), axis=0) - 1
         counts = record.kind_present[record.kind]
         variance = record.kind_variance[record.kind]
         weights = np.where(counts, 1 / variance, 0.0).sum(axis=0)

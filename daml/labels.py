@@ -5,7 +5,6 @@ Inside daml, arrays have the shape ``(..., time, variable)``; outside, everythin
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from daml.dates import after, since_first
+from daml.dates import after, is_span, since_first, span
 from daml.errors import InputError
 
 LARGEST = 1e14
@@ -208,29 +207,16 @@ class TimeAxis:
         return grid
 
 
-def is_span(dt: Any) -> bool:
-    """Whether a step is a span of time, not a number."""
-    return isinstance(dt, (np.timedelta64, datetime.timedelta))
-
-
 def step_like(times: np.ndarray, dt: Any, time_unit: str = "s") -> Any:
     """Give a model's dt in the kind of ``times``: a float, or a timedelta64 for dates."""
-    span = is_span(dt)
     if times.dtype.kind not in "mM":
-        if span:
+        if is_span(dt):
             raise InputError(
                 f"'time' is numbers, but the model's dt is the time span {dt}; give the record "
                 "datetime64 times, or the model a dt in numbers"
             )
         return float(dt)
-    try:
-        step = pd.Timedelta(dt) if span else pd.to_timedelta(float(dt), unit=cast("Any", time_unit))
-        return step.to_timedelta64().astype("timedelta64[ns]")
-    except (ValueError, OverflowError) as error:
-        raise InputError(
-            f"the model's dt {dt} with the time_unit {time_unit!r} is no span of time; give a unit "
-            "as 's', 'h' or 'D'"
-        ) from error
+    return span(dt, time_unit, "the model").to_timedelta64()
 
 
 def time_axis(dataset: xr.Dataset, name: str, dt: Any, time_unit: str = "s") -> TimeAxis:
@@ -271,7 +257,7 @@ def _check_density(
     apart = float(np.median(np.diff(offset))) if len(offset) > 1 else 1.0
     if apart <= (SPARSE if dates else 100 * SPARSE):
         return
-    typical = apart * pd.to_timedelta(float(dt), unit=cast("Any", time_unit)) if dates else 0
+    typical = apart * span(dt, time_unit, "the model") if dates else 0
     fit = [u for u in UNITS if dates and pd.to_timedelta(float(dt), unit=u) <= 1.001 * typical]
     step = f"one step of the model ({dt} {time_unit})" if dates else f"the model's dt {dt}"
     spacing = f"{typical} apart, " if dates else ""

@@ -21,6 +21,8 @@ from daml.randomness import BLOCK, Seed, blocks
 from daml.segments import ROWS
 
 Variances: TypeAlias = float | Mapping[str, float] | Sequence[float] | pd.Series | xr.DataArray
+OTHER = (bool, np.bool_, str, bytes, np.timedelta64)
+"""What NumPy makes a number of, and is none."""
 
 
 @checked
@@ -144,12 +146,19 @@ def _variances(given: Variances, observed: tuple[str, ...]) -> np.ndarray:
     if isinstance(given, (Mapping, pd.Series, xr.DataArray, xr.Dataset)):
         given = _by_label(given, observed)
     try:
+        values = np.asarray(given, dtype=object).ravel()
         variance = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"observe: 'error_variance' is {shown(given)}; give a number, or one for each of "
             f"{observed} by name"
         ) from error
+    other = next((v for v in values if isinstance(v, OTHER)), None)
+    if other is not None:  # NumPy makes a number of it
+        raise InputError(
+            f"observe: 'error_variance' {'is' if np.ndim(given) == 0 else 'holds'} {shown(other)}; "
+            f"give a number, or one for each of {observed} by name"
+        )
     if variance.ndim and variance.shape != (len(observed),):
         raise InputError(
             f"observe: 'error_variance' has the shape {variance.shape}; give a number, or one for "

@@ -89,7 +89,7 @@ def loaded(
     StoreError
         If it is not there, or a file of it is damaged or gone.
     """
-    mend = "restore it from a copy, or run again with --overwrite"
+    mend = "restore it from a copy, or run again with --overwrite (overwrite=True)"
     if group not in {name.lstrip("/") or "/" for name in tree.groups}:
         raise StoreError(f"the experiment lacks the group {group!r}; {mend}")
     try:
@@ -121,7 +121,7 @@ def check_whole(dataset: xr.Dataset, names: Sequence[str], where: str) -> None:
         if not there or not (text or (kind in "fiu" and bool(np.isfinite(dataset[name]).all()))):
             raise StoreError(
                 f"{where} has lost values of {name!r}: a file is gone, or was changed; restore it "
-                "from a copy, or run again with --overwrite"
+                "from a copy, or run again with --overwrite (overwrite=True)"
             )
 
 

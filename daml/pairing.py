@@ -1,7 +1,8 @@
-"""What must fit together in a loop: a model, a scheme and a record of observations."""
+"""What must fit together in a loop: a model, a scheme, an emulator and a record of observations."""
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -11,14 +12,16 @@ from daml.checks import check_model, check_scheme
 from daml.devices import fetch, home, put
 from daml.errors import InputError
 from daml.first_guess import FirstGuess
-from daml.labels import first_time
-from daml.records import read
+from daml.heldout import HeldOut, longer
+from daml.innovations import Seen
+from daml.labels import first_time, names
+from daml.records import Record, read
 from daml.schemes import ThreeDVar
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daml.protocols import Array, Memory, Model, Scheme
+    from daml.protocols import Array, Emulator, Memory, Model, Scheme
 
 STEPS = 30
 """Steps of the trial."""
@@ -82,3 +85,108 @@ class _Shifted:
     def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
         moved, memory = self.model.step(x, memory)
         return moved + self.shift, memory
+
+
+def check_length(
+    model: Model,
+    scheme: Scheme,
+    emulator: Emulator,
+    observations: xr.Dataset,
+    record: Record,
+    held_out: HeldOut | None,
+    training: str,
+) -> None:
+    """Refuse a record that is too short for a loop, before its first step.
+
+    Parameters
+    ----------
+    model, scheme, emulator, training
+        See :class:`daml.Cycle`.
+    observations : xarray.Dataset
+        As the contract says.
+    record : Record
+        The same, read.
+    held_out : HeldOut or None
+        The blocks that are not trained on.
+
+    Raises
+    ------
+    InputError
+        If it is too short to train on, or its rows, those held out or the others, hold too few
+        values.
+    """
+    _check_sequences(emulator, record.axis.length, training)
+    present = record.kind_present[record.kind]
+    way = scheme.background_covariance if isinstance(scheme, ThreeDVar) else None
+    way = way if isinstance(way, str) else None
+    if way == "innovations" or (way == "model" and not hasattr(model, "background_covariance")):
+        _check_values(present, observations, tuple(model.variables), None)
+    if held_out is None:
+        return
+    if not present[held_out.judged].any():
+        raise InputError(
+            f"improve: none of the {held_out.judged.sum()} held-out rows, by which passes are "
+            "judged, holds an observation; give a longer record, a larger held_out, or held_out=0 "
+            "and a number of passes"
+        )
+    if way == "innovations":
+        _check_values(present, observations, tuple(model.variables), held_out)
+    if not present[1:][~held_out.untrained[1:]].any():
+        raise InputError(
+            f"improve: none of the {(~held_out.untrained).sum()} rows outside the held-out blocks "
+            "and their gaps holds an observation, so that there is nothing to train on; give a "
+            "longer record, or held_out=0 and a number of passes"
+        )
+
+
+def _check_sequences(emulator: Emulator, steps: int, training: str) -> None:
+    """Refuse a record that is shorter than the sequences of a training."""
+    length = getattr(emulator, "sequence_length", None)
+    on_analyses = training == "analyses" or getattr(emulator, "fitted", None) is None
+    if on_analyses and isinstance(length, int) and steps <= length:
+        raise InputError(
+            f"improve: a record of {steps} steps is too short to train on: the emulator's "
+            f"sequence_length is {length}; give more steps than that, or a shorter sequence_length"
+        )
+    if training != "cycle":
+        return
+    known = inspect.signature(emulator.fit_cycle).parameters  # type: ignore[attr-defined]
+    length = known["sequence_length"].default if "sequence_length" in known else None
+    if isinstance(length, int) and steps < length:
+        raise InputError(
+            f"improve: a record of {steps} steps is too short for training='cycle', which needs "
+            f"{length} steps or more; give a longer record, or training='analyses'"
+        )
+
+
+def _check_values(
+    present: np.ndarray,
+    observations: xr.Dataset,
+    variables: tuple[str, ...],
+    held_out: HeldOut | None,
+) -> None:
+    """Refuse a record whose rows, all or those held out, hold too few values to estimate B.
+
+    ``present`` (step, observed) says which values are there. What has none is not estimated from.
+    """
+    counts = (present if held_out is None else present[held_out.judged]).sum(axis=0)
+    places = np.flatnonzero(counts)
+    picked = {d: places for d in ("variable", "covariable") if d in observations.dims}
+    given = observations.isel(picked)
+    seen = Seen.of(given, variables, np.ones(len(variables)))
+    least = int(counts[places].min())
+    if least >= seen.least:
+        return
+    name = names(given)[int(np.argmin(counts[places]))]
+    if held_out is None:
+        where = f"the record of {len(present)} steps holds"
+        enough = f"a record of about {-(-len(present) * seen.least // least)} steps or more"
+    else:
+        rows = int(held_out.judged.sum())
+        where = f"the {rows} held-out rows hold"
+        enough = longer(-(-rows * seen.least // least), len(present), held_out.fraction)
+    raise InputError(
+        f"improve: {where} {least} values of {name!r}, and {seen.least} are needed to estimate B "
+        f"for {seen.rank} observed quantities; give {enough}, or another background, e.g. "
+        "ThreeDVar('climatological')"
+    )

@@ -5,23 +5,28 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
 import xarray as xr
 
 from daml.assimilation import assimilate
 from daml.errors import InputError
 from daml.heldout import CHOICE, HeldOut, gain, settled
+from daml.innovations import Pairs, observed_pairs
 from daml.judging import SQUARES, Judge
 from daml.keeping import TrainingCheckpoint
-from daml.labels import check_dims, names, time_axis
+from daml.labels import check_dims, names
 from daml.opening import loaded
+from daml.pairing import check_length
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
+from daml.records import Record, read
 from daml.schemes import ThreeDVar
 from daml.store import Store
 from daml.stored import passes
-from daml.tuning import tuned
+from daml.tuning import estimated
 from daml.verification import innovation_statistics
 
 ROUNDS = 3
@@ -107,19 +112,49 @@ class Assimilator:
     scheme: Scheme
     held_out: HeldOut | None
     way: str
+    record: Record
+    """The observations, read."""
 
     @classmethod
     def of(
-        cls, model: Model, observations: xr.Dataset, scheme: Scheme, fraction: float, way: str
+        cls,
+        model: Model,
+        observations: xr.Dataset,
+        scheme: Scheme,
+        emulator: Emulator,
+        fraction: float,
+        way: str,
     ) -> Assimilator:
-        """Hold out a fraction of the record; none if it is 0."""
+        """Hold out a fraction of the record, or none if it is 0.
+
+        Raises
+        ------
+        InputError
+            If the record is too short.
+        """
         unit = getattr(model, "time_unit", "s")
-        steps = time_axis(observations, "observation", model.dt, unit).length
-        return cls(observations, scheme, HeldOut(steps, fraction) if fraction else None, way)
+        record = read(observations, tuple(model.variables), model.dt, unit)
+        held_out = HeldOut(record.axis.length, fraction) if fraction else None
+        check_length(model, scheme, emulator, observations, record, held_out, way)
+        return cls(observations, scheme, held_out, way, record)
+
+    @cached_property
+    def _pairs(self) -> Pairs:
+        """Covariance and number of pairs of the observations, which one reading gives."""
+        return observed_pairs(self.observations)
+
+    def _tuned(
+        self,
+        scheme: Scheme,
+        model: Model,
+        before: ThreeDVar | None = None,
+        rows: np.ndarray | None = None,
+    ) -> tuple[Scheme, xr.Dataset]:
+        return estimated(scheme, model, self.observations, lambda: self._pairs, before, rows)
 
     def first(self, model: Model) -> Pass:
         """Give the pass of the model that the loop starts from."""
-        scheme, analysis = tuned(self.scheme, model, self.observations)
+        scheme, analysis = self._tuned(self.scheme, model)
         analysis = analysis.load()
         made = self.resumed(Pass(-1, model, analysis, scheme, given=analysis), model)
         if made.judge is None:
@@ -130,13 +165,14 @@ class Assimilator:
         """Give a pass with the judge of all that follow, which asks the model given."""
         if self.held_out is None or done.given is None:
             return done
-        return replace(done, judge=Judge.of(model, done.given, self.observations, self.held_out))
+        made = Judge.of(model, done.given, self._pairs[0], self.record, self.held_out)
+        return replace(done, judge=made)
 
     def after(self, before: Pass, model: Model) -> Pass:
         """Give the pass of an emulator that was trained on the one before."""
         known = before.scheme if isinstance(before.scheme, ThreeDVar) else None
         rows = None if self.held_out is None else self.held_out.judged
-        scheme, analysis = tuned(self.scheme, model, self.observations, before=known, rows=rows)
+        scheme, analysis = self._tuned(self.scheme, model, known, rows)
         number, given, judge = before.iteration + 1, before.given, before.judge
         made = Pass(number, model, analysis.load(), scheme, given=given, judge=judge)
         if judge is None or given is None:
@@ -178,7 +214,7 @@ class Assimilator:
             begun = emulator.begin(done.analysis, held_out=fraction)  # type: ignore[attr-defined]
             emulator = cast("Emulator", begun)
             known = done.scheme if isinstance(done.scheme, ThreeDVar) else None
-            scheme, analysis = tuned(self.start, emulator, self.observations, before=known)
+            scheme, analysis = self._tuned(self.start, emulator, known)
             done = replace(done, analysis=analysis.load(), scheme=scheme)
         return emulator, done
 

@@ -33,7 +33,8 @@ class Model(Protocol):
         Names along the last axis of a state.
     dt : float or numpy.timedelta64
         Length of a step, in model time units. With a record whose time is datetime64 a float
-        counts seconds, or what the optional attribute ``time_unit`` names ("s", "h", "D", ...).
+        counts seconds, or what the optional attribute ``time_unit`` names: "ns", "us", "ms", "s",
+        "min", "h", "D" or "W".
 
     Notes
     -----

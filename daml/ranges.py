@@ -1,17 +1,12 @@
-"""Numbers among settings: of the right kind and in range, as Python's own."""
+"""Numbers among settings that must lie in a range; what a number is, `daml.arguments` decides."""
 
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-
+from daml.arguments import plain, shown
 from daml.errors import InputError
-
-SEEDS = 2**63
-"""Seeds are smaller than this; NumPy and torch both take them."""
 
 
 def whole(value: Any, what: str, least: int = 1, also: str = "") -> int:
@@ -20,7 +15,6 @@ def whole(value: Any, what: str, least: int = 1, also: str = "") -> int:
     Parameters
     ----------
     value : int
-        NumPy's, too; True is none.
     what : str
         Begins the error.
     least : int
@@ -31,18 +25,19 @@ def whole(value: Any, what: str, least: int = 1, also: str = "") -> int:
     Raises
     ------
     InputError
-        If it is none, or too small.
+        If it is no whole number, or too small.
 
     Examples
     --------
+    >>> import numpy as np
     >>> whole(np.int64(3), "'hidden'")
     3
     """
-    right = isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
-    if not right or value < least:
-        kind = "" if right else ", a whole number"
-        raise InputError(f"{what} is {_shown(value)}; give {least} or more{kind}{also}")
-    return int(value)
+    found = plain("int", value)
+    if found is None or found < least:
+        kind = ", a whole number" if found is None else ""
+        raise InputError(f"{what} is {shown(value)}; give {least} or more{kind}{also}")
+    return int(found)
 
 
 def number(
@@ -53,46 +48,37 @@ def number(
     Parameters
     ----------
     value : float
-        NumPy's, too; True and NaN are none.
     what, needed : str
         Begin and end the error.
     above, most : float
-        It must be larger than the one, and no larger than the other.
+        It must be larger than the first, and no larger than the second.
 
     Raises
     ------
     InputError
-        If it is none, or out of range.
+        If it is no number, or out of range.
 
     Examples
     --------
+    >>> import numpy as np
     >>> number(np.float32(0.5), "'rate'", "a rate > 0", above=0)
     0.5
     """
-    right = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
-    try:
-        plain = float(value) if right else math.nan
-    except OverflowError:
-        plain = math.nan
-    if not above < plain <= most:
-        raise InputError(f"{what} is {_shown(value)}; give {needed}")
-    return plain
+    found = plain("float", value)
+    if found is None or not above < found <= most:
+        raise InputError(f"{what} is {shown(value)}; give {needed}")
+    return float(found)
 
 
 def seed(value: Any, what: str) -> int:
-    """Give a seed as Python's number.
+    """Give a seed as Python's number: one that NumPy and torch both take.
 
     Raises
     ------
     InputError
         If it is no whole number, negative, or too large.
     """
-    right = isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
-    if not right or not 0 <= int(value) < SEEDS:
-        raise InputError(f"{what} is {_shown(value)}; give a whole number from 0 to 2**63 - 1")
-    return int(value)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, str) else str(value)
-    return " ".join(text.split())[:60]
+    found = plain("int", value)
+    if found is None or found < 0:
+        raise InputError(f"{what} is {shown(value)}; give a whole number from 0 to 2**63 - 1")
+    return int(found)

@@ -132,7 +132,7 @@ def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
     """
     groups = passes(tree)
     if not groups:
-        raise InputError("the experiment holds no pass yet; go on with --resume")
+        raise InputError("the experiment holds no pass yet; go on with --resume (resume=True)")
 
     def scores(group: str) -> xr.Dataset:
         found = loaded(tree, f"{group}/scores", needed=("innovation_rmse",))

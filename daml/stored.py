@@ -24,7 +24,7 @@ from daml.protocols import Model
 
 GIVEN = "given"
 """The choice of a loop that found no pass better than the model that it was given."""
-MEND = "restore it from a copy, or run again with --overwrite"
+MEND = "restore it from a copy, or run again with --overwrite (overwrite=True)"
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def reading(store: str | Path) -> Iterator[None]:
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
         raise StoreError(
             f"{store}: it is damaged ({type(e).__name__}: {first_line(e)[:200]}); restore it from "
-            "a copy, or run again with --overwrite"
+            "a copy, or run again with --overwrite (overwrite=True)"
         ) from e
 
 

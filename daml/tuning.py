@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -13,8 +14,8 @@ from daml.arguments import checked
 from daml.assimilation import assimilate
 from daml.climatology import scaled_climatology
 from daml.covariance import observing
-from daml.errors import InputError
-from daml.innovations import from_innovations, lagged, pairwise
+from daml.errors import InputError, warn
+from daml.innovations import Pairs, from_innovations, lagged, observed_pairs
 from daml.labels import names
 from daml.protocols import Model, Scheme
 from daml.schemes import ThreeDVar
@@ -83,18 +84,27 @@ def tuned(
     >>> scheme.background_covariance.shape
     (3, 3)
     """
+    found = cache(lambda: observed_pairs(observations))
+    return estimated(scheme, model, observations, found, before, rows)
+
+
+def estimated(
+    scheme: Scheme,
+    model: Model,
+    observations: xr.Dataset,
+    found: Callable[[], Pairs],
+    before: ThreeDVar | None = None,
+    rows: np.ndarray | None = None,
+) -> tuple[Scheme, xr.Dataset]:
+    """Do the work of :func:`tuned`; ``found`` gives the observations' pairs if they are needed."""
     if not isinstance(scheme, ThreeDVar) or not isinstance(scheme.background_covariance, str):
         return scheme, assimilate(model, observations, scheme)
     if scheme.asks_model and hasattr(model, "background_covariance"):
         if before is not None:
             scheme = replace(scheme, error_factor=before.error_factor)
-        elif scheme.error_factor == "estimated":
-            raise InputError(
-                "tuned: a model that knows its B has learned it for one R; give that 'error_factor'"
-            )
         return scheme, assimilate(model, observations, scheme)
     if before is None:
-        climate = scaled_climatology(model, observations)
+        climate = scaled_climatology(model, observations, found())
         before = replace(scheme, background_covariance=climate, error_factor=1.0)
         rounds, apart = ROUNDS, LARGEST
     else:
@@ -104,26 +114,29 @@ def tuned(
     if scheme.error_factor == "estimated":
         part = observations.isel(time=slice(0, PART))
         before = replace(before, error_factor=_factor(model, part, before, rounds, apart))
-    found = _estimated(model, observations, before, rounds, rows)
+    scheme, analysis = _estimated(model, observations, before, rounds, rows)
     if rounds == ROUNDS:
-        _warn_of_climatology(model, found[1], observations)
-    return found
+        _warn_of_climatology(model, analysis, observations, found()[0])
+    return scheme, analysis
 
 
-def _warn_of_climatology(model: Model, analysis: xr.Dataset, observations: xr.Dataset) -> None:
-    """Warn where forecasts are farther from the observations than their mean is."""
-    covariance, _ = pairwise(observations["observation"].rename(variable="observed"))
+def _warn_of_climatology(
+    model: Model, analysis: xr.Dataset, observations: xr.Dataset, covariance: np.ndarray
+) -> None:
+    """Warn where forecasts are farther from the observations than their mean is.
+
+    ``covariance`` (observed, observed) is that of the observations.
+    """
     _, error = observing(observations, tuple(model.variables))
     squares = (analysis["innovation"] ** 2).mean("time").values
     variance, noise = covariance.diagonal(), error.diagonal()
     worse = (squares > WORSE * variance) & (variance > 2 * noise)
     if worse.any():
         name = names(observations)[int(np.argmax(worse))]
-        warnings.warn(
+        warn(
             f"tuned: forecasts of {type(model).__name__} are farther from the observations of "
             f"{name!r} than their mean is, so that analyses gain little from the model; check its "
             "dt, its units and the order of its variables",
-            stacklevel=4,
         )
 
 
@@ -136,9 +149,10 @@ def _estimated(
 ) -> tuple[ThreeDVar, xr.Dataset]:
     """Estimate B so many times, each from the innovations that the last one gave."""
     analysis = assimilate(model, observations, known)
-    if rows is not None and len(rows) != analysis.sizes["time"]:
+    if rows is not None and (rows.shape != (analysis.sizes["time"],) or rows.dtype != bool):
         raise InputError(
-            f"tuned: {len(rows)} 'rows' were given, the analysis has {analysis.sizes['time']} times"
+            f"tuned: 'rows' has {rows.size} entries of type {rows.dtype}; give True or False for "
+            f"each of the {analysis.sizes['time']} times of the analysis"
         )
     for _ in range(rounds):
         judged = analysis if rows is None else analysis.isel(time=np.flatnonzero(rows))

@@ -79,7 +79,7 @@ def test_attributes_of_an_emulator_that_were_edited(store):
     for name, value in {"settings": '{"hidden": 8, "colour": 1}', "base": "{"}.items():
         with pytest.raises(InputError, match="not those that daml wrote"):
             daml.load_emulator(saved.assign_attrs({name: value}))
-    with pytest.raises(InputError, match="not those of such a network"):
+    with pytest.raises(InputError, match="do not fit a network"):
         daml.load_emulator(
             saved.assign_attrs(
                 settings=saved.attrs["settings"].replace('"hidden": 8', '"hidden": 9')

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import daml
+from daml.emulators import networks
 from daml.errors import InputError
 from daml.verification import forecast_error, mfe
 
@@ -94,3 +95,46 @@ def test_rows_without_observations_are_no_targets(run, scheme):
 def test_wrong_settings_are_refused(make, text):
     with pytest.raises(InputError, match=text):
         make()
+
+
+@pytest.mark.parametrize(("window", "length"), [(100_000, 100), (101, 100), (4, 3)])
+def test_a_window_is_no_longer_than_a_sequence(window, length):
+    with pytest.raises(InputError, match=rf"'window' is {window}; give sequence_length \({length}"):
+        daml.LSTM(window=window, sequence_length=length, burn_in=0)
+    assert daml.LSTM(window=length, sequence_length=length, burn_in=0).window == length
+
+
+def kept(network, run):
+    """Give the result of a run, its gradient, and the numbers that it kept for this."""
+    numbers = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: (numbers.append(tensor.numel()), tensor)[1], lambda tensor: tensor
+    ):
+        result = run()
+        total = sum(numbers)
+        gradient = torch.autograd.grad((result**2).sum(), list(network.parameters()))
+    return result.detach(), gradient, total
+
+
+@pytest.mark.parametrize("window", [1, 7, 20])
+def test_a_training_on_long_windows_keeps_the_windows_alone(window, monkeypatch):
+    torch.manual_seed(0)
+    network = networks.Windowed(3, 4, 2, window)
+    inputs = torch.randn(5, 20, 3)
+
+    def one_by_one():
+        memory, found = None, []
+        for step in range(20):
+            x, memory = network.advance(inputs[:, step], memory)
+            found.append(x)
+        return torch.stack(found, dim=1)
+
+    whole = {run: kept(network, run) for run in (one_by_one, lambda: network(inputs))}
+    monkeypatch.setattr(networks, "PIECE", 64)
+    for run, (result, gradient, numbers) in whole.items():
+        again, same, fewer = kept(network, run)
+        torch.testing.assert_close(again, result)
+        torch.testing.assert_close(same, gradient, rtol=1e-4, atol=1e-5)
+        assert fewer <= inputs.numel() * window < numbers
+        with torch.inference_mode():
+            torch.testing.assert_close(run(), result)

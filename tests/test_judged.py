@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from test_resume import equal
 
 import daml
-from daml import cycle, heldout, passes
+from daml import cycle, heldout, innovations, passes
 from daml.cli import main
 from daml.covariance import labelled
 from daml.errors import InputError
 from daml.heldout import HeldOut, best, chosen, gain, settled
+from daml.innovations import observed_pairs
 from daml.judging import SQUARES, Judge
+from daml.records import read
 from daml.reports import collect_innovations
 
 EMULATOR = daml.LSTM(hidden=8, epochs=3)
@@ -117,7 +119,8 @@ def test_the_judge_sees_forecasts_of_the_perfect_model_err_by_what_they_must():
     truth = daml.simulate(model, steps=20_000, spinup=500)
     seen = daml.observe(truth, seed=1, error_variance=4.0)
     scheme, analysis = daml.tuned(daml.ThreeDVar(), model, seen)
-    judge = Judge.of(model, analysis, seen, HeldOut(20_000, 0.2))
+    record = read(seen, model.variables, model.dt)
+    judge = Judge.of(model, analysis, observed_pairs(seen)[0], record, HeldOut(20_000, 0.2))
     found = judge.scores(model, scheme, analysis, analysis)
     assert (np.diff(judge.horizons) > 0).all()
     one = Judge(judge.record, judge.times, judge.held_out, (1, 2, 3))
@@ -176,6 +179,19 @@ def test_improve_without_any_setting_chooses_a_pass(observations, monkeypatch):
     first = tree["imperfect/scheme"].background_covariance
     later = tree["iteration/0000/scheme"].background_covariance
     assert not np.allclose(first, later)
+
+
+def test_a_loop_reads_the_covariance_of_its_record_once(observations, monkeypatch):
+    read, pairwise = [], innovations.pairwise
+
+    def spied(values):
+        read.append(values.name)
+        return pairwise(values)
+
+    monkeypatch.setattr(innovations, "pairwise", spied)
+    daml.improve(daml.Lorenz63(), observations, emulator=EMULATOR, passes=1)
+    assert read.count("observation") == 1
+    assert read.count("innovation") > 4
 
 
 def test_auto_ends_a_loop_that_no_longer_gains(observations, monkeypatch):

@@ -80,7 +80,7 @@ def test_a_result_is_replaced_whole(folder):
 @pytest.mark.parametrize(
     ("how", "error", "text"),
     [
-        ({"observations": RECORD.isel(time=slice(40))}, InputError, "too short to hold out"),
+        ({"observations": RECORD.isel(time=slice(40))}, InputError, "held-out rows"),
         ({"observations": RECORD.isel(time=slice(0))}, InputError, "is empty"),
         ({"observations": RECORD.assign_coords(variable=["b"])}, InputError, "no variable 'b'"),
         ({"held_out": 0.5}, InputError, "'held_out' is 0.5"),
@@ -283,7 +283,7 @@ def test_a_record_of_the_stores_own_resumes_and_replaces_it(folder):
 def test_a_failed_run_leaves_the_folders_that_it_did_not_make(tmp_path):
     (tmp_path / "empty").mkdir()
     for store in ("empty", "empty/new/store.zarr", "new/store.zarr"):
-        with pytest.raises(InputError, match="too short to hold out"):
+        with pytest.raises(InputError, match="held-out rows"):
             improve(tmp_path / store, RECORD.isel(time=slice(40)))
         with pytest.raises(DivergedError, match="left the finite numbers"):
             daml.simulate(Growing(), steps=5000, store=tmp_path / store)

@@ -220,7 +220,7 @@ def test_what_is_overwritten_at_a_url_is_checked_before_it_is_deleted(bucket, ob
     before = content()
     for more, text in [
         ({"passes": 0}, "'passes' is 0"),
-        ({"passes": 1, "held_out": 0.2}, "too short to hold out"),
+        ({"passes": 1, "held_out": 0.2}, "held-out rows"),
     ]:
         with pytest.raises(InputError, match=text):
             improve(observations.isel(time=slice(400)), scheme, store, overwrite=True, **more)

@@ -176,7 +176,7 @@ def test_a_group_that_is_no_pass(store, name):
     ("variable", "text"),
     [
         ("iteration/0001/emulator/mean", "lost values of 'mean'"),
-        ("iteration/0001/emulator/weights.head.weight", "not those of such a network"),
+        ("iteration/0001/emulator/weights.head.weight", "do not fit a network"),
         ("iteration/0001/scheme/error_factor", "lost values of 'error_factor'"),
         ("iteration/0001/scheme/background_covariance", "of 'background_covariance'"),
         ("iteration/0001/scores/innovation_rmse", "lacks the variable 'innovation_rmse'"),

@@ -126,7 +126,7 @@ def test_a_failing_member_is_told_and_the_rest_goes_on(cluster, tmp_path):
     grid = {"sequence_length": [600, 100], "passes": [1, 2]}
     result = sweep(grid, seeds=1, store=store, scheduler=cluster.scheduler_address)
     bad, good = result.sel(sequence_length=600), result.sel(sequence_length=100)
-    assert all("InputError: LSTM.fit: a record of 500 steps" in e for e in bad.error.values.flat)
+    assert all("InputError: improve: a record of 500 steps" in e for e in bad.error.values.flat)
     assert (good.error == "").all()
     assert bad.analysis_rmse.isnull().all()
     assert bad.seconds.notnull().all()
@@ -245,7 +245,7 @@ def test_the_command_line_tells_scores_and_failures(tmp_path, monkeypatch):
     )
     done = call("bad.toml", "--workers", 0, "--store", "bad.zarr")
     assert done.exit_code == 2
-    assert "Error: all members failed, the first with InputError: LSTM.fit" in done.output
+    assert "Error: all members failed, the first with InputError: improve: a record" in done.output
 
 
 def test_one_worker_of_the_command_line_changes_no_number(straight, tmp_path):

@@ -527,3 +527,17 @@ class Remembering(ByNumPy):
 def test_what_cannot_be_is_told(fitted, seen, make, match):
     with pytest.raises(InputError, match=match):
         make(fitted, seen)
+
+
+@pytest.mark.parametrize("name", ["fit_cycle", "fit_parameters"])
+def test_a_record_that_is_too_short_is_said_of_the_function_that_was_called(name):
+    model = daml.Lorenz63()
+    run = daml.simulate(model, steps=60)
+    seen, scheme = daml.observe(run), daml.ThreeDVar(daml.climatological(run, max_variance=2))
+    emulator = daml.LSTM(hidden=2, layers=1, epochs=1, sequence_length=20, burn_in=2).fit(run)
+    calls = {
+        "fit_cycle": lambda: emulator.fit_cycle(seen, scheme, held_out=0),
+        "fit_parameters": lambda: daml.fit_parameters(model, ["rho"], seen, scheme),
+    }
+    with pytest.raises(InputError, match=f"{name}: a record of 60 steps is too short"):
+        calls[name]()

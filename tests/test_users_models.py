@@ -15,6 +15,8 @@ from daml.scripts import load_model
 
 B = xr.DataArray([[1.0]], {"variable": ["u"], "covariable": ["u"]}, ("variable", "covariable"))
 
+TWO = daml.covariance.labelled(np.eye(2), ["u", "v"])
+
 
 class Damped:
     """A model that is right; the others differ from it in one thing."""
@@ -72,6 +74,54 @@ def with_step(step, **attrs):
 def test_attributes_that_are_none_are_refused(attrs, match):
     with pytest.raises(InputError, match=match):
         daml.simulate(type("Own", (Damped,), attrs)(), steps=3)
+
+
+DATED = np.arange(60) * np.timedelta64(1, "h") + np.datetime64("2020-01-01", "ns")
+
+
+@pytest.mark.parametrize(
+    ("attrs", "match"),
+    [
+        ({"dt": np.timedelta64(5, "as")}, r"timedelta64 in the unit 'as'; give it in one of 'ns'"),
+        ({"dt": np.timedelta64(5, "fs")}, r"timedelta64 in the unit 'fs'; give it in one of 'ns'"),
+        ({"dt": np.timedelta64(1, "M")}, r"timedelta64 in the unit 'M'; give it in one of 'ns'"),
+        ({"dt": np.timedelta64(1, "Y")}, r"timedelta64 in the unit 'Y'; give it in one of 'ns'"),
+        ({"dt": np.timedelta64(1)}, r"timedelta64 without a unit; give it in one of 'ns'"),
+        ({"dt": np.timedelta64(300_000, "D")}, "'dt' is 300000 days; .* 1 ns to 292 years"),
+        (
+            {"time_unit": "as"},
+            "'time_unit' is 'as', which is no unit of time; give one of 'ns'",
+        ),
+        ({"time_unit": "M"}, "'time_unit' is 'M', which is no unit of time; give one of 'ns'"),
+        ({"time_unit": ""}, "'time_unit' is '', which is no unit of time; give one of 'ns'"),
+        ({"time_unit": 3}, "'time_unit' is 3, which is no unit of time; give one of 'ns'"),
+        ({"dt": 1e-12}, "'dt' is 1e-12 s; .* 1 ns to 292 years"),
+        ({"dt": 1e6, "time_unit": "D"}, "'dt' is 1000000.0 D; .* 1 ns to 292 years"),
+        ({"dt": 1e300}, r"'dt' is 1e\+300 s; .* 1 ns to 292 years"),
+    ],
+)
+def test_a_step_that_dates_cannot_take_is_refused_with_the_units_that_can(attrs, match):
+    model = type("Own", (Damped,), attrs)()
+    scheme = daml.ThreeDVar(B)
+    with pytest.raises(InputError, match=match):
+        daml.assimilate(model, record(times=DATED), scheme)
+
+
+@pytest.mark.parametrize(
+    ("old", "unit", "dt"),
+    [("H", "h", 1), ("T", "min", 60), ("S", "s", 3600), ("L", "ms", 3.6e6), ("d", "D", 1 / 24)],
+)
+def test_an_old_name_of_a_unit_means_its_new_one(old, unit, dt):
+    made = [
+        daml.assimilate(
+            type("Own", (Damped,), {"dt": dt, "time_unit": name})(),
+            record(times=DATED),
+            daml.ThreeDVar(B),
+        )
+        for name in (old, unit)
+    ]
+    assert made[0].sizes["time"] == 60
+    xr.testing.assert_equal(*made)
 
 
 @pytest.mark.parametrize(
@@ -323,3 +373,75 @@ def test_a_script_that_gives_no_model_is_refused(script, match, tmp_path):
 def test_a_class_in_place_of_a_model_is_refused():
     with pytest.raises(InputError, match=r"'model' is the class Lorenz63; .* make one"):
         daml.simulate(daml.Lorenz63, steps=3)
+
+
+class Humidity(Damped):
+    """A model that refuses states that cannot be."""
+
+    variables = ("temperature", "humidity")
+
+    def step(self, x, memory):
+        if (x[..., 0] < 200).any():
+            raise ValueError("temperature below 200 K")
+        return 1.0 * x, None
+
+
+def test_the_error_of_a_model_that_refuses_a_trial_state_comes_first():
+    with pytest.raises(InputError, match="has no 'climate': give it one") as told:
+        daml.simulate(Humidity(), steps=3)
+    start = (
+        "Humidity: 'step' failed (ValueError: temperature below 200 K) at the state temperature="
+    )
+    assert str(told.value).startswith(start)
+    assert "x[..., 0]" not in str(told.value)
+
+
+def test_a_climate_makes_the_trial_states_right():
+    model = type("Own", (Humidity,), {"climate": [280.0, 0.01]})()
+    check_model(model)
+    cold = type("Own", (Humidity,), {"climate": [190.0, 0.01]})()
+    with pytest.raises(InputError, match=r"200 K.* at the state .*within 10 % of its 'climate'"):
+        check_model(cold)
+
+
+@pytest.mark.parametrize(
+    ("variables", "step"),
+    [
+        (("u", "v"), lambda x, memory: (np.array([x[0], x[2 - 1]]) * np.eye(2)[0, 0], memory)),
+        (("u", "v", "w"), lambda x, memory: (np.stack([a * b for a, b in [(x[0], x[5])]]), memory)),
+        (("u", "v"), lambda x, memory: (x @ np.eye(2) if x[0] > 0 else x, memory)),
+    ],
+)
+def test_a_step_of_the_wrong_axis_is_shown_the_right_one(variables, step):
+    model = with_step(step, variables=variables)
+    with pytest.raises(InputError, match=r"x\[\.\.\., 0\], not x\[0\]"):
+        check_model(model)
+
+
+class Unseen(Damped):
+    """A model that diverges, with a variable that is not observed."""
+
+    variables = ("u", "v")
+
+    def step(self, x, memory):
+        return 100.0 * x + 1, None
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, seen: daml.assimilate(model, seen, daml.ThreeDVar(TWO)),
+        lambda model, seen: daml.tuned(daml.ThreeDVar(TWO), model, seen),
+        lambda model, seen: daml.improve(model, seen, daml.ThreeDVar(TWO), held_out=0, passes=1),
+    ],
+)
+def test_what_an_error_advises_is_an_argument_that_there_is(call):
+    """No start is known for a variable: every function takes a model that knows its climate."""
+    seen = record(steps=400)
+    with pytest.raises(InputError, match=r"'v' is not observed.*; give the model a 'climate'"):
+        call(Unseen(), seen)
+
+
+def test_a_climate_is_a_start():
+    model = type("Own", (Unseen,), {"climate": [0.0, 0.0], "step": Damped.step})()
+    assert daml.assimilate(model, record(), daml.ThreeDVar(TWO)).sizes["time"] == 60

@@ -35,7 +35,7 @@ KNOWN = xr.Dataset(
 )
 TREE = xr.DataTree.from_dict({"/observations": SEEN})
 EDGES = ("x0", np.arange(-20, 21, 10)), ("x2", np.arange(0, 51, 10))
-SWEEP = {"steps": 300, "passes": 1, "epochs": 1, "hidden": 2, "skip": 10}
+SWEEP = {"steps": 300, "passes": 1, "epochs": 1, "skip": 10}
 
 CALLS = {
     daml.simulate: {"model": MODEL, "steps": 3, "spinup": 0, "seed": 0, "initial": None},
@@ -219,6 +219,7 @@ WRONG = {
     "path": Path("nothing-there"),
     "span": pd.Timedelta("1h"),
     "span of numpy": np.timedelta64(1, "h"),
+    "nanoseconds": np.timedelta64(2, "ns"),
     "date": np.datetime64("2020-01-01"),
     "empty list": [],
     "names": ["x0", "x1"],
@@ -288,6 +289,56 @@ def test_a_type_that_cannot_be_meant_is_refused_by_name(function):
                 function(**CALLS[function] | {name: object()})
 
 
+NUMBERS = {"int", "float", "Seed", "Sequence[int]", "Iterable[int]", "Variances"}
+NO_NUMBERS = (
+    *("2", "", b"2", True, np.bool_(True), np.timedelta64(2, "ns")),
+    *(["2", "2", "2"], [True, 1.0, 1.0], [[1.0], ["1"]]),
+)
+NUMERIC = [
+    pytest.param(function, name, id=f"{function.__qualname__}-{name}")
+    for function, good in CALLS.items()
+    for name in good
+    if NUMBERS & set(str(inspect.signature(function).parameters[name].annotation).split(" | "))
+    or name == "leads"
+]
+
+
+@pytest.mark.parametrize(("function", "name"), NUMERIC)
+def test_a_text_or_a_truth_value_is_no_number(function, name):
+    for value in NO_NUMBERS:
+        with pytest.raises(InputError, match=f"{name}'? (is|holds) "):
+            function(**CALLS[function] | {name: value})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"x0": "1", "x1": 1.0, "x2": 1.0},
+        {"x0": 1.0, "x1": True, "x2": 1.0},
+        pd.Series({"x0": "1", "x1": "1", "x2": "1"}),
+        xr.DataArray([True, True, True], {"variable": ["x0", "x1", "x2"]}, ("variable",)),
+        xr.DataArray("1"),
+    ],
+)
+def test_a_variance_by_name_is_a_number(given):
+    with pytest.raises(InputError, match=r"'error_variance' (is|holds) .*; give a number"):
+        daml.observe(TRUTH, error_variance=given)
+
+
+@pytest.mark.parametrize(
+    "rows", [np.arange(260), np.ones(259, dtype=bool), np.ones((260, 1), bool)]
+)
+def test_rows_are_one_truth_value_for_each_time(rows):
+    with pytest.raises(InputError, match=r"'rows' has .*; give True or False for each of the 260"):
+        daml.tuned(daml.ThreeDVar(), MODEL, SEEN, rows=rows)
+
+
+@pytest.mark.parametrize("seeds", [2**62, 10**9, 100_001])
+def test_more_seeds_than_anyone_runs_are_refused_at_once(seeds):
+    with pytest.raises(InputError, match=f"seeds is {seeds}; give 100000 or less"):
+        daml.sweep({"hidden": [2]}, seeds=seeds)
+
+
 def test_the_walk_goes_everywhere():
     modules = covariance, diagnosis, innovations, models, paper, reports, verification
     public = {getattr(daml, name) for name in daml.__all__}
@@ -305,6 +356,7 @@ def test_the_walk_goes_everywhere():
         "Seen",
         "pairwise",
         "known_pairs",
+        "observed_pairs",
     }
     inside |= {"published", "known_pairs"}
     assert left <= inside | {"run"}

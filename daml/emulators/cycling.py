@@ -154,7 +154,9 @@ class Course:
     held_out : float
         Part of the record that the loss leaves out, as of :class:`daml.heldout.HeldOut`.
     like : torch.Tensor
-        Of the kind and on the device that tensors shall be.
+        Has the type and the device that the tensors get.
+    what : str
+        The training, for errors.
 
     Raises
     ------
@@ -163,8 +165,14 @@ class Course:
     """
 
     def __init__(
-        self, model: Model, observations: xr.Dataset, held_out: float, like: torch.Tensor
+        self,
+        model: Model,
+        observations: xr.Dataset,
+        held_out: float,
+        like: torch.Tensor,
+        what: str = "fit_cycle",
     ) -> None:
+        self.what = what
         variables = tuple(model.variables)
         self.record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
         times = self.record.axis.grid()
@@ -181,7 +189,7 @@ class Course:
         steps = len(self.tensors[0])
         if steps < length:
             raise InputError(
-                f"fit_cycle: a record of {steps} steps is too short to train on; give at least "
+                f"{self.what}: a record of {steps} steps is too short to train on; give at least "
                 f"sequence_length ({length}), or shorten that"
             )
         return Blocks(steps, 1, lambda number: self.tensors)
@@ -196,7 +204,7 @@ class Course:
         sequences = [tensor[rows] for tensor in (*given, judged)]
         if not objective.count(sequences):
             raise InputError(
-                "fit_cycle: nothing was observed in the blocks that are held out; give a longer "
+                f"{self.what}: nothing was observed in the blocks that are held out; give a longer "
                 "record, or held_out=0"
             )
         return Watch(network, lambda: objective.scores(sequences))

@@ -1,4 +1,4 @@
-"""What a training finds and goes on from."""
+"""The result of a training, from which the next one starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from daml.opening import check_whole
 from daml.stored import Attributes
 
 LOSSES = {
-    "loss": "mean of what the training makes small",
+    "loss": "mean of the objective of the training",
     "held_out_loss": "the same on the held-out blocks",
     "held_out_rmse": "RMSE of the held-out innovations, in standard deviations of their error",
 }
@@ -27,7 +27,7 @@ SCALING = ("mean", "spread", "increment_mean", "increment_spread")
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training found: weights, and the scaling of states and increments."""
+    """The result of a training: weights, and the scaling of states and increments."""
 
     variables: tuple[str, ...]
     dt: float
@@ -38,34 +38,34 @@ class Fitted:
     increment_spread: np.ndarray
     network: Network
     losses: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """What the last training told of its epochs, by name."""
+    """Scores (epoch,) of the last training, by name."""
     trainings: int = 0
     covariance_root: np.ndarray | None = None
-    """Cholesky factor (variable, variable) of B, which the network's factor multiplies."""
+    """Cholesky factor (variable, variable) of B, which is multiplied by the network's factor."""
 
     @cached_property
     def scaling(self) -> tuple[torch.Tensor, ...]:
-        """Mean and spread of states, then of increments, where the network lives.
+        """Mean and spread of states, then of increments, on the device of the network.
 
-        Made once: a step must not wait for a transfer.
+        They are transferred once, so that no step waits for it.
         """
         parts = [getattr(self, name) for name in SCALING]
         where = next(self.network.parameters()).device
-        with torch.inference_mode(False):  # so that a gradient may pass, too, later
+        with torch.inference_mode(False):  # gradients may pass through them later
             return tuple(torch.as_tensor(part, device=where) for part in parts)
 
     def starting(self, matrix: np.ndarray) -> Fitted:
-        """Give the same with the B that the network's factor multiplies."""
+        """Give a copy whose B is a given matrix, before the network's factor changes it."""
         return replace(self, covariance_root=np.linalg.cholesky(matrix))
 
     def after(self, network: Network, losses: Mapping[str, np.ndarray]) -> Fitted:
-        """Give what is known after one more training."""
+        """Give the result after one more training."""
         network.requires_grad_(False)
         done = self.trainings + 1
         return replace(self, network=network, losses=losses, trainings=done)
 
     def increment(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
-        """Give the increment (..., variable) over the base at states x, in their units."""
+        """Give the increment (..., variable) over the base at states x, in the units of x."""
         mean, spread, increment_mean, increment_spread = self.scaling
         scaled = ((x - mean) / spread).reshape(-1, x.shape[-1])
         output, memory = self.network.advance(scaled.to(self.network.head.weight.dtype), memory)
@@ -78,14 +78,14 @@ class Fitted:
 
     @cached_property
     def places(self) -> torch.Tensor:
-        """What the covariance's root makes of a factor's entries, where the network lives."""
+        """The map from the entries of a factor to the root of B, on the network's device."""
         with torch.inference_mode(False):
             root = placed(np.asarray(self.covariance_root))
             return torch.as_tensor(root, device=self.network.head.weight.device)
 
     @property
     def history(self) -> xr.Dataset:
-        """What the last training told of its epochs."""
+        """Scores (epoch) of the last training."""
         losses = self.losses or {"loss": np.empty(0)}
         told = {name: ("epoch", losses[name], {"long_name": LOSSES[name]}) for name in losses}
         result = xr.Dataset(told, coords={"epoch": np.arange(len(losses["loss"]))})
@@ -94,7 +94,7 @@ class Fitted:
         return result
 
     def told(self) -> dict[str, object]:
-        """Say in a few words what was found, for a notebook."""
+        """Give a short description of the result, for a notebook."""
         losses = {name: f"{column[-1]:.4g}" for name, column in self.losses.items()}
         named = ", ".join(self.variables)
         return {"fitted to": f"{named}; dt {self.dt:g}", "trainings": self.trainings, **losses}
@@ -116,12 +116,12 @@ class Fitted:
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset, network: Network) -> Fitted:
-        """Give back what ``to_dataset`` gave, its weights in ``network``.
+        """Restore the result that ``to_dataset`` stored, with its weights in ``network``.
 
         Raises
         ------
         InputError
-            If they are not whole, or those of another network.
+            If an array is missing or damaged, or the weights belong to another network.
         """
         attrs = Attributes(dataset.attrs, "LSTM")
         check_whole(dataset, ("variable", *SCALING), "LSTM")
@@ -141,8 +141,8 @@ class Fitted:
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise InputError(
-                f"LSTM: the weights kept are not those of such a network ({reason}); give the "
-                "settings that it was fitted with"
+                f"LSTM: the stored weights do not fit a network of these settings ({reason}); give "
+                "the settings that it was fitted with"
             ) from error
         network.requires_grad_(False)
         mean, spread, increment_mean, increment_spread = (dataset[n].values for n in SCALING)
@@ -163,12 +163,12 @@ class Fitted:
 
 
 def check_sizes(dataset: xr.Dataset, hidden: int, layers: int) -> None:
-    """Refuse weights of a network of another size, before such a network is made.
+    """Refuse weights of a network of another size, before the network is made.
 
     Raises
     ------
     InputError
-        It says both sizes.
+        If the sizes differ; the message gives both.
     """
     head = dataset.get("weights.head.weight")
     there = sum(str(name).startswith("weights.lstm.weight_hh_l") for name in dataset.data_vars)
@@ -176,7 +176,7 @@ def check_sizes(dataset: xr.Dataset, hidden: int, layers: int) -> None:
     wanted = dataset.sizes.get("variable"), hidden
     if found != wanted or there != layers:
         raise InputError(
-            f"LSTM: the weights kept are not those of such a network (variables and hidden: "
-            f"{found} there, {wanted} wanted; layers: {there} there, {layers} wanted); give the "
-            "settings that it was fitted with"
+            f"LSTM: the stored weights do not fit a network of these settings (variables and "
+            f"hidden: {found} stored, {wanted} needed; layers: {there} stored, {layers} needed); "
+            "give the settings that it was fitted with"
         )

@@ -40,7 +40,9 @@ class LSTM:
     epochs : int, optional
         Epochs of a training. Default: 16, or more if these make fewer than 500 updates.
     window : int, optional
-        Number of last states that the network sees, instead of a memory.
+        Number of last states that the network sees, instead of a memory; at most
+        ``sequence_length``, which holds a whole window and is less than the record. A step and a
+        training take as many times longer as the window has states.
     base : Model, optional
         Model whose step is corrected; default: the last state. It steps NumPy arrays, unless it
         is a :class:`daml.models.ODE` or has a ``device``.

@@ -24,7 +24,7 @@ from daml.schemes import ThreeDVar
 from daml.schemes.observing import Observing
 
 UPDATES = 100
-"""Updates at least, unless the epochs are told."""
+"""Minimum number of updates, where no number of epochs is given."""
 
 
 @checked
@@ -41,44 +41,46 @@ def fit_parameters(
     learning_rate: float = 0.02,
     seed: int = 0,
 ) -> tuple[ODE, ThreeDVar]:
-    """Find the parameters of a model, and the B of its forecasts, that meet the observations best.
+    """Estimate parameters of a model, and the B of its forecasts, from observations.
 
-    The Gaussian negative log-likelihood of the innovations is made small by gradients through all
-    steps and analyses of a sequence. B is found together with the parameters: one that is not of
-    the model with these parameters would pull them away.
+    Gradients through all steps and analyses of a sequence minimise the Gaussian negative
+    log-likelihood of the innovations. B is estimated together with the parameters, as the B of
+    another model would bias them.
 
     Parameters
     ----------
     model : ODE
-        A dataclass whose ``tendency`` is written on the Array API, as daml's own are; its values
-        are what the search starts from.
+        A dataclass whose ``tendency`` uses the Array API, as daml's own models do. The search
+        starts from its values.
     parameters : sequence of str
-        Which of its fields.
+        Names of the fields of the model that are estimated.
     observations : xarray.Dataset
-        As the contract says.
+        ``observation`` (time, variable) and its ``error_variance`` (variable).
     scheme : ThreeDVar
-        With the B to start from (:func:`daml.tuned` gives one).
+        Its B is the initial one (:func:`daml.tuned` gives one).
     epochs, sequence_length, burn_in, batch_size
-        As of :meth:`daml.LSTM.fit_cycle`. A sequence starts from the nearest values observed, and
-        from the climate of what is not: the burn-in must be long enough to forget it.
+        See :class:`daml.LSTM` and :meth:`daml.LSTM.fit_cycle`. A sequence starts from the nearest
+        observations, and from the model's climate for variables that are not observed; the burn-in
+        must be long enough to forget this start.
     learning_rate : float
-        Largest change of a parameter in an update, as a part of its first value.
+        Maximum change of a parameter in one update, as a fraction of its initial value.
     seed : int
-        Of the order of the sequences.
+        Seed of the order of the sequences.
 
     Returns
     -------
     model : ODE
+        With the estimated parameters.
     scheme : ThreeDVar
-        With the B that was found.
+        With the estimated B.
 
     Raises
     ------
     InputError
-        If a parameter is no number of the model's, the scheme has no B, or the observations break
-        the contract.
+        If a parameter is not a float field of the model, the scheme has no B, or the observations
+        lack a variable or have wrong dims or values.
     DivergedError
-        If the loss leaves the finite numbers.
+        If the loss is not finite.
 
     Examples
     --------
@@ -98,7 +100,7 @@ def fit_parameters(
     free = _Free(model, parameters, np.linalg.cholesky(scheme.given(variables)))
     like = torch.zeros((), dtype=torch.float64)
     check_torch(model, "fit_parameters")
-    course = Course(model, observations, 0.0, like)
+    course = Course(model, observations, 0.0, like, "fit_parameters")
     observing = Observing.of(course.record, float(scheme.error_factor)).like(like)
     objective = Innovations(free.model, observing, None, burn_in)
     plan = Plan(epochs, sequence_length, batch_size, UPDATES, UPDATES, batch_size, learning_rate)
@@ -110,7 +112,7 @@ def fit_parameters(
 
 
 class _Free(torch.nn.Module):
-    """A model some of whose parameters are free, in units of their first values, and its B."""
+    """A model with free parameters, in units of their initial values, and its B."""
 
     def __init__(self, model: ODE, parameters: Sequence[str], root: np.ndarray) -> None:
         super().__init__()

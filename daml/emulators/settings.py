@@ -46,6 +46,11 @@ def check(lstm: LSTM) -> None:
         value = getattr(lstm, name)
         plain[name] = number(value, f"LSTM: {name!r}", **RATES[name])
     check_sequences("LSTM", lstm.sequence_length, lstm.burn_in, lstm.learning_rate)
+    if lstm.window is not None and lstm.window > lstm.sequence_length:
+        raise InputError(
+            f"LSTM: 'window' is {lstm.window}; give sequence_length ({lstm.sequence_length}) or "
+            "less, as no sequence of a training holds a longer one"
+        )
     if lstm.covariance is not None and lstm.covariance not in COVARIANCES:
         raise InputError(
             f"LSTM: 'covariance' is {lstm.covariance!r}; give one of {COVARIANCES}, or None"

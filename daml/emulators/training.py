@@ -21,31 +21,32 @@ if TYPE_CHECKING:
     from daml.protocols import Checkpoint
 
 EPOCHS = 16
-"""Epochs that a training makes at least, unless told otherwise."""
+"""Minimum number of epochs of a training, where none is given."""
 REPORT = 60.0
 """Minimum number of seconds between two lines about the epochs of a training."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a training goes through a record: all that an optimiser needs to know.
+    """How a training goes through a record: the settings of its optimiser.
 
     Attributes
     ----------
     epochs : int or None
-        None: 16, or more where they make fewer than ``updates``, up to ``most``.
+        Number of epochs. None: as many as ``updates`` requires, from 16 to ``most``.
     length : int
         Steps of a sequence.
     batch : int
-        Sequences an update.
+        Sequences per update.
     updates : int
-        Updates at least, unless the epochs are told.
+        Minimum number of updates, if ``epochs`` is None.
     most : int
-        Epochs at most, unless told.
+        Maximum number of epochs, if ``epochs`` is None.
     shard : int
-        Sequences that a CPU thread takes of a batch. Fixed: results must not depend on the cores.
+        Sequences of a batch that one CPU thread processes. It is fixed, as results must not depend
+        on the number of cores.
     rate : float
-        Peak learning rate of Adam; a cosine brings it down to 5 %.
+        Peak learning rate of Adam, which decays to 5 % along a cosine.
     """
 
     epochs: int | None
@@ -61,7 +62,7 @@ Tensors = Sequence[torch.Tensor]
 
 
 class Blocks(NamedTuple):
-    """A record in so many parts of one size; ``read`` gives the tensors (time, ...) of one."""
+    """A record in parts of equal size; ``read`` returns the tensors (time, ...) of one of them."""
 
     steps: int
     parts: int
@@ -69,7 +70,7 @@ class Blocks(NamedTuple):
 
 
 class Objective(Protocol):
-    """What a training makes small: a mean over sequences (sequence, time, ...) of a record."""
+    """What a training minimises: a mean over sequences (sequence, time, ...) of a record."""
 
     def total(self, sequences: Tensors) -> torch.Tensor:
         """Give the sum."""
@@ -82,9 +83,10 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class SquareError:
-    """Of a network's predictions: inputs, targets (time, variable), weights (time,), 0 skips one.
+    """The mean squared error of a network's predictions.
 
-    The loss leaves out the burn-in at the head of a sequence.
+    Sequences hold inputs and targets (time, variable), and weights (time,), which are 0 for a
+    target that is skipped. The loss leaves out the burn-in at the start of a sequence.
     """
 
     network: torch.nn.Module
@@ -126,27 +128,30 @@ def train(
     Parameters
     ----------
     network : torch.nn.Module
-        Holds what is trained.
+        Its parameters are trained.
     objective : Objective
     blocks : Blocks
-        An epoch goes through the blocks in random order, in each through its sequences.
+        An epoch goes through the blocks in random order, and in each block through its sequences.
     plan : Plan
     seed : sequence of int
-        With the epoch's number it draws the offset and the order of the sequences.
+        Together with the number of the epoch it determines the offset and the order of the
+        sequences.
     checkpoint : Checkpoint, optional
-        Where to go on from, and to keep the epochs done; the result is the same, bit for bit.
+        Restores the epochs that are done and stores further ones. A training that was interrupted
+        gives the same result as one in one go, bit for bit.
     watch : Watch, optional
-        Ends the training early, and leaves the network as it was at its best.
+        Ends the training early, and restores the best weights of the network.
 
     Returns
     -------
     dict of numpy.ndarray (epoch,)
-        ``loss``, the mean of the objective, and what the watch saw (NaN where it did not look).
+        ``loss``, the mean of the objective, and the scores of the watch (NaN for epochs that have
+        none).
 
     Raises
     ------
     DivergedError
-        If loss or gradient leave the finite numbers; it names epoch and update.
+        If the loss or a gradient is not finite; the message names the epoch and the update.
     """
     size = blocks.steps // blocks.parts
     slack = min(plan.length, size - plan.length + 1)
@@ -166,7 +171,7 @@ def train(
     elif watch is not None:
         watch.begin()
     done = len(history)
-    told: dict[str, float] = {}
+    scores: dict[str, float] = {}
     with (
         Progress(
             *("train", "epoch", epochs, done),
@@ -200,8 +205,8 @@ def train(
                         )
             seen = {} if watch is None else watch.scores()
             history.append({"loss": float(np.mean(losses))} | seen)
-            told |= history[-1]
-            progress.advance({name: f"{value:.4f}" for name, value in told.items()})
+            scores |= history[-1]
+            progress.advance({name: f"{value:.4f}" for name, value in scores.items()})
             if checkpoint is not None and checkpoint.due():
                 kept = _state(network, optimiser, _table(history))
                 checkpoint.save(kept | ({} if watch is None else watch.state()))
@@ -211,15 +216,16 @@ def train(
 
 
 def _table(history: list[dict[str, float]]) -> dict[str, np.ndarray]:
-    """Give what was told of each epoch as columns."""
-    names = dict.fromkeys(name for told in history for name in told)
-    return {name: np.array([told.get(name, np.nan) for told in history]) for name in names}
+    """Give the scores of all epochs as columns."""
+    names = dict.fromkeys(name for scores in history for name in scores)
+    return {name: np.array([scores.get(name, np.nan) for scores in history]) for name in names}
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory: to hand every step's tensors back costs a fifth in faults.
+    """Make glibc keep freed memory.
 
-    Said outright: what it learns from the sizes of freed blocks is undone by other libraries.
+    Returning the tensors of every step to the system costs a fifth of the time in page faults. The
+    thresholds are set explicitly, as other libraries reset those that glibc adapts by itself.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -230,7 +236,7 @@ def _keep_freed_memory() -> None:
 def _state(
     network: torch.nn.Module, optimiser: torch.optim.Optimizer, history: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Give all that a training needs to go on after the epochs in ``history``, as arrays."""
+    """Give the state of a training after the epochs in ``history``, as arrays."""
     kept = {f"history {name}": column for name, column in history.items()}
     for name, weight in network.named_parameters():
         kept[f"weight {name}"] = weight.detach().cpu().numpy()
@@ -242,7 +248,7 @@ def _state(
 def _restore(
     saved: dict[str, np.ndarray], network: torch.nn.Module, optimiser: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
-    """Put back what `_state` gave; give what was told of the epochs that are done."""
+    """Restore the state that `_state` gave; give the scores of the epochs that are done."""
     weights = dict(network.named_parameters())
     columns: dict[str, np.ndarray] = {}
     for entry, value in saved.items():
@@ -255,8 +261,8 @@ def _restore(
             weight = weights[name]
             optimiser.state[weight][key] = torch.as_tensor(value, device=weight.device)
     rows = zip(*columns.values(), strict=True)
-    told = (dict(zip(columns, map(float, row), strict=True)) for row in rows)
-    return [{name: value for name, value in row.items() if value == value} for row in told]
+    scores = (dict(zip(columns, map(float, row), strict=True)) for row in rows)
+    return [{name: value for name, value in row.items() if value == value} for row in scores]
 
 
 def cut(record: torch.Tensor, first: int, length: int) -> torch.Tensor:
@@ -266,7 +272,7 @@ def cut(record: torch.Tensor, first: int, length: int) -> torch.Tensor:
 
 
 def _even(tensor: torch.Tensor, largest: int) -> tuple[torch.Tensor, ...]:
-    """Split into parts of nearly one size, so that no core waits for another."""
+    """Split into parts of nearly equal size, so that no core waits for another."""
     return torch.tensor_split(tensor, math.ceil(len(tensor) / largest))
 
 
@@ -279,10 +285,11 @@ def _update(
     shard: int,
     each: Callable[..., Iterator[Any]],
 ) -> float:
-    """Make one step of the optimiser on a batch of sequences; give its loss, NaN without a step.
+    """Make one step of the optimiser on a batch of sequences, and give its loss.
 
-    The products of one time step are too small to share between cores: parts of the batch go
-    side by side, and their gradients are added in a fixed order.
+    The matrix products of one time step are too small to be split between cores. Instead, parts of
+    the batch run in parallel, and their gradients are added in a fixed order. Where the gradient is
+    not finite, no step is made and the loss is NaN.
     """
     trained = list(network.parameters())
     chosen = [tensor[batch] for tensor in sequences]
@@ -301,6 +308,6 @@ def _update(
         weight.grad = found
     size = torch.nn.utils.clip_grad_norm_(trained, 1.0)
     if not torch.isfinite(size):
-        return math.nan  # before a weight is lost
+        return math.nan  # the weights stay finite
     optimiser.step()
     return float(total)
