@@ -8,12 +8,13 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 
 from daml import files
+from daml.definitions import CODE, same
 from daml.errors import InputError
 from daml.opening import open_tree
 from daml.store import CHECKPOINTS, Store, check_apart, check_free
@@ -83,7 +84,7 @@ class Keeper:
             differing = ", ".join(told[:3] + (["..."] if len(told) > 3 else []))
             raise InputError(
                 f"{store.address}: cannot be resumed with another configuration ({differing}); "
-                "give the same, or another store"
+                "give the same, another store, or --overwrite (overwrite=True)"
             )
 
     @contextmanager
@@ -137,16 +138,28 @@ class Keeper:
 
 def differences(name: str, there: object, now: object) -> list[str]:
     """Say where two attributes differ; of two descriptions, in which setting."""
-    if there == now:
+    if there == now or (name.endswith(f".{CODE}") and "nothing" in (there, now)):
         return []
     one, two = _settings(there), _settings(now)
     if one is None or two is None:
         return [f"{name}: {str(there)[:80]} there, {str(now)[:80]} now"]
+    if name.endswith(f".{CODE}"):
+        return _changed_code(name.removesuffix(f".{CODE}"), one, two)
     return [
         told
         for key in sorted(one.keys() | two.keys())
         for told in differences(f"{name}.{key}", _told(one, key), _told(two, key))
     ]
+
+
+def _changed_code(name: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
+    """Say of which functions of a user's class the code is another than before."""
+    changed = [
+        key
+        for key in sorted(one.keys() | two.keys())
+        if key not in one or key not in two or not same(one[key], two[key])
+    ]
+    return [f"{name}: the code of {key!r} has changed since" for key in changed]
 
 
 def _settings(attribute: object) -> dict[str, object] | None:
