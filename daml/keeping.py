@@ -28,7 +28,8 @@ PAUSE = 2.0
 class Keeper:
     """Takes the groups of a run as they come, into a store or into memory.
 
-    The store is made with the first of them. What is overwritten stays as it is until the first
+    The store is made with the first of them, and removed again where an input error ends the run
+    before the first pass (or member) is whole. What is overwritten stays as it is until the first
     pass (or member) is whole; at a URL, until the first of them is written.
 
     Parameters
@@ -60,10 +61,15 @@ class Keeper:
     ) -> None:
         self.attrs = attrs
         self.may_change = may_change
+        if overwrite and resume:
+            raise InputError(
+                "overwrite and resume are both given: overwrite replaces what is in the store, "
+                "resume goes on with it; give one of them"
+            )
         self.overwrite = overwrite
         self.begun: xr.DataTree | None = None
         self.kept: dict[str, xr.Dataset] = {}
-        self.made = False
+        self.made = self.whole = False
         self.store = None if store is None else Store(store)
         if resume and self.store is None:
             raise InputError("resume: give the store to go on with")
@@ -102,7 +108,12 @@ class Keeper:
                 return
             check_free(self.store.place, self.overwrite)
             with self.store.replacement() if self.store.place.exists() else nullcontext():
-                yield
+                try:
+                    yield
+                except InputError:  # nothing can go on from what was given
+                    if self.made and not self.whole:
+                        self.store.withdraw()
+                    raise
 
     def __call__(self, datasets: dict[str, xr.Dataset]) -> None:
         """Keep several Datasets by group, which become visible all at once."""
@@ -118,6 +129,7 @@ class Keeper:
         for name in CHECKPOINTS.values():
             self.store.remove(name)
         if any(group.startswith(RESULTS) for group in datasets):
+            self.whole = True
             self.store.take_place()
 
     def tell(self, attrs: dict[str, object]) -> None:
