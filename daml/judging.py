@@ -15,6 +15,7 @@ from daml.forecasting import ahead
 from daml.heldout import HeldOut
 from daml.innovations import pairwise
 from daml.labels import names, pack
+from daml.operators import Operator, read_operator
 from daml.protocols import Model, Scheme
 from daml.records import Record, read
 from daml.schemes import ThreeDVar
@@ -39,8 +40,10 @@ class Judge:
 
     Parameters
     ----------
+    observations : xarray.Dataset
+        As the contract says.
     record : Record
-        The observations.
+        The same as arrays.
     times : numpy.ndarray (time,)
         One for each model step.
     held_out : HeldOut
@@ -49,6 +52,7 @@ class Judge:
         Model steps of the forecasts that are judged.
     """
 
+    observations: xr.Dataset
     record: Record
     times: np.ndarray
     held_out: HeldOut
@@ -77,7 +81,7 @@ class Judge:
         variables = tuple(model.variables)
         record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
         leads = tuple(n for n in LEADS if n <= int(held_out.blocks[0, 0]) // 2)
-        wide = cls(record, record.axis.grid(), held_out, leads)
+        wide = cls(observations, record, record.axis.grid(), held_out, leads)
         squares = wide.squares(model, analysis)
         if np.isnan(squares).all():
             raise InputError(
@@ -92,7 +96,7 @@ class Judge:
         signal = float(weights @ covariance.diagonal()) / counts.sum() - 1
         half = next((n for n, e in zip(leads, errors, strict=True) if e > signal / 2), leads[-1])
         horizons = tuple(max(round(part * half), least) for least, part in enumerate(PARTS, 1))
-        return cls(record, wide.times, held_out, horizons)
+        return cls(observations, record, wide.times, held_out, horizons)
 
     def squares(self, model: Model, analysis: xr.Dataset) -> np.ndarray:
         """Give mean squared innovations (block, horizon) of forecasts, in units of R.
@@ -105,6 +109,7 @@ class Judge:
             ``analysis`` (time, variable): the states to start from.
         """
         states, _ = pack(analysis, "analysis", tuple(model.variables))
+        operator = self._operator(tuple(model.variables))
         blocks, farthest = self.held_out.blocks, self.horizons[-1]
         heads = np.concatenate([np.arange(a - farthest, b, PIECE) for a, b in blocks])
         warmup = min(WARMUP, int(heads.min()))
@@ -120,7 +125,7 @@ class Judge:
                 first = np.arange(steps.start, steps.stop)[:, None] + heads[group]
                 for lead, horizon in enumerate(self.horizons):
                     rows = place[first + horizon]
-                    found = self.record.operator.apply(part[:, lead][rows >= 0])
+                    found = operator.apply(part[:, lead][rows >= 0])
                     rows = rows[rows >= 0]
                     error = ((seen[rows] - found) ** 2 / variance[rows]).sum(axis=1)
                     np.add.at(sums[:, lead], numbers[rows], error)
@@ -133,6 +138,10 @@ class Judge:
         sums, counts = (sum(column) for column in zip(*parts, strict=True))
         with np.errstate(invalid="ignore"):
             return np.asarray(np.where(counts > 0, sums / counts, np.nan))
+
+    def _operator(self, variables: tuple[str, ...]) -> Operator:
+        """Give H for states in the order of a model, which may not be that of the model given."""
+        return read_operator(self.observations, self.record.observed, variables)
 
     def errors(self, model: Model, analysis: xr.Dataset) -> xr.DataArray:
         """Give the same with names on its dimensions."""
@@ -194,7 +203,7 @@ class Judge:
             return float((analysis["normalized_innovation"].isel(time=rows) ** 2).mean())
         covariance = check(cast("xr.DataArray", scheme.background_covariance), names(analysis), "B")
         kind, present = record.kind[rows], record.kind_present
-        matrix = record.matrices()
+        matrix = self._operator(names(analysis)).matrix()[None] * present[:, :, None]
         expected = matrix @ covariance @ np.swapaxes(matrix, 1, 2)
         expected = expected + record.kind_covariance * float(scheme.error_factor)
         innovation = np.nan_to_num(analysis["innovation"].isel(time=rows).values)
