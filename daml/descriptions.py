@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import PurePath
-from types import BuiltinFunctionType, FunctionType, SimpleNamespace
+from types import BuiltinFunctionType, FunctionType, GenericAlias, SimpleNamespace, UnionType
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,10 @@ from daml.errors import InputError
 
 DEEPEST, LONGEST = 20, 100
 """Settings that lie in one another, and values in a list, that are described one by one."""
-BY_TEXT = (numbers.Number, date, timedelta, PurePath, enum.Enum, bytes, range, np.dtype)
+BY_TEXT = (
+    *(numbers.Number, date, timedelta, PurePath, enum.Enum, bytes, range, np.dtype),
+    *(GenericAlias, UnionType),
+)
 TYPES = ("dtype", "device")
 """Types whose text says all, torch's by name."""
 NAMED = (FunctionType, BuiltinFunctionType, type, np.ufunc)
@@ -229,7 +232,7 @@ def _derived(value: Any, told: Mapping[str, Any]) -> dict[str, Any]:
         if name not in told and not name.startswith("_"):
             try:
                 found[name] = getattr(value, name)
-            except Exception:  # not known yet, of an emulator that is not fitted say
+            except (Exception, SystemExit):  # not known yet, of an emulator not fitted say
                 continue
     return found
 

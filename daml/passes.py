@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 import xarray as xr
 
 from daml.assimilation import assimilate
@@ -87,8 +88,9 @@ class Pass:
         """Give its loss and its held-out error, formatted for a report."""
         told = {}
         training = history(self.model)
-        if training is not None and "loss" in training and training["loss"].size:
-            told["loss"] = f"{float(training['loss'].values.flat[-1]):.4f}"
+        loss = np.empty(0) if training is None else training.get("loss", np.empty(0))
+        if loss.ndim == 1 and loss.size and loss.dtype.kind in "fiu":
+            told["loss"] = f"{float(loss[-1]):.4f}"
         if self.judged is not None:
             told["held_out_rmse"] = f"{float(self.judged.held_out_rmse[0]):.4f}"
         return told
@@ -156,7 +158,7 @@ class Assimilator:
             train = emulator.fit_cycle  # type: ignore[attr-defined]
             how |= _checkpoint(train, store, number, "cycle")
             emulator = trained(emulator, "fit_cycle", self.observations, done.scheme, **how)
-        check_kept(emulator, store)
+        check_kept(emulator, done.analysis, store)
         return emulator
 
     def _begun(self, emulator: Emulator, done: Pass) -> tuple[Emulator, Pass]:

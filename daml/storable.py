@@ -172,7 +172,7 @@ def _typed(value: Any, kind: Any) -> Any:
 
 
 def _with_types(dataset: xr.Dataset) -> xr.Dataset:
-    """Give a Dataset with tuples and arrays in its attributes; of a damaged store they stay lists."""
+    """Give a Dataset with tuples and arrays in its attributes; where damaged, lists stay lists."""
     if TYPES not in dataset.attrs:
         return dataset
     result = dataset.copy()

@@ -1,6 +1,7 @@
 """A run is resumed with the model that it began with: its code and all that the code uses."""
 
 import json
+import logging
 import re
 import threading
 import types
@@ -239,6 +240,18 @@ def test_unusual_models_are_described_or_refused_in_one_line():
     assert len(description(circle(), "model", exact=False)) < 5000
     with pytest.raises(InputError, match="'setting' is a RandomState, which a store cannot"):
         description(holding(np.random.RandomState(0)), "model")
+
+
+def test_a_class_may_hold_what_is_no_setting():
+    def leaves(self):
+        raise SystemExit
+
+    quiet = {"log": logging.getLogger("own"), "lock": threading.Lock(), "rows": list[int]}
+    quiet |= {"text": int | str, "leaves": property(leaves), "Inner": type("Inner", (), {})}
+    model = type("Own", (Slots,), quiet)(1.0)
+    assert description(model, "model") == description(model, "model")
+    with pytest.raises(InputError, match="'noise' is a Generator, which a store cannot describe"):
+        description(type("Own", (Slots,), {"noise": np.random.default_rng()})(1.0), "model")
 
 
 def test_daml_itself_is_described_by_its_settings_alone():

@@ -113,6 +113,10 @@ def giving(method, result):
     return type("Odd", (Mean,), {method: lambda self, *args, **how: result})(Damped())
 
 
+def of(dim):
+    return xr.Dataset({"a": (dim, [1.0, 2.0])}, {dim: [0, 1], "other": [1]})
+
+
 odd = xr.Dataset({"a": ("x", np.array([object()], dtype=object))})
 
 
@@ -123,6 +127,8 @@ odd = xr.Dataset({"a": ("x", np.array([object()], dtype=object))})
         (giving("fit", Damped()), r"'fit' gave a Damped, which has no 'to_dataset'", True),
         (giving("to_dataset", None), r"Odd: 'to_dataset' gave a NoneType; return an xarr", True),
         (giving("to_dataset", {"a": 1}), r"Odd: 'to_dataset' gave a dict; return an xarr", True),
+        (giving("to_dataset", of("time")), "'to_dataset' has a dimension 'time' that is not", True),
+        (giving("to_dataset", of("variable")), "has a dimension 'variable' that is not that", True),
         (giving("to_dataset", odd), r"^pass 0: Odd: 'to_dataset': cannot be kept in a", False),
         (giving("to_dataset", xr.Dataset({1: 2})), r"Odd: 'to_dataset': the name 1 is", False),
         (
@@ -140,6 +146,29 @@ def test_an_emulator_that_gives_nothing_of_use_is_one_line(emulator, match, memo
     if memory:
         with pytest.raises(InputError, match=match):
             improve(emulator)
+
+
+@pytest.mark.parametrize("loss", [np.array(["x"]), np.ones((2, 2)), np.ones(0), np.array([2, 1])])
+def test_any_history_is_kept(loss, tmp_path):
+    told = xr.Dataset({"loss": (("a", "b")[: loss.ndim], loss)})
+    tree = improve(
+        type("Told", (Mean,), {"history": told})(Damped()), store=tmp_path / "a", passes=1
+    )
+    xr.testing.assert_equal(tree["iteration/0000/training"].to_dataset(inherit=False), told)
+    wrong = type("Told", (Mean,), {"history": of("time")})(Damped())
+    with pytest.raises(InputError, match="'history' has a dimension 'time' that is not that of"):
+        improve(wrong, store=tmp_path / "b")
+
+
+class Falsy(Damped):
+    def __len__(self):
+        return 0
+
+
+def test_the_model_given_is_loaded_whatever_its_truth_value():
+    tree = improve(Mean(Falsy()), Falsy(), passes=1)
+    tree.attrs["chosen"] = "given"
+    assert isinstance(daml.load_emulator(tree, base=Falsy()), Falsy)
 
 
 def test_what_is_overwritten_outlives_an_emulator_that_raises(tmp_path):

@@ -77,7 +77,7 @@ def load_emulator(
     if iteration is None:
         choice = chosen(tree)
         if choice == GIVEN:
-            return base or _model_given(tree)
+            return _model_given(tree) if base is None else base
         iteration = -1 if choice is None else int(choice)
     iteration = whole(iteration, "load_emulator: 'iteration'", least=-len(groups))
     if iteration >= len(groups):

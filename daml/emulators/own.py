@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import pandas as pd
 import xarray as xr
 
 from daml import files
@@ -62,8 +63,16 @@ def trained(emulator: Emulator, method: str, *args: Any, **how: Any) -> Emulator
     return cast("Emulator", found)
 
 
-def check_kept(emulator: Emulator, store: Store | str | Path | None) -> None:
+def check_kept(emulator: Emulator, analysis: xr.Dataset, store: Store | str | Path | None) -> None:
     """Refuse a user's emulator whose ``to_dataset`` or ``history`` cannot be kept.
+
+    Parameters
+    ----------
+    emulator : Emulator
+    analysis : xarray.Dataset
+        With the times and observed variables of the pass, below which they are kept.
+    store : Store, str or path, optional
+        Where they are kept; memory, unless given.
 
     Raises
     ------
@@ -77,11 +86,21 @@ def check_kept(emulator: Emulator, store: Store | str | Path | None) -> None:
         raise InputError(
             f"{name}: 'to_dataset' gave a {type(weights).__name__}; return an xarray.Dataset"
         )
-    if store is not None:
-        files.check(weights, f"{name}: 'to_dataset'")
-        found = history(emulator)
-        if found is not None:
-            files.check(found, f"{name}: 'history'")
+    above = {"variable": pd.Index(list(emulator.variables))}
+    above |= {dim: analysis.indexes[dim] for dim in ("time", "observed")}
+    kept = {"to_dataset": weights, "history": history(emulator)}
+    for method, dataset in kept.items():
+        if dataset is None:
+            continue
+        for dim, labels in above.items():
+            there = dataset.indexes.get(dim, labels)
+            if dataset.sizes.get(dim, len(labels)) != len(labels) or not labels.equals(there):
+                raise InputError(
+                    f"{name}: {method!r} has a dimension {dim!r} that is not that of the analysis, "
+                    "with which it is kept; give it another name"
+                )
+        if store is not None:
+            files.check(dataset, f"{name}: {method!r}")
 
 
 def history(emulator: Any) -> xr.Dataset | None:
