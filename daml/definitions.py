@@ -112,8 +112,7 @@ def definition(thing: type | FunctionType) -> tuple[dict[str, dict[str, str]], d
     visited: set[FunctionType] = set()
     while todo:
         name, function = todo.pop(0)
-        generated = function.__code__.co_qualname != function.__qualname__  # by dataclass, say
-        if function in visited or (generated and not _block(function.__code__)):
+        if function in visited or _is_generated(function):
             continue
         visited.add(function)
         code[_free(name, code)] = fingerprint(function.__code__)
@@ -131,6 +130,12 @@ def definition(thing: type | FunctionType) -> tuple[dict[str, dict[str, str]], d
                 seen.add((key, place))
                 outer[_free(key, outer)] = value
     return code, outer
+
+
+def _is_generated(function: FunctionType) -> bool:
+    """Whether dataclass or the like has made a function, from fields that are described."""
+    renamed = function.__code__.co_qualname != function.__qualname__
+    return renamed and not hasattr(function, "__wrapped__") and not _block(function.__code__)
 
 
 def _free(name: str, taken: Iterable[str]) -> str:

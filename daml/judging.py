@@ -40,23 +40,24 @@ class Judge:
 
     Parameters
     ----------
-    observations : xarray.Dataset
-        As the contract says.
     record : Record
-        The same as arrays.
+        The observations.
     times : numpy.ndarray (time,)
         One for each model step.
     held_out : HeldOut
         The blocks.
     horizons : tuple of int
         Model steps of the forecasts that are judged.
+    observations : xarray.Dataset, optional
+        The same with names, for models whose variables are in another order than the record was
+        read for.
     """
 
-    observations: xr.Dataset
     record: Record
     times: np.ndarray
     held_out: HeldOut
     horizons: tuple[int, ...]
+    observations: xr.Dataset | None = None
 
     @cached_property
     def seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,7 +82,7 @@ class Judge:
         variables = tuple(model.variables)
         record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
         leads = tuple(n for n in LEADS if n <= int(held_out.blocks[0, 0]) // 2)
-        wide = cls(observations, record, record.axis.grid(), held_out, leads)
+        wide = cls(record, record.axis.grid(), held_out, leads, observations)
         squares = wide.squares(model, analysis)
         if np.isnan(squares).all():
             raise InputError(
@@ -96,7 +97,7 @@ class Judge:
         signal = float(weights @ covariance.diagonal()) / counts.sum() - 1
         half = next((n for n, e in zip(leads, errors, strict=True) if e > signal / 2), leads[-1])
         horizons = tuple(max(round(part * half), least) for least, part in enumerate(PARTS, 1))
-        return cls(observations, record, wide.times, held_out, horizons)
+        return cls(record, wide.times, held_out, horizons, observations)
 
     def squares(self, model: Model, analysis: xr.Dataset) -> np.ndarray:
         """Give mean squared innovations (block, horizon) of forecasts, in units of R.
@@ -141,6 +142,8 @@ class Judge:
 
     def _operator(self, variables: tuple[str, ...]) -> Operator:
         """Give H for states in the order of a model, which may not be that of the model given."""
+        if self.observations is None:
+            return self.record.operator
         return read_operator(self.observations, self.record.observed, variables)
 
     def errors(self, model: Model, analysis: xr.Dataset) -> xr.DataArray:

@@ -182,6 +182,24 @@ def test_what_a_class_takes_from_the_function_around_it_is_described():
         assert any(match in text for text in found), found
 
 
+def test_what_a_decorator_wraps_is_described():
+    decorated = """
+import functools
+
+def twice(function):
+    @functools.wraps(function)
+    def called(*args):
+        return function(*args)
+    return called
+
+"""
+    source = decorated + SOURCE.replace("    def moved", "    @twice\n    def moved")
+    before = told(executed, source)
+    found = differences("model", before, told(executed, source.replace("0.9 * x", "0.8 * x")))
+    assert len(found) == 1
+    assert "Base.moved" in found[0]
+
+
 def test_values_of_a_users_module_are_described(monkeypatch):
     module = types.ModuleType("settings_of_a_user")
     module.forcing, module.unused = 1.0, 2.0
