@@ -138,7 +138,8 @@ class Cycle:
         Raises
         ------
         InputError
-            If the observations lack a variable or have wrong dims or values.
+            If the observations lack a variable or have wrong dims or values, or a method of the
+            emulator raises; the message names the pass.
         DivergedError
             If a training or an assimilation gives numbers that are not finite; the message names
             the pass.
@@ -157,8 +158,9 @@ class Cycle:
             try:
                 emulator = make.trained(start, done, store)
                 done = make.after(done, emulator)
-            except DivergedError as error:
-                raise DivergedError(f"pass {iteration}: {error}") from error
+            except (DivergedError, InputError) as error:
+                kind = DivergedError if isinstance(error, DivergedError) else InputError
+                raise kind(f"pass {iteration}: {error}") from error.__cause__ or error
             yield done
 
     @property

@@ -13,28 +13,36 @@ from dataclasses import fields, is_dataclass
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import PurePath
-from types import BuiltinFunctionType, FunctionType, SimpleNamespace
+from types import BuiltinFunctionType, FunctionType, GenericAlias, SimpleNamespace, UnionType
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from daml.definitions import CODE, OUTER, class_attributes, definition, is_own, own_classes
 from daml.errors import InputError
 
 DEEPEST, LONGEST = 20, 100
 """Settings that lie in one another, and values in a list, that are described one by one."""
-BY_TEXT = (numbers.Number, date, timedelta, PurePath, enum.Enum, bytes, range, np.dtype)
+BY_TEXT = (
+    *(numbers.Number, date, timedelta, PurePath, enum.Enum, bytes, range, np.dtype),
+    *(GenericAlias, UnionType),
+)
 TYPES = ("dtype", "device")
 """Types whose text says all, torch's by name."""
 NAMED = (FunctionType, BuiltinFunctionType, type, np.ufunc)
 """What a name says all of, unless it was made inside a function."""
+QUIET = ("logging", "threading", "_thread", "typing")
+"""Modules whose objects change no result."""
 
 
 def description(settings: object, what: str, *, exact: bool = True) -> str:
     """Give the class and all settings of an object as JSON, sorted by name.
 
     Numbers are Python's; of an array and of what is made of arrays a checksum stands for the
-    values. A dataclass gives its fields, another object its public attributes.
+    values. A dataclass gives its fields, another object its public attributes. An object of a
+    user's class also gives the class's attributes and properties, fingerprints of the code of its
+    methods, and the values that these use from outside the class (:mod:`daml.definitions`).
 
     Parameters
     ----------
@@ -56,7 +64,10 @@ def description(settings: object, what: str, *, exact: bool = True) -> str:
     >>> description(daml.Lorenz63(rho=np.int64(20)), "model")[:40]
     '{"beta": 2.6666666666666665, "class": "L'
     """
-    told = _Describing(exact).object(settings, what, 0)
+    describing = _Describing(exact)
+    told = describing.object(settings, what, 0)
+    if describing.code:
+        told[CODE] = describing.code
     return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
 
@@ -65,6 +76,10 @@ class _Describing:
 
     def __init__(self, exact: bool) -> None:
         self.exact = exact
+        self.path: list[int] = []
+        self.defined: set[Any] = set()
+        self.code: dict[str, dict[str, str]] = {}
+        self.derived = False
 
     def object(self, value: Any, where: str, depth: int) -> dict[str, Any]:
         """Describe an object by its class and its settings."""
@@ -72,12 +87,56 @@ class _Describing:
         told: dict[str, Any] = {"class": kind.__name__}
         if kind.__module__.partition(".")[0] != "daml":
             told["defined_by"] = "user"
+        if id(value) in self.path:
+            found = f"{where} refers to an object that holds it"
+            return told | {"itself": self.refused(value, found, "leave the reference out")}
+        self.path.append(id(value))
         for name, setting in _settings(value).items():
             told[name] = self.value(setting, f"{where}: {name!r}", depth + 1)
         if hasattr(value, "state_dict"):  # a network of torch's
             told["layers"] = repr(value)
             told["weights"] = self.value(dict(value.state_dict()), f"{where}: weights", depth + 1)
+        if is_own(kind):
+            for name, setting in class_attributes(kind).items():
+                if name not in told:
+                    told[name] = self.value(setting, f"{where}: {name!r}", depth + 1)
+            told |= self.outer(kind, where, depth)
+            if not self.derived:
+                told |= self.known(_derived(value, told), where, depth, derived=True)
+        self.path.pop()
         return told
+
+    def outer(self, thing: Any, where: str, depth: int) -> dict[str, Any]:
+        """Describe what a class or a function uses from outside; keep fingerprints of its code.
+
+        Only once: objects may share a class, and classes may refer to each other.
+        """
+        if thing in self.defined:
+            return {}
+        self.defined.add(thing)
+        code, outer = definition(thing)
+        for function, checksums in code.items():
+            while self.code.setdefault(function, checksums) != checksums:
+                function += "'"  # of another class of the same name
+        found = self.known(outer, where, depth)
+        return {OUTER: found} if found else {}
+
+    def known(
+        self, values: Mapping[str, Any], where: str, depth: int, derived: bool = False
+    ) -> dict[str, Any]:
+        """Describe those values that can be described, of which an error would be no help.
+
+        Within what is ``derived`` no property is read: one may give an object that has it, too.
+        """
+        found, inside = {}, _Describing(exact=True)
+        inside.path, inside.defined, inside.code = self.path[:], self.defined, self.code
+        inside.derived = derived or self.derived
+        for name, value in values.items():
+            try:
+                found[name] = inside.value(value, where, depth + 1)
+            except InputError:
+                inside.path = self.path[:]
+        return found
 
     def value(self, value: Any, where: str, depth: int) -> Any:
         """Describe a setting."""
@@ -123,10 +182,16 @@ class _Describing:
         """Describe a function by its name, and an object by its settings."""
         kind = type(value)
         name = getattr(value, "__qualname__", getattr(value, "__name__", ""))
+        own = is_own(kind)
         if isinstance(value, NAMED) and "<" not in name:
-            return {"name": f"{getattr(value, '__module__', '')}.{name}"}
-        foreign = kind.__module__.partition(".")[0] in sys.stdlib_module_names
-        if (not foreign or kind is SimpleNamespace) and (
+            told = {"name": f"{getattr(value, '__module__', '')}.{name}"}
+            if not isinstance(value, (type, FunctionType)) or not is_own(value):
+                return told
+            return told | self.outer(value, where, depth)
+        top = kind.__module__.partition(".")[0]
+        if top in QUIET:
+            return {"type": kind.__name__}
+        if (own or top not in sys.stdlib_module_names or kind is SimpleNamespace) and (
             hasattr(value, "__dict__") or hasattr(kind, "__slots__")
         ):
             return self.object(value, where, depth)
@@ -153,8 +218,27 @@ def _settings(value: Any) -> dict[str, Any]:
     else:
         slots = [n for k in kind.__mro__ for n in _as_tuple(getattr(k, "__slots__", ()))]
         names = [*getattr(value, "__dict__", ()), *slots]
-    cached = (n for n in names if not isinstance(getattr(kind, n, None), cached_property))
-    return {n: getattr(value, n) for n in cached if not n.startswith("_") and hasattr(value, n)}
+    given = (n for n in names if not _is_cached(kind, n))
+    return {n: getattr(value, n) for n in given if not n.startswith("_") and hasattr(value, n)}
+
+
+def _derived(value: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the properties of an object, and what a dataclass has beyond its fields."""
+    kind = type(value)
+    names = [n for k in own_classes(kind) for n, v in vars(k).items() if isinstance(v, property)]
+    names += [n for n in getattr(value, "__dict__", ()) if not _is_cached(kind, n)]
+    found = {}
+    for name in names:
+        if name not in told and not name.startswith("_"):
+            try:
+                found[name] = getattr(value, name)
+            except (Exception, SystemExit):  # not known yet, of an emulator not fitted say
+                continue
+    return found
+
+
+def _is_cached(kind: type, name: str) -> bool:
+    return isinstance(getattr(kind, name, None), cached_property)
 
 
 def _as_tuple(slots: Any) -> tuple[str, ...]:
@@ -167,12 +251,15 @@ def _sum(parts: Any) -> str:
 
 def _checksum(array: np.ndarray) -> dict[str, Any]:
     """Give type, shape and a checksum of an array's values."""
-    plain = array.astype(array.dtype.newbyteorder("="))
+    plain = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
     text = plain.dtype.kind in "OUST"
-    content = json.dumps(plain.tolist(), default=str).encode() if text else plain.tobytes()
     told = f"{plain.dtype.kind if text else plain.dtype.str} {plain.shape}".encode()
-    checksum = hashlib.sha256(told + content).hexdigest()
-    return {"dtype": str(plain.dtype), "shape": list(plain.shape), "sha256": checksum}
+    checksum = hashlib.sha256(told)
+    if text:
+        checksum.update(json.dumps(plain.tolist(), default=str).encode())
+    else:
+        checksum.update(plain.reshape(-1).view(np.uint8).data)  # large arrays are not copied
+    return {"dtype": str(plain.dtype), "shape": list(plain.shape), "sha256": checksum.hexdigest()}
 
 
 def _labelled(value: xr.DataArray | xr.Dataset | xr.Variable) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from daml.covariance import check
 from daml.forecasting import ahead
 from daml.heldout import HeldOut
 from daml.labels import names, pack
+from daml.operators import Operator, read_operator
 from daml.protocols import Model, Scheme
 from daml.records import Record
 from daml.schemes import ThreeDVar
@@ -45,12 +46,16 @@ class Judge:
         The blocks.
     horizons : tuple of int
         Model steps of the forecasts that are judged.
+    observations : xarray.Dataset, optional
+        The same with names, for models whose variables are in another order than the record was
+        read for.
     """
 
     record: Record
     times: np.ndarray
     held_out: HeldOut
     horizons: tuple[int, ...]
+    observations: xr.Dataset | None = None
 
     @cached_property
     def seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,6 +76,7 @@ class Judge:
         covariance: np.ndarray,
         record: Record,
         held_out: HeldOut,
+        observations: xr.Dataset,
     ) -> Judge:
         """Give a judge whose horizons follow from the skill of a model's own forecasts.
 
@@ -80,7 +86,7 @@ class Judge:
         (:func:`daml.pairing.check_length`).
         """
         leads = tuple(n for n in LEADS if n <= int(held_out.blocks[0, 0]) // 2)
-        wide = cls(record, record.axis.grid(), held_out, leads)
+        wide = cls(record, record.axis.grid(), held_out, leads, observations)
         errors = np.nanmean(wide.squares(model, analysis), axis=0) - 1
         counts = record.kind_present[record.kind]
         variance = record.kind_variance[record.kind]
@@ -88,7 +94,7 @@ class Judge:
         signal = float(weights @ covariance.diagonal()) / counts.sum() - 1
         half = next((n for n, e in zip(leads, errors, strict=True) if e > signal / 2), leads[-1])
         horizons = tuple(max(round(part * half), least) for least, part in enumerate(PARTS, 1))
-        return cls(record, wide.times, held_out, horizons)
+        return cls(record, wide.times, held_out, horizons, observations)
 
     def squares(self, model: Model, analysis: xr.Dataset) -> np.ndarray:
         """Give mean squared innovations (block, horizon) of forecasts, in units of R.
@@ -101,6 +107,7 @@ class Judge:
             ``analysis`` (time, variable): the states to start from.
         """
         states, _ = pack(analysis, "analysis", tuple(model.variables))
+        operator = self._operator(tuple(model.variables))
         blocks, farthest = self.held_out.blocks, self.horizons[-1]
         heads = np.concatenate([np.arange(a - farthest, b, PIECE) for a, b in blocks])
         warmup = min(WARMUP, int(heads.min()))
@@ -116,7 +123,7 @@ class Judge:
                 first = np.arange(steps.start, steps.stop)[:, None] + heads[group]
                 for lead, horizon in enumerate(self.horizons):
                     rows = place[first + horizon]
-                    found = self.record.operator.apply(part[:, lead][rows >= 0])
+                    found = operator.apply(part[:, lead][rows >= 0])
                     rows = rows[rows >= 0]
                     error = ((seen[rows] - found) ** 2 / variance[rows]).sum(axis=1)
                     np.add.at(sums[:, lead], numbers[rows], error)
@@ -129,6 +136,12 @@ class Judge:
         sums, counts = (sum(column) for column in zip(*parts, strict=True))
         with np.errstate(invalid="ignore"):
             return np.asarray(np.where(counts > 0, sums / counts, np.nan))
+
+    def _operator(self, variables: tuple[str, ...]) -> Operator:
+        """Give H for states in the order of a model, which may not be that of the model given."""
+        if self.observations is None:
+            return self.record.operator
+        return read_operator(self.observations, self.record.observed, variables)
 
     def errors(self, model: Model, analysis: xr.Dataset) -> xr.DataArray:
         """Give the same with names on its dimensions."""
@@ -190,11 +203,12 @@ class Judge:
             return float((analysis["normalized_innovation"].isel(time=rows) ** 2).mean())
         covariance = check(cast("xr.DataArray", scheme.background_covariance), names(analysis), "B")
         kind, present = record.kind[rows], record.kind_present
+        operator = self._operator(names(analysis)).matrix()
         innovation = np.nan_to_num(analysis["innovation"].isel(time=rows).values)
         squared = 0.0
         for number in np.unique(kind):
             part, alone = innovation[kind == number], [number]
-            matrix, error = record.matrices(alone)[0], record.error_covariances(alone)[0]
+            matrix, error = operator * present[number][:, None], record.error_covariances(alone)[0]
             expected = matrix @ covariance @ matrix.T + error * float(scheme.error_factor)
             squared += float((part * np.linalg.solve(expected, part.T).T).sum())
         return squared / max(int(present[kind].sum()), 1)

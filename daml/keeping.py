@@ -8,12 +8,13 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 
 from daml import files
+from daml.definitions import CODE, same
 from daml.errors import InputError
 from daml.opening import open_tree
 from daml.store import CHECKPOINTS, Store, check_apart, check_free
@@ -27,7 +28,8 @@ PAUSE = 2.0
 class Keeper:
     """Takes the groups of a run as they come, into a store or into memory.
 
-    The store is made with the first of them. What is overwritten stays as it is until the first
+    The store is made with the first of them, and removed again where an input error ends the run
+    before the first pass (or member) is whole. What is overwritten stays as it is until the first
     pass (or member) is whole; at a URL, until the first of them is written.
 
     Parameters
@@ -59,10 +61,15 @@ class Keeper:
     ) -> None:
         self.attrs = attrs
         self.may_change = may_change
+        if overwrite and resume:
+            raise InputError(
+                "overwrite and resume are both given: overwrite replaces what is in the store, "
+                "resume goes on with it; give one of them"
+            )
         self.overwrite = overwrite
         self.begun: xr.DataTree | None = None
         self.kept: dict[str, xr.Dataset] = {}
-        self.made = False
+        self.made = self.whole = False
         self.store = None if store is None else Store(store)
         if resume and self.store is None:
             raise InputError("resume: give the store to go on with")
@@ -83,7 +90,7 @@ class Keeper:
             differing = ", ".join(told[:3] + (["..."] if len(told) > 3 else []))
             raise InputError(
                 f"{store.address}: cannot be resumed with another configuration ({differing}); "
-                "give the same, or another store"
+                "give the same, another store, or --overwrite (overwrite=True)"
             )
 
     @contextmanager
@@ -101,7 +108,12 @@ class Keeper:
                 return
             check_free(self.store.place, self.overwrite)
             with self.store.replacement() if self.store.place.exists() else nullcontext():
-                yield
+                try:
+                    yield
+                except InputError:  # nothing can go on from what was given
+                    if self.made and not self.whole:
+                        self.store.withdraw()
+                    raise
 
     def __call__(self, datasets: dict[str, xr.Dataset]) -> None:
         """Keep several Datasets by group, which become visible all at once."""
@@ -117,6 +129,7 @@ class Keeper:
         for name in CHECKPOINTS.values():
             self.store.remove(name)
         if any(group.startswith(RESULTS) for group in datasets):
+            self.whole = True
             self.store.take_place()
 
     def tell(self, attrs: dict[str, object]) -> None:
@@ -137,16 +150,28 @@ class Keeper:
 
 def differences(name: str, there: object, now: object) -> list[str]:
     """Say where two attributes differ; of two descriptions, in which setting."""
-    if there == now:
+    if there == now or (name.endswith(f".{CODE}") and "nothing" in (there, now)):
         return []
     one, two = _settings(there), _settings(now)
     if one is None or two is None:
         return [f"{name}: {str(there)[:80]} there, {str(now)[:80]} now"]
+    if name.endswith(f".{CODE}"):
+        return _changed_code(name.removesuffix(f".{CODE}"), one, two)
     return [
         told
         for key in sorted(one.keys() | two.keys())
         for told in differences(f"{name}.{key}", _told(one, key), _told(two, key))
     ]
+
+
+def _changed_code(name: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
+    """Say of which functions of a user's class the code is another than before."""
+    changed = [
+        key
+        for key in sorted(one.keys() | two.keys())
+        if key not in one or key not in two or not same(one[key], two[key])
+    ]
+    return [f"{name}: the code of {key!r} has changed since" for key in changed]
 
 
 def _settings(attribute: object) -> dict[str, object] | None:

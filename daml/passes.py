@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from daml.assimilation import assimilate
+from daml.emulators.own import check_kept, history, trained
 from daml.errors import InputError
 from daml.heldout import CHOICE, HeldOut, gain, settled
 from daml.innovations import Pairs, observed_pairs
@@ -73,16 +74,10 @@ class Pass:
                 found["background_covariance"] = covariance
             kept[f"{self.group}/scheme"] = found
         if self.iteration >= 0:
-            weights = cast("Emulator", self.model).to_dataset()
-            if not isinstance(weights, xr.Dataset):
-                raise InputError(
-                    f"{type(self.model).__name__}: 'to_dataset' gave a {type(weights).__name__}; "
-                    "return an xarray.Dataset"
-                )
-            kept[f"{self.group}/emulator"] = weights
-            history = getattr(self.model, "history", None)
-            if history is not None:
-                kept[f"{self.group}/training"] = history
+            kept[f"{self.group}/emulator"] = cast("Emulator", self.model).to_dataset()
+            training = history(self.model)
+            if training is not None:
+                kept[f"{self.group}/training"] = training
         return kept
 
     def report(self, progress: Progress, scores: dict[str, str]) -> None:
@@ -96,9 +91,10 @@ class Pass:
     def told(self) -> dict[str, str]:
         """Give its loss and its held-out error, formatted for a report."""
         told = {}
-        history = getattr(self.model, "history", None)
-        if history is not None and len(history.get("loss", ())):
-            told["loss"] = f"{float(history.loss[-1]):.4f}"
+        training = history(self.model)
+        loss = np.empty(0) if training is None else training.get("loss", np.empty(0))
+        if loss.ndim == 1 and loss.size and loss.dtype.kind in "fiu":
+            told["loss"] = f"{float(loss[-1]):.4f}"
         if self.judged is not None:
             told["held_out_rmse"] = f"{float(self.judged.held_out_rmse[0]):.4f}"
         return told
@@ -165,7 +161,8 @@ class Assimilator:
         """Give a pass with the judge of all that follow, which asks the model given."""
         if self.held_out is None or done.given is None:
             return done
-        made = Judge.of(model, done.given, self._pairs[0], self.record, self.held_out)
+        found = self._pairs[0], self.record, self.held_out, self.observations
+        made = Judge.of(model, done.given, *found)
         return replace(done, judge=made)
 
     def after(self, before: Pass, model: Model) -> Pass:
@@ -189,19 +186,16 @@ class Assimilator:
                 emulator, done = self._begun(emulator, done)
             if self.way == "analyses" or not corrects:
                 given, how = self._judged(emulator.fit, done)
+                given = _ordered(given, emulator)
                 kept = _checkpoint(emulator.fit, store, number, "analyses")
-                name = type(emulator).__name__
-                emulator = emulator.fit(given, **how, **kept)
-                if not hasattr(emulator, "step"):
-                    raise InputError(
-                        f"{name}: 'fit' gave a {type(emulator).__name__}; return the fitted one"
-                    )
-        if self.way == "analyses":
-            return emulator
-        train = emulator.fit_cycle  # type: ignore[attr-defined]
-        fraction = 0.0 if self.held_out is None else self.held_out.fraction
-        kept = _checkpoint(train, store, number, "cycle")
-        return cast("Emulator", train(self.observations, done.scheme, held_out=fraction, **kept))
+                emulator = trained(emulator, "fit", given, **how, **kept)
+        if self.way == "cycle":
+            how = {"held_out": 0.0 if self.held_out is None else self.held_out.fraction}
+            train = emulator.fit_cycle  # type: ignore[attr-defined]
+            how |= _checkpoint(train, store, number, "cycle")
+            emulator = trained(emulator, "fit_cycle", self.observations, done.scheme, **how)
+        check_kept(emulator, done.analysis, store)
+        return emulator
 
     def _begun(self, emulator: Emulator, done: Pass) -> tuple[Emulator, Pass]:
         """Give a correction by the mean increment alone, and the pass of the model given with it.
@@ -211,8 +205,8 @@ class Assimilator:
         """
         fraction = 0.0 if self.held_out is None else self.held_out.fraction
         for _ in range(ROUNDS):
-            begun = emulator.begin(done.analysis, held_out=fraction)  # type: ignore[attr-defined]
-            emulator = cast("Emulator", begun)
+            analysis = _ordered(done.analysis, emulator)
+            emulator = trained(emulator, "begin", analysis, held_out=fraction)
             known = done.scheme if isinstance(done.scheme, ThreeDVar) else None
             scheme, analysis = self._tuned(self.start, emulator, known)
             done = replace(done, analysis=analysis.load(), scheme=scheme)
@@ -251,8 +245,26 @@ class Assimilator:
         return gain(*pair)[1] < CHOICE
 
 
+def _ordered(analysis: xr.Dataset, emulator: Emulator) -> xr.Dataset:
+    """Give an analysis with its variables in the order of an emulator that names the same ones.
+
+    One that is not fitted may name none: its base does then, if it has one.
+    """
+    there = names(analysis)
+    for one in (emulator, getattr(emulator, "base", None)):
+        try:
+            wanted = tuple(one.variables)  # type: ignore[union-attr]
+        except Exception:  # each says in its own way that it is not fitted yet
+            continue
+        return analysis.sel(variable=list(wanted)) if set(wanted) == set(there) else analysis
+    return analysis
+
+
 def _parameters(train: Callable[..., Any]) -> Collection[str]:
-    return inspect.signature(train).parameters
+    try:
+        return inspect.signature(train).parameters
+    except ValueError:  # compiled code that does not say
+        return ()
 
 
 def _checkpoint(
@@ -338,7 +350,8 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
             raise InputError(
                 f"Cycle: a {type(emulator).__name__} cannot be resumed: it has no 'restored'"
             )
-        model = emulator.restored(loaded(tree, f"{last}/emulator", inherit=True))
+        weights = loaded(tree, f"{last}/emulator", inherit=True)
+        model = trained(emulator, "restored", weights)
     if isinstance(scheme, ThreeDVar):
         whole = (
             ("error_factor",) if scheme.asks_model else ("error_factor", "background_covariance")

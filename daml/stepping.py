@@ -64,6 +64,8 @@ def _state(model: Steps, x: Array, result: Any) -> tuple[Array, Memory]:
                 "numbers of the same shape"
             )
         moved = moved.astype(x.dtype)
+        # A masked value is a missing one; further kinds of arrays are NumPy's own.
+        moved = np.asarray(np.ma.filled(moved, np.nan))
     elif isinstance(moved, type(x)) and not moved.is_complex():
         moved = moved.to(x.dtype)
     else:

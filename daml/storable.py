@@ -19,6 +19,8 @@ from daml.errors import InputError
 
 LEVELS = "daml_multiindex"
 """An attribute of a group: the levels and attributes of each MultiIndex, by its dimension."""
+TYPES = "daml_attribute_types"
+"""An attribute of a group: which attributes, by variable and name, are tuples or arrays."""
 NATIVE = {"M": "numpy.datetime64", "m": "numpy.timedelta64"}
 """Zarr's types of dates and of time spans."""
 SINCE = "since 1970-01-01T00:00:00.000000000"
@@ -48,6 +50,9 @@ def prepared(dataset: xr.Dataset, what: str = "the dataset") -> tuple[xr.Dataset
     }
     marked = {d: {"levels": n, "attrs": dataset[d].attrs} for d, n in levels.items()}
     root = plain(dataset.attrs | ({LEVELS: marked} if marked else {}), f"{what}: attribute")
+    typed = {"": dataset.attrs} | {str(n): v.attrs for n, v in dataset.variables.items()}
+    types_of = {name: kinds for name, attrs in typed.items() if (kinds := _kind(attrs))}
+    root |= {TYPES: types_of} if types_of else {}
     result = dataset.reset_index(list(levels)).drop_encoding()
     changed, types = {}, {}
     for name, variable in result.variables.items():
@@ -136,6 +141,52 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     )
 
 
+def _kind(value: Any) -> Any:
+    """Give what JSON does not say of an attribute: where it has tuples and arrays; None if nowhere.
+
+    It has the shape of the attribute: lists within a list, a mapping within a mapping.
+    """
+    if isinstance(value, np.ndarray):
+        return value.dtype.str
+    if isinstance(value, Mapping):
+        found = {str(k): kind for k, v in value.items() if (kind := _kind(v)) is not None}
+        return found or None
+    if isinstance(value, (list, tuple)):
+        inner = [_kind(v) for v in value]
+        inner = inner if any(kind is not None for kind in inner) else []
+        return [type(value).__name__, *inner] if inner or isinstance(value, tuple) else None
+    return None
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """Give an attribute as it was from JSON and its kind."""
+    if isinstance(kind, str):
+        return np.array(value, dtype=kind)
+    if isinstance(kind, dict):
+        return {k: _typed(v, kind.get(k)) for k, v in value.items()}
+    if isinstance(kind, list):
+        inner = kind[1:] or [None] * len(value)
+        parts = [_typed(v, k) for v, k in zip(value, inner, strict=True)]
+        return tuple(parts) if kind[0] == "tuple" else parts
+    return value
+
+
+def _with_types(dataset: xr.Dataset) -> xr.Dataset:
+    """Give a Dataset with tuples and arrays in its attributes; where damaged, lists stay lists."""
+    if TYPES not in dataset.attrs:
+        return dataset
+    result = dataset.copy()
+    try:
+        for name, kinds in result.attrs.pop(TYPES).items():
+            holder = result if name == "" else result[name]
+            holder.attrs = _typed(holder.attrs, kinds)
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
+        return dataset.drop_attrs(deep=False).assign_attrs(
+            {k: v for k, v in dataset.attrs.items() if k != TYPES}
+        )
+    return result
+
+
 def dated(document: bytes, types: Mapping[str, Any]) -> bytes:
     """Give an array's metadata, or those of a group with its arrays', with the types of dates.
 
@@ -171,7 +222,7 @@ def restored(dataset: xr.Dataset) -> xr.Dataset:
             made = dataset[name].variable.astype(dtype)
             made.encoding = dataset[name].encoding
             result = result.assign({name: made})
-    return _with_levels(result)
+    return _with_types(_with_levels(result))
 
 
 def _with_levels(dataset: xr.Dataset) -> xr.Dataset:
@@ -219,8 +270,8 @@ def check_storable(
     hollow = dataset.assign(empty)
     try:
         back = kept(hollow)
-        if LEVELS in dataset.attrs:
-            raise ValueError(f"the attribute {LEVELS!r} is daml's own")
+        for name in {LEVELS, TYPES} & dataset.attrs.keys():
+            raise ValueError(f"the attribute {name!r} is daml's own")
     except Exception as error:
         told = " ".join(str(error).split())[:200]
         raise InputError(

@@ -53,6 +53,14 @@ class Store:
         root |= {"attributes": attrs | {"store_version": VERSION}}
         root |= {"consolidated_metadata": metadata}
         self.place.put(ROOT, json.dumps(root).encode())
+        self._clear()
+
+    def withdraw(self) -> None:
+        """Remove an experiment that this run has made."""
+        self.place.remove(ROOT)
+        self._clear()
+
+    def _clear(self) -> None:
         for name in (*GROUPS, *CHECKPOINTS.values()):
             self.place.remove(name)
 

@@ -80,6 +80,6 @@ def test_what_breaks_the_contract_is_refused(spoil, text, observations, scheme):
 
 
 def test_an_error_is_one_line(observations, scheme):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match="no coordinate 'time'") as caught:
         daml.assimilate(daml.Lorenz63(), observations.drop_vars("time"), scheme)
     assert "\n" not in str(caught.value)

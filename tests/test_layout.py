@@ -20,6 +20,7 @@ LEVELS = [
         "errors",
         "protocols",
         "dates",
+        "definitions",
         "descriptions",
         "devices",
         "checks",

@@ -24,23 +24,23 @@ RECORD = record(1200)
 class Stopping(daml.LSTM):
     """An emulator whose training of one pass is stopped from outside."""
 
-    stopped = None
+    _stopped = None
 
     def fit(self, analysis, *, checkpoint=None, **how):
         done = 0 if self.fitted is None else self.fitted.trainings
-        if done == Stopping.stopped:
+        if done == Stopping._stopped:
             raise KeyboardInterrupt
         return super().fit(analysis, checkpoint=checkpoint, **how)
 
 
 @pytest.fixture(autouse=True)
 def nothing_stops(monkeypatch):
-    monkeypatch.setattr(Stopping, "stopped", None)
+    monkeypatch.setattr(Stopping, "_stopped", None)
 
 
 def improve(store, observations=RECORD, stopped=None, hidden=2, **more):
     """Run two short passes; ``hidden`` tells runs apart."""
-    Stopping.stopped = stopped
+    Stopping._stopped = stopped
     emulator = Stopping(base=Damped(), hidden=hidden, epochs=1)
     scheme = daml.ThreeDVar(covariance())
     how = {"passes": 2, "store": store} | more

@@ -132,10 +132,9 @@ def test_a_connection_that_breaks_half_way(
     monkeypatch.setattr(remote, "LEASE", 1.0)
     store = f"{bucket}/store.zarr"
     line.left = size
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError, match=r"store\.zarr: cannot (read|write|remove) ") as caught:
         improve(observations, scheme, store)
     assert "\n" not in str(caught.value)
-    assert "store.zarr" in str(caught.value)
     line.left = None
     if Store(store).made():
         for group in opened(store).groups:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daml
-from daml import assimilation, files
+from daml import assimilation, files, storable
 from daml.errors import InputError
 from daml.opening import open_record, open_tree
 
@@ -103,6 +103,59 @@ def test_a_dataset_comes_back_equal(tmp_path_factory, ds):
     files.check(ds, "given")
     files.write(ds, store)
     equal(open_record(store).load(), ds)
+
+
+ODD = {
+    "pair": ("a", 2.0),
+    "none": (),
+    "grid": np.arange(6, dtype="f4").reshape(2, 3),
+    "names": np.array(["a", "bé"]),
+    "scalar": np.array(3),
+    "inside": {"pair": (1, (2, [3, (4,)])), "list": [1, np.arange(2)], "plain": [1]},
+}
+
+
+def same(one, two):
+    """Whether two attributes are equal, and tuples and arrays of the same kind."""
+    if isinstance(two, np.ndarray):
+        return isinstance(one, np.ndarray) and one.dtype == two.dtype and np.array_equal(one, two)
+    if isinstance(two, dict):
+        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in two)
+    if isinstance(two, (list, tuple)):
+        return type(one) is type(two) and len(one) == len(two) and all(map(same, one, two))
+    return one == two
+
+
+def test_tuples_and_arrays_in_attributes_come_back_as_they_were(tmp_path):
+    ds = record(600).assign_attrs(ODD)
+    ds["observation"].attrs = ODD
+    ds["time"].attrs = ODD
+    names = pd.MultiIndex.from_arrays([["T"], [850]], names=["quantity", "level"])
+    ds = ds.assign_coords(xr.Coordinates.from_pandas_multiindex(names, "place"))
+    ds["place"].attrs = ODD
+    files.check(ds, "given")
+    files.write(ds, tmp_path / "record.zarr")
+    found = open_record(tmp_path / "record.zarr")
+    run = daml.improve(
+        Damped(),
+        ds.drop_dims("place"),
+        daml.ThreeDVar(covariance()),
+        daml.LSTM(base=Damped(), hidden=2, epochs=1),
+        **{"passes": 1, "held_out": 0, "store": tmp_path / "run.zarr"},
+    )
+    for back in (found, open_tree(tmp_path / "run.zarr")["observations"], run["observations"]):
+        for held in (back, back["observation"], back["time"]):
+            assert same(held.attrs, ODD)
+    assert same(found["place"].attrs, ODD)
+
+
+def test_damaged_types_of_attributes_leave_lists(tmp_path):
+    files.write(record(10).assign_attrs(pair=(1, 2)), tmp_path / "a.zarr")
+    for wrong in (3, {"": 3}, {"": {"pair": ["tuple", None]}}, {"x": {}}, {"": {"pair": "wrong"}}):
+        ds = xr.open_zarr(tmp_path / "a.zarr", consolidated=False)
+        found = storable.restored(ds.assign_attrs({storable.TYPES: wrong}))
+        assert found.attrs["pair"] in ([1, 2], (1, 2))
+        assert storable.TYPES not in found.attrs
 
 
 @settings(max_examples=15)

@@ -281,6 +281,18 @@ def test_a_state_stays_in_double_precision():
     assert daml.forecast(with_step(single), truth, warmup=0).forecast.dtype == np.float64
 
 
+def test_a_step_may_give_another_kind_of_array():
+    for kind in (np.ma.masked_array, lambda x: x.view(np.recarray)):
+        model = with_step(lambda x, m, kind=kind: (kind(0.9 * x), m))
+        found = daml.assimilate(model, record(), daml.ThreeDVar(B))
+        np.testing.assert_array_equal(
+            found.analysis, daml.assimilate(Damped(), record(), daml.ThreeDVar(B)).analysis
+        )
+    missing = with_step(lambda x, m: (np.ma.masked_where(abs(x) > 2, 0.9 * x), m))
+    with pytest.raises(daml.errors.DivergedError, match="left the finite numbers"):
+        daml.assimilate(missing, record(), daml.ThreeDVar(B))
+
+
 class Breaks(Damped):
     """It raises at its 40th call after the checks."""
 

@@ -11,9 +11,10 @@ import xarray as xr
 
 from daml.arguments import checked
 from daml.emulators.lstm import LSTM
+from daml.emulators.own import trained
 from daml.errors import InputError
 from daml.opening import loaded, open_tree
-from daml.protocols import Model
+from daml.protocols import Emulator, Model
 from daml.ranges import whole
 from daml.stored import GIVEN, Attributes, chosen, passes
 
@@ -23,7 +24,8 @@ def load_emulator(
     source: xr.DataTree | xr.Dataset | str | Path,
     iteration: int | None = None,
     base: Model | None = None,
-) -> LSTM | Model:
+    emulator: Emulator | None = None,
+) -> Model:
     """Give a fitted emulator back from an experiment or from where it was saved.
 
     Parameters
@@ -37,10 +39,13 @@ def load_emulator(
     base : Model, optional
         The model that the emulator corrects, where that is not one of daml's own; it is also the
         model that is returned where the loop chose the one given.
+    emulator : Emulator, optional
+        An emulator of a class of your own, as it was given to the loop. Its ``restored`` takes the
+        Dataset that its ``to_dataset`` gave, and returns the fitted emulator.
 
     Returns
     -------
-    LSTM or Model
+    Model
         Ready for assimilate and forecast: the fitted emulator, or the model given.
 
     Raises
@@ -58,16 +63,21 @@ def load_emulator(
     >>> load_emulator(emulator.to_dataset()).variables
     ('x0', 'x1', 'x2')
     """
+    if emulator is not None and not hasattr(emulator, "restored"):
+        raise InputError(
+            f"load_emulator: a {type(emulator).__name__} has no 'restored'; write "
+            "restored(self, dataset), which returns the fitted emulator from what 'to_dataset' gave"
+        )
     if isinstance(source, xr.Dataset):
-        return _restored(source, "load_emulator", base)
+        return _restored(source, "load_emulator", base, emulator)
     tree = source if isinstance(source, xr.DataTree) else open_tree(source)
     groups = passes(tree)
     if not groups:
-        return _restored(loaded(tree, "/"), "load_emulator", base)
+        return _restored(loaded(tree, "/"), "load_emulator", base, emulator)
     if iteration is None:
         choice = chosen(tree)
         if choice == GIVEN:
-            return base or _model_given(tree)
+            return _model_given(tree) if base is None else base
         iteration = -1 if choice is None else int(choice)
     iteration = whole(iteration, "load_emulator: 'iteration'", least=-len(groups))
     if iteration >= len(groups):
@@ -75,7 +85,22 @@ def load_emulator(
             f"load_emulator: iteration {iteration} is not there; the experiment has {len(groups)}"
         )
     group = f"{groups[iteration]}/emulator"
-    return _restored(loaded(tree, group, inherit=True), group, base)
+    made = _class_of(tree)
+    if emulator is not None and made not in (None, type(emulator).__name__):
+        raise InputError(
+            f"load_emulator: 'emulator' is a {type(emulator).__name__}, but {group!r} holds what a "
+            f"{made} gave; give the emulator that was given to the loop"
+        )
+    return _restored(loaded(tree, group, inherit=True), group, base, emulator, made)
+
+
+def _class_of(tree: xr.DataTree) -> str | None:
+    """Give the class of the emulator that an experiment has trained; None where it is unknown."""
+    try:
+        found = (Attributes(tree.attrs, "load_emulator").settings("emulator") or {}).get("class")
+    except InputError:
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _model_given(tree: xr.DataTree) -> Model:
@@ -88,10 +113,27 @@ def _model_given(tree: xr.DataTree) -> Model:
     return found
 
 
-def _restored(dataset: xr.Dataset, group: str, base: Model | None) -> LSTM:
-    """Give the emulator that a Dataset holds."""
+def _restored(
+    dataset: xr.Dataset,
+    group: str,
+    base: Model | None,
+    emulator: Emulator | None,
+    made: str | None = None,
+) -> Model:
+    """Give the emulator that a Dataset holds; one of a user's class restores it itself."""
+    if emulator is not None:
+        return trained(emulator, "restored", dataset)
     if dataset.attrs.get("emulator") != "LSTM":
-        raise InputError("load_emulator: no emulator is there; give an experiment or a saved LSTM")
+        if made is not None and made != "LSTM":
+            raise InputError(
+                f"load_emulator: {group!r} holds what a {made} gave, a class of your own, which "
+                f"daml cannot make; give it: load_emulator(..., emulator={made}(...)), whose "
+                "'restored' is called, or open the group with xarray and restore it yourself"
+            )
+        raise InputError(
+            "load_emulator: no emulator is there; give an experiment or a saved LSTM, or, of an "
+            "emulator of your own, what its 'to_dataset' gave and the emulator itself as 'emulator'"
+        )
     attrs = Attributes(dataset.attrs, group)
     if base is None:
         base = attrs.model("base", "it corrects a model of your own; give it as 'base'")

@@ -57,6 +57,12 @@ def check(lstm: LSTM) -> None:
         )
     if lstm.covariance is not None and lstm.window is not None:
         raise InputError("LSTM: 'covariance' needs a memory; leave 'window' out")
+    fitted, base = lstm.fitted, lstm.base
+    if fitted is not None and base is not None and tuple(base.variables) != fitted.variables:
+        raise InputError(
+            f"LSTM: the base steps {tuple(base.variables)}, the LSTM was fitted to "
+            f"{fitted.variables}; give a base with the same variables in the same order"
+        )
     for name, value in plain.items():
         object.__setattr__(lstm, name, value)
 

@@ -1,0 +1,118 @@
+"""Emulators of a user's own in a loop: what breaks in one is a line that names its class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
+import xarray as xr
+
+from daml import files
+from daml.errors import DamlError, InputError, first_line
+
+if TYPE_CHECKING:
+    from daml.protocols import Emulator
+    from daml.store import Store
+
+FITTED = ("variables", "dt", "start", "step", "to_dataset")
+"""What a loop uses of an emulator that is fitted."""
+
+
+def is_users(emulator: Emulator) -> bool:
+    """Whether the class is a user's: what breaks in one of daml's own is an error of daml."""
+    return type(emulator).__module__.partition(".")[0] != "daml"
+
+
+def called(emulator: Emulator, method: str, *args: Any, **how: Any) -> Any:
+    """Call a method of an emulator.
+
+    Raises
+    ------
+    InputError
+        If a user's raises; the cause is chained. Interruptions pass.
+    """
+    if not is_users(emulator):
+        return getattr(emulator, method)(*args, **how)
+    try:
+        return getattr(emulator, method)(*args, **how)
+    except DamlError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"{type(emulator).__name__}: {method!r} failed ({type(error).__name__}: "
+            f"{first_line(error)})"
+        ) from error
+
+
+def trained(emulator: Emulator, method: str, *args: Any, **how: Any) -> Emulator:
+    """Call a method of an emulator that gives the fitted one.
+
+    Raises
+    ------
+    InputError
+        If it raises, or gives no emulator.
+    """
+    found = called(emulator, method, *args, **how)
+    lacking = [name for name in FITTED if is_users(emulator) and not _has(found, name)]
+    if lacking:
+        raise InputError(
+            f"{type(emulator).__name__}: {method!r} gave a {type(found).__name__}, which has no "
+            f"{lacking[0]!r}; return the fitted emulator"
+        )
+    return cast("Emulator", found)
+
+
+def check_kept(emulator: Emulator, analysis: xr.Dataset, store: Store | str | Path | None) -> None:
+    """Refuse a user's emulator whose ``to_dataset`` or ``history`` cannot be kept.
+
+    Parameters
+    ----------
+    emulator : Emulator
+    analysis : xarray.Dataset
+        With the times and observed variables of the pass, below which they are kept.
+    store : Store, str or path, optional
+        Where they are kept; memory, unless given.
+
+    Raises
+    ------
+    InputError
+        If ``to_dataset`` raises or gives no Dataset, or a store cannot hold what they give.
+    """
+    if not is_users(emulator):
+        return
+    name, weights = type(emulator).__name__, called(emulator, "to_dataset")
+    if not isinstance(weights, xr.Dataset):
+        raise InputError(
+            f"{name}: 'to_dataset' gave a {type(weights).__name__}; return an xarray.Dataset"
+        )
+    above = {"variable": pd.Index(list(emulator.variables))}
+    above |= {dim: analysis.indexes[dim] for dim in ("time", "observed")}
+    kept = {"to_dataset": weights, "history": history(emulator)}
+    for method, dataset in kept.items():
+        if dataset is None:
+            continue
+        for dim, labels in above.items():
+            there = dataset.indexes.get(dim, labels)
+            if dataset.sizes.get(dim, len(labels)) != len(labels) or not labels.equals(there):
+                raise InputError(
+                    f"{name}: {method!r} has a dimension {dim!r} that is not that of the analysis, "
+                    "with which it is kept; give it another name"
+                )
+        if store is not None:
+            files.check(dataset, f"{name}: {method!r}")
+
+
+def history(emulator: Any) -> xr.Dataset | None:
+    """Give what an emulator reports of its last training; None where it reports nothing."""
+    found = emulator.history if _has(emulator, "history") else None
+    return found if isinstance(found, xr.Dataset) else None
+
+
+def _has(thing: Any, name: str) -> bool:
+    """Whether an object has an attribute; one that raises, as it is not fitted, has none."""
+    try:
+        getattr(thing, name)
+    except Exception:
+        return False
+    return True
