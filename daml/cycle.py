@@ -11,6 +11,7 @@ import xarray as xr
 
 from daml import __version__
 from daml.arguments import check_fields, checked
+from daml.assimilator import Assimilator
 from daml.descriptions import description
 from daml.emulators import LSTM
 from daml.emulators.bases import check_differentiable
@@ -20,7 +21,7 @@ from daml.judging import SQUARES
 from daml.keeping import Keeper, check_given, fingerprint
 from daml.opening import loaded
 from daml.pairing import check_loop
-from daml.passes import TRAININGS, Assimilator, Pass, check_passes, given_to, reported, restored
+from daml.passes import TRAININGS, Pass, check_passes, given_to, reported, restored
 from daml.protocols import Emulator, Model, Scheme
 from daml.ranges import whole
 from daml.schemes import ThreeDVar

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_resume import equal
 
 import daml
-from daml import cycle, heldout, innovations, passes
+from daml import assimilator, cycle, heldout, innovations
 from daml.cli import main
 from daml.covariance import labelled
 from daml.errors import InputError
@@ -120,7 +120,7 @@ def test_the_judge_sees_forecasts_of_the_perfect_model_err_by_what_they_must():
     seen = daml.observe(truth, seed=1, error_variance=4.0)
     scheme, analysis = daml.tuned(daml.ThreeDVar(), model, seen)
     record = read(seen, model.variables, model.dt)
-    judge = Judge.of(model, analysis, observed_pairs(seen)[0], record, HeldOut(20_000, 0.2))
+    judge = Judge.of(model, analysis, observed_pairs(seen)[0], record, HeldOut(20_000, 0.2), seen)
     found = judge.scores(model, scheme, analysis, analysis)
     assert (np.diff(judge.horizons) > 0).all()
     one = Judge(judge.record, judge.times, judge.held_out, (1, 2, 3))
@@ -217,17 +217,17 @@ def test_a_loop_that_cannot_be(settings, text, observations):
 def test_a_tuned_loop_is_resumed_to_the_same_bits(observations, tmp_path, monkeypatch):
     made = daml.Cycle(daml.Lorenz63(), daml.ThreeDVar(), EMULATOR, 3)
     straight = made.run(observations, tmp_path / "straight")
-    trained = passes.Assimilator.trained
+    trained = assimilator.Assimilator.trained
 
     def interrupted(self, emulator, done, store):
         if done.iteration == 1:
             raise KeyboardInterrupt
         return trained(self, emulator, done, store)
 
-    monkeypatch.setattr(passes.Assimilator, "trained", interrupted)
+    monkeypatch.setattr(assimilator.Assimilator, "trained", interrupted)
     with pytest.raises(KeyboardInterrupt):
         made.run(observations, tmp_path / "again")
-    monkeypatch.setattr(passes.Assimilator, "trained", trained)
+    monkeypatch.setattr(assimilator.Assimilator, "trained", trained)
     again = made.run(observations, tmp_path / "again", resume=True)
     equal(again, straight)
     assert again.attrs == straight.attrs

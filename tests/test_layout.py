@@ -57,7 +57,7 @@ LEVELS = [
     {"schemes", "first_guess"},
     {"assimilation", "forecasting"},
     {"climatology", "emulators", "keeping", "tuning", "judging", "pairing"},
-    {"cycle", "passes", "figures"},
+    {"assimilator", "cycle", "passes", "figures"},
     {"experiment", "reports", "paper", "members", "grids", "workers", "sweeps"},
     {"commands", "scripts"},
     {"cli"},

@@ -11,9 +11,9 @@ from killed import PASSES, SETTINGS
 
 import daml
 from daml import keeping
+from daml.assimilator import Assimilator
 from daml.errors import InputError, StoreError
 from daml.experiment import Preset
-from daml.passes import Assimilator
 from daml.store import Store
 
 

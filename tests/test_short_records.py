@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import daml
-from daml import passes
+from daml import assimilator
 from daml.errors import InputError
 from daml.heldout import HeldOut, longer, too_short
 from daml.innovations import from_innovations
@@ -37,7 +37,7 @@ def nothing_runs(monkeypatch):
     def first(self, model):
         pytest.fail("the loop has begun")
 
-    monkeypatch.setattr(passes.Assimilator, "first", first)
+    monkeypatch.setattr(assimilator.Assimilator, "first", first)
 
 
 @pytest.mark.usefixtures("nothing_runs")
@@ -96,13 +96,13 @@ def test_a_background_that_is_not_estimated_needs_fewer_held_out_values():
 def test_a_record_of_any_length_gives_a_result_or_an_error_before_training(
     steps, variables, missing, monkeypatch
 ):
-    trained, train = [], passes.Assimilator.trained
+    trained, train = [], assimilator.Assimilator.trained
 
     def spied(self, *args):
         trained.append(args)
         return train(self, *args)
 
-    monkeypatch.setattr(passes.Assimilator, "trained", spied)
+    monkeypatch.setattr(assimilator.Assimilator, "trained", spied)
     record = seen(steps, variables=variables, missing=missing)
     for held_out in (0.3, 0.0):
         trained.clear()

@@ -1,0 +1,206 @@
+"""Makes the passes of a loop: trains on one pass, assimilates with what was trained."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+
+from daml.assimilation import assimilate
+from daml.emulators.own import check_kept, trained
+from daml.heldout import CHOICE, HeldOut, gain
+from daml.innovations import Pairs, observed_pairs
+from daml.judging import Judge
+from daml.keeping import TrainingCheckpoint
+from daml.labels import names
+from daml.pairing import check_length
+from daml.passes import Pass, joined
+from daml.protocols import Emulator, Model, Scheme
+from daml.records import Record, read
+from daml.schemes import ThreeDVar
+from daml.store import Store
+from daml.tuning import estimated
+
+ROUNDS = 3
+"""Rounds in which the mean increment of a correction is found."""
+
+
+@dataclass(frozen=True)
+class Assimilator:
+    """Makes passes of models: the same observations, scheme and held-out blocks for all."""
+
+    observations: xr.Dataset
+    scheme: Scheme
+    held_out: HeldOut | None
+    way: str
+    record: Record
+    """The observations, read."""
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        observations: xr.Dataset,
+        scheme: Scheme,
+        emulator: Emulator,
+        fraction: float,
+        way: str,
+    ) -> Assimilator:
+        """Hold out a fraction of the record, or none if it is 0.
+
+        Raises
+        ------
+        InputError
+            If the record is too short.
+        """
+        unit = getattr(model, "time_unit", "s")
+        record = read(observations, tuple(model.variables), model.dt, unit)
+        held_out = HeldOut(record.axis.length, fraction) if fraction else None
+        check_length(model, scheme, emulator, observations, record, held_out, way)
+        return cls(observations, scheme, held_out, way, record)
+
+    @cached_property
+    def _pairs(self) -> Pairs:
+        """Covariance and number of pairs of the observations, which one reading gives."""
+        return observed_pairs(self.observations)
+
+    def _tuned(
+        self,
+        scheme: Scheme,
+        model: Model,
+        before: ThreeDVar | None = None,
+        rows: np.ndarray | None = None,
+    ) -> tuple[Scheme, xr.Dataset]:
+        return estimated(scheme, model, self.observations, lambda: self._pairs, before, rows)
+
+    def first(self, model: Model) -> Pass:
+        """Give the pass of the model that the loop starts from."""
+        scheme, analysis = self._tuned(self.scheme, model)
+        analysis = analysis.load()
+        made = self.resumed(Pass(-1, model, analysis, scheme, given=analysis), model)
+        if made.judge is None:
+            return made
+        return replace(made, judged=made.judge.scores(model, scheme, analysis, analysis))
+
+    def resumed(self, done: Pass, model: Model) -> Pass:
+        """Give a pass with the judge of all that follow, which asks the model given."""
+        if self.held_out is None or done.given is None:
+            return done
+        found = self._pairs[0], self.record, self.held_out, self.observations
+        made = Judge.of(model, done.given, *found)
+        return replace(done, judge=made)
+
+    def after(self, before: Pass, model: Model) -> Pass:
+        """Give the pass of an emulator that was trained on the one before."""
+        known = before.scheme if isinstance(before.scheme, ThreeDVar) else None
+        rows = None if self.held_out is None else self.held_out.judged
+        scheme, analysis = self._tuned(self.scheme, model, known, rows)
+        number, given, judge = before.iteration + 1, before.given, before.judge
+        made = Pass(number, model, analysis.load(), scheme, given=given, judge=judge)
+        if judge is None or given is None:
+            return made
+        judged = judge.scores(model, scheme, made.analysis, given)
+        return replace(made, judged=judged, errors=joined(before.errors, judged, number))
+
+    def trained(self, emulator: Emulator, done: Pass, store: Store | None) -> Emulator:
+        """Train an emulator on a pass that is done; with checkpoints, where it takes them."""
+        number = done.iteration + 1
+        if self.way == "analyses" or getattr(emulator, "fitted", None) is None:
+            corrects = getattr(emulator, "base", None) is not None and hasattr(emulator, "begin")
+            if corrects and getattr(emulator, "fitted", None) is None:
+                emulator, done = self._begun(emulator, done)
+            if self.way == "analyses" or not corrects:
+                given, how = self._judged(emulator.fit, done)
+                given = _ordered(given, emulator)
+                kept = _checkpoint(emulator.fit, store, number, "analyses")
+                emulator = trained(emulator, "fit", given, **how, **kept)
+        if self.way == "cycle":
+            how = {"held_out": 0.0 if self.held_out is None else self.held_out.fraction}
+            train = emulator.fit_cycle  # type: ignore[attr-defined]
+            how |= _checkpoint(train, store, number, "cycle")
+            emulator = trained(emulator, "fit_cycle", self.observations, done.scheme, **how)
+        check_kept(emulator, done.analysis, store)
+        return emulator
+
+    def _begun(self, emulator: Emulator, done: Pass) -> tuple[Emulator, Pass]:
+        """Give a correction by the mean increment alone, and the pass of the model given with it.
+
+        Analyses follow the model that made them, so that their increments show a part of its mean
+        error only; a few rounds show nearly all of it.
+        """
+        fraction = 0.0 if self.held_out is None else self.held_out.fraction
+        for _ in range(ROUNDS):
+            analysis = _ordered(done.analysis, emulator)
+            emulator = trained(emulator, "begin", analysis, held_out=fraction)
+            known = done.scheme if isinstance(done.scheme, ThreeDVar) else None
+            scheme, analysis = self._tuned(self.start, emulator, known)
+            done = replace(done, analysis=analysis.load(), scheme=scheme)
+        return emulator, done
+
+    @property
+    def start(self) -> Scheme:
+        """The scheme as long as nothing is trained that knows a B of its own."""
+        if isinstance(self.scheme, ThreeDVar) and self.scheme.asks_model:
+            return replace(self.scheme, background_covariance="innovations")
+        return self.scheme
+
+    def _judged(self, fit: Callable[..., Any], done: Pass) -> tuple[xr.Dataset, dict[str, Any]]:
+        """Give an analysis to train on, and how the training is to judge itself."""
+        if self.held_out is None or done.judge is None:
+            return done.analysis, {}
+        known = _parameters(fit)
+        if "held_out" not in known:
+            return self.held_out.masked(done.analysis), {}
+        how: dict[str, Any] = {"held_out": self.held_out.fraction}
+        if "better" in known:
+            how["better"] = lambda before, after: self._better(done, before, after)
+        return done.analysis, how
+
+    def _better(self, done: Pass, before: Model, after: Model) -> bool:
+        """Whether forecasts from a model's own analyses, by the B known so far, are clearly better.
+
+        The simpler model stays unless they are: what a network learns from few analyses is in part
+        how to filter their noise, which hides that it is no better model.
+        """
+        judge = cast("Judge", done.judge)
+        pair = (
+            judge.errors(model, assimilate(model, self.observations, done.scheme))
+            for model in (before, after)
+        )
+        return gain(*pair)[1] < CHOICE
+
+
+def _ordered(analysis: xr.Dataset, emulator: Emulator) -> xr.Dataset:
+    """Give an analysis with its variables in the order of an emulator that names the same ones.
+
+    One that is not fitted may name none: its base does then, if it has one.
+    """
+    there = names(analysis)
+    for one in (emulator, getattr(emulator, "base", None)):
+        try:
+            wanted = tuple(one.variables)  # type: ignore[union-attr]
+        except Exception:  # each says in its own way that it is not fitted yet
+            continue
+        turned = wanted != there and set(wanted) == set(there)
+        return analysis.sel(variable=list(wanted)) if turned else analysis
+    return analysis
+
+
+def _parameters(train: Callable[..., Any]) -> Collection[str]:
+    try:
+        return inspect.signature(train).parameters
+    except ValueError:  # compiled code that does not say
+        return ()
+
+
+def _checkpoint(
+    train: Callable[..., Any], store: Store | None, iteration: int, training: str
+) -> dict[str, TrainingCheckpoint]:
+    if store is None or "checkpoint" not in _parameters(train):
+        return {}
+    return {"checkpoint": TrainingCheckpoint(store, iteration, training)}
