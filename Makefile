@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: help paper test test-slow test-portable lint docs docs-check bench peers clean
 
 help:
-	@echo "make paper      run the paper's experiment (8 to 10 minutes), draw its figures into results/"
+	@echo "make paper      run the paper's experiment (4 to 5 minutes), draw its figures into results/"
 	@echo "make test       run the tests (4 to 5 minutes on 2 cores);  make test-slow: the long ones"
 	@echo "make test-portable  the statistical tests and the pages, computed as on a CPU without AVX"
 	@echo "make lint       ruff, codespell and mypy"

@@ -6,7 +6,7 @@ Figures 1 to 4 of Goodliff and Miyoshi (2025), drawn from the scores of a run.
 
 The paper is :cite:`goodliff2025`; :doc:`/paper` sets each of its statements beside ours. The scores
 are those of ``daml paper --preset fast --seed 0``: 100,000 steps, 30 passes. They come with daml,
-so this takes seconds. With ``DAML_DOCS=full`` it runs the experiment, 8 to 10 minutes on 2 cores.
+so this takes seconds. With ``DAML_DOCS=full`` it runs the experiment, 4 to 10 minutes on 2 cores.
 """
 
 import os
