@@ -12,8 +12,9 @@ import numpy as np
 import xarray as xr
 
 from daml.assimilation import assimilate
+from daml.choosing import CHOICE, gain
 from daml.emulators.own import check_kept, trained
-from daml.heldout import CHOICE, HeldOut, gain
+from daml.heldout import HeldOut
 from daml.innovations import Pairs, observed_pairs
 from daml.judging import Judge
 from daml.keeping import TrainingCheckpoint

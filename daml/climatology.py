@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from daml.covariance import labelled, observing
+from daml.covariance import labelled
 from daml.errors import DivergedError, InputError
 from daml.forecasting import free_runs
 from daml.innovations import Pairs, Seen, known_pairs, observed_pairs
 from daml.labels import names
+from daml.noise import observing
 from daml.protocols import Model
 
 RATIO = 2.0

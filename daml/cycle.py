@@ -12,11 +12,12 @@ import xarray as xr
 from daml import __version__
 from daml.arguments import check_fields, checked
 from daml.assimilator import Assimilator
+from daml.choosing import chosen, settled, too_short
 from daml.descriptions import description
 from daml.emulators import LSTM
 from daml.emulators.bases import check_differentiable
 from daml.errors import DivergedError, InputError, warn
-from daml.heldout import HeldOut, chosen, fraction, settled, too_short
+from daml.heldout import HeldOut, fraction
 from daml.judging import SQUARES
 from daml.keeping import Keeper, check_given, fingerprint
 from daml.opening import loaded

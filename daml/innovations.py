@@ -10,9 +10,10 @@ import numpy as np
 import xarray as xr
 
 from daml.arguments import checked
-from daml.covariance import check, labelled, observing
+from daml.covariance import check, labelled
 from daml.errors import InputError, warn
 from daml.labels import check_dims, check_names, names
+from daml.noise import observing
 
 LEAST = 0.01
 """Smallest eigenvalue of an estimated H B H', in units of R."""

@@ -8,9 +8,9 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
+from daml.choosing import settled
 from daml.emulators.own import history, trained
 from daml.errors import InputError
-from daml.heldout import settled
 from daml.judging import SQUARES, Judge
 from daml.labels import check_dims, names
 from daml.opening import loaded

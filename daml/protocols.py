@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
 
-    from daml.records import Record
 
 Array = Any
 """An array of the Array API: NumPy's mostly, torch's where a gradient or a GPU is wanted."""
@@ -21,6 +20,10 @@ Array = Any
 Memory = Any
 """What a model carries from step to step: None, an array or a (nested) tuple of arrays, whose
 leading axes are those of the state."""
+
+
+Record = Any
+"""A record of observations as arrays, :class:`daml.observing.records.Record`."""
 
 
 @runtime_checkable

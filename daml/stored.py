@@ -6,21 +6,18 @@ names the group, the attribute, what was found and what is needed.
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import xarray as xr
 
-from daml import models
 from daml.errors import DamlError, InputError, StoreError, first_line
-from daml.protocols import Model
 
 GIVEN = "given"
 """The choice of a loop that found no pass better than the model that it was given."""
@@ -37,7 +34,7 @@ class Attributes:
 
     def wrong(self, name: str, needed: str) -> InputError:
         """Give the error of an attribute that is not as it was written."""
-        found = f"is {_shown(self.values[name])}" if name in self.values else "is missing"
+        found = f"is {shown(self.values[name])}" if name in self.values else "is missing"
         return InputError(
             f"{self.group}: the attributes are not those that daml wrote: {name!r} {found}, "
             f"{needed} is needed; {MEND}"
@@ -53,7 +50,7 @@ class Attributes:
     def whole(self, name: str, least: int = 0) -> int:
         """Give an attribute that is a whole number."""
         value: Any = self.values.get(name)
-        if not _is_whole(value) or value < least:
+        if not is_whole(value) or value < least:
             raise self.wrong(name, f"a whole number from {least}")
         return int(value)
 
@@ -75,41 +72,6 @@ class Attributes:
             raise self.wrong(name, needed)
         return found
 
-    def model(self, name: str, own: str) -> Model | None:
-        """Give the model that settings describe; None where there is none.
-
-        Parameters
-        ----------
-        name : str
-        own : str
-            What to do about a model that is none of daml's: its class is looked up among those in
-            ``daml.models`` and nowhere else.
-        """
-        settings = self.settings(name)
-        if settings is None:
-            return None
-        told = settings.pop("class", None)
-        if not isinstance(told, str):
-            raise self.wrong(name, "settings with the name of a 'class'")
-        kinds = {n: getattr(models, n) for n in models.__all__}
-        kinds = {n: kind for n, kind in kinds.items() if not inspect.isabstract(kind)}
-        if told not in kinds or "defined_by" in settings:
-            known = ", ".join(kinds)
-            raise InputError(
-                f"{self.group}: {name!r} is a {_shown(told)}, none of daml's models ({known}); "
-                f"{own}"
-            )
-        kinds_of = {f.name: type(f.default) for f in fields(kinds[told])}
-        for setting, value in settings.items():
-            kind = kinds_of.get(setting)
-            right = _is_whole(value) or (kind is float and isinstance(value, float))
-            if kind is None or not (isinstance(value, str) if kind is str else right):
-                raise self.wrong(name, f"settings of a {told} ({setting!r} is {_shown(value)})")
-        try:
-            return cast("Model", kinds[told](**settings))
-        except InputError as error:
-            raise self.wrong(name, f"settings of a {told} ({error})") from error
-
 
 def passes(tree: xr.DataTree) -> list[str]:
     """Give the groups of the passes that an experiment holds, in order.
@@ -123,7 +85,7 @@ def passes(tree: xr.DataTree) -> list[str]:
     for number, name in enumerate(sorted(names, key=lambda n: (len(n), n))):
         if not re.fullmatch(r"\d{4,}", name) or int(name) != number:
             raise InputError(
-                f"'iteration/{_shown(name)[1:-1]}': no pass that daml wrote; "
+                f"'iteration/{shown(name)[1:-1]}': no pass that daml wrote; "
                 f"'iteration/{number:04d}' is needed: remove or restore it"
             )
     return [f"iteration/{name}" for name in sorted(names, key=int)]
@@ -140,7 +102,7 @@ def chosen(tree: xr.DataTree) -> int | str | None:
     if "chosen" not in tree.attrs:
         return None
     found, count = tree.attrs["chosen"], len(passes(tree))
-    if found == GIVEN or (_is_whole(found) and 0 <= found < count):
+    if found == GIVEN or (is_whole(found) and 0 <= found < count):
         return cast("int | str", found)
     raise Attributes(tree.attrs, "/").wrong("chosen", f"a pass below {count}, or {GIVEN!r},")
 
@@ -172,11 +134,12 @@ def reading(store: str | Path) -> Iterator[None]:
         ) from e
 
 
-def _is_whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Give a value in a few characters and one line."""
     try:
         text = " ".join(repr(value).split())

@@ -13,10 +13,10 @@ import xarray as xr
 from daml.arguments import checked
 from daml.assimilation import assimilate
 from daml.climatology import scaled_climatology
-from daml.covariance import observing
 from daml.errors import InputError, warn
 from daml.innovations import Pairs, from_innovations, lagged, observed_pairs
 from daml.labels import names
+from daml.noise import observing
 from daml.protocols import Model, Scheme
 from daml.schemes import ThreeDVar
 

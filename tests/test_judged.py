@@ -12,10 +12,11 @@ from test_resume import equal
 
 import daml
 from daml import assimilator, cycle, heldout, innovations
+from daml.choosing import best, chosen, gain, settled
 from daml.cli import main
 from daml.covariance import labelled
 from daml.errors import InputError
-from daml.heldout import HeldOut, best, chosen, gain, settled
+from daml.heldout import HeldOut
 from daml.innovations import observed_pairs
 from daml.judging import SQUARES, Judge
 from daml.records import read

@@ -51,6 +51,8 @@ LEVELS = [
         "verification",
         "innovations",
         "heldout",
+        "choosing",
+        "noise",
         "diagnosis",
         "lyapunov",
     },

@@ -8,8 +8,9 @@ import xarray as xr
 
 import daml
 from daml import assimilator
+from daml.choosing import too_short
 from daml.errors import InputError
-from daml.heldout import HeldOut, longer, too_short
+from daml.heldout import HeldOut, longer
 from daml.innovations import from_innovations
 
 MODEL = daml.Lorenz63(rho=27.0)

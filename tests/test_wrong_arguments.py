@@ -140,7 +140,6 @@ CALLS = {
         "overwrite": False,
         "resume": False,
     },
-    covariance.observing: {"observations": SEEN, "variables": ["x0", "x1", "x2"]},
     covariance.labelled: {"matrix": np.eye(2), "variables": ["u", "v"]},
     covariance.check: {"covariance": B, "variables": ["x0"], "what": "B"},
     diagnosis.calibration: {"analysis": KNOWN, "skip": 0, "window": 10, "bins": 5},

@@ -13,6 +13,7 @@ from daml.arguments import checked
 from daml.emulators.lstm import LSTM
 from daml.emulators.own import trained
 from daml.errors import InputError
+from daml.models.named import described
 from daml.opening import loaded, open_tree
 from daml.protocols import Emulator, Model
 from daml.ranges import whole
@@ -107,7 +108,7 @@ def _model_given(tree: xr.DataTree) -> Model:
     """Give the model that a loop started from."""
     attrs = Attributes(tree.attrs, "load_emulator")
     own = "the loop chose this model, which is one of your own; give it as 'base'"
-    found = attrs.model("model", own)
+    found = described(attrs, "model", own)
     if found is None:
         raise attrs.wrong("model", "a model")
     return found
@@ -136,7 +137,7 @@ def _restored(
         )
     attrs = Attributes(dataset.attrs, group)
     if base is None:
-        base = attrs.model("base", "it corrects a model of your own; give it as 'base'")
+        base = described(attrs, "base", "it corrects a model of your own; give it as 'base'")
     return replace(_plain(attrs), base=base).restored(dataset)
 
 

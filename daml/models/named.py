@@ -1,0 +1,50 @@
+"""The models that a store names."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from typing import TYPE_CHECKING, cast
+
+from daml import models
+from daml.errors import InputError
+from daml.stored import Attributes, is_whole, shown
+
+if TYPE_CHECKING:
+    from daml.protocols import Model
+
+
+def described(attrs: Attributes, name: str, own: str) -> Model | None:
+    """Give the model that settings describe; None where there is none.
+
+    Parameters
+    ----------
+    name : str
+    own : str
+        What to do about a model that is none of daml's: its class is looked up among those in
+        ``daml.models`` and nowhere else.
+    """
+    settings = attrs.settings(name)
+    if settings is None:
+        return None
+    told = settings.pop("class", None)
+    if not isinstance(told, str):
+        raise attrs.wrong(name, "settings with the name of a 'class'")
+    kinds = {n: getattr(models, n) for n in models.__all__}
+    kinds = {n: kind for n, kind in kinds.items() if not inspect.isabstract(kind)}
+    if told not in kinds or "defined_by" in settings:
+        known = ", ".join(kinds)
+        raise InputError(
+            f"{attrs.group}: {name!r} is a {shown(told)}, none of daml's models ({known}); "
+            f"{own}"
+        )
+    kinds_of = {f.name: type(f.default) for f in fields(kinds[told])}
+    for setting, value in settings.items():
+        kind = kinds_of.get(setting)
+        right = is_whole(value) or (kind is float and isinstance(value, float))
+        if kind is None or not (isinstance(value, str) if kind is str else right):
+            raise attrs.wrong(name, f"settings of a {told} ({setting!r} is {shown(value)})")
+    try:
+        return cast("Model", kinds[told](**settings))
+    except InputError as error:
+        raise attrs.wrong(name, f"settings of a {told} ({error})") from error
