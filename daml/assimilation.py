@@ -11,14 +11,14 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
-from daml.arguments import checked
 from daml.checks import check_finite, check_model, check_scheme
-from daml.descriptions import description
 from daml.devices import fetch, home, put, stacked
 from daml.errors import DamlError, InputError, StepError, first_line
 from daml.files import filled
 from daml.first_guess import FirstGuess
-from daml.labels import ANALYSED, check_dims, check_names, first_time, names, time_axis
+from daml.labels.arguments import checked
+from daml.labels.datasets import ANALYSED, check_dims, check_names, first_time, names, time_axis
+from daml.labels.descriptions import description
 from daml.moments import Moments, joined, moments
 from daml.records import GIVEN, Record, read
 from daml.schemes.observing import EXPECTED

@@ -18,7 +18,7 @@ from daml.heldout import HeldOut
 from daml.innovations import Pairs, observed_pairs
 from daml.judging import Judge
 from daml.keeping import TrainingCheckpoint
-from daml.labels import names
+from daml.labels.datasets import names
 from daml.pairing import check_length
 from daml.passes import Pass, joined
 from daml.protocols import Emulator, Model, Scheme

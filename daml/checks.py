@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from daml.arguments import fitting, shown
-from daml.dates import is_span, span, unit_of_time
 from daml.devices import fetch, home, put
 from daml.errors import DivergedError, InputError, StepError, first_line
+from daml.labels.arguments import fitting, shown
+from daml.labels.dates import is_span, span, unit_of_time
 from daml.stepping import advance
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ CHOICE = 0.01
 FEWEST = 5
 """Blocks below which a gain must be larger than twice its spread over the blocks to be seen."""
 
+
 def score(errors: xr.DataArray) -> xr.DataArray:
     """Give what models are compared by: the mean log of the root mean squared error.
 

@@ -9,7 +9,7 @@ from daml.covariance import labelled
 from daml.errors import DivergedError, InputError
 from daml.forecasting import free_runs
 from daml.innovations import Pairs, Seen, known_pairs, observed_pairs
-from daml.labels import names
+from daml.labels.datasets import names
 from daml.noise import observing
 from daml.protocols import Model
 

@@ -8,9 +8,9 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
-from daml.arguments import checked
 from daml.errors import InputError
-from daml.labels import check_names, named, names, pack
+from daml.labels.arguments import checked
+from daml.labels.datasets import check_names, named, names, pack
 
 
 @checked

@@ -6,9 +6,9 @@ import numpy as np
 import xarray as xr
 from scipy.stats import norm
 
-from daml.arguments import checked
 from daml.errors import InputError
-from daml.labels import check_dims, named, names
+from daml.labels.arguments import checked
+from daml.labels.datasets import check_dims, named, names
 from daml.verification import binned, valid_rows
 
 

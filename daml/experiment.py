@@ -18,12 +18,12 @@ from daml.emulators import LSTM
 from daml.errors import InputError
 from daml.forecasting import forecast, simulate
 from daml.keeping import Keeper
+from daml.labels.ranges import number, whole
 from daml.models import CoupledLorenz63, Lorenz63
 from daml.observations import observe
 from daml.passes import Pass, reported
 from daml.progress import LOG, duration
 from daml.protocols import Emulator, Model, Scheme
-from daml.ranges import number, whole
 from daml.schemes import WAYS, ThreeDVar
 from daml.tuning import tuned
 

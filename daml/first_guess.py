@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from daml.errors import InputError
-from daml.labels import pack
+from daml.labels.datasets import pack
 from daml.records import Record
 from daml.stepping import advance
 

@@ -11,15 +11,13 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
-from daml.arguments import checked
 from daml.checks import check_finite, check_model
-from daml.dates import is_span, span
-from daml.descriptions import description
 from daml.devices import fetch, home, put, stacked
 from daml.errors import InputError, StepError
 from daml.files import filled
 from daml.first_guess import FirstGuess, one_state
-from daml.labels import (
+from daml.labels.arguments import checked
+from daml.labels.datasets import (
     check_dims,
     check_time,
     first_time,
@@ -27,6 +25,8 @@ from daml.labels import (
     step_like,
     time_axis,
 )
+from daml.labels.dates import is_span, span
+from daml.labels.descriptions import description
 from daml.randomness import Seed, sequence
 from daml.records import read
 from daml.segments import ROWS, Cut, segment_length, side_by_side

@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from daml import __version__
-from daml.arguments import plain, shown
 from daml.errors import InputError, StoreError, first_line
+from daml.labels.arguments import plain, shown
 from daml.members import DEFAULTS, Member, checked
 from daml.opening import loaded
 from daml.paper import PRESETS

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from daml.arguments import plain
 from daml.errors import InputError
-from daml.ranges import number
+from daml.labels.arguments import plain
+from daml.labels.ranges import number
 
 BLOCKS = 20
 """Blocks of a long record."""

@@ -9,10 +9,10 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
-from daml.arguments import checked
 from daml.covariance import check, labelled
 from daml.errors import InputError, warn
-from daml.labels import check_dims, check_names, names
+from daml.labels.arguments import checked
+from daml.labels.datasets import check_dims, check_names, names
 from daml.noise import observing
 
 LEAST = 0.01

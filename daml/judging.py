@@ -12,7 +12,7 @@ import xarray as xr
 from daml.covariance import check
 from daml.forecasting import ahead
 from daml.heldout import HeldOut
-from daml.labels import names, pack
+from daml.labels.datasets import names, pack
 from daml.operators import Operator, read_operator
 from daml.protocols import Model, Scheme
 from daml.records import Record

@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from daml import files
-from daml.definitions import CODE, same
 from daml.errors import InputError
+from daml.labels.definitions import CODE, same
 from daml.opening import open_tree
 from daml.store import CHECKPOINTS, Store, check_apart, check_free
 

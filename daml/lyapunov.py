@@ -7,9 +7,9 @@ import warnings
 import torch
 import xarray as xr
 
-from daml.arguments import checked
 from daml.errors import InputError
-from daml.labels import pack
+from daml.labels.arguments import checked
+from daml.labels.datasets import pack
 from daml.protocols import Memory, Model
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from daml.arguments import checked
 from daml.errors import InputError
-from daml.labels import names
+from daml.labels.arguments import checked
+from daml.labels.datasets import names
 from daml.operators import read_operator
 
 

@@ -12,10 +12,10 @@ import pandas as pd
 import xarray as xr
 
 from daml import __version__
-from daml.arguments import checked, shown
 from daml.errors import InputError
 from daml.files import filled
-from daml.labels import check_dims, check_dtype, check_names, names
+from daml.labels.arguments import checked, shown
+from daml.labels.datasets import check_dims, check_dtype, check_names, names
 from daml.operators import read_operator
 from daml.randomness import BLOCK, Seed, blocks
 from daml.segments import ROWS

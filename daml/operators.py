@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from daml.errors import InputError
-from daml.labels import check_names, named, names
+from daml.labels.datasets import check_names, named, names
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from daml.errors import InputError
 from daml.first_guess import FirstGuess
 from daml.heldout import HeldOut, longer
 from daml.innovations import Seen
-from daml.labels import first_time, names
+from daml.labels.datasets import first_time, names
 from daml.records import Record, read
 from daml.schemes import ThreeDVar
 

@@ -12,13 +12,13 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from daml import __version__, figures
-from daml.arguments import checked
 from daml.devices import check_device
 from daml.errors import InputError
 from daml.experiment import Experiment, Preset
 from daml.keeping import Keeper
+from daml.labels.arguments import checked
+from daml.labels.ranges import seed as whole_seed
 from daml.progress import LOG
-from daml.ranges import seed as whole_seed
 from daml.reports import collect, collect_innovations, is_twin
 from daml.store import Store
 

@@ -12,7 +12,7 @@ from daml.choosing import settled
 from daml.emulators.own import history, trained
 from daml.errors import InputError
 from daml.judging import SQUARES, Judge
-from daml.labels import check_dims, names
+from daml.labels.datasets import check_dims, names
 from daml.opening import loaded
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme

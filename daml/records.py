@@ -10,8 +10,8 @@ import xarray as xr
 
 from daml.covariance import check as check_covariance
 from daml.errors import InputError
-from daml.labels import TimeAxis, check_dims, check_dtype, check_names, check_values, names
-from daml.labels import time_axis as read_time
+from daml.labels.datasets import TimeAxis, check_dims, check_dtype, check_names, check_values, names
+from daml.labels.datasets import time_axis as read_time
 from daml.operators import Operator, read_operator
 from daml.segments import ROWS
 

@@ -7,8 +7,8 @@ from typing import cast
 
 import xarray as xr
 
-from daml.arguments import checked
 from daml.errors import InputError
+from daml.labels.arguments import checked
 from daml.opening import loaded
 from daml.stored import GIVEN, Attributes, asked, chosen, passes
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from daml.arguments import checked
 from daml.devices import check_device
 from daml.errors import InputError
 from daml.grids import planned
 from daml.keeping import Keeper
+from daml.labels.arguments import checked
 from daml.members import Member
 from daml.progress import Progress
 from daml.workers import finished

@@ -10,12 +10,12 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
-from daml.arguments import checked
 from daml.assimilation import assimilate
 from daml.climatology import scaled_climatology
 from daml.errors import InputError, warn
 from daml.innovations import Pairs, from_innovations, lagged, observed_pairs
-from daml.labels import names
+from daml.labels.arguments import checked
+from daml.labels.datasets import names
 from daml.noise import observing
 from daml.protocols import Model, Scheme
 from daml.schemes import ThreeDVar

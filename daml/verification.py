@@ -11,9 +11,9 @@ import pandas as pd
 import xarray as xr
 from scores.continuous import mse
 
-from daml.arguments import checked
 from daml.errors import InputError
-from daml.labels import check_dims, check_dtype, check_names, check_time, named, names
+from daml.labels.arguments import checked
+from daml.labels.datasets import check_dims, check_dtype, check_names, check_time, named, names
 
 
 @checked

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import daml
 from daml.errors import InputError
-from daml.labels import pack
+from daml.labels.datasets import pack
 
 
 @given(

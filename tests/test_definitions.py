@@ -12,10 +12,10 @@ import torch
 from test_storable import covariance, record
 
 import daml
-from daml import definitions
-from daml.descriptions import description
 from daml.errors import InputError
 from daml.keeping import differences
+from daml.labels import definitions
+from daml.labels.descriptions import description
 from daml.scripts import load_model
 
 SOURCE = '''

@@ -13,8 +13,8 @@ from test_storable import Damped, covariance, record
 
 import daml
 from daml import assimilation
-from daml.descriptions import description
 from daml.errors import InputError
+from daml.labels.descriptions import description
 
 RECORD = record(1200)
 

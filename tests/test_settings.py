@@ -9,7 +9,7 @@ import daml
 from daml import experiment, forecasting
 from daml.cli import main
 from daml.errors import InputError
-from daml.ranges import whole
+from daml.labels.ranges import whole
 
 SEEDS = [-1, 2**63, 2**70, 1.5, "1", None, True, np.nan, [1]]
 DEVICES = ["gpu", "", "meta", "mps", "cpu:x", "cuda:x", "cuda:99", "CPU", None, 1, "a\nb"]

@@ -9,7 +9,7 @@ import xarray as xr
 
 import daml
 from daml.errors import InputError
-from daml.labels import check_time, time_axis
+from daml.labels.datasets import check_time, time_axis
 
 
 def record(times):

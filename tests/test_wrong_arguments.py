@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import daml
 from daml import covariance, diagnosis, figures, innovations, models, paper, reports, verification
-from daml.arguments import GIVE, fitting
 from daml.errors import DamlError, InputError
+from daml.labels.arguments import GIVE, fitting
 
 MODEL = daml.Lorenz63()
 TRUTH = daml.simulate(MODEL, steps=260, spinup=100)

@@ -13,7 +13,14 @@ from daml import segments
 from daml.checks import check_model
 from daml.errors import InputError
 from daml.heldout import HeldOut
-from daml.labels import check_dims, check_dtype, check_names, check_values, names, time_axis
+from daml.labels.datasets import (
+    check_dims,
+    check_dtype,
+    check_names,
+    check_values,
+    names,
+    time_axis,
+)
 from daml.moments import joined, moments
 from daml.protocols import Model
 from daml.stepping import advance

@@ -13,7 +13,7 @@ import xarray as xr
 from daml.emulators.factors import covariance, placed
 from daml.emulators.networks import Memory, Network
 from daml.errors import InputError
-from daml.labels import names
+from daml.labels.datasets import names
 from daml.opening import check_whole
 from daml.stored import Attributes
 

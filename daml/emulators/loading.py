@@ -9,14 +9,14 @@ from typing import Any
 import torch
 import xarray as xr
 
-from daml.arguments import checked
 from daml.emulators.lstm import LSTM
 from daml.emulators.own import trained
 from daml.errors import InputError
+from daml.labels.arguments import checked
+from daml.labels.ranges import whole
 from daml.models.named import described
 from daml.opening import loaded, open_tree
 from daml.protocols import Emulator, Model
-from daml.ranges import whole
 from daml.stored import GIVEN, Attributes, chosen, passes
 
 

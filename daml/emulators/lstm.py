@@ -14,8 +14,6 @@ import torch
 import xarray as xr
 
 from daml import __version__
-from daml.arguments import checked
-from daml.descriptions import description
 from daml.emulators.bases import base_step, differentiable
 from daml.emulators.fitted import Fitted, check_sizes
 from daml.emulators.fitting import begun, fitted_through_cycle, fitted_to
@@ -24,7 +22,9 @@ from daml.emulators.settings import check
 from daml.errors import InputError
 from daml.files import save
 from daml.forecasting import forecast
-from daml.html import shown
+from daml.labels.arguments import checked
+from daml.labels.descriptions import description
+from daml.labels.html import shown
 from daml.protocols import Checkpoint, Model
 from daml.schemes import ThreeDVar
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-from daml.arguments import checked
 from daml.covariance import labelled
 from daml.emulators.bases import check_torch
 from daml.emulators.cycling import Course, Innovations
@@ -18,6 +17,7 @@ from daml.emulators.factors import covariance, placed
 from daml.emulators.settings import check_sequences
 from daml.emulators.training import Plan, train
 from daml.errors import InputError
+from daml.labels.arguments import checked
 from daml.models import ODE
 from daml.protocols import Memory
 from daml.schemes import ThreeDVar

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from daml.arguments import check_fields
 from daml.devices import check_device
 from daml.errors import InputError
-from daml.ranges import number, seed, whole
+from daml.labels.arguments import check_fields
+from daml.labels.ranges import number, seed, whole
 
 if TYPE_CHECKING:
     from daml.emulators.lstm import LSTM

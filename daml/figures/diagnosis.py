@@ -6,8 +6,8 @@ import matplotlib
 import xarray as xr
 from matplotlib.figure import Figure
 
-from daml.arguments import checked
 from daml.figures.panels import INK, LEADS, LEGEND, STYLE, Panels, grid_of, label_of, take
+from daml.labels.arguments import checked
 
 
 @checked

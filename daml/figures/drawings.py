@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from daml.arguments import checked
 from daml.figures import beyond
 from daml.figures.panels import (
     IMPERFECT,
@@ -30,6 +29,7 @@ from daml.figures.panels import (
     pick,
     take,
 )
+from daml.labels.arguments import checked
 
 
 @checked

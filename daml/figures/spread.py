@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from daml.arguments import checked
 from daml.errors import InputError
 from daml.figures.panels import (
     INK,
@@ -26,6 +25,7 @@ from daml.figures.panels import (
     pick,
     take,
 )
+from daml.labels.arguments import checked
 
 NEEDED = ("seed", "iteration")
 

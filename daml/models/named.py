@@ -35,8 +35,7 @@ def described(attrs: Attributes, name: str, own: str) -> Model | None:
     if told not in kinds or "defined_by" in settings:
         known = ", ".join(kinds)
         raise InputError(
-            f"{attrs.group}: {name!r} is a {shown(told)}, none of daml's models ({known}); "
-            f"{own}"
+            f"{attrs.group}: {name!r} is a {shown(told)}, none of daml's models ({known}); {own}"
         )
     kinds_of = {f.name: type(f.default) for f in fields(kinds[told])}
     for setting, value in settings.items():

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from array_api_compat import array_namespace
 
-from daml.arguments import check_fields
 from daml.errors import InputError
+from daml.labels.arguments import check_fields
 
 if TYPE_CHECKING:
     from daml.protocols import Array

@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 from array_api_compat import array_namespace
 
-from daml.arguments import check_fields, checked
 from daml.covariance import check
 from daml.devices import fetch
 from daml.errors import InputError
-from daml.html import shown
-from daml.labels import ANALYSED, check_time, names, pack
+from daml.labels.arguments import check_fields, checked
+from daml.labels.datasets import ANALYSED, check_time, names, pack
+from daml.labels.html import shown
 from daml.operators import Operator
 from daml.records import Record, read
 from daml.schemes.observing import Observing

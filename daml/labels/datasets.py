@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from daml.dates import after, is_span, since_first, span
 from daml.errors import InputError
+from daml.labels.dates import after, is_span, since_first, span
 
 LARGEST = 1e14
 """A magnitude above which a value is taken for an undeclared fill value."""

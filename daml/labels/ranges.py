@@ -1,12 +1,12 @@
-"""Numbers among settings that must lie in a range; what a number is, `daml.arguments` decides."""
+"""Numbers among settings that must lie in a range; what a number is, `daml.labels.arguments` decides."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from daml.arguments import plain, shown
 from daml.errors import InputError
+from daml.labels.arguments import plain, shown
 
 
 def whole(value: Any, what: str, least: int = 1, also: str = "") -> int:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from daml.definitions import CODE, OUTER, class_attributes, definition, is_own, own_classes
 from daml.errors import InputError
+from daml.labels.definitions import CODE, OUTER, class_attributes, definition, is_own, own_classes
 
 DEEPEST, LONGEST = 20, 100
 """Settings that lie in one another, and values in a list, that are described one by one."""
@@ -42,7 +42,7 @@ def description(settings: object, what: str, *, exact: bool = True) -> str:
     Numbers are Python's; of an array and of what is made of arrays a checksum stands for the
     values. A dataclass gives its fields, another object its public attributes. An object of a
     user's class also gives the class's attributes and properties, fingerprints of the code of its
-    methods, and the values that these use from outside the class (:mod:`daml.definitions`).
+    methods, and the values that these use from outside the class (:mod:`daml.labels.definitions`).
 
     Parameters
     ----------

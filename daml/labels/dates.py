@@ -8,8 +8,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from daml.arguments import shown
 from daml.errors import InputError
+from daml.labels.arguments import shown
 
 UNITS = ("ns", "us", "ms", "s", "min", "h", "D", "W")
 """Units of time, the shortest first."""

@@ -1,0 +1,1 @@
+"""The door between labelled Datasets and arrays: names, times, settings as text."""
