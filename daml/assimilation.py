@@ -14,7 +14,6 @@ from daml import __version__
 from daml.checks import check_finite, check_model, check_scheme
 from daml.devices import fetch, home, put, stacked
 from daml.errors import DamlError, InputError, StepError, first_line
-from daml.files import filled
 from daml.first_guess import FirstGuess
 from daml.labels.arguments import checked
 from daml.labels.datasets import ANALYSED, check_dims, check_names, first_time, names, time_axis
@@ -24,6 +23,7 @@ from daml.records import GIVEN, Record, read
 from daml.schemes.observing import EXPECTED
 from daml.segments import ROWS, Cut, segment_length, side_by_side
 from daml.stepping import advance
+from daml.stores.filling import filled
 from daml.targets import Room, Target
 
 if TYPE_CHECKING:

@@ -17,14 +17,14 @@ from daml.emulators.own import check_kept, trained
 from daml.heldout import HeldOut
 from daml.innovations import Pairs, observed_pairs
 from daml.judging import Judge
-from daml.keeping import TrainingCheckpoint
 from daml.labels.datasets import names
 from daml.pairing import check_length
 from daml.passes import Pass, joined
 from daml.protocols import Emulator, Model, Scheme
 from daml.records import Record, read
 from daml.schemes import ThreeDVar
-from daml.store import Store
+from daml.stores.keeper import TrainingCheckpoint
+from daml.stores.store import Store
 from daml.tuning import estimated
 
 ROUNDS = 3

@@ -86,8 +86,8 @@ def paper(
     It is that of Goodliff and Miyoshi (2025). The scores of its passes are printed.
     """
     from daml import paper as experiment
-    from daml.folders import Folder
     from daml.reports import score_table
+    from daml.stores.folder import Folder
 
     if folder is not None:
         Folder(folder).check_writable()
@@ -168,10 +168,10 @@ def improve(
     OBSERVATIONS is a NetCDF file or a Zarr store with a record of them.
     """
     import daml
-    from daml.opening import open_record
     from daml.reports import innovation_table
     from daml.scripts import load_model
-    from daml.store import Store, check_apart, check_free
+    from daml.stores.opening import open_record
+    from daml.stores.store import Store, check_apart, check_free
 
     starting = load_model(model)
     if passes != "auto" and not passes.isdecimal():
@@ -207,9 +207,9 @@ def improve(
 @run
 def info(store: str) -> None:
     """Print what a STORE holds: settings, progress, scores."""
-    from daml.opening import open_tree
     from daml.reports import overview
-    from daml.stored import reading
+    from daml.stores.attributes import reading
+    from daml.stores.opening import open_tree
 
     with reading(store):
         told = overview(open_tree(store))
@@ -228,8 +228,8 @@ def figures(source: str, folder: str, only: int | None) -> None:
     daml.reports.collect gave.
     """
     from daml import paper as experiment
-    from daml.opening import open_record, open_tree
-    from daml.stored import reading
+    from daml.stores.attributes import reading
+    from daml.stores.opening import open_record, open_tree
 
     with reading(source):
         scores = open_record(source) if source.endswith(".nc") else open_tree(source)

@@ -106,7 +106,7 @@ class Interruption:
         return f"Interrupted. To resume: {resuming(words)}"
 
     def _content(self) -> dict[str, Any] | None:
-        from daml.store import Store
+        from daml.stores.store import Store
 
         if self.store is None:
             return None

@@ -17,17 +17,17 @@ from daml.emulators.bases import check_differentiable
 from daml.errors import DivergedError, InputError, warn
 from daml.heldout import HeldOut, fraction
 from daml.judging import SQUARES
-from daml.keeping import Keeper, check_given, fingerprint
 from daml.labels.arguments import check_fields, checked
 from daml.labels.descriptions import description
 from daml.labels.ranges import whole
-from daml.opening import loaded
 from daml.pairing import check_loop
 from daml.passes import TRAININGS, Pass, check_passes, given_to, reported, restored
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
-from daml.store import Store
-from daml.stored import asked
+from daml.stores.attributes import asked
+from daml.stores.keeper import Keeper, check_given, fingerprint
+from daml.stores.opening import loaded
+from daml.stores.store import Store
 
 MOST = 30
 """Maximum number of passes with ``passes="auto"``."""

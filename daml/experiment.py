@@ -17,7 +17,6 @@ from daml.cycle import Cycle
 from daml.emulators import LSTM
 from daml.errors import InputError
 from daml.forecasting import forecast, simulate
-from daml.keeping import Keeper
 from daml.labels.ranges import number, whole
 from daml.models import CoupledLorenz63, Lorenz63
 from daml.observations import observe
@@ -25,6 +24,7 @@ from daml.passes import Pass, reported
 from daml.progress import LOG, duration
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import WAYS, ThreeDVar
+from daml.stores.keeper import Keeper
 from daml.tuning import tuned
 
 WHOLE = ("steps", "passes", "epochs")

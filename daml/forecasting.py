@@ -14,7 +14,6 @@ from daml import __version__
 from daml.checks import check_finite, check_model
 from daml.devices import fetch, home, put, stacked
 from daml.errors import InputError, StepError
-from daml.files import filled
 from daml.first_guess import FirstGuess, one_state
 from daml.labels.arguments import checked
 from daml.labels.datasets import (
@@ -31,6 +30,7 @@ from daml.randomness import Seed, sequence
 from daml.records import read
 from daml.segments import ROWS, Cut, segment_length, side_by_side
 from daml.stepping import advance
+from daml.stores.filling import filled
 
 if TYPE_CHECKING:
     from daml.protocols import Model

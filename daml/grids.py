@@ -17,8 +17,8 @@ from daml import __version__
 from daml.errors import InputError, StoreError, first_line
 from daml.labels.arguments import plain, shown
 from daml.members import DEFAULTS, Member, checked
-from daml.opening import loaded
 from daml.paper import PRESETS
+from daml.stores.opening import loaded
 
 SETTINGS = ("preset", "seeds", "device")
 TABLES = {"sweep": SETTINGS, "grid": tuple(DEFAULTS), "fixed": tuple(DEFAULTS)}

@@ -19,9 +19,9 @@ from daml.emulators import LSTM
 from daml.errors import InputError, first_line
 from daml.experiment import Experiment, Preset
 from daml.judging import SQUARES
-from daml.keeping import Keeper
 from daml.progress import silenced
 from daml.reports import collect
+from daml.stores.keeper import Keeper
 
 SETTINGS = (
     "hidden",

@@ -13,12 +13,12 @@ import xarray as xr
 
 from daml import __version__
 from daml.errors import InputError
-from daml.files import filled
 from daml.labels.arguments import checked, shown
 from daml.labels.datasets import check_dims, check_dtype, check_names, names
 from daml.operators import read_operator
 from daml.randomness import BLOCK, Seed, blocks
 from daml.segments import ROWS
+from daml.stores.filling import filled
 
 Variances: TypeAlias = float | Mapping[str, float] | Sequence[float] | pd.Series | xr.DataArray
 OTHER = (bool, np.bool_, str, bytes, np.timedelta64)

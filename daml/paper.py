@@ -15,12 +15,12 @@ from daml import __version__, figures
 from daml.devices import check_device
 from daml.errors import InputError
 from daml.experiment import Experiment, Preset
-from daml.keeping import Keeper
 from daml.labels.arguments import checked
 from daml.labels.ranges import seed as whole_seed
 from daml.progress import LOG
 from daml.reports import collect, collect_innovations, is_twin
-from daml.store import Store
+from daml.stores.keeper import Keeper
+from daml.stores.store import Store
 
 PRESETS = {
     "smoke": Preset(steps=4000, passes=3, cycle_epochs=20, skip=200),

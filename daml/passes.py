@@ -13,11 +13,11 @@ from daml.emulators.own import history, trained
 from daml.errors import InputError
 from daml.judging import SQUARES, Judge
 from daml.labels.datasets import check_dims, names
-from daml.opening import loaded
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
-from daml.stored import passes
+from daml.stores.attributes import passes
+from daml.stores.opening import loaded
 from daml.verification import innovation_statistics
 
 TRAININGS = ("analyses", "cycle")

@@ -9,8 +9,8 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.opening import loaded
-from daml.stored import GIVEN, Attributes, asked, chosen, passes
+from daml.stores.attributes import GIVEN, Attributes, asked, chosen, passes
+from daml.stores.opening import loaded
 
 SCORES = ("analysis_rmse", "background_rmse", "mfe", "mfe_reduction", "mfe_map")
 """Of a pass in a twin experiment."""

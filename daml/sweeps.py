@@ -13,10 +13,10 @@ import xarray as xr
 from daml.devices import check_device
 from daml.errors import InputError
 from daml.grids import planned
-from daml.keeping import Keeper
 from daml.labels.arguments import checked
 from daml.members import Member
 from daml.progress import Progress
+from daml.stores.keeper import Keeper
 from daml.workers import finished
 
 

@@ -13,7 +13,7 @@ import time
 import xarray as xr
 
 import daml
-from daml import keeping
+from daml.stores import keeper as keeping
 
 SETTINGS = {"hidden": 8, "epochs": 6}
 PASSES = 3

@@ -13,10 +13,10 @@ from test_storable import covariance, record
 
 import daml
 from daml.errors import InputError
-from daml.keeping import differences
 from daml.labels import definitions
 from daml.labels.descriptions import description
 from daml.scripts import load_model
+from daml.stores.keeper import differences
 
 SOURCE = '''
 import numpy as np

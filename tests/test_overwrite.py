@@ -15,8 +15,9 @@ from test_resume import equal, opened, read_all
 from test_storable import Damped, covariance, record
 
 import daml
-from daml import files, folders
 from daml.errors import DamlError, DivergedError, InputError, StoreError
+from daml.stores import filling as files
+from daml.stores import folder as folders
 
 RECORD = record(1200)
 
@@ -272,7 +273,7 @@ def test_the_records_own_path_is_refused(tmp_path, monkeypatch, kind, name):
     files.write(RECORD, file) if kind == "zarr" else RECORD.to_netcdf(file)
     Path("link").symlink_to(file)
     before = content(tmp_path)
-    with daml.opening.open_record(file) as seen:
+    with daml.stores.opening.open_record(file) as seen:
         for how in ({"overwrite": True}, {}):
             with pytest.raises(InputError, match="the record lies at"):
                 improve(name.format(file), seen, **how)
@@ -280,7 +281,7 @@ def test_the_records_own_path_is_refused(tmp_path, monkeypatch, kind, name):
 
 
 def test_a_record_of_the_stores_own_resumes_and_replaces_it(folder):
-    seen = daml.opening.open_tree(folder / "store.zarr")["observations"].to_dataset()
+    seen = daml.stores.opening.open_tree(folder / "store.zarr")["observations"].to_dataset()
     assert len(improve(folder / "store.zarr", seen, hidden=3, resume=True)["iteration"]) == 2
     replaced = improve(folder / "store.zarr", seen, overwrite=True)
     xr.testing.assert_identical(replaced["observations"].to_dataset().load(), RECORD)

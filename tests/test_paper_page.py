@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from daml import paper
 from daml.cli import main
-from daml.opening import open_tree
 from daml.reports import published
+from daml.stores.opening import open_tree
 
 PAGE = (Path(__file__).parents[1] / "docs" / "paper.md").read_text()
 COMMANDS = re.findall(r"^\$ daml (.*)$", PAGE, re.MULTILINE)

@@ -25,11 +25,13 @@ from test_resume import (  # noqa: F401
 )
 
 import daml
-from daml import files, keeping, remote
 from daml.cli import main
 from daml.errors import InputError, StoreError
-from daml.opening import open_record
-from daml.store import Store
+from daml.stores import filling as files
+from daml.stores import keeper as keeping
+from daml.stores import remote
+from daml.stores.opening import open_record
+from daml.stores.store import Store
 
 
 class Line:
@@ -177,7 +179,7 @@ def test_a_record_that_breaks_off_leaves_nothing(line, bucket):
         daml.observe(truth, store=url)
     line.left = None
     with pytest.raises(StoreError, match=r"no such file|neither"):
-        daml.opening.open_record(url)
+        daml.stores.opening.open_record(url)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import xarray as xr
 from killed import PASSES, SETTINGS
 
 import daml
-from daml import keeping
 from daml.assimilator import Assimilator
 from daml.errors import InputError, StoreError
 from daml.experiment import Preset
-from daml.store import Store
+from daml.stores import keeper as keeping
+from daml.stores.store import Store
 
 
 def equal(one, two):
@@ -225,7 +225,7 @@ def test_the_papers_experiment_goes_on_to_more_passes(tmp_path, monkeypatch):
 
 def test_a_second_run_on_one_store_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
     held = (
-        "from daml.store import Store; import sys, time\n"
+        "from daml.stores.store import Store; import sys, time\n"
         f"with Store({str(tmp_path / 'store.zarr')!r}).lock():\n"
         "    print('held', flush=True); time.sleep(60)"
     )
@@ -251,7 +251,7 @@ killed.run(sys.argv[1], sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
 killed.PASSES = 1
 try:
-    from daml.store import Store
+    from daml.stores.store import Store
     Store(sys.argv[2]).write(xr.load_dataset(sys.argv[1], engine="h5netcdf"), "iteration/0001")
 except daml.errors.StoreError as error:
     print(error)

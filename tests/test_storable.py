@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daml
-from daml import assimilation, files, storable
+from daml import assimilation
 from daml.errors import InputError
-from daml.opening import open_record, open_tree
+from daml.stores import filling as files
+from daml.stores import storable
+from daml.stores.opening import open_record, open_tree
 
 UNITS = ("s", "ms", "us", "ns")
 LIMITS = {"s": 10**11, "ms": 10**14, "us": 10**16, "ns": 10**18}

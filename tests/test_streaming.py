@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daml
-from daml import files, forecasting, observations, records, segments
+from daml import forecasting, observations, records, segments
 from daml.emulators import examples
 from daml.errors import DivergedError, InputError, StoreError
-from daml.opening import open_record
+from daml.stores import filling as files
+from daml.stores.opening import open_record
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from daml import figures, workers
 from daml.cli import main
 from daml.errors import InputError, StoreError
 from daml.grids import planned, read_config
-from daml.store import Store
+from daml.stores.store import Store
 
 SHORT = {"steps": 500, "passes": 1, "epochs": 1, "cycle_epochs": 1, "hidden": 4, "skip": 50}
 GRID = {"max_variance": [1.0, 2.0]}

@@ -14,8 +14,8 @@ from daml.emulators.factors import covariance, placed
 from daml.emulators.networks import Memory, Network
 from daml.errors import InputError
 from daml.labels.datasets import names
-from daml.opening import check_whole
-from daml.stored import Attributes
+from daml.stores.attributes import Attributes
+from daml.stores.opening import check_whole
 
 LOSSES = {
     "loss": "mean of the objective of the training",

@@ -15,9 +15,9 @@ from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.ranges import whole
 from daml.models.named import described
-from daml.opening import loaded, open_tree
 from daml.protocols import Emulator, Model
-from daml.stored import GIVEN, Attributes, chosen, passes
+from daml.stores.attributes import GIVEN, Attributes, chosen, passes
+from daml.stores.opening import loaded, open_tree
 
 
 @checked

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 import xarray as xr
 
-from daml import files
 from daml.errors import DamlError, InputError, first_line
+from daml.stores import filling as files
 
 if TYPE_CHECKING:
     from daml.protocols import Emulator
-    from daml.store import Store
+    from daml.stores.store import Store
 
 FITTED = ("variables", "dt", "start", "step", "to_dataset")
 """What a loop uses of an emulator that is fitted."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from daml import models
 from daml.errors import InputError
-from daml.stored import Attributes, is_whole, shown
+from daml.stores.attributes import Attributes, is_whole, shown
 
 if TYPE_CHECKING:
     from daml.protocols import Model

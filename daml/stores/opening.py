@@ -13,9 +13,9 @@ import xarray as xr
 import zarr
 
 from daml.errors import StoreError, first_line
-from daml.folders import Folder
-from daml.places import place
-from daml.storable import restored
+from daml.stores.folder import Folder
+from daml.stores.places import place
+from daml.stores.storable import restored
 
 VERSION = 1
 """Of the layout of an experiment's store."""

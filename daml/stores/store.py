@@ -18,11 +18,11 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from daml import files
 from daml.errors import InputError, StoreError, first_line
-from daml.folders import LOCK, PART, ROOT, Folder
-from daml.opening import VERSION, check_version
-from daml.places import Place, place
+from daml.stores import filling as files
+from daml.stores.folder import LOCK, PART, ROOT, Folder
+from daml.stores.opening import VERSION, check_version
+from daml.stores.places import Place, place
 
 GROUPS = (
     *("observations", "imperfect", "iteration", "truth", "perfect", "test", "sensitivity"),

@@ -13,7 +13,7 @@ from pathlib import PurePath, PurePosixPath
 from typing import Any, cast
 
 from daml.errors import DamlError, InputError, StoreError, first_line, writing
-from daml.folders import LOCK, REFUSED, ROOT
+from daml.stores.folder import LOCK, REFUSED, ROOT
 
 LEASE = 60.0
 """Seconds after which a lock is dead, unless its run has renewed it."""

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from daml.errors import InputError
-from daml.folders import Folder
-from daml.remote import Remote
+from daml.stores.folder import Folder
+from daml.stores.remote import Remote
 
 Place = Folder | Remote
 

@@ -1,6 +1,6 @@
 """A store in a folder: small files whole or not at all, one run at a time.
 
-What is large goes to its address through Zarr. ``daml.remote`` gives the same at a URL.
+What is large goes to its address through Zarr. ``daml.stores.remote`` gives the same at a URL.
 """
 
 from __future__ import annotations

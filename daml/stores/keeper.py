@@ -13,11 +13,11 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from daml import files
 from daml.errors import InputError
 from daml.labels.definitions import CODE, same
-from daml.opening import open_tree
-from daml.store import CHECKPOINTS, Store, check_apart, check_free
+from daml.stores import filling as files
+from daml.stores.opening import open_tree
+from daml.stores.store import CHECKPOINTS, Store, check_apart, check_free
 
 RESULTS = ("iteration/", "member/", "result")
 """Groups with which a new result is worth that of before, which it replaces."""

@@ -18,10 +18,10 @@ from dask.delayed import delayed
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from daml.errors import InputError
-from daml.folders import ROOT
-from daml.opening import no_warnings, open_record
-from daml.places import place
-from daml.storable import MISSING, check_storable, dated, prepared, restored
+from daml.stores.folder import ROOT
+from daml.stores.opening import no_warnings, open_record
+from daml.stores.places import place
+from daml.stores.storable import MISSING, check_storable, dated, prepared, restored
 
 CHUNK = 1 << 18
 """Values in a chunk: 2 MB of float64."""

@@ -1,0 +1,1 @@
+"""Zarr stores: written whole or not at all, and read with one error for whatever is damaged."""
