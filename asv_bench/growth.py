@@ -14,7 +14,7 @@ from benchmarks import network, twin
 
 import daml
 from daml.devices import one_core_each
-from daml.records import read
+from daml.observing.records import read
 from daml.segments import NETWORK_WIDTH, Cut, segment_length
 
 

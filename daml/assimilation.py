@@ -19,7 +19,7 @@ from daml.labels.arguments import checked
 from daml.labels.datasets import ANALYSED, check_dims, check_names, first_time, names, time_axis
 from daml.labels.descriptions import description
 from daml.moments import Moments, joined, moments
-from daml.records import GIVEN, Record, read
+from daml.observing.records import GIVEN, Record, read
 from daml.schemes.observing import EXPECTED
 from daml.segments import ROWS, Cut, segment_length, side_by_side
 from daml.stepping import advance

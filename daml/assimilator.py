@@ -18,10 +18,10 @@ from daml.heldout import HeldOut
 from daml.innovations import Pairs, observed_pairs
 from daml.judging import Judge
 from daml.labels.datasets import names
+from daml.observing.records import Record, read
 from daml.pairing import check_length
 from daml.passes import Pass, joined
 from daml.protocols import Emulator, Model, Scheme
-from daml.records import Record, read
 from daml.schemes import ThreeDVar
 from daml.stores.keeper import TrainingCheckpoint
 from daml.stores.store import Store

@@ -10,7 +10,7 @@ from daml.errors import DivergedError, InputError
 from daml.forecasting import free_runs
 from daml.innovations import Pairs, Seen, known_pairs, observed_pairs
 from daml.labels.datasets import names
-from daml.noise import observing
+from daml.observing.noise import observing
 from daml.protocols import Model
 
 RATIO = 2.0

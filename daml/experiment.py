@@ -19,7 +19,7 @@ from daml.errors import InputError
 from daml.forecasting import forecast, simulate
 from daml.labels.ranges import number, whole
 from daml.models import CoupledLorenz63, Lorenz63
-from daml.observations import observe
+from daml.observing.simulated import observe
 from daml.passes import Pass, reported
 from daml.progress import LOG, duration
 from daml.protocols import Emulator, Model, Scheme

@@ -9,7 +9,7 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.datasets import pack
-from daml.records import Record
+from daml.observing.records import Record
 from daml.stepping import advance
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from daml.labels.datasets import (
 )
 from daml.labels.dates import is_span, span
 from daml.labels.descriptions import description
+from daml.observing.records import read
 from daml.randomness import Seed, sequence
-from daml.records import read
 from daml.segments import ROWS, Cut, segment_length, side_by_side
 from daml.stepping import advance
 from daml.stores.filling import filled

@@ -13,7 +13,7 @@ from daml.covariance import check, labelled
 from daml.errors import InputError, warn
 from daml.labels.arguments import checked
 from daml.labels.datasets import check_dims, check_names, names
-from daml.noise import observing
+from daml.observing.noise import observing
 
 LEAST = 0.01
 """Smallest eigenvalue of an estimated H B H', in units of R."""

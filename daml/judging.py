@@ -13,9 +13,9 @@ from daml.covariance import check
 from daml.forecasting import ahead
 from daml.heldout import HeldOut
 from daml.labels.datasets import names, pack
-from daml.operators import Operator, read_operator
+from daml.observing.operators import Operator, read_operator
+from daml.observing.records import Record
 from daml.protocols import Model, Scheme
-from daml.records import Record
 from daml.schemes import ThreeDVar
 from daml.segments import Cut, side_by_side
 

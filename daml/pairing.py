@@ -15,7 +15,7 @@ from daml.first_guess import FirstGuess
 from daml.heldout import HeldOut, longer
 from daml.innovations import Seen
 from daml.labels.datasets import first_time, names
-from daml.records import Record, read
+from daml.observing.records import Record, read
 from daml.schemes import ThreeDVar
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from daml.errors import InputError, warn
 from daml.innovations import Pairs, from_innovations, lagged, observed_pairs
 from daml.labels.arguments import checked
 from daml.labels.datasets import names
-from daml.noise import observing
+from daml.observing.noise import observing
 from daml.protocols import Model, Scheme
 from daml.schemes import ThreeDVar
 

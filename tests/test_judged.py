@@ -19,7 +19,7 @@ from daml.errors import InputError
 from daml.heldout import HeldOut
 from daml.innovations import observed_pairs
 from daml.judging import SQUARES, Judge
-from daml.records import read
+from daml.observing.records import read
 from daml.reports import collect_innovations
 
 EMULATOR = daml.LSTM(hidden=8, epochs=3)

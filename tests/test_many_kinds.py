@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 import daml
-from daml.records import read
+from daml.observing.records import read
 from daml.schemes import variational
 
 

@@ -10,7 +10,7 @@ from strategies import cases
 import daml
 from daml.covariance import labelled
 from daml.errors import InputError
-from daml.records import read
+from daml.observing.records import read
 
 
 def test_scalar_case_by_hand():

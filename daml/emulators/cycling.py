@@ -15,8 +15,8 @@ from daml.emulators.training import Blocks, Tensors
 from daml.errors import InputError
 from daml.first_guess import FirstGuess
 from daml.heldout import HeldOut
+from daml.observing.records import read
 from daml.protocols import Model
-from daml.records import read
 from daml.schemes.observing import Observing
 from daml.stepping import advance
 

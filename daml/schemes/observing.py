@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
-from daml.records import Record
+from daml.observing.records import Record
 
 EXPECTED = {
     "background_spread": (("time", "variable"), {"long_name": "expected error of the background"}),

@@ -16,8 +16,8 @@ from daml.errors import InputError
 from daml.labels.arguments import check_fields, checked
 from daml.labels.datasets import ANALYSED, check_time, names, pack
 from daml.labels.html import shown
-from daml.operators import Operator
-from daml.records import Record, read
+from daml.observing.operators import Operator
+from daml.observing.records import Record, read
 from daml.schemes.observing import Observing
 
 METHODS = ("exact", "cg")

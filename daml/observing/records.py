@@ -12,7 +12,7 @@ from daml.covariance import check as check_covariance
 from daml.errors import InputError
 from daml.labels.datasets import TimeAxis, check_dims, check_dtype, check_names, check_values, names
 from daml.labels.datasets import time_axis as read_time
-from daml.operators import Operator, read_operator
+from daml.observing.operators import Operator, read_operator
 from daml.segments import ROWS
 
 GIVEN = ("observation", "error_variance", "error_covariance", "operator")

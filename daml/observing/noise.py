@@ -10,7 +10,7 @@ import xarray as xr
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import names
-from daml.operators import read_operator
+from daml.observing.operators import read_operator
 
 
 @checked

@@ -15,7 +15,7 @@ from daml import __version__
 from daml.errors import InputError
 from daml.labels.arguments import checked, shown
 from daml.labels.datasets import check_dims, check_dtype, check_names, names
-from daml.operators import read_operator
+from daml.observing.operators import read_operator
 from daml.randomness import BLOCK, Seed, blocks
 from daml.segments import ROWS
 from daml.stores.filling import filled

@@ -1,0 +1,1 @@
+"""Observations: what they are of, how they err, and records of them."""
