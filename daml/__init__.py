@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "assimilation": ["assimilate"],
-        "covariance": ["climatological"],
+        "covariances.dense": ["climatological"],
         "cycle": ["Cycle", "improve"],
         "forecasting": ["forecast", "simulate"],
         "emulators": ["LSTM", "fit_parameters", "load_emulator"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from daml.covariance import labelled
+from daml.covariances.dense import labelled
 from daml.errors import DivergedError, InputError
 from daml.forecasting import free_runs
 from daml.innovations import Pairs, Seen, known_pairs, observed_pairs

@@ -12,7 +12,7 @@ import xarray as xr
 
 from daml import verification
 from daml.assimilation import assimilate
-from daml.covariance import climatological
+from daml.covariances.dense import climatological
 from daml.cycle import Cycle
 from daml.emulators import LSTM
 from daml.errors import InputError

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
-from daml.covariance import check, labelled
+from daml.covariances.dense import check, labelled
 from daml.errors import InputError, warn
 from daml.labels.arguments import checked
 from daml.labels.datasets import check_dims, check_names, names

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
-from daml.covariance import check
+from daml.covariances.dense import check
 from daml.forecasting import ahead
 from daml.heldout import HeldOut
 from daml.labels.datasets import names, pack

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from daml.covariance import labelled
+from daml.covariances.dense import labelled
 from daml.emulators.bases import check_torch
 from daml.emulators.cycling import Course, Innovations
 from daml.emulators.factors import covariance, placed

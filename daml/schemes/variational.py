@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from array_api_compat import array_namespace
 
-from daml.covariance import check
+from daml.covariances.dense import check
 from daml.devices import fetch
 from daml.errors import InputError
 from daml.labels.arguments import check_fields, checked

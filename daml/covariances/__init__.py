@@ -1,0 +1,1 @@
+"""Background error covariances."""
