@@ -15,7 +15,6 @@ from daml.assimilation import assimilate
 from daml.choosing import CHOICE, gain
 from daml.emulators.own import check_kept, trained
 from daml.heldout import HeldOut
-from daml.innovations import Pairs, observed_pairs
 from daml.judging import Judge
 from daml.labels.datasets import names
 from daml.observing.records import Record, read
@@ -23,6 +22,7 @@ from daml.pairing import check_length
 from daml.passes import Pass, joined
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
+from daml.schemes.estimation import Pairs, observed_pairs
 from daml.stores.keeper import TrainingCheckpoint
 from daml.stores.store import Store
 from daml.tuning import estimated

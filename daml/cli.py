@@ -85,8 +85,8 @@ def paper(
 
     It is that of Goodliff and Miyoshi (2025). The scores of its passes are printed.
     """
-    from daml import paper as experiment
-    from daml.reports import score_table
+    from daml.experiments import goodliff2025 as experiment
+    from daml.experiments.reporting import score_table
     from daml.stores.folder import Folder
 
     if folder is not None:
@@ -168,7 +168,7 @@ def improve(
     OBSERVATIONS is a NetCDF file or a Zarr store with a record of them.
     """
     import daml
-    from daml.reports import innovation_table
+    from daml.experiments.reporting import innovation_table
     from daml.scripts import load_model
     from daml.stores.opening import open_record
     from daml.stores.store import Store, check_apart, check_free
@@ -207,7 +207,7 @@ def improve(
 @run
 def info(store: str) -> None:
     """Print what a STORE holds: settings, progress, scores."""
-    from daml.reports import overview
+    from daml.experiments.reporting import overview
     from daml.stores.attributes import reading
     from daml.stores.opening import open_tree
 
@@ -227,7 +227,7 @@ def figures(source: str, folder: str, only: int | None) -> None:
     It is the store of an experiment, or a NetCDF file (.nc) with the scores that
     daml.reports.collect gave.
     """
-    from daml import paper as experiment
+    from daml.experiments import goodliff2025 as experiment
     from daml.stores.attributes import reading
     from daml.stores.opening import open_record, open_tree
 

@@ -8,10 +8,10 @@ import xarray as xr
 from daml.covariances.dense import labelled
 from daml.errors import DivergedError, InputError
 from daml.forecasting import free_runs
-from daml.innovations import Pairs, Seen, known_pairs, observed_pairs
 from daml.labels.datasets import names
 from daml.observing.noise import observing
 from daml.protocols import Model
+from daml.schemes.estimation import Pairs, Seen, known_pairs, observed_pairs
 
 RATIO = 2.0
 """Largest variance of the scaled climatology, in units of the observations' error variance."""

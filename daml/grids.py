@@ -15,9 +15,9 @@ import xarray as xr
 
 from daml import __version__
 from daml.errors import InputError, StoreError, first_line
+from daml.experiments.goodliff2025 import PRESETS
 from daml.labels.arguments import plain, shown
 from daml.members import DEFAULTS, Member, checked
-from daml.paper import PRESETS
 from daml.stores.opening import loaded
 
 SETTINGS = ("preset", "seeds", "device")

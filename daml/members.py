@@ -17,10 +17,10 @@ import xarray as xr
 
 from daml.emulators import LSTM
 from daml.errors import InputError, first_line
-from daml.experiment import Experiment, Preset
+from daml.experiments.reporting import collect
+from daml.experiments.twin import Experiment, Preset
 from daml.judging import SQUARES
 from daml.progress import silenced
-from daml.reports import collect
 from daml.stores.keeper import Keeper
 
 SETTINGS = (

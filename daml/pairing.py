@@ -13,10 +13,10 @@ from daml.devices import fetch, home, put
 from daml.errors import InputError
 from daml.first_guess import FirstGuess
 from daml.heldout import HeldOut, longer
-from daml.innovations import Seen
 from daml.labels.datasets import first_time, names
 from daml.observing.records import Record, read
 from daml.schemes import ThreeDVar
+from daml.schemes.estimation import Seen
 
 if TYPE_CHECKING:
     import xarray as xr

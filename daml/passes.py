@@ -18,7 +18,7 @@ from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.stores.attributes import passes
 from daml.stores.opening import loaded
-from daml.verification import innovation_statistics
+from daml.verification.scores import innovation_statistics
 
 TRAININGS = ("analyses", "cycle")
 """What an emulator is trained on: analyses, or the innovations of the cycle that it is part of."""

@@ -13,12 +13,12 @@ import xarray as xr
 from daml.assimilation import assimilate
 from daml.climatology import scaled_climatology
 from daml.errors import InputError, warn
-from daml.innovations import Pairs, from_innovations, lagged, observed_pairs
 from daml.labels.arguments import checked
 from daml.labels.datasets import names
 from daml.observing.noise import observing
 from daml.protocols import Model, Scheme
 from daml.schemes import ThreeDVar
+from daml.schemes.estimation import Pairs, from_innovations, lagged, observed_pairs
 
 ROUNDS = 4
 """Times that B is estimated anew for a model that none was known for; once, later."""

@@ -10,7 +10,7 @@ from array_api_compat import array_namespace
 import daml
 from daml.diagnosis import calibration, spread_map, valid_time
 from daml.errors import InputError
-from daml.lyapunov import lyapunov_exponent
+from daml.verification.predictability import lyapunov_exponent
 
 
 def expected(actual):

@@ -12,7 +12,7 @@ from killed import PASSES, SETTINGS
 import daml
 from daml.assimilator import Assimilator
 from daml.errors import InputError, StoreError
-from daml.experiment import Preset
+from daml.experiments.twin import Preset
 from daml.stores import keeper as keeping
 from daml.stores.store import Store
 
@@ -209,8 +209,8 @@ def test_auto_does_not_go_on_from_passes_that_it_would_not_have_made(
 def test_the_papers_experiment_goes_on_to_more_passes(tmp_path, monkeypatch):
     short = Preset(steps=400, epochs=1, skip=10)
     monkeypatch.setitem(daml.paper.PRESETS, "smoke", short)
-    monkeypatch.setattr("daml.experiment.SENSITIVITY", (1.0,))
-    monkeypatch.setattr("daml.experiment.SPINUP", 100)
+    monkeypatch.setattr("daml.experiments.twin.SENSITIVITY", (1.0,))
+    monkeypatch.setattr("daml.experiments.twin.SPINUP", 100)
     straight = daml.paper.run("smoke", passes=2, store=tmp_path / "straight.zarr")
     store = tmp_path / "store.zarr"
     daml.paper.run("smoke", passes=1, store=store)

@@ -10,7 +10,6 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from daml import verification
 from daml.assimilation import assimilate
 from daml.covariances.dense import climatological
 from daml.cycle import Cycle
@@ -26,6 +25,7 @@ from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import WAYS, ThreeDVar
 from daml.stores.keeper import Keeper
 from daml.tuning import tuned
+from daml.verification import scores as verification
 
 WHOLE = ("steps", "passes", "epochs")
 OPTIONAL = ("cycle_epochs", "window")

@@ -1,0 +1,1 @@
+"""Published experiments, and what they and loops report."""

@@ -1,0 +1,25 @@
+"""Scores against a truth, and what innovations say of an analysis."""
+
+from daml.verification.scores import (
+    analysis_error,
+    binned,
+    error_map,
+    forecast_error,
+    innovation_statistics,
+    mfe,
+    reduction,
+    squared,
+    valid_rows,
+)
+
+__all__ = [
+    "analysis_error",
+    "binned",
+    "error_map",
+    "forecast_error",
+    "innovation_statistics",
+    "mfe",
+    "reduction",
+    "squared",
+    "valid_rows",
+]
