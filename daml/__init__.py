@@ -13,17 +13,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         *("reports", "verification"),
     ],
     submod_attrs={
-        "assimilation": ["assimilate"],
+        "running.assimilation": ["assimilate"],
         "covariances.dense": ["climatological"],
         "cycle": ["Cycle", "improve"],
-        "forecasting": ["forecast", "simulate"],
+        "running.forecasting": ["forecast", "simulate"],
         "emulators": ["LSTM", "fit_parameters", "load_emulator"],
         "verification.predictability": ["lyapunov_exponent"],
         "models": ["CoupledLorenz63", "Lorenz63"],
         "observing.simulated": ["observe"],
         "schemes": ["ThreeDVar"],
         "sweeps": ["sweep"],
-        "tuning": ["tuned"],
+        "running.tuning": ["tuned"],
     },
 )
 

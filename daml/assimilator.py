@@ -11,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from daml.assimilation import assimilate
 from daml.choosing import CHOICE, gain
 from daml.emulators.own import check_kept, trained
 from daml.heldout import HeldOut
@@ -21,11 +20,12 @@ from daml.observing.records import Record, read
 from daml.pairing import check_length
 from daml.passes import Pass, joined
 from daml.protocols import Emulator, Model, Scheme
+from daml.running.assimilation import assimilate
+from daml.running.tuning import estimated
 from daml.schemes import ThreeDVar
 from daml.schemes.estimation import Pairs, observed_pairs
 from daml.stores.keeper import TrainingCheckpoint
 from daml.stores.store import Store
-from daml.tuning import estimated
 
 ROUNDS = 3
 """Rounds in which the mean increment of a correction is found."""

@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 
 from daml.covariances.dense import check
-from daml.forecasting import ahead
 from daml.heldout import HeldOut
 from daml.labels.datasets import names, pack
 from daml.observing.operators import Operator, read_operator
 from daml.observing.records import Record
 from daml.protocols import Model, Scheme
+from daml.running.forecasting import ahead
 from daml.schemes import ThreeDVar
 from daml.segments import Cut, side_by_side
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from daml.assimilation import cycle_steps
-from daml.checks import check_model, check_scheme
 from daml.devices import fetch, home, put
 from daml.errors import InputError
-from daml.first_guess import FirstGuess
 from daml.heldout import HeldOut, longer
 from daml.labels.datasets import first_time, names
 from daml.observing.records import Record, read
+from daml.running.assimilation import cycle_steps
+from daml.running.checks import check_model, check_scheme
+from daml.running.first_guess import FirstGuess
 from daml.schemes import ThreeDVar
 from daml.schemes.estimation import Seen
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from daml.checks import check_settings
 from daml.errors import InputError, first_line
 from daml.models import CoupledLorenz63, Lorenz63
+from daml.running.checks import check_settings
 
 
 def load_model(name: str) -> Any:

@@ -12,9 +12,9 @@ import xarray as xr
 from test_storable import Damped, covariance, record
 
 import daml
-from daml import assimilation
 from daml.errors import InputError
 from daml.labels.descriptions import description
+from daml.running import assimilation
 
 RECORD = record(1200)
 

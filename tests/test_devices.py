@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import daml
-from daml import assimilation, checks, forecasting
+from daml.running import assimilation, checks, forecasting
 
 
 class CountTransfers(TorchDispatchMode):

@@ -6,11 +6,11 @@ from click.testing import CliRunner
 from test_storable import Damped, covariance, record
 
 import daml
-from daml import forecasting
 from daml.cli import main
 from daml.errors import InputError
 from daml.experiments import twin as experiment
 from daml.labels.ranges import whole
+from daml.running import forecasting
 
 SEEDS = [-1, 2**63, 2**70, 1.5, "1", None, True, np.nan, [1]]
 DEVICES = ["gpu", "", "meta", "mps", "cpu:x", "cuda:x", "cuda:99", "CPU", None, 1, "a\nb"]

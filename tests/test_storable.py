@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daml
-from daml import assimilation
 from daml.errors import InputError
+from daml.running import assimilation
 from daml.stores import filling as files
 from daml.stores import storable
 from daml.stores.opening import open_record, open_tree

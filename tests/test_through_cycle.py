@@ -10,13 +10,13 @@ from array_api_compat import array_namespace
 from scipy.linalg import solve_discrete_are
 
 import daml
-from daml.assimilation import cycle_steps
 from daml.emulators.bases import base_step, differentiable
 from daml.emulators.cycling import Course, Innovations
 from daml.emulators.stopping import Watch
 from daml.emulators.training import Blocks, Plan, SquareError, train
 from daml.errors import DivergedError, InputError
 from daml.heldout import HeldOut
+from daml.running.assimilation import cycle_steps
 from daml.schemes.observing import Observing
 
 SEEN = ["x0", "x1", "x2"]

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daml
-from daml.climatology import scaled_climatology
 from daml.heldout import HeldOut
+from daml.running.climatology import scaled_climatology
 
 NAMES = ("x0", "x1", "x2")
 

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 import daml
-from daml.checks import check_model
 from daml.errors import InputError
+from daml.running.checks import check_model
 from daml.scripts import load_model
 
 B = xr.DataArray([[1.0]], {"variable": ["u"], "covariable": ["u"]}, ("variable", "covariable"))

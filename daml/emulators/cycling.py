@@ -13,12 +13,12 @@ import xarray as xr
 from daml.emulators.stopping import Watch
 from daml.emulators.training import Blocks, Tensors
 from daml.errors import InputError
-from daml.first_guess import FirstGuess
 from daml.heldout import HeldOut
 from daml.observing.records import read
 from daml.protocols import Model
+from daml.running.first_guess import FirstGuess
+from daml.running.stepping import advance
 from daml.schemes.observing import Observing
-from daml.stepping import advance
 
 
 @dataclass(frozen=True)

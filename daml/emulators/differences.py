@@ -12,7 +12,7 @@ import torch
 
 from daml.errors import InputError, first_line
 from daml.protocols import Memory, Model
-from daml.stepping import advance
+from daml.running.stepping import advance
 
 ROWS = 32
 """States on which sizes of the differences are tried."""

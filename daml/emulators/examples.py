@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 
 from daml import segments
-from daml.checks import check_model
 from daml.errors import InputError
 from daml.heldout import HeldOut
 from daml.labels.datasets import (
@@ -21,9 +20,10 @@ from daml.labels.datasets import (
     names,
     time_axis,
 )
-from daml.moments import joined, moments
 from daml.protocols import Model
-from daml.stepping import advance
+from daml.running.checks import check_model
+from daml.running.moments import joined, moments
+from daml.running.stepping import advance
 
 
 class Block(NamedTuple):

@@ -20,11 +20,11 @@ from daml.emulators.fitting import begun, fitted_through_cycle, fitted_to
 from daml.emulators.networks import Memory, Network, Windowed
 from daml.emulators.settings import check
 from daml.errors import InputError
-from daml.forecasting import forecast
 from daml.labels.arguments import checked
 from daml.labels.descriptions import description
 from daml.labels.html import shown
 from daml.protocols import Checkpoint, Model
+from daml.running.forecasting import forecast
 from daml.schemes import ThreeDVar
 from daml.stores.filling import save
 

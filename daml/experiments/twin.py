@@ -10,21 +10,21 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from daml.assimilation import assimilate
 from daml.covariances.dense import climatological
 from daml.cycle import Cycle
 from daml.emulators import LSTM
 from daml.errors import InputError
-from daml.forecasting import forecast, simulate
 from daml.labels.ranges import number, whole
 from daml.models import CoupledLorenz63, Lorenz63
 from daml.observing.simulated import observe
 from daml.passes import Pass, reported
 from daml.progress import LOG, duration
 from daml.protocols import Emulator, Model, Scheme
+from daml.running.assimilation import assimilate
+from daml.running.forecasting import forecast, simulate
+from daml.running.tuning import tuned
 from daml.schemes import WAYS, ThreeDVar
 from daml.stores.keeper import Keeper
-from daml.tuning import tuned
 from daml.verification import scores as verification
 
 WHOLE = ("steps", "passes", "epochs")

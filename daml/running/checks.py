@@ -12,7 +12,7 @@ from daml.devices import fetch, home, put
 from daml.errors import DivergedError, InputError, StepError, first_line
 from daml.labels.arguments import fitting, shown
 from daml.labels.dates import is_span, span, unit_of_time
-from daml.stepping import advance
+from daml.running.stepping import advance
 
 if TYPE_CHECKING:
     from daml.protocols import Memory, Model, Scheme

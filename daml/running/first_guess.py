@@ -10,7 +10,7 @@ import xarray as xr
 from daml.errors import InputError
 from daml.labels.datasets import pack
 from daml.observing.records import Record
-from daml.stepping import advance
+from daml.running.stepping import advance
 
 if TYPE_CHECKING:
     from daml.protocols import Model

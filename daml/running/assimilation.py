@@ -11,20 +11,20 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
-from daml.checks import check_finite, check_model, check_scheme
 from daml.devices import fetch, home, put, stacked
 from daml.errors import DamlError, InputError, StepError, first_line
-from daml.first_guess import FirstGuess
 from daml.labels.arguments import checked
 from daml.labels.datasets import ANALYSED, check_dims, check_names, first_time, names, time_axis
 from daml.labels.descriptions import description
-from daml.moments import Moments, joined, moments
 from daml.observing.records import GIVEN, Record, read
+from daml.running.checks import check_finite, check_model, check_scheme
+from daml.running.first_guess import FirstGuess
+from daml.running.moments import Moments, joined, moments
+from daml.running.stepping import advance
+from daml.running.targets import Room, Target
 from daml.schemes.observing import EXPECTED
 from daml.segments import ROWS, Cut, segment_length, side_by_side
-from daml.stepping import advance
 from daml.stores.filling import filled
-from daml.targets import Room, Target
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model, Scheme

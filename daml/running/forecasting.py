@@ -11,10 +11,8 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
-from daml.checks import check_finite, check_model
 from daml.devices import fetch, home, put, stacked
 from daml.errors import InputError, StepError
-from daml.first_guess import FirstGuess, one_state
 from daml.labels.arguments import checked
 from daml.labels.datasets import (
     check_dims,
@@ -28,8 +26,10 @@ from daml.labels.dates import is_span, span
 from daml.labels.descriptions import description
 from daml.observing.records import read
 from daml.randomness import Seed, sequence
+from daml.running.checks import check_finite, check_model
+from daml.running.first_guess import FirstGuess, one_state
+from daml.running.stepping import advance
 from daml.segments import ROWS, Cut, segment_length, side_by_side
-from daml.stepping import advance
 from daml.stores.filling import filled
 
 if TYPE_CHECKING:

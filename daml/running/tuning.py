@@ -10,13 +10,13 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
-from daml.assimilation import assimilate
-from daml.climatology import scaled_climatology
 from daml.errors import InputError, warn
 from daml.labels.arguments import checked
 from daml.labels.datasets import names
 from daml.observing.noise import observing
 from daml.protocols import Model, Scheme
+from daml.running.assimilation import assimilate
+from daml.running.climatology import scaled_climatology
 from daml.schemes import ThreeDVar
 from daml.schemes.estimation import Pairs, from_innovations, lagged, observed_pairs
 
@@ -54,7 +54,7 @@ def tuned(
         As the contract says.
     before : ThreeDVar, optional
         Of a model much like this one: where to start from. Otherwise from
-        :func:`daml.climatology.scaled_climatology`.
+        :func:`daml.running.climatology.scaled_climatology`.
     rows : numpy.ndarray (time,) of bool, optional
         Model steps whose innovations count: those that the model was not trained on. All, unless
         given.

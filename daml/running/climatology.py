@@ -7,10 +7,10 @@ import xarray as xr
 
 from daml.covariances.dense import labelled
 from daml.errors import DivergedError, InputError
-from daml.forecasting import free_runs
 from daml.labels.datasets import names
 from daml.observing.noise import observing
 from daml.protocols import Model
+from daml.running.forecasting import free_runs
 from daml.schemes.estimation import Pairs, Seen, known_pairs, observed_pairs
 
 RATIO = 2.0
