@@ -13,7 +13,6 @@ import xarray as xr
 
 from daml.choosing import CHOICE, gain
 from daml.emulators.own import check_kept, trained
-from daml.heldout import HeldOut
 from daml.judging import Judge
 from daml.labels.datasets import names
 from daml.observing.records import Record, read
@@ -26,6 +25,7 @@ from daml.schemes import ThreeDVar
 from daml.schemes.estimation import Pairs, observed_pairs
 from daml.stores.keeper import TrainingCheckpoint
 from daml.stores.store import Store
+from daml.training.held_out import HeldOut
 
 ROUNDS = 3
 """Rounds in which the mean increment of a correction is found."""

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import t
 
-from daml.heldout import SHORT, HeldOut, longer
+from daml.training.held_out import SHORT, HeldOut, longer
 
 PATIENCE = 3
 """Passes that a loop waits for a gain."""

@@ -13,9 +13,7 @@ from daml import __version__
 from daml.assimilator import Assimilator
 from daml.choosing import chosen, settled, too_short
 from daml.emulators import LSTM
-from daml.emulators.bases import check_differentiable
 from daml.errors import DivergedError, InputError, warn
-from daml.heldout import HeldOut, fraction
 from daml.judging import SQUARES
 from daml.labels.arguments import check_fields, checked
 from daml.labels.descriptions import description
@@ -28,6 +26,8 @@ from daml.stores.attributes import asked
 from daml.stores.keeper import Keeper, check_given, fingerprint
 from daml.stores.opening import loaded
 from daml.stores.store import Store
+from daml.training.bases import check_differentiable
+from daml.training.held_out import HeldOut, fraction
 
 MOST = 30
 """Maximum number of passes with ``passes="auto"``."""

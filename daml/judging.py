@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 
 from daml.covariances.dense import check
-from daml.heldout import HeldOut
 from daml.labels.datasets import names, pack
 from daml.observing.operators import Operator, read_operator
 from daml.observing.records import Record
@@ -18,6 +17,7 @@ from daml.protocols import Model, Scheme
 from daml.running.forecasting import ahead
 from daml.schemes import ThreeDVar
 from daml.segments import Cut, side_by_side
+from daml.training.held_out import HeldOut
 
 SQUARES = "held_out_square_error"
 WARMUP = 100

@@ -9,7 +9,6 @@ import numpy as np
 
 from daml.devices import fetch, home, put
 from daml.errors import InputError
-from daml.heldout import HeldOut, longer
 from daml.labels.datasets import first_time, names
 from daml.observing.records import Record, read
 from daml.running.assimilation import cycle_steps
@@ -17,6 +16,7 @@ from daml.running.checks import check_model, check_scheme
 from daml.running.first_guess import FirstGuess
 from daml.schemes import ThreeDVar
 from daml.schemes.estimation import Seen
+from daml.training.held_out import HeldOut, longer
 
 if TYPE_CHECKING:
     import xarray as xr

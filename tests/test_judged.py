@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 from test_resume import equal
 
 import daml
-from daml import assimilator, cycle, heldout, innovations
+from daml import assimilator, cycle, innovations
 from daml.choosing import best, chosen, gain, settled
 from daml.cli import main
 from daml.covariance import labelled
 from daml.errors import InputError
-from daml.heldout import HeldOut
 from daml.innovations import observed_pairs
 from daml.judging import SQUARES, Judge
 from daml.observing.records import read
 from daml.reports import collect_innovations
+from daml.training import held_out as heldout
+from daml.training.held_out import HeldOut
 
 EMULATOR = daml.LSTM(hidden=8, epochs=3)
 

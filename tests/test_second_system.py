@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import daml
-from daml.heldout import HeldOut
 from daml.models import ODE
+from daml.training.held_out import HeldOut
 from daml.verification import forecast_error, mfe
 
 

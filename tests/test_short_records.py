@@ -10,8 +10,8 @@ import daml
 from daml import assimilator
 from daml.choosing import too_short
 from daml.errors import InputError
-from daml.heldout import HeldOut, longer
 from daml.innovations import from_innovations
+from daml.training.held_out import HeldOut, longer
 
 MODEL = daml.Lorenz63(rho=27.0)
 TRUTH = daml.simulate(daml.Lorenz63(), steps=400, spinup=300, seed=3)

@@ -10,14 +10,15 @@ from array_api_compat import array_namespace
 from scipy.linalg import solve_discrete_are
 
 import daml
-from daml.emulators.bases import base_step, differentiable
-from daml.emulators.cycling import Course, Innovations
-from daml.emulators.stopping import Watch
-from daml.emulators.training import Blocks, Plan, SquareError, train
 from daml.errors import DivergedError, InputError
-from daml.heldout import HeldOut
 from daml.running.assimilation import cycle_steps
 from daml.schemes.observing import Observing
+from daml.training.bases import base_step, differentiable
+from daml.training.engine import Blocks, SquareError, train
+from daml.training.held_out import HeldOut
+from daml.training.plan import Plan
+from daml.training.stopping import Watch
+from daml.training.through_cycle import Course, Innovations
 
 SEEN = ["x0", "x1", "x2"]
 B = xr.DataArray(

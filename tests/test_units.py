@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daml
-from daml.heldout import HeldOut
 from daml.running.climatology import scaled_climatology
+from daml.training.held_out import HeldOut
 
 NAMES = ("x0", "x1", "x2")
 

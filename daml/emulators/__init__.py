@@ -2,6 +2,6 @@
 
 from daml.emulators.loading import load_emulator
 from daml.emulators.lstm import LSTM
-from daml.emulators.parameters import fit_parameters
+from daml.training.parameters import fit_parameters
 
 __all__ = ["LSTM", "fit_parameters", "load_emulator"]

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from daml.emulators.factors import covariance, placed
 from daml.emulators.networks import Memory, Network
 from daml.errors import InputError
 from daml.labels.datasets import names
 from daml.stores.attributes import Attributes
 from daml.stores.opening import check_whole
+from daml.training.factors import covariance, placed
 
 LOSSES = {
     "loss": "mean of the objective of the training",

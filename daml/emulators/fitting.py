@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import torch
 import xarray as xr
 
-from daml.emulators.bases import check_differentiable
-from daml.emulators.cycling import Course, Innovations
-from daml.emulators.examples import Block, Examples
 from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Network
-from daml.emulators.settings import check_sequences
-from daml.emulators.stopping import Watch
-from daml.emulators.training import Blocks, Plan, SquareError, Tensors, cut, train
 from daml.errors import InputError
 from daml.schemes.observing import Observing
+from daml.training.bases import check_differentiable
+from daml.training.engine import Blocks, SquareError, Tensors, cut, train
+from daml.training.examples import Block, Examples
+from daml.training.plan import Plan, check_sequences
+from daml.training.stopping import Watch
+from daml.training.through_cycle import Course, Innovations
 
 if TYPE_CHECKING:
     from daml.emulators.lstm import LSTM

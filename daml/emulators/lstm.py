@@ -14,7 +14,6 @@ import torch
 import xarray as xr
 
 from daml import __version__
-from daml.emulators.bases import base_step, differentiable
 from daml.emulators.fitted import Fitted, check_sizes
 from daml.emulators.fitting import begun, fitted_through_cycle, fitted_to
 from daml.emulators.networks import Memory, Network, Windowed
@@ -27,6 +26,7 @@ from daml.protocols import Checkpoint, Model
 from daml.running.forecasting import forecast
 from daml.schemes import ThreeDVar
 from daml.stores.filling import save
+from daml.training.bases import base_step, differentiable
 
 
 @dataclass(frozen=True)

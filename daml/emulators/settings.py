@@ -9,6 +9,7 @@ from daml.devices import check_device
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.labels.ranges import number, seed, whole
+from daml.training.plan import check_sequences
 
 if TYPE_CHECKING:
     from daml.emulators.lstm import LSTM
@@ -65,19 +66,3 @@ def check(lstm: LSTM) -> None:
         )
     for name, value in plain.items():
         object.__setattr__(lstm, name, value)
-
-
-def check_sequences(
-    what: str, length: int, burn_in: int, rate: float, batch: int = 1, seed: int = 0
-) -> None:
-    """Refuse sequences without a step that counts, and a rate that goes nowhere."""
-    if batch < 1:
-        raise InputError(f"{what}: 'batch_size' is {batch}; give 1 or more")
-    if seed < 0:
-        raise InputError(f"{what}: 'seed' is {seed}; give 0 or more")
-    if not 0 <= burn_in < length:
-        raise InputError(
-            f"{what}: 'burn_in' is {burn_in}; give less than sequence_length ({length})"
-        )
-    if not rate > 0:
-        raise InputError(f"{what}: 'learning_rate' is {rate}; give a rate > 0")

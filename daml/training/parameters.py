@@ -11,17 +11,17 @@ import torch
 import xarray as xr
 
 from daml.covariances.dense import labelled
-from daml.emulators.bases import check_torch
-from daml.emulators.cycling import Course, Innovations
-from daml.emulators.factors import covariance, placed
-from daml.emulators.settings import check_sequences
-from daml.emulators.training import Plan, train
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.models import ODE
 from daml.protocols import Memory
 from daml.schemes import ThreeDVar
 from daml.schemes.observing import Observing
+from daml.training.bases import check_torch
+from daml.training.engine import train
+from daml.training.factors import covariance, placed
+from daml.training.plan import Plan, check_sequences
+from daml.training.through_cycle import Course, Innovations
 
 UPDATES = 100
 """Minimum number of updates, where no number of epochs is given."""

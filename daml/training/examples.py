@@ -11,7 +11,6 @@ import xarray as xr
 
 from daml import segments
 from daml.errors import InputError
-from daml.heldout import HeldOut
 from daml.labels.datasets import (
     check_dims,
     check_dtype,
@@ -24,6 +23,7 @@ from daml.protocols import Model
 from daml.running.checks import check_model
 from daml.running.moments import joined, moments
 from daml.running.stepping import advance
+from daml.training.held_out import HeldOut
 
 
 class Block(NamedTuple):

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from daml.devices import fetch, home
-from daml.emulators.differences import Differenced, largest
 from daml.errors import InputError, first_line
 from daml.models import ODE
 from daml.protocols import Memory, Model
 from daml.running.checks import check_model, typical
 from daml.running.stepping import advance
+from daml.training.differences import Differenced, largest
 
 FEW = 8
 """Variables up to which differences in NumPy take less than torch's gradient of a step, by half."""

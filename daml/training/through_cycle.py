@@ -10,15 +10,15 @@ import numpy as np
 import torch
 import xarray as xr
 
-from daml.emulators.stopping import Watch
-from daml.emulators.training import Blocks, Tensors
 from daml.errors import InputError
-from daml.heldout import HeldOut
 from daml.observing.records import read
 from daml.protocols import Model
 from daml.running.first_guess import FirstGuess
 from daml.running.stepping import advance
 from daml.schemes.observing import Observing
+from daml.training.engine import Blocks, Tensors
+from daml.training.held_out import HeldOut
+from daml.training.stopping import Watch
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Course:
     observations : xarray.Dataset
         As the contract says.
     held_out : float
-        Part of the record that the loss leaves out, as of :class:`daml.heldout.HeldOut`.
+        Part of the record that the loss leaves out, as of :class:`daml.training.held_out.HeldOut`.
     like : torch.Tensor
         Has the type and the device that the tensors get.
     what : str

@@ -13,49 +13,16 @@ import numpy as np
 import torch
 
 from daml.devices import one_core_each
-from daml.emulators.stopping import Watch
 from daml.errors import DivergedError
 from daml.progress import Progress
+from daml.training.plan import EPOCHS, Plan
+from daml.training.stopping import Watch
 
 if TYPE_CHECKING:
     from daml.protocols import Checkpoint
 
-EPOCHS = 16
-"""Minimum number of epochs of a training, where none is given."""
 REPORT = 60.0
 """Minimum number of seconds between two lines about the epochs of a training."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a training goes through a record: the settings of its optimiser.
-
-    Attributes
-    ----------
-    epochs : int or None
-        Number of epochs. None: as many as ``updates`` requires, from 16 to ``most``.
-    length : int
-        Steps of a sequence.
-    batch : int
-        Sequences per update.
-    updates : int
-        Minimum number of updates, if ``epochs`` is None.
-    most : int
-        Maximum number of epochs, if ``epochs`` is None.
-    shard : int
-        Sequences of a batch that one CPU thread processes. It is fixed, as results must not depend
-        on the number of cores.
-    rate : float
-        Peak learning rate of Adam, which decays to 5 % along a cosine.
-    """
-
-    epochs: int | None
-    length: int
-    batch: int
-    updates: int
-    most: int
-    shard: int
-    rate: float
 
 
 Tensors = Sequence[torch.Tensor]

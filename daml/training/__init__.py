@@ -1,0 +1,1 @@
+"""Training: sequences, objectives, the engine that all trainings share, and what is held out."""
