@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "running.assimilation": ["assimilate"],
         "covariances.dense": ["climatological"],
-        "cycle": ["Cycle", "improve"],
+        "loop.loop": ["Cycle", "improve"],
         "running.forecasting": ["forecast", "simulate"],
         "emulators": ["LSTM", "fit_parameters", "load_emulator"],
         "verification.predictability": ["lyapunov_exponent"],

@@ -19,7 +19,7 @@ from daml.emulators import LSTM
 from daml.errors import InputError, first_line
 from daml.experiments.reporting import collect
 from daml.experiments.twin import Experiment, Preset
-from daml.judging import SQUARES
+from daml.loop.judging import SQUARES
 from daml.progress import silenced
 from daml.stores.keeper import Keeper
 

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from test_resume import equal
 
 import daml
-from daml import assimilator, cycle, innovations
-from daml.choosing import best, chosen, gain, settled
+from daml import innovations
 from daml.cli import main
 from daml.covariance import labelled
 from daml.errors import InputError
 from daml.innovations import observed_pairs
-from daml.judging import SQUARES, Judge
+from daml.loop import assimilator
+from daml.loop import loop as cycle
+from daml.loop.choosing import best, chosen, gain, settled
+from daml.loop.judging import SQUARES, Judge
 from daml.observing.records import read
 from daml.reports import collect_innovations
 from daml.training import held_out as heldout

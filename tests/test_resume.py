@@ -10,9 +10,9 @@ import xarray as xr
 from killed import PASSES, SETTINGS
 
 import daml
-from daml.assimilator import Assimilator
 from daml.errors import InputError, StoreError
 from daml.experiments.twin import Preset
+from daml.loop.assimilator import Assimilator
 from daml.stores import keeper as keeping
 from daml.stores.store import Store
 
@@ -184,7 +184,7 @@ def test_an_interrupted_run_may_end_earlier(observations, scheme, tmp_path, monk
 
 
 def test_passes_may_change_between_a_number_and_auto(observations, scheme, tmp_path, monkeypatch):
-    monkeypatch.setattr("daml.cycle.MOST", 3)
+    monkeypatch.setattr("daml.loop.loop.MOST", 3)
     auto = improve(observations, scheme, tmp_path / "auto.zarr", passes="auto")
     ends = len(auto["iteration"].children)
     store = tmp_path / "store.zarr"
@@ -199,7 +199,7 @@ def test_passes_may_change_between_a_number_and_auto(observations, scheme, tmp_p
 def test_auto_does_not_go_on_from_passes_that_it_would_not_have_made(
     observations, scheme, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("daml.passes.settled", lambda errors: errors.sizes["iteration"] >= 2)
+    monkeypatch.setattr("daml.loop.passes.settled", lambda errors: errors.sizes["iteration"] >= 2)
     store = tmp_path / "store.zarr"
     improve(observations, scheme, store, passes=3)
     with pytest.raises(InputError, match="holds 3 passes, and passes='auto' ends after 2"):

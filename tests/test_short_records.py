@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 
 import daml
-from daml import assimilator
-from daml.choosing import too_short
 from daml.errors import InputError
 from daml.innovations import from_innovations
+from daml.loop import assimilator
+from daml.loop.choosing import too_short
 from daml.training.held_out import HeldOut, longer
 
 MODEL = daml.Lorenz63(rho=27.0)

@@ -11,13 +11,13 @@ import numpy as np
 import xarray as xr
 
 from daml.covariances.dense import climatological
-from daml.cycle import Cycle
 from daml.emulators import LSTM
 from daml.errors import InputError
 from daml.labels.ranges import number, whole
+from daml.loop.loop import Cycle
+from daml.loop.passes import Pass, reported
 from daml.models import CoupledLorenz63, Lorenz63
 from daml.observing.simulated import observe
-from daml.passes import Pass, reported
 from daml.progress import LOG, duration
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.assimilation import assimilate

@@ -8,11 +8,11 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
-from daml.choosing import settled
 from daml.emulators.own import history, trained
 from daml.errors import InputError
-from daml.judging import SQUARES, Judge
 from daml.labels.datasets import check_dims, names
+from daml.loop.choosing import settled
+from daml.loop.judging import SQUARES, Judge
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar

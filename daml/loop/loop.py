@@ -10,16 +10,16 @@ from typing import cast
 import xarray as xr
 
 from daml import __version__
-from daml.assimilator import Assimilator
-from daml.choosing import chosen, settled, too_short
 from daml.emulators import LSTM
 from daml.errors import DivergedError, InputError, warn
-from daml.judging import SQUARES
 from daml.labels.arguments import check_fields, checked
 from daml.labels.descriptions import description
 from daml.labels.ranges import whole
+from daml.loop.assimilator import Assimilator
+from daml.loop.choosing import chosen, settled, too_short
+from daml.loop.judging import SQUARES
+from daml.loop.passes import TRAININGS, Pass, check_passes, given_to, reported, restored
 from daml.pairing import check_loop
-from daml.passes import TRAININGS, Pass, check_passes, given_to, reported, restored
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.stores.attributes import asked

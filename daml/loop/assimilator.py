@@ -11,13 +11,13 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from daml.choosing import CHOICE, gain
 from daml.emulators.own import check_kept, trained
-from daml.judging import Judge
 from daml.labels.datasets import names
+from daml.loop.choosing import CHOICE, gain
+from daml.loop.judging import Judge
+from daml.loop.passes import Pass, joined
 from daml.observing.records import Record, read
 from daml.pairing import check_length
-from daml.passes import Pass, joined
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.assimilation import assimilate
 from daml.running.tuning import estimated

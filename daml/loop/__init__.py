@@ -1,0 +1,1 @@
+"""The loop: assimilate, train, replace the model, choose."""
