@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks import network, twin
 
 import daml
-from daml.devices import one_core_each
+from daml.arrays import one_core_each
 from daml.observing.records import read
 from daml.segments import NETWORK_WIDTH, Cut, segment_length
 

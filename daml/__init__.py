@@ -22,7 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "models": ["CoupledLorenz63", "Lorenz63"],
         "observing.simulated": ["observe"],
         "schemes": ["ThreeDVar"],
-        "sweeps": ["sweep"],
+        "sweeps.sweeping": ["sweep"],
         "running.tuning": ["tuned"],
     },
 )

@@ -266,7 +266,8 @@ def sweep(
     CONFIG is a TOML file: the paper's experiment is run for each combination of its parameters
     and seeds.
     """
-    from daml import grids, sweeps
+    from daml.sweeps import grid as grids
+    from daml.sweeps import sweeping as sweeps
 
     result = sweeps.sweep(
         **grids.read_config(config),

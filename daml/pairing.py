@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from daml.devices import fetch, home, put
+from daml.arrays import fetch, home, put
 from daml.errors import InputError
 from daml.labels.datasets import first_time, names
 from daml.observing.records import Record, read

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from daml.devices import home, one_core_each
+from daml.arrays import home, one_core_each
 
 if TYPE_CHECKING:
     from daml.protocols import Model

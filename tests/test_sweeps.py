@@ -14,11 +14,12 @@ from click.testing import CliRunner
 from distributed import LocalCluster
 
 import daml
-from daml import figures, workers
+from daml import figures
 from daml.cli import main
 from daml.errors import InputError, StoreError
-from daml.grids import planned, read_config
 from daml.stores.store import Store
+from daml.sweeps import workers
+from daml.sweeps.grid import planned, read_config
 
 SHORT = {"steps": 500, "passes": 1, "epochs": 1, "cycle_epochs": 1, "hidden": 4, "skip": 50}
 GRID = {"max_variance": [1.0, 2.0]}
@@ -167,7 +168,7 @@ def test_a_member_lost_by_the_cluster_is_run_again(straight, tmp_path, monkeypat
 
     finished = workers.finished
     with monkeypatch.context() as patched:
-        patched.setattr("daml.sweeps.finished", lose)
+        patched.setattr("daml.sweeps.sweeping.finished", lose)
         result = sweep({"max_variance": [2]}, store=tmp_path / "sweep.zarr", workers=0)
     np.testing.assert_array_equal(result.error.values, [["", "KilledWorker"]])
     assert len(members(tmp_path / "sweep.zarr")) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from daml.devices import check_device
+from daml.arrays import check_device
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.labels.ranges import number, seed, whole

@@ -12,7 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from daml import __version__, figures
-from daml.devices import check_device
+from daml.arrays import check_device
 from daml.errors import InputError
 from daml.experiments.reporting import collect, collect_innovations, is_twin
 from daml.experiments.twin import Experiment, Preset

@@ -1,4 +1,4 @@
-"""Numbers among settings that must lie in a range; what a number is, `daml.labels.arguments` decides."""
+"""Numbers among settings that must lie in a range; `arguments` decides what a number is."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Models and schemes in time: the assimilation cycle, forecasts, free runs, and what is tuned by them."""
+"""Models and schemes in time: the assimilation cycle, forecasts, and what they tune."""

@@ -11,7 +11,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
-from daml.devices import fetch, home, put, stacked
+from daml.arrays import fetch, home, put, stacked
 from daml.errors import DamlError, InputError, StepError, first_line
 from daml.labels.arguments import checked
 from daml.labels.datasets import ANALYSED, check_dims, check_names, first_time, names, time_axis

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from daml.devices import fetch, home, put
+from daml.arrays import fetch, home, put
 from daml.errors import DivergedError, InputError, StepError, first_line
 from daml.labels.arguments import fitting, shown
 from daml.labels.dates import is_span, span, unit_of_time

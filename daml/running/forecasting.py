@@ -11,7 +11,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
-from daml.devices import fetch, home, put, stacked
+from daml.arrays import fetch, home, put, stacked
 from daml.errors import InputError, StepError
 from daml.labels.arguments import checked
 from daml.labels.datasets import (

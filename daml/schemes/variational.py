@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 from array_api_compat import array_namespace
 
+from daml.arrays import fetch
 from daml.covariances.dense import check
-from daml.devices import fetch
 from daml.errors import InputError
 from daml.labels.arguments import check_fields, checked
 from daml.labels.datasets import ANALYSED, check_time, names, pack

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from daml.devices import fetch, home
+from daml.arrays import fetch, home
 from daml.errors import InputError, first_line
 from daml.models import ODE
 from daml.protocols import Memory, Model

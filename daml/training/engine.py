@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from daml.devices import one_core_each
+from daml.arrays import one_core_each
 from daml.errors import DivergedError
 from daml.progress import Progress
 from daml.training.plan import EPOCHS, Plan

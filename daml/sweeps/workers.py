@@ -13,7 +13,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml.errors import InputError, StoreError, first_line
-from daml.members import Member, run
+from daml.sweeps.member import Member, run
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -70,7 +70,7 @@ def finished(
     ------
     member : Member
     result : xarray.Dataset
-        As :func:`daml.members.run` gives it.
+        As :func:`daml.sweeps.member.run` gives it.
     lost : bool
         Whether the cluster failed, not the member: it may do better another time.
 

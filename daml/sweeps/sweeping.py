@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from daml.devices import check_device
+from daml.arrays import check_device
 from daml.errors import InputError
-from daml.grids import planned
 from daml.labels.arguments import checked
-from daml.members import Member
 from daml.progress import Progress
 from daml.stores.keeper import Keeper
-from daml.workers import finished
+from daml.sweeps.grid import planned
+from daml.sweeps.member import Member
+from daml.sweeps.workers import finished
 
 
 @checked

@@ -17,8 +17,8 @@ from daml import __version__
 from daml.errors import InputError, StoreError, first_line
 from daml.experiments.goodliff2025 import PRESETS
 from daml.labels.arguments import plain, shown
-from daml.members import DEFAULTS, Member, checked
 from daml.stores.opening import loaded
+from daml.sweeps.member import DEFAULTS, Member, checked
 
 SETTINGS = ("preset", "seeds", "device")
 TABLES = {"sweep": SETTINGS, "grid": tuple(DEFAULTS), "fixed": tuple(DEFAULTS)}

@@ -1,0 +1,1 @@
+"""Sweeps: many experiments at once."""
