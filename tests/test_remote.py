@@ -49,9 +49,17 @@ class Line:
                 client, _ = self.door.accept()
             except OSError:
                 return
-            there = socket.create_connection(("127.0.0.1", self.server))
+            there = self.connected()
             for ends in ((client, there, True), (there, client, False)):
                 threading.Thread(target=self.pass_on, args=ends, daemon=True).start()
+
+    def connected(self):
+        for _ in range(50):  # a busy machine may refuse one now and then
+            try:
+                return socket.create_connection(("127.0.0.1", self.server))
+            except OSError:
+                time.sleep(0.1)
+        return socket.create_connection(("127.0.0.1", self.server))
 
     def pass_on(self, source, target, upward):
         try:
