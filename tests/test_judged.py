@@ -11,18 +11,16 @@ from hypothesis import strategies as st
 from test_resume import equal
 
 import daml
-from daml import innovations
 from daml.cli import main
 from daml.covariance import labelled
 from daml.errors import InputError
 from daml.innovations import observed_pairs
-from daml.loop import assimilator
-from daml.loop import loop as cycle
+from daml.loop import assimilator, choosing, loop
 from daml.loop.choosing import best, chosen, gain, settled
 from daml.loop.judging import SQUARES, Judge
 from daml.observing.records import read
 from daml.reports import collect_innovations
-from daml.training import held_out as heldout
+from daml.schemes import estimation
 from daml.training.held_out import HeldOut
 
 EMULATOR = daml.LSTM(hidden=8, epochs=3)
@@ -174,7 +172,7 @@ def test_only_some_is_observed_and_some_of_it_missing(truth):
 
 
 def test_improve_without_any_setting_chooses_a_pass(observations, monkeypatch):
-    monkeypatch.setattr(cycle, "MOST", 4)
+    monkeypatch.setattr(loop, "MOST", 4)
     tree = daml.improve(daml.Lorenz63(), observations, emulator=EMULATOR)
     found = collect_innovations(tree)
     best = int(np.argmin(np.log(found.held_out_rmse**2).mean("horizon").values))
@@ -186,20 +184,20 @@ def test_improve_without_any_setting_chooses_a_pass(observations, monkeypatch):
 
 
 def test_a_loop_reads_the_covariance_of_its_record_once(observations, monkeypatch):
-    read, pairwise = [], innovations.pairwise
+    read, pairwise = [], estimation.pairwise
 
     def spied(values):
         read.append(values.name)
         return pairwise(values)
 
-    monkeypatch.setattr(innovations, "pairwise", spied)
+    monkeypatch.setattr(estimation, "pairwise", spied)
     daml.improve(daml.Lorenz63(), observations, emulator=EMULATOR, passes=1)
     assert read.count("observation") == 1
     assert read.count("innovation") > 4
 
 
 def test_auto_ends_a_loop_that_no_longer_gains(observations, monkeypatch):
-    monkeypatch.setattr(heldout, "LEVEL", -1.0)  # any gain is none
+    monkeypatch.setattr(choosing, "LEVEL", -1.0)  # any gain is none
     tree = daml.improve(daml.Lorenz63(), observations, emulator=EMULATOR)
     assert sorted(tree["iteration"].children) == ["0000", "0001", "0002", "0003"]
 

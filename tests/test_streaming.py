@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 import daml
 from daml import segments
-from daml.emulators import examples
 from daml.errors import DivergedError, InputError, StoreError
 from daml.observing import records
 from daml.observing import simulated as observations
 from daml.running import forecasting
 from daml.stores import filling as files
 from daml.stores.opening import open_record
+from daml.training import examples
 
 
 @pytest.fixture

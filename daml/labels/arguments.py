@@ -60,8 +60,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Compare the arguments of a function with its annotations at every call."""
     signature = inspect.signature(function)
     name = function.__qualname__
-    if name in ("run", "draw"):  # which say nothing without their module
-        name = f"{function.__module__.rpartition('.')[2]}.{name}"
+    if name in ("run", "draw"):  # of daml.paper; they say nothing without their module
+        name = f"paper.{name}"
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
