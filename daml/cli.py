@@ -85,7 +85,7 @@ def paper(
 
     It is that of Goodliff and Miyoshi (2025). The scores of its passes are printed.
     """
-    from daml.experiments import goodliff2025 as experiment
+    from daml import paper as experiment
     from daml.experiments.reporting import score_table
     from daml.stores.folder import Folder
 
@@ -227,7 +227,7 @@ def figures(source: str, folder: str, only: int | None) -> None:
     It is the store of an experiment, or a NetCDF file (.nc) with the scores that
     daml.reports.collect gave.
     """
-    from daml.experiments import goodliff2025 as experiment
+    from daml import paper as experiment
     from daml.stores.attributes import reading
     from daml.stores.opening import open_record, open_tree
 
@@ -266,11 +266,11 @@ def sweep(
     CONFIG is a TOML file: the paper's experiment is run for each combination of its parameters
     and seeds.
     """
-    from daml.sweeps import grid as grids
-    from daml.sweeps import sweeping as sweeps
+    from daml.sweeps import sweeping
+    from daml.sweeps.grid import read_config
 
-    result = sweeps.sweep(
-        **grids.read_config(config),
+    result = sweeping.sweep(
+        **read_config(config),
         store=store,
         scheduler=scheduler,
         workers=workers,
@@ -278,7 +278,7 @@ def sweep(
         resume=resume,
     )
     errors = [error for error in result["error"].values.ravel().tolist() if error]
-    click.echo(sweeps.table(result))
+    click.echo(sweeping.table(result))
     click.echo(f"failed: {len(errors)} of {result['error'].size} members")
     if len(errors) == result["error"].size:
         raise DamlError(

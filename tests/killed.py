@@ -13,7 +13,7 @@ import time
 import xarray as xr
 
 import daml
-from daml.stores import keeper as keeping
+from daml.stores import keeper
 
 SETTINGS = {"hidden": 8, "epochs": 6}
 PASSES = 3
@@ -21,7 +21,7 @@ PASSES = 3
 
 def run(record, store):
     """Run or resume the loop; a checkpoint after each epoch."""
-    keeping.PAUSE = 0.0
+    keeper.PAUSE = 0.0
     observations = xr.load_dataset(record, engine="h5netcdf")
     scheme = daml.ThreeDVar(daml.climatological(daml.simulate(daml.Lorenz63(), steps=500)))
     emulator = daml.LSTM(**SETTINGS)

@@ -5,6 +5,7 @@ import doctest
 import importlib
 import io
 import tokenize
+from graphlib import TopologicalSorter
 from pathlib import Path
 from tokenize import generate_tokens
 
@@ -45,22 +46,58 @@ def topic(path):
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
+def name_of(path):
+    return ".".join(("daml", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    )
+
+
+def imported(path):
+    """Give the modules of daml that a file imports, for types and within functions, too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "daml":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found = inner if inner in NAMES else node.module
+                if found != "daml":
+                    yield found
+
+
+NAMES = {name_of(path) for path in FILES}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_down_only(path):
-    tree = ast.parse(path.read_text())
-    lazy = {n for t in ast.walk(tree) if isinstance(t, ast.If) for n in ast.walk(t)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node not in lazy and node.module:
-            parts = node.module.split(".")
-            if parts[0] == "daml" and len(parts) > 1:
-                assert LEVEL[parts[1]] <= LEVEL[topic(path)], node.module
+    for module in imported(path):
+        assert LEVEL[module.split(".")[1]] <= LEVEL[topic(path)], module
 
 
-MODULES = [
-    ".".join(("daml", *p.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
-    for p in FILES
-    if p.name != "__main__.py"
-]
+def test_there_is_no_circle():
+    graph = {name_of(path): set(imported(path)) - {name_of(path)} for path in FILES}
+    tuple(TopologicalSorter(graph).static_order())
+
+
+def test_no_two_files_have_one_name():
+    figures, kept = PACKAGE / "figures", {"__init__.py", "__main__.py"}
+    others = [p.name for p in FILES if p.parent != figures and p.name not in kept]
+    assert len(set(others)) == len(others)
+    assert all(
+        len(list(folder.glob("*.py"))) <= 15 for folder in {p.parent for p in FILES} - {PACKAGE}
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_function_fits_a_screen(path):
+    """At most 60 lines without the docstring."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            first = node.body[0]
+            text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+            documented = first.end_lineno - first.lineno + 1 if text else 0
+            assert node.end_lineno - node.lineno + 1 - documented <= 60, node.name
+
+
+MODULES = [name_of(p) for p in FILES if p.name != "__main__.py"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -16,7 +16,7 @@ from test_storable import Damped, covariance, record
 
 import daml
 from daml.errors import DamlError, DivergedError, InputError, StoreError
-from daml.stores import filling as files
+from daml.stores import filling
 from daml.stores import folder as folders
 
 RECORD = record(1200)
@@ -270,7 +270,7 @@ def test_the_records_own_path_is_refused(tmp_path, monkeypatch, kind, name):
     monkeypatch.chdir(tmp_path)
     Path("x").mkdir()
     file = f"seen.{kind}"
-    files.write(RECORD, file) if kind == "zarr" else RECORD.to_netcdf(file)
+    filling.write(RECORD, file) if kind == "zarr" else RECORD.to_netcdf(file)
     Path("link").symlink_to(file)
     before = content(tmp_path)
     with daml.stores.opening.open_record(file) as seen:

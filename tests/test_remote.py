@@ -27,9 +27,7 @@ from test_resume import (  # noqa: F401
 import daml
 from daml.cli import main
 from daml.errors import InputError, StoreError
-from daml.stores import filling as files
-from daml.stores import keeper as keeping
-from daml.stores import remote
+from daml.stores import filling, keeper, remote
 from daml.stores.opening import open_record
 from daml.stores.store import Store
 
@@ -138,7 +136,7 @@ def test_a_connection_that_breaks_half_way(
     straight,  # noqa: F811
     monkeypatch,
 ):
-    monkeypatch.setattr(keeping, "PAUSE", 0.0)
+    monkeypatch.setattr(keeper, "PAUSE", 0.0)
     monkeypatch.setattr(remote, "LEASE", 1.0)
     store = f"{bucket}/store.zarr"
     line.left = size
@@ -251,8 +249,8 @@ def test_dates_at_a_url_keep_their_resolution(bucket, unit):
     for first in ("2020-01-01", "1000-01-01" if unit != "ns" else "1700-01-01"):
         time = np.datetime64(first).astype(f"M8[{unit}]") + np.arange(3).astype(f"m8[{unit}]")
         given = xr.Dataset({"a": ("time", np.arange(3.0))}, {"time": time})
-        files.save(given, f"{bucket}/{unit}{first}.zarr", "the record")
-        files.write(given, f"{bucket}/{unit}{first}.zarr")
+        filling.save(given, f"{bucket}/{unit}{first}.zarr", "the record")
+        filling.write(given, f"{bucket}/{unit}{first}.zarr")
         found = open_record(f"{bucket}/{unit}{first}.zarr").load()
         xr.testing.assert_identical(found, given)
         assert found.time.dtype == given.time.dtype

@@ -13,7 +13,7 @@ import daml
 from daml.errors import InputError, StoreError
 from daml.experiments.twin import Preset
 from daml.loop.assimilator import Assimilator
-from daml.stores import keeper as keeping
+from daml.stores import keeper
 from daml.stores.store import Store
 
 
@@ -93,9 +93,9 @@ def test_a_training_goes_on_from_its_last_epoch(
         if len(saved) == 9:
             raise Interrupted
 
-    kept = keeping.TrainingCheckpoint.save
-    monkeypatch.setattr(keeping, "PAUSE", 0.0)
-    monkeypatch.setattr(keeping.TrainingCheckpoint, "save", stop_at_the_ninth)
+    kept = keeper.TrainingCheckpoint.save
+    monkeypatch.setattr(keeper, "PAUSE", 0.0)
+    monkeypatch.setattr(keeper.TrainingCheckpoint, "save", stop_at_the_ninth)
     with pytest.raises(Interrupted):
         improve(observations, scheme, tmp_path / "store.zarr")
     assert saved == [1, 2, 3, 4, 5, 6, 1, 2, 3]
@@ -123,10 +123,10 @@ def test_a_training_through_the_cycle_goes_on_from_its_last_epoch(
         if len(saved) == 9:
             raise Interrupted
 
-    saved, kept = [], keeping.TrainingCheckpoint.save
-    monkeypatch.setattr(keeping, "PAUSE", 0.0)
+    saved, kept = [], keeper.TrainingCheckpoint.save
+    monkeypatch.setattr(keeper, "PAUSE", 0.0)
     straight = run("straight.zarr")
-    monkeypatch.setattr(keeping.TrainingCheckpoint, "save", stop_at_the_ninth)
+    monkeypatch.setattr(keeper.TrainingCheckpoint, "save", stop_at_the_ninth)
     with pytest.raises(Interrupted):
         run("store.zarr")
     assert saved[-3:] == [("checkpoint-cycle.npz", n) for n in (1, 2, 3)]  # of the second pass

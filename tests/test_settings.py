@@ -8,7 +8,7 @@ from test_storable import Damped, covariance, record
 import daml
 from daml.cli import main
 from daml.errors import InputError
-from daml.experiments import twin as experiment
+from daml.experiments import twin
 from daml.labels.ranges import whole
 from daml.running import forecasting
 
@@ -25,7 +25,7 @@ def nothing_runs(monkeypatch, tmp_path):
     def run(*given, **more):
         raise AssertionError("work was begun")
 
-    monkeypatch.setattr(experiment, "simulate", run)
+    monkeypatch.setattr(twin, "simulate", run)
     monkeypatch.setattr(forecasting, "simulate", run)
     monkeypatch.setattr(Damped, "step", run)
     yield
@@ -65,7 +65,7 @@ def test_counts(count):
             daml.LSTM(burn_in=-1 if isinstance(count, int) else count)
     for name in ("steps", "passes", "epochs", "cycle_epochs"):
         with in_one_line(f"'{name}' is"):
-            experiment.Preset(**{name: count})
+            twin.Preset(**{name: count})
     with in_one_line("(Cycle|improve): 'passes' is"):
         daml.improve(Damped(), record(1200), passes=count, store="store.zarr", overwrite=True)
     with in_one_line("'passes' is"):

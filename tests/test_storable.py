@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 import daml
 from daml.errors import InputError
 from daml.running import assimilation
-from daml.stores import filling as files
-from daml.stores import storable
+from daml.stores import filling, storable
 from daml.stores.opening import open_record, open_tree
 
 UNITS = ("s", "ms", "us", "ns")
@@ -102,8 +101,8 @@ def datasets(draw):
 @given(datasets())
 def test_a_dataset_comes_back_equal(tmp_path_factory, ds):
     store = tmp_path_factory.mktemp("any") / "store.zarr"
-    files.check(ds, "given")
-    files.write(ds, store)
+    filling.check(ds, "given")
+    filling.write(ds, store)
     equal(open_record(store).load(), ds)
 
 
@@ -135,8 +134,8 @@ def test_tuples_and_arrays_in_attributes_come_back_as_they_were(tmp_path):
     names = pd.MultiIndex.from_arrays([["T"], [850]], names=["quantity", "level"])
     ds = ds.assign_coords(xr.Coordinates.from_pandas_multiindex(names, "place"))
     ds["place"].attrs = ODD
-    files.check(ds, "given")
-    files.write(ds, tmp_path / "record.zarr")
+    filling.check(ds, "given")
+    filling.write(ds, tmp_path / "record.zarr")
     found = open_record(tmp_path / "record.zarr")
     run = daml.improve(
         Damped(),
@@ -152,7 +151,7 @@ def test_tuples_and_arrays_in_attributes_come_back_as_they_were(tmp_path):
 
 
 def test_damaged_types_of_attributes_leave_lists(tmp_path):
-    files.write(record(10).assign_attrs(pair=(1, 2)), tmp_path / "a.zarr")
+    filling.write(record(10).assign_attrs(pair=(1, 2)), tmp_path / "a.zarr")
     for wrong in (3, {"": 3}, {"": {"pair": ["tuple", None]}}, {"x": {}}, {"": {"pair": "wrong"}}):
         ds = xr.open_zarr(tmp_path / "a.zarr", consolidated=False)
         found = storable.restored(ds.assign_attrs({storable.TYPES: wrong}))
@@ -165,7 +164,7 @@ def test_damaged_types_of_attributes_leave_lists(tmp_path):
 def test_labels_of_a_record_come_back_equal(tmp_path_factory, ds):
     store = tmp_path_factory.mktemp("any") / "store.zarr"
     rows = {"filled": (("time", "variable"), {"units": "K"})}
-    with files.new_record(store, ds, rows, 2) as (rooms, told):
+    with filling.new_record(store, ds, rows, 2) as (rooms, told):
         rooms["filled"][:] = 1.0
         told["late"] = 1
     wanted = ds.assign(filled=(("time", "variable"), np.ones(ds["value"].shape), {"units": "K"}))

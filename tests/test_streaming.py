@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 import daml
 from daml import segments
 from daml.errors import DivergedError, InputError, StoreError
-from daml.observing import records
-from daml.observing import simulated as observations
+from daml.observing import records, simulated
 from daml.running import forecasting
-from daml.stores import filling as files
+from daml.stores import filling
 from daml.stores.opening import open_record
 from daml.training import examples
 
@@ -23,7 +22,7 @@ from daml.training import examples
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Cut a record of some thousand steps into many blocks; 4,096 rows share a generator."""
-    for module in (forecasting, observations):
+    for module in (forecasting, simulated):
         monkeypatch.setattr(module, "ROWS", 4096)
     monkeypatch.setattr(records, "ROWS", 1000)
     monkeypatch.setattr(segments, "ROWS", 3000)
@@ -184,7 +183,7 @@ def test_a_record_written_in_pieces_is_that_written_at_once(splits, rows, tmp_pa
 
     told = {"state": (("time", "variable"), record.state.attrs)}
     labels = record.drop_vars("state")
-    found = files.filled(labels, told, fill, folder / "filled", rows)
+    found = filling.filled(labels, told, fill, folder / "filled", rows)
     xr.testing.assert_identical(found.load(), record.assign_attrs(filled="in pieces"))
 
 
@@ -195,7 +194,7 @@ def test_a_record_that_a_user_appends_to_is_that_written_at_once(splits, unit, t
     record = dated(daml.simulate(daml.Lorenz63(dt=0.02), steps=60), unit)
     folder = tmp_path_factory.mktemp("appended")
     first, *rest = (record.isel(time=slice(*ends)) for ends in pairwise(splits))
-    files.write(first, str(folder / "record"))
+    filling.write(first, str(folder / "record"))
     for piece in rest:
         piece.drop_vars("variable").to_zarr(folder / "record", append_dim="time")
     found = open_record(folder / "record").load()

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import xarray as xr
@@ -23,10 +23,11 @@ from daml.training.stopping import Watch
 from daml.training.through_cycle import Course, Innovations
 
 if TYPE_CHECKING:
-    from daml.emulators.lstm import LSTM
     from daml.protocols import Checkpoint
     from daml.schemes import ThreeDVar
 
+LSTM = Any
+"""A :class:`daml.LSTM`, whose own file imports this one."""
 UPDATES, MOST = 500, 500
 CYCLE_UPDATES, CYCLE_MOST = 1200, 800
 """Updates at least, and epochs at most, unless told: on analyses, and through the cycle."""
@@ -146,7 +147,8 @@ def fitted_through_cycle(
     updates = CYCLE_UPDATES if emulator.base is None else BASE_UPDATES
     if emulator.base is not None:
         check_differentiable(emulator.base)
-    known, network = emulator.known, emulator.network(len(emulator.variables))
+    known: Fitted = emulator.known
+    network = emulator.network(len(emulator.variables))
     network.load_state_dict(known.network.state_dict())
     like, fixed = torch.zeros((), dtype=torch.float64, device=emulator.device), None
     if emulator.covariance is None:

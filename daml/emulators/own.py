@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from daml.errors import DamlError, InputError, first_line
-from daml.stores import filling as files
+from daml.stores import filling
 
 if TYPE_CHECKING:
     from daml.protocols import Emulator
@@ -100,7 +100,7 @@ def check_kept(emulator: Emulator, analysis: xr.Dataset, store: Store | str | Pa
                     "with which it is kept; give it another name"
                 )
         if store is not None:
-            files.check(dataset, f"{name}: {method!r}")
+            filling.check(dataset, f"{name}: {method!r}")
 
 
 def history(emulator: Any) -> xr.Dataset | None:

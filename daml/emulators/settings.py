@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from daml.arrays import check_device
 from daml.errors import InputError
@@ -11,9 +11,8 @@ from daml.labels.arguments import check_fields
 from daml.labels.ranges import number, seed, whole
 from daml.training.plan import check_sequences
 
-if TYPE_CHECKING:
-    from daml.emulators.lstm import LSTM
-
+LSTM = Any
+"""A :class:`daml.LSTM`, whose own file imports this one."""
 COVARIANCES = ("predicted", "constant")
 """Whether the network says how wrong its forecast is, and whether that changes."""
 OPTIONAL = ("epochs", "cycle_epochs", "window")

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
+from daml import verification
 from daml.covariances.dense import climatological
 from daml.emulators import LSTM
 from daml.errors import InputError
@@ -25,7 +26,6 @@ from daml.running.forecasting import forecast, simulate
 from daml.running.tuning import tuned
 from daml.schemes import WAYS, ThreeDVar
 from daml.stores.keeper import Keeper
-from daml.verification import scores as verification
 
 WHOLE = ("steps", "passes", "epochs")
 OPTIONAL = ("cycle_epochs", "window")

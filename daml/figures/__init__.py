@@ -11,6 +11,7 @@ Goodliff and Miyoshi (2025), egusphere-2025-933.
 """
 
 from daml.figures.diagnosis import calibration
+from daml.figures.diagram import loop_diagram
 from daml.figures.drawings import (
     analysis_rmse,
     error_maps,
@@ -18,7 +19,6 @@ from daml.figures.drawings import (
     innovations,
     variants,
 )
-from daml.figures.loop import loop_diagram
 from daml.figures.panels import STYLE, save
 from daml.figures.spread import attribution, ladder, sweep_scores
 

@@ -100,11 +100,9 @@ def observe(
     variance = _variances(error_variance, observed)
     units = truth["state"].attrs.get("units", "1")
     labels = labels.assign_coords(time=truth["time"][::every])
-    labels["error_variance"] = ("variable", variance)
-    labels["error_variance"].attrs = {
-        "long_name": "observation error variance",
-        "units": "1" if units == "1" else f"({units})2",
-    }
+    of_variance = {"long_name": "observation error variance"}
+    of_variance["units"] = "1" if units == "1" else f"({units})2"
+    labels["error_variance"] = ("variable", variance, of_variance)
     labels.attrs |= {"daml_version": __version__, "every": every, "missing": missing}
     if not isinstance(seed, np.random.Generator):
         labels.attrs["observation_seed"] = seed

@@ -174,18 +174,7 @@ def assimilate(
     check_names(observations, "observation")
     total = len(times)
     length = segment_length(total) if segments is None else -(-total // segments)
-    labels = xr.Dataset(
-        coords={
-            "time": ("time", times, observations["time"].attrs),
-            "variable": list(variables),
-            "observed": list(names(observations)),
-        },
-        attrs={
-            "model": description(model, "model", exact=False),
-            "scheme": description(scheme, "scheme", exact=False),
-            "daml_version": __version__,
-        },
-    )
+    labels = _labels(model, scheme, observations, times)
 
     def run(arrays: Mapping[str, Any], observations: xr.Dataset) -> dict[str, Any]:
         """Cycle until the start of the segments is forgotten; give what attrs say of it."""
@@ -216,6 +205,24 @@ def assimilate(
     described = {name: (dims, units | told) for name, (dims, told) in wanted.items()}
     chunk = CHUNK_SEGMENTS * length if length < total else ROWS
     return filled(labels, described, run, store, chunk, source=observed)
+
+
+def _labels(
+    model: Model, scheme: Scheme, observations: xr.Dataset, times: np.ndarray
+) -> xr.Dataset:
+    """Give the coordinates and the attributes of an analysis."""
+    return xr.Dataset(
+        coords={
+            "time": ("time", times, observations["time"].attrs),
+            "variable": list(model.variables),
+            "observed": list(names(observations)),
+        },
+        attrs={
+            "model": description(model, "model", exact=False),
+            "scheme": description(scheme, "scheme", exact=False),
+            "daml_version": __version__,
+        },
+    )
 
 
 class _Cycle:

@@ -245,13 +245,21 @@ def forecast(
             list(each(run_group, groups))
         return {}
 
+    labels = _labels(model, times, warmup, steps)
+    told = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
+    described = {"forecast": (("start", "lead", "variable"), told)}
+    return filled(labels, described, run, source=initial[[name]])
+
+
+def _labels(model: Model, times: np.ndarray, warmup: int, steps: list[int]) -> xr.Dataset:
+    """Give the coordinates and the attributes of forecasts."""
     step_length = step_like(times, model.dt, getattr(model, "time_unit", "s"))
-    labels = xr.Dataset(
+    return xr.Dataset(
         coords={
             "start": times[warmup:],
             "lead": ("lead", np.array(steps) * step_length, {"long_name": "lead"}),
             "lead_steps": ("lead", steps, {"long_name": "lead in model steps"}),
-            "variable": list(variables),
+            "variable": list(model.variables),
         },
         attrs={
             "model": description(model, "model", exact=False),
@@ -259,9 +267,6 @@ def forecast(
             "daml_version": __version__,
         },
     )
-    told = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
-    described = {"forecast": (("start", "lead", "variable"), told)}
-    return filled(labels, described, run, source=initial[[name]])
 
 
 def ahead(

@@ -15,7 +15,7 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.definitions import CODE, same
-from daml.stores import filling as files
+from daml.stores import filling
 from daml.stores.opening import open_tree
 from daml.stores.store import CHECKPOINTS, Store, check_apart, check_free
 
@@ -205,7 +205,7 @@ def check_given(
         encodings = [dataset.encoding, *(v.encoding for v in dataset.variables.values())]
         for source in {e["source"] for e in encodings if "source" in e and not resume}:
             check_apart(cast("str", store), source)
-        files.check(dataset, name)
+        filling.check(dataset, name)
 
 
 class TrainingCheckpoint:

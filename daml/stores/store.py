@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from daml.errors import InputError, StoreError, first_line
-from daml.stores import filling as files
+from daml.stores import filling
 from daml.stores.folder import LOCK, PART, ROOT, Folder
 from daml.stores.opening import VERSION, check_version
 from daml.stores.places import Place, place
@@ -124,11 +124,11 @@ class Store:
     def write(self, dataset: xr.Dataset, group: str) -> None:
         """Write a group aside; a reader sees it after the next commit that names it."""
         with self.place.writing(group):
-            if isinstance(self.place, Folder) or files.is_lazy(dataset):
-                files.write(dataset, self.place.address, group)
+            if isinstance(self.place, Folder) or filling.is_lazy(dataset):
+                filling.write(dataset, self.place.address, group)
                 return
             # A request for each chunk and document, one after another, would take minutes.
-            content = files.packed(dataset, group)
+            content = filling.packed(dataset, group)
             self.place.remove(group)
             above = {ROOT} | {f"{p}/{ROOT}" for p in _above(group)}
             there = {name for name in above if self.place.has(name)}

@@ -129,14 +129,7 @@ def train(
     shard = plan.shard if device.type == "cpu" else plan.batch
     if device.type == "cpu":
         _keep_freed_memory()
-    history: list[dict[str, float]] = []
-    saved = checkpoint.load() if checkpoint is not None else None
-    if saved is not None:
-        history = _restore(saved, network, optimiser)
-        if watch is not None:
-            watch.restore(saved)
-    elif watch is not None:
-        watch.begin()
+    history = _begun(network, optimiser, checkpoint, watch)
     done = len(history)
     scores: dict[str, float] = {}
     with (
@@ -155,21 +148,16 @@ def train(
             decay = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
             optimiser.param_groups[0]["lr"] = plan.rate * (0.05 + 0.95 * decay)
             random = np.random.default_rng([*seed, epoch])
-            first = int(random.integers(slack))
             losses: list[float] = []
-            for block in random.permutation(blocks.parts):
-                record = blocks.read(int(block))
-                sequences = [cut(part, first, plan.length) for part in record]
-                order = torch.as_tensor(random.permutation(len(sequences[0])), device=device)
-                for batch in _even(order, plan.batch):
-                    loss = _update(network, objective, optimiser, sequences, batch, shard, each)
-                    losses.append(loss)
-                    if not math.isfinite(loss):
-                        raise DivergedError(
-                            f"the training left the finite numbers in epoch {epoch} of {epochs}, "
-                            f"update {len(losses) - 1}; lower learning_rate, or check the record "
-                            "for outliers"
-                        )
+            for sequences, batch in _batches(blocks, plan, random, slack, device):
+                loss = _update(network, objective, optimiser, sequences, batch, shard, each)
+                losses.append(loss)
+                if not math.isfinite(loss):
+                    raise DivergedError(
+                        f"the training left the finite numbers in epoch {epoch} of {epochs}, "
+                        f"update {len(losses) - 1}; lower learning_rate, or check the record "
+                        "for outliers"
+                    )
             seen = {} if watch is None else watch.scores()
             history.append({"loss": float(np.mean(losses))} | seen)
             scores |= history[-1]
@@ -180,6 +168,35 @@ def train(
     if watch is not None:
         watch.close()
     return _table(history)
+
+
+def _begun(
+    network: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    checkpoint: Checkpoint | None,
+    watch: Watch | None,
+) -> list[dict[str, float]]:
+    """Go on from a checkpoint, if there is one; give the scores of the epochs that are done."""
+    saved = checkpoint.load() if checkpoint is not None else None
+    if saved is None:
+        if watch is not None:
+            watch.begin()
+        return []
+    if watch is not None:
+        watch.restore(saved)
+    return _restore(saved, network, optimiser)
+
+
+def _batches(
+    blocks: Blocks, plan: Plan, random: np.random.Generator, slack: int, device: torch.device
+) -> Iterator[tuple[Tensors, torch.Tensor]]:
+    """Yield the sequences of a block, and the numbers of those of a batch, for an epoch."""
+    first = int(random.integers(slack))
+    for block in random.permutation(blocks.parts):
+        sequences = [cut(part, first, plan.length) for part in blocks.read(int(block))]
+        order = torch.as_tensor(random.permutation(len(sequences[0])), device=device)
+        for batch in _even(order, plan.batch):
+            yield sequences, batch
 
 
 def _table(history: list[dict[str, float]]) -> dict[str, np.ndarray]:
