@@ -1,12 +1,14 @@
 """Improve data-driven models with data assimilation, on labelled xarray Datasets."""
 
+from typing import Any
+
 import lazy_loader
 
 from daml.distribution import check_folder
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+_attached, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         *("covariance", "diagnosis", "errors", "figures", "innovations", "models", "paper"),
@@ -15,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "running.assimilation": ["assimilate"],
         "covariances.dense": ["climatological"],
-        "loop.loop": ["Cycle", "improve"],
+        "loop.loop": ["Loop", "improve"],
         "running.forecasting": ["forecast", "simulate"],
         "emulators": ["LSTM", "fit_parameters", "load_emulator"],
         "verification.predictability": ["lyapunov_exponent"],
@@ -26,6 +28,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "running.tuning": ["tuned"],
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Cycle":  # until the next release
+        import warnings
+
+        warnings.warn("daml.Cycle is now daml.Loop", DeprecationWarning, stacklevel=2)
+        name = "Loop"
+    return _attached(name)
+
 
 check_folder()
 del check_folder

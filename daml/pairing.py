@@ -101,7 +101,7 @@ def check_length(
     Parameters
     ----------
     model, scheme, emulator, training
-        See :class:`daml.Cycle`.
+        See :class:`daml.Loop`.
     observations : xarray.Dataset
         As the contract says.
     record : Record

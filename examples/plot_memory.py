@@ -42,8 +42,8 @@ def error_of(judged):
 
 scores = {}
 for name, network in networks.items():
-    cycle = daml.Cycle(model, daml.ThreeDVar("innovations"), network, passes=PASSES)
-    passes = list(cycle.iterate(observations))
+    loop = daml.Loop(model, daml.ThreeDVar("innovations"), network, passes=PASSES)
+    passes = list(loop.iterate(observations))
     scores[name] = xr.Dataset(
         {
             "rmse": ("iteration", [

@@ -217,7 +217,7 @@ def test_a_loop_that_cannot_be(settings, text, observations):
 
 
 def test_a_tuned_loop_is_resumed_to_the_same_bits(observations, tmp_path, monkeypatch):
-    made = daml.Cycle(daml.Lorenz63(), daml.ThreeDVar(), EMULATOR, 3)
+    made = daml.Loop(daml.Lorenz63(), daml.ThreeDVar(), EMULATOR, 3)
     straight = made.run(observations, tmp_path / "straight")
     trained = assimilator.Assimilator.trained
 

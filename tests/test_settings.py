@@ -66,7 +66,7 @@ def test_counts(count):
     for name in ("steps", "passes", "epochs", "cycle_epochs"):
         with in_one_line(f"'{name}' is"):
             twin.Preset(**{name: count})
-    with in_one_line("(Cycle|improve): 'passes' is"):
+    with in_one_line("(Loop|improve): 'passes' is"):
         daml.improve(Damped(), record(1200), passes=count, store="store.zarr", overwrite=True)
     with in_one_line("'passes' is"):
         daml.paper.run("smoke", passes=count, store="store.zarr")
@@ -90,8 +90,8 @@ def test_parts_that_are_held_out(part):
 def test_numpys_numbers_become_pythons():
     lstm = daml.LSTM(hidden=np.int64(3), seed=np.uint8(4), learning_rate=np.float32(0.5))
     assert [type(v) for v in (lstm.hidden, lstm.seed, lstm.learning_rate)] == [int, int, float]
-    cycle = daml.Cycle(Damped(), daml.ThreeDVar(covariance()), lstm, np.int32(2), held_out=0)
-    assert (type(cycle.passes), cycle.passes, cycle.held_out) == (int, 2, 0.0)
+    loop = daml.Loop(Damped(), daml.ThreeDVar(covariance()), lstm, np.int32(2), held_out=0)
+    assert (type(loop.passes), loop.passes, loop.held_out) == (int, 2, 0.0)
     assert whole(np.int16(2), "it") == 2
 
 

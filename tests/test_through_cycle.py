@@ -281,8 +281,8 @@ def test_the_loop_trains_through_the_cycle(seen, tmp_path):
 
 def test_by_itself_the_cycle_needs_one_pass(seen):
     network = daml.LSTM(hidden=4, epochs=1, covariance="predicted")
-    cycle = daml.Cycle(daml.Lorenz63(), daml.ThreeDVar("model"), network, "auto", training="cycle")
-    assert cycle.most == 1
+    loop = daml.Loop(daml.Lorenz63(), daml.ThreeDVar("model"), network, "auto", training="cycle")
+    assert loop.most == 1
 
 
 @pytest.mark.statistical
@@ -480,7 +480,7 @@ class Remembering(ByNumPy):
             "Random steps the same states to different ones",
         ),
         (
-            lambda e, s: daml.Cycle(
+            lambda e, s: daml.Loop(
                 e.base, daml.ThreeDVar(), daml.LSTM(base=Remembering()), training="cycle"
             ),
             "Remembering steps NumPy arrays and has a memory",

@@ -294,10 +294,10 @@ def test_an_emulator_in_another_order_gives_the_same_loop(kind, chain):
 def test_overwriting_and_resuming_at_once_is_refused(tmp_path):
     store = tmp_path / "store.zarr"
     both = {"store": store, "overwrite": True, "resume": True}
-    cycle = daml.Cycle(Damped(), SCHEME, Mean(Damped()), passes=1)
+    loop = daml.Loop(Damped(), SCHEME, Mean(Damped()), passes=1)
     for run in (
         lambda: improve(Mean(Damped()), **both),
-        lambda: cycle.run(record(steps=1200), **both),
+        lambda: loop.run(record(steps=1200), **both),
         lambda: daml.paper.run("smoke", **both),
         lambda: daml.sweep({"max_variance": [1.0]}, **both),
         lambda: improve_lstm(model=Damped(), **both),

@@ -37,8 +37,8 @@ def improved():
 
 
 def run():
-    cycle = daml.Cycle(MODEL, daml.ThreeDVar(), EMULATOR, passes=1, held_out=0.3)
-    return cycle.run(SEEN), sys._getframe().f_lineno
+    loop = daml.Loop(MODEL, daml.ThreeDVar(), EMULATOR, passes=1, held_out=0.3)
+    return loop.run(SEEN), sys._getframe().f_lineno
 
 
 def estimated():

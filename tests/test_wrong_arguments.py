@@ -97,7 +97,7 @@ CALLS = {
         "overwrite": False,
         "resume": False,
     },
-    daml.Cycle: {
+    daml.Loop: {
         "model": MODEL,
         "scheme": SCHEME,
         "emulator": NETWORK,
@@ -135,7 +135,7 @@ CALLS = {
         "held_out": 0.0,
         "checkpoint": None,
     },
-    daml.Cycle(MODEL, SCHEME, NETWORK, 1).run: {
+    daml.Loop(MODEL, SCHEME, NETWORK, 1).run: {
         "observations": SHORT,
         "overwrite": False,
         "resume": False,

@@ -52,8 +52,8 @@ class Pass:
         self.observations, self.scheme = twin(daml.Lorenz63(), steps)
 
     def _run(self):
-        cycle = daml.Cycle(daml.Lorenz63(), self.scheme, daml.LSTM(epochs=20), passes=1)
-        list(cycle.iterate(self.observations))
+        loop = daml.Loop(daml.Lorenz63(), self.scheme, daml.LSTM(epochs=20), passes=1)
+        list(loop.iterate(self.observations))
 
     def time_pass(self, steps):
         self._run()

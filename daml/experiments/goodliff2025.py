@@ -66,7 +66,7 @@ def run(
         Whether to replace an existing store, if daml wrote it.
     resume : bool
         Whether to resume a run of the same settings; ``passes`` may differ, as in
-        :meth:`daml.Cycle.run`.
+        :meth:`daml.Loop.run`.
     beyond : bool
         Whether to train through the cycle afterwards (:meth:`daml.LSTM.fit_cycle`), which goes
         beyond the paper; also if the experiment in the store is finished.

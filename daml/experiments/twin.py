@@ -15,7 +15,7 @@ from daml.covariances.dense import climatological
 from daml.emulators import LSTM
 from daml.errors import InputError
 from daml.labels.ranges import number, whole
-from daml.loop.loop import Cycle
+from daml.loop.loop import Loop
 from daml.loop.passes import Pass, reported
 from daml.models import CoupledLorenz63, Lorenz63
 from daml.observing.simulated import observe
@@ -149,7 +149,7 @@ class Experiment:
         passes = self.preset.passes
         background = self.preset.background
         given = background == "climatological"
-        cycle = Cycle(
+        loop = Loop(
             self.imperfect,
             self.scheme("imperfect", self.preset.max_variance) if given else ThreeDVar(background),
             self.emulator,
@@ -158,13 +158,13 @@ class Experiment:
             held_out=0.0 if given else 0.1,
             training="cycle" if background == "model" else "analyses",
         )
-        last, reference = cycle.last(keep), None
+        last, reference = loop.last(keep), None
         if keep.begun is not None and last is not None:
             reference = cast("xr.DataArray", keep.begun["imperfect/scores/mfe"]).load()
         with reported("paper", passes, last) as progress:
             start = time.perf_counter()
             done = last
-            for done in cycle.iterate(self.observations["train"], last, keep.store):
+            for done in loop.iterate(self.observations["train"], last, keep.store):
                 seconds = time.perf_counter() - start
                 scores = self.score(done, reference)
                 told = {"long_name": "time that the pass took, without its scores", "units": "s"}
@@ -180,7 +180,7 @@ class Experiment:
                     kept |= {"sensitivity": self.sensitivity()} if sensitivity else {}
                 keep(kept)
                 start = time.perf_counter()
-            cycle.conclude(done, keep)
+            loop.conclude(done, keep)
         return keep.tree()
 
     def beyond(self, keep: Keeper) -> xr.DataTree:
@@ -196,10 +196,10 @@ class Experiment:
                 rate_decay=LSTM.rate_decay,
             )
             way = ThreeDVar("model"), emulator
-            cycle = Cycle(self.imperfect, *way, passes=1, training="cycle")
+            loop = Loop(self.imperfect, *way, passes=1, training="cycle")
             LOG.info("paper: beyond the paper, training through the cycle: %s", name)
             start = time.perf_counter()
-            *_, done = cycle.iterate(self.observations["train"])
+            *_, done = loop.iterate(self.observations["train"])
             seconds = time.perf_counter() - start
             scores = self.score(done, cast("xr.DataArray", reference))
             told = {"long_name": "time from the imperfect model to this", "units": "s"}

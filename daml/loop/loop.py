@@ -34,7 +34,7 @@ MOST = 30
 
 
 @dataclass(frozen=True)
-class Cycle:
+class Loop:
     """The loop of Goodliff and Miyoshi (2025): each pass trains on the previous analyses.
 
     Parameters
@@ -79,8 +79,8 @@ class Cycle:
     >>> truth = daml.simulate(daml.CoupledLorenz63(), steps=1000, spinup=500)
     >>> observations = daml.observe(truth, variables=["x0", "x1", "x2"])
     >>> scheme = daml.ThreeDVar(daml.climatological(truth, max_variance=2))
-    >>> cycle = daml.Cycle(model, scheme, daml.LSTM(hidden=8, epochs=1), passes=2)
-    >>> sorted(cycle.run(observations)["iteration"].children)
+    >>> loop = daml.Loop(model, scheme, daml.LSTM(hidden=8, epochs=1), passes=2)
+    >>> sorted(loop.run(observations)["iteration"].children)
     ['0000', '0001']
     """
 
@@ -95,21 +95,21 @@ class Cycle:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.passes != "auto":
-            passes = whole(self.passes, "Cycle: 'passes'", also=", or 'auto'")
+            passes = whole(self.passes, "Loop: 'passes'", also=", or 'auto'")
             object.__setattr__(self, "passes", passes)
         object.__setattr__(self, "held_out", fraction(self.held_out))
         if self.passes == "auto" and not self.held_out:
-            raise InputError("Cycle: passes='auto' judges by what is held out; give held_out > 0")
+            raise InputError("Loop: passes='auto' judges by what is held out; give held_out > 0")
         for needed in ("fit", "to_dataset"):
             if not hasattr(self.emulator, needed):
                 raise InputError(
-                    f"Cycle: {type(self.emulator).__name__} is no emulator: it has no {needed!r}"
+                    f"Loop: {type(self.emulator).__name__} is no emulator: it has no {needed!r}"
                 )
         if self.training not in TRAININGS:
-            raise InputError(f"Cycle: 'training' is {self.training!r}; give one of {TRAININGS}")
+            raise InputError(f"Loop: 'training' is {self.training!r}; give one of {TRAININGS}")
         if self.training == "cycle" and not hasattr(self.emulator, "fit_cycle"):
             raise InputError(
-                f"Cycle: a {type(self.emulator).__name__} cannot be trained through the cycle: it "
+                f"Loop: a {type(self.emulator).__name__} cannot be trained through the cycle: it "
                 "has no 'fit_cycle'; give training='analyses'"
             )
         base = getattr(self.emulator, "base", None)
@@ -119,7 +119,7 @@ class Cycle:
         knows = self.training == "cycle" and getattr(self.emulator, "covariance", "") is not None
         if asks and not knows:
             raise InputError(
-                "Cycle: ThreeDVar('model') asks an emulator for B that learns none; give "
+                "Loop: ThreeDVar('model') asks an emulator for B that learns none; give "
                 "training='cycle' and LSTM(covariance='predicted'), or ThreeDVar('innovations')"
             )
 
@@ -296,12 +296,12 @@ def improve(
     overwrite: bool = False,
     resume: bool = False,
 ) -> xr.DataTree:
-    """Improve a data-driven model with observations: the one-line form of :class:`Cycle`.
+    """Improve a data-driven model with observations: the one-line form of :class:`Loop`.
 
     Parameters
     ----------
     model, passes, warm_start, held_out, training
-        See :class:`Cycle`.
+        See :class:`Loop`.
     observations : xarray.Dataset
         ``observation`` (time, variable) and its ``error_variance`` (variable).
     scheme : Scheme, optional
@@ -310,18 +310,18 @@ def improve(
         Default: ``LSTM(base=model)``, which corrects the model's step; with ``training="cycle"``,
         ``LSTM(base=model, covariance="predicted")``.
     store, overwrite, resume
-        See :meth:`Cycle.run`.
+        See :meth:`Loop.run`.
 
     Returns
     -------
     xarray.DataTree
-        The result of :meth:`Cycle.run`. Its attributes ``chosen`` and ``chosen_because`` name the
+        The result of :meth:`Loop.run`. Its attributes ``chosen`` and ``chosen_because`` name the
         pass that was chosen and the reason; ``load_emulator(tree)`` gives its emulator.
 
     Raises
     ------
     InputError, DivergedError, StoreError
-        See :meth:`Cycle.run`.
+        See :meth:`Loop.run`.
 
     Examples
     --------
@@ -339,5 +339,5 @@ def improve(
     if scheme is None:
         knows = through and getattr(emulator, "covariance", None) is not None
         scheme = ThreeDVar("model" if knows else "innovations")
-    cycle = Cycle(model, scheme, emulator, passes, warm_start, held_out, training)
-    return cycle.run(observations, store, overwrite=overwrite, resume=resume)
+    loop = Loop(model, scheme, emulator, passes, warm_start, held_out, training)
+    return loop.run(observations, store, overwrite=overwrite, resume=resume)

@@ -161,7 +161,7 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
     if groups:
         if not hasattr(emulator, "restored"):
             raise InputError(
-                f"Cycle: a {type(emulator).__name__} cannot be resumed: it has no 'restored'"
+                f"Loop: a {type(emulator).__name__} cannot be resumed: it has no 'restored'"
             )
         weights = loaded(tree, f"{last}/emulator", inherit=True)
         model = trained(emulator, "restored", weights)

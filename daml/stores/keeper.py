@@ -39,7 +39,7 @@ class Keeper:
     attrs : mapping
         The whole configuration.
     overwrite, resume : bool
-        See :meth:`daml.Cycle.run`.
+        See :meth:`daml.Loop.run`.
 
     Attributes
     ----------

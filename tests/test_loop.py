@@ -38,7 +38,7 @@ def test_a_cold_start_trains_afresh(observations, scheme):
 
 def test_fewer_than_one_pass_is_refused(scheme):
     with pytest.raises(InputError, match="'passes' is 0"):
-        daml.Cycle(daml.Lorenz63(), scheme, daml.LSTM(), passes=0)
+        daml.Loop(daml.Lorenz63(), scheme, daml.LSTM(), passes=0)
 
 
 def test_a_training_that_breaks_names_the_pass_and_leaves_the_finished(
@@ -134,3 +134,8 @@ class Faulty:
 def test_an_emulator_that_returns_nothing_of_use_is_named(observations, scheme, emulator, text):
     with pytest.raises(InputError, match=text):
         daml.improve(daml.Lorenz63(), observations, scheme, emulator, passes=1)
+
+
+def test_the_old_name_of_the_loop_works_for_a_release():
+    with pytest.warns(DeprecationWarning, match=r"daml\.Cycle is now daml\.Loop"):
+        assert daml.Cycle is daml.Loop
