@@ -2,5 +2,6 @@
 
 from daml.covariances.dense import check, climatological, labelled
 from daml.observing.noise import observing
+from daml.running.climatology import scaled_climatology
 
-__all__ = ["check", "climatological", "labelled", "observing"]
+__all__ = ["check", "climatological", "labelled", "observing", "scaled_climatology"]

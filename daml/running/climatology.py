@@ -40,7 +40,7 @@ def scaled_climatology(
     observations : xarray.Dataset
         As the contract says.
     found : Pairs, optional
-        Their :func:`daml.innovations.observed_pairs`, where these are computed already.
+        Covariance and number of pairs of the observations, where these are computed already.
 
     Returns
     -------

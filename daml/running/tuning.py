@@ -54,7 +54,7 @@ def tuned(
         As the contract says.
     before : ThreeDVar, optional
         Of a model much like this one: where to start from. Otherwise from
-        :func:`daml.running.climatology.scaled_climatology`.
+        :func:`daml.covariance.scaled_climatology`.
     rows : numpy.ndarray (time,) of bool, optional
         Model steps whose innovations count: those that the model was not trained on. All, unless
         given.
