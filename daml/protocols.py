@@ -69,7 +69,14 @@ class Model(Protocol):
 
 @runtime_checkable
 class Scheme(Protocol):
-    """What turns a background and observations into an analysis, for a batch at once."""
+    """What turns a background and observations into an analysis, for a batch at once.
+
+    Notes
+    -----
+    Optional methods of a scheme that finds something of its own in a run: ``to_dataset()`` gives
+    it as an xarray.Dataset, which a loop keeps with each pass, and ``restored(dataset)`` gives the
+    scheme with it, for resuming the loop. Dimensions ``variable`` and ``covariable`` hold names.
+    """
 
     def start(self, variables: tuple[str, ...], record: Record) -> Memory:
         """Work out, before a cycle, what does not depend on the background (gains, say)."""

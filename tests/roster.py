@@ -30,6 +30,12 @@ class Nudging:
             self.variance / (self.variance + error)
         )[:, None, :]
 
+    def to_dataset(self):
+        return xr.Dataset({"variance": ((), self.variance)})
+
+    def restored(self, dataset):
+        return replace(self, variance=float(dataset["variance"]))
+
     def update(self, background, values, kind, memory):
         operator, weight = memory
         distance = values - operator.apply(background)

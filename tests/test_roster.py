@@ -120,6 +120,42 @@ def test_the_truth_does_not_leak(make, seen, truth):
     xr.testing.assert_identical(daml.assimilate(daml.Lorenz63(), with_truth, make()), plain)
 
 
+@schemes
+def test_what_a_scheme_knows_is_kept_and_comes_back(make, seen):
+    tree = daml.improve(*(daml.Lorenz63(), seen, make(), roster.Polynomial()), passes=1, held_out=0)
+    back = make().restored(tree["iteration/0000/scheme"].to_dataset())
+    again = daml.assimilate(daml.Lorenz63(), seen, back)
+    xr.testing.assert_equal(again.drop_attrs(), tree["imperfect"].to_dataset().drop_attrs())
+
+
+class Raises(roster.Nudging):
+    def to_dataset(self):
+        raise RuntimeError("no disk")
+
+
+class Other(roster.Nudging):
+    def to_dataset(self):
+        return {"variance": 1.0}
+
+
+class Foreign(roster.Nudging):
+    def to_dataset(self):
+        return xr.Dataset({"bias": ("variable", [1.0])}, {"variable": ["u"]})
+
+
+@pytest.mark.parametrize(
+    ("scheme", "text"),
+    [
+        (Raises(), r"Raises: 'to_dataset' failed \(RuntimeError: no disk\)"),
+        (Other(), "Other: 'to_dataset' gave a dict; return an xarray.Dataset"),
+        (Foreign(), "Foreign: 'to_dataset' gave 'variable' without all variables of the model"),
+    ],
+)
+def test_a_scheme_that_keeps_something_else_is_refused(scheme, text, seen):
+    with pytest.raises(InputError, match=text):
+        daml.improve(daml.Lorenz63(), seen, scheme, roster.Polynomial(), passes=1, held_out=0)
+
+
 BROKEN = {
     "'observation' is missing": lambda o: o.drop_vars("observation"),
     "not increasing": lambda o: o.isel(time=slice(None, None, -1)),

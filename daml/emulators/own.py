@@ -19,28 +19,28 @@ FITTED = ("variables", "dt", "start", "step", "to_dataset")
 """What a loop uses of an emulator that is fitted."""
 
 
-def is_users(emulator: Emulator) -> bool:
+def is_users(owner: object) -> bool:
     """Whether the class is a user's: what breaks in one of daml's own is an error of daml."""
-    return type(emulator).__module__.partition(".")[0] != "daml"
+    return type(owner).__module__.partition(".")[0] != "daml"
 
 
-def called(emulator: Emulator, method: str, *args: Any, **how: Any) -> Any:
-    """Call a method of an emulator.
+def called(owner: Any, method: str, *args: Any, **how: Any) -> Any:
+    """Call a method of an emulator or a scheme.
 
     Raises
     ------
     InputError
         If a user's raises; the cause is chained. Interruptions pass.
     """
-    if not is_users(emulator):
-        return getattr(emulator, method)(*args, **how)
+    if not is_users(owner):
+        return getattr(owner, method)(*args, **how)
     try:
-        return getattr(emulator, method)(*args, **how)
+        return getattr(owner, method)(*args, **how)
     except DamlError:
         raise
     except (Exception, SystemExit) as error:
         raise InputError(
-            f"{type(emulator).__name__}: {method!r} failed ({type(error).__name__}: "
+            f"{type(owner).__name__}: {method!r} failed ({type(error).__name__}: "
             f"{first_line(error)})"
         ) from error
 

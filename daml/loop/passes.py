@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import xarray as xr
 
-from daml.emulators.own import history, trained
+from daml.emulators.own import called, history, trained
 from daml.errors import InputError
 from daml.labels.datasets import check_dims, names
 from daml.loop.choosing import settled
 from daml.loop.judging import SQUARES, Judge
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
-from daml.schemes import ThreeDVar
 from daml.stores.attributes import passes
 from daml.stores.opening import loaded
 from daml.verification.scores import innovation_statistics
@@ -52,15 +51,8 @@ class Pass:
         kept = {self.group: self.analysis}
         scores = innovation_statistics(self.analysis)
         kept[f"{self.group}/scores"] = scores if self.judged is None else scores.merge(self.judged)
-        if isinstance(self.scheme, ThreeDVar):
-            told = {"long_name": "factor on the error covariance R", "units": "1"}
-            found = xr.Dataset({"error_factor": ((), float(self.scheme.error_factor), told)})
-            if not self.scheme.asks_model:  # which keeps what it knows of B
-                variables = list(names(self.analysis))  # a B that is given may have more
-                covariance = cast("xr.DataArray", self.scheme.background_covariance)
-                covariance = covariance.sel(variable=variables, covariable=variables)
-                found["background_covariance"] = covariance
-            kept[f"{self.group}/scheme"] = found
+        if hasattr(self.scheme, "to_dataset"):
+            kept[f"{self.group}/scheme"] = _kept(self.scheme, names(self.analysis))
         if self.iteration >= 0:
             kept[f"{self.group}/emulator"] = cast("Emulator", self.model).to_dataset()
             training = history(self.model)
@@ -86,6 +78,29 @@ class Pass:
         if self.judged is not None:
             told["held_out_rmse"] = f"{float(self.judged.held_out_rmse[0]):.4f}"
         return told
+
+
+def _kept(scheme: Scheme, variables: tuple[str, ...]) -> xr.Dataset:
+    """Give what a scheme keeps with a pass, of the variables of the model.
+
+    Raises
+    ------
+    InputError
+        If a user's gives something else.
+    """
+    found, name = called(scheme, "to_dataset"), type(scheme).__name__
+    if not isinstance(found, xr.Dataset):
+        raise InputError(
+            f"{name}: 'to_dataset' gave a {type(found).__name__}; return an xarray.Dataset"
+        )
+    for dim in {"variable", "covariable"} & set(found.indexes):
+        if not set(variables) <= set(found.indexes[dim]):
+            raise InputError(
+                f"{name}: 'to_dataset' gave {dim!r} without all variables of the model "
+                f"{variables}; name each, or give the dimension another name"
+            )
+        found = found.sel({dim: list(variables)})  # a B that is given may have more
+    return found
 
 
 def joined(errors: xr.DataArray | None, judged: xr.Dataset, iteration: int) -> xr.DataArray:
@@ -165,14 +180,13 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
             )
         weights = loaded(tree, f"{last}/emulator", inherit=True)
         model = trained(emulator, "restored", weights)
-    if isinstance(scheme, ThreeDVar):
-        whole = (
-            ("error_factor",) if scheme.asks_model else ("error_factor", "background_covariance")
-        )
-        kept = loaded(tree, f"{last}/scheme", whole, inherit=True)
-        covariance = kept.get("background_covariance", scheme.background_covariance)
-        factor = float(kept["error_factor"])
-        scheme = replace(scheme, background_covariance=covariance, error_factor=factor)
+    if hasattr(scheme, "to_dataset"):
+        if not hasattr(scheme, "restored"):
+            raise InputError(
+                f"Loop: a {type(scheme).__name__} cannot be resumed: it has a 'to_dataset' and no "
+                "'restored'"
+            )
+        scheme = called(scheme, "restored", loaded(tree, f"{last}/scheme", inherit=True))
     errors = None
     for iteration, group in enumerate(groups):
         scores = loaded(tree, f"{group}/scores")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from daml.labels.html import shown
 from daml.observing.operators import Operator
 from daml.observing.records import Record, read
 from daml.schemes.observing import Observing
+from daml.stores.opening import check_whole
 
 METHODS = ("exact", "cg")
 WAYS = ("innovations", "climatological", "model")
@@ -144,6 +145,28 @@ class ThreeDVar:
                 "scheme, analysis = daml.tuned(scheme, model, observations)"
             )
         return check(self.background_covariance, variables, "background_covariance")
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give B, unless the model knows it, and the factor on R; for a store."""
+        told = {"long_name": "factor on the error covariance R", "units": "1"}
+        found = xr.Dataset({"error_factor": ((), float(self.error_factor), told)})
+        if not self.asks_model:  # which keeps what it knows of B
+            found["background_covariance"] = cast("xr.DataArray", self.background_covariance)
+        return found
+
+    def restored(self, dataset: xr.Dataset) -> ThreeDVar:
+        """Give this scheme with what ``to_dataset`` gave.
+
+        Raises
+        ------
+        StoreError
+            If some of it is lost.
+        """
+        kept = ("error_factor",) if self.asks_model else ("error_factor", "background_covariance")
+        check_whole(dataset, kept, "the scheme that was kept")
+        covariance = dataset.get("background_covariance", self.background_covariance)
+        factor = float(dataset["error_factor"])
+        return replace(self, background_covariance=covariance, error_factor=factor)
 
     @property
     def asks_model(self) -> bool:
