@@ -74,7 +74,7 @@ class Assimilator:
         self,
         scheme: Scheme,
         model: Model,
-        before: ThreeDVar | None = None,
+        before: Scheme | None = None,
         rows: np.ndarray | None = None,
     ) -> tuple[Scheme, xr.Dataset]:
         return estimated(scheme, model, self.observations, lambda: self._pairs, before, rows)
@@ -98,9 +98,8 @@ class Assimilator:
 
     def after(self, before: Pass, model: Model) -> Pass:
         """Give the pass of an emulator that was trained on the one before."""
-        known = before.scheme if isinstance(before.scheme, ThreeDVar) else None
         rows = None if self.held_out is None else self.held_out.judged
-        scheme, analysis = self._tuned(self.scheme, model, known, rows)
+        scheme, analysis = self._tuned(self.scheme, model, before.scheme, rows)
         number, given, judge = before.iteration + 1, before.given, before.judge
         made = Pass(number, model, analysis.load(), scheme, given=given, judge=judge)
         if judge is None or given is None:
@@ -138,8 +137,7 @@ class Assimilator:
         for _ in range(ROUNDS):
             analysis = _ordered(done.analysis, emulator)
             emulator = trained(emulator, "begin", analysis, held_out=fraction)
-            known = done.scheme if isinstance(done.scheme, ThreeDVar) else None
-            scheme, analysis = self._tuned(self.start, emulator, known)
+            scheme, analysis = self._tuned(self.start, emulator, done.scheme)
             done = replace(done, analysis=analysis.load(), scheme=scheme)
         return emulator, done
 

@@ -93,12 +93,13 @@ def estimated(
     model: Model,
     observations: xr.Dataset,
     found: Callable[[], Pairs],
-    before: ThreeDVar | None = None,
+    before: Scheme | None = None,
     rows: np.ndarray | None = None,
 ) -> tuple[Scheme, xr.Dataset]:
     """Do the work of :func:`tuned`; ``found`` gives the observations' pairs if they are needed."""
     if not isinstance(scheme, ThreeDVar) or not isinstance(scheme.background_covariance, str):
         return scheme, assimilate(model, observations, scheme)
+    before = before if isinstance(before, ThreeDVar) else None
     if scheme.asks_model and hasattr(model, "background_covariance"):
         if before is not None:
             scheme = replace(scheme, error_factor=before.error_factor)
