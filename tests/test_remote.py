@@ -47,17 +47,9 @@ class Line:
                 client, _ = self.door.accept()
             except OSError:
                 return
-            there = self.connected()
+            there = socket.create_connection(("127.0.0.1", self.server))
             for ends in ((client, there, True), (there, client, False)):
                 threading.Thread(target=self.pass_on, args=ends, daemon=True).start()
-
-    def connected(self):
-        for _ in range(50):  # a busy machine may refuse one now and then
-            try:
-                return socket.create_connection(("127.0.0.1", self.server))
-            except OSError:
-                time.sleep(0.1)
-        return socket.create_connection(("127.0.0.1", self.server))
 
     def pass_on(self, source, target, upward):
         try:
@@ -76,7 +68,9 @@ class Line:
             end.close()
 
 
-@pytest.fixture(scope="module")
+# Of the session: fsspec keeps its connections, and they must not lead to a server that has ended
+# where tests of another module come between those of this one.
+@pytest.fixture(scope="session")
 def line():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
