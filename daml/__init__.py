@@ -5,6 +5,7 @@ from typing import Any
 import lazy_loader
 
 from daml.distribution import check_folder
+from daml.moved import follow
 
 __version__ = "0.1.0"
 
@@ -40,4 +41,5 @@ def __getattr__(name: str) -> Any:
 
 
 check_folder()
-del check_folder
+follow()
+del check_folder, follow

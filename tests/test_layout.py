@@ -15,7 +15,7 @@ import daml
 
 PACKAGE = Path(daml.__file__).parent
 LEVELS = [
-    {"errors", "distribution", "randomness", "protocols"},
+    {"errors", "distribution", "moved", "randomness", "protocols"},
     {"labels"},
     {"arrays", "progress", "segments"},
     {"stores"},

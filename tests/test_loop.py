@@ -1,11 +1,15 @@
 """The loop: what it keeps, that it repeats itself, and that it never sees the truth."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 import xarray as xr
 
 import daml
 from daml.errors import DivergedError, InputError
+from daml.moved import MOVED
 
 
 def run(observations, scheme, **settings):
@@ -139,3 +143,14 @@ def test_an_emulator_that_returns_nothing_of_use_is_named(observations, scheme, 
 def test_the_old_name_of_the_loop_works_for_a_release():
     with pytest.warns(DeprecationWarning, match=r"daml\.Cycle is now daml\.Loop"):
         assert daml.Cycle is daml.Loop
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_the_old_names_of_modules_work_for_a_release(old):
+    sys.modules.pop(f"daml.{old}", None)
+    new = importlib.import_module(f"daml.{MOVED[old]}")
+    with pytest.warns(DeprecationWarning, match=rf"daml\.{old} is now daml\.{MOVED[old]}"):
+        found = importlib.import_module(f"daml.{old}")
+    public = [name for name in vars(new) if not name.startswith("_")]
+    assert public
+    assert all(getattr(found, name) is getattr(new, name) for name in public)
