@@ -45,6 +45,23 @@ def called(owner: Any, method: str, *args: Any, **how: Any) -> Any:
         ) from error
 
 
+def dataset_of(owner: Any) -> xr.Dataset:
+    """Give what the ``to_dataset`` of an emulator or a scheme gives.
+
+    Raises
+    ------
+    InputError
+        If it raises, or gives no Dataset.
+    """
+    found = called(owner, "to_dataset")
+    if not isinstance(found, xr.Dataset):
+        raise InputError(
+            f"{type(owner).__name__}: 'to_dataset' gave a {type(found).__name__}; return an "
+            "xarray.Dataset"
+        )
+    return found
+
+
 def trained(emulator: Emulator, method: str, *args: Any, **how: Any) -> Emulator:
     """Call a method of an emulator that gives the fitted one.
 
@@ -81,11 +98,7 @@ def check_kept(emulator: Emulator, analysis: xr.Dataset, store: Store | str | Pa
     """
     if not is_users(emulator):
         return
-    name, weights = type(emulator).__name__, called(emulator, "to_dataset")
-    if not isinstance(weights, xr.Dataset):
-        raise InputError(
-            f"{name}: 'to_dataset' gave a {type(weights).__name__}; return an xarray.Dataset"
-        )
+    name, weights = type(emulator).__name__, dataset_of(emulator)
     above = {"variable": pd.Index(list(emulator.variables))}
     above |= {dim: analysis.indexes[dim] for dim in ("time", "observed")}
     kept = {"to_dataset": weights, "history": history(emulator)}

@@ -156,25 +156,24 @@ def draw(
     ['figure_3_error_reduction.png', 'figure_3_error_reduction.svg']
     """
     known = _figures(source)
-    wanted = {name: make for name, make in known.items() if only in (None, int(name[7]))}
-    if not wanted:
-        numbers = ", ".join(name[7] for name in known)
-        raise InputError(f"figure {only} is unknown; give one of {numbers}")
-    drawn = {name: make() for name, make in wanted.items()}
+    if only is not None and only not in known:
+        raise InputError(f"figure {only} is unknown; give one of {', '.join(map(str, known))}")
+    wanted = {number: known[number] for number in (known if only is None else [only])}
+    drawn = {f"figure_{number}_{name}": make() for number, (name, make) in wanted.items()}
     return [path for name, figure in drawn.items() for path in figures.save(figure, folder, name)]
 
 
-def _figures(source: xr.DataTree | xr.Dataset) -> dict[str, Callable[[], Figure]]:
-    """Give what can be drawn of an experiment or of scores, by the name of the file."""
-    loop = {"figure_1_loop": figures.loop_diagram}
+def _figures(source: xr.DataTree | xr.Dataset) -> dict[int, tuple[str, Callable[[], Figure]]]:
+    """Give name and drawing of each figure of an experiment or of scores, by its number."""
+    loop: dict[int, tuple[str, Callable[[], Figure]]] = {1: ("loop", figures.loop_diagram)}
     if isinstance(source, xr.DataTree) and not is_twin(source):
         found = collect_innovations(source)
-        return loop | {"figure_2_innovations": lambda: figures.innovations(found)}
+        return loop | {2: ("innovations", lambda: figures.innovations(found))}
     scores = collect(source) if isinstance(source, xr.DataTree) else source
     if "variant" in scores.dims:
-        return {"figure_3_variants": lambda: figures.variants(scores)}
+        return {3: ("variants", lambda: figures.variants(scores))}
     return loop | {
-        "figure_2_analysis_rmse": lambda: figures.analysis_rmse(scores),
-        "figure_3_error_reduction": lambda: figures.error_reduction(scores),
-        "figure_4_error_maps": lambda: figures.error_maps(scores),
+        2: ("analysis_rmse", lambda: figures.analysis_rmse(scores)),
+        3: ("error_reduction", lambda: figures.error_reduction(scores)),
+        4: ("error_maps", lambda: figures.error_maps(scores)),
     }

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
-from daml.emulators.own import called, history, trained
+from daml.emulators.own import called, dataset_of, history, trained
 from daml.errors import InputError
 from daml.labels.datasets import check_dims, names
 from daml.loop.choosing import settled
@@ -88,16 +88,12 @@ def _kept(scheme: Scheme, variables: tuple[str, ...]) -> xr.Dataset:
     InputError
         If a user's gives something else.
     """
-    found, name = called(scheme, "to_dataset"), type(scheme).__name__
-    if not isinstance(found, xr.Dataset):
-        raise InputError(
-            f"{name}: 'to_dataset' gave a {type(found).__name__}; return an xarray.Dataset"
-        )
+    found = dataset_of(scheme)
     for dim in {"variable", "covariable"} & set(found.indexes):
         if not set(variables) <= set(found.indexes[dim]):
             raise InputError(
-                f"{name}: 'to_dataset' gave {dim!r} without all variables of the model "
-                f"{variables}; name each, or give the dimension another name"
+                f"{type(scheme).__name__}: 'to_dataset' gave {dim!r} without all variables of the "
+                f"model {variables}; name each, or give the dimension another name"
             )
         found = found.sel({dim: list(variables)})  # a B that is given may have more
     return found
