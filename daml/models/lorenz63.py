@@ -20,7 +20,7 @@ class Lorenz63(ODE):
     Parameters
     ----------
     dt, substeps, time_unit
-        As of :class:`daml.models.ODE`.
+        See :class:`daml.models.ODE`.
     sigma, rho, beta : float
         Prandtl number, Rayleigh number over its critical value, and geometric factor.
 
@@ -63,7 +63,7 @@ class CoupledLorenz63(Lorenz63):
     Parameters
     ----------
     dt, substeps, time_unit, sigma, rho, beta
-        As of :class:`Lorenz63`.
+        See :class:`Lorenz63`.
     omega, k : float
         Frequency and damping of the oscillator, per model time unit.
     x3_star : float

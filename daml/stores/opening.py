@@ -1,4 +1,4 @@
-"""What lies on disk, opened lazily; what cannot be read is told in one line."""
+"""Opens stores and records lazily; an error in one line says what cannot be read."""
 
 from __future__ import annotations
 
