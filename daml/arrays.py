@@ -56,6 +56,15 @@ def fetch(array: Array) -> np.ndarray:
     return array if isinstance(array, np.ndarray) else np.asarray(array.cpu().numpy())
 
 
+def alike(array: np.ndarray, other: Array) -> Array:
+    """Give an array in the kind of another one: NumPy's, or torch's on its device."""
+    if isinstance(other, np.ndarray):
+        return array
+    import torch
+
+    return torch.as_tensor(array, dtype=other.dtype, device=other.device)
+
+
 def stacked(arrays: Sequence[Array]) -> Array:
     """Join arrays along a new first axis, where they live."""
     if isinstance(arrays[0], np.ndarray):

@@ -60,7 +60,7 @@ def writing(
         ) from error
 
 
-def warn(message: str) -> None:
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the user's line: the one that called daml, whatever lies between.
 
     ``stacklevel`` counts frames, and their number depends on decorators and on which function of
@@ -78,4 +78,4 @@ def warn(message: str) -> None:
     user = user or sys._getframe()
     registry = user.f_globals.setdefault("__warningregistry__", {})
     place = user.f_code.co_filename, user.f_lineno, user.f_globals.get("__name__")
-    warnings.warn_explicit(message, UserWarning, *place, registry)
+    warnings.warn_explicit(message, category, *place, registry)

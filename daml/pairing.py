@@ -1,192 +1,91 @@
-"""What must fit together in a loop: a model, a scheme, an emulator and a record of observations."""
+"""What goes together: a scheme and a model, a scheme and a training; and what does not, and why."""
 
 from __future__ import annotations
 
-import inspect
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
-from daml.arrays import fetch, home, put
-from daml.errors import InputError
-from daml.labels.datasets import first_time, names
-from daml.observing.records import Record, read
-from daml.running.assimilation import cycle_steps
-from daml.running.checks import check_model, check_scheme
-from daml.running.first_guess import FirstGuess
-from daml.schemes import ThreeDVar
-from daml.schemes.estimation import Seen
-from daml.training.held_out import HeldOut, longer
+from daml.errors import InputError, warn
+from daml.observing.records import Record
+from daml.protocols import Forecast, Observed, Run, Update
 
 if TYPE_CHECKING:
-    import xarray as xr
-
-    from daml.protocols import Array, Emulator, Memory, Model, Scheme
-
-STEPS = 30
-"""Steps of the trial."""
+    from daml.protocols import Memory, Model, Scheme, Setting
 
 
-def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
-    """Refuse what cannot run in a loop, and a scheme that ignores the model's forecasts.
-
-    A scheme that steps a model of its own gives the same analyses whichever model the loop
-    trains. On the first steps of the record its analyses are compared with those from forecasts
-    that are changed a little.
+def check_scheme(scheme: Scheme, model: Model) -> None:
+    """Refuse what is no scheme, and one that asks the model for what it does not know.
 
     Raises
     ------
     InputError
-        If model, scheme or observations are wrong, or the analyses are the same.
+        It says what the scheme needs.
     """
-    check_model(model, first_time(observations))
-    if isinstance(scheme, ThreeDVar):  # it uses the forecasts; B of the "model" comes later
-        return
-    check_scheme(scheme, model)
-    variables = tuple(model.variables)
-    record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
-    first = FirstGuess(model, record, record.axis.grid(), None)
-    steps = np.arange(min(STEPS, record.axis.length))[:, None]
-    spread = np.std(record.nearest(steps[:, 0]), axis=0).max() or 1.0
-
-    def analyses(shift: float) -> list[np.ndarray]:
-        """Cycle from the same first state, each forecast shifted."""
-        device = home(model)
-        x = put(first.state(steps[0]), device)
-        memory = model.start(x, first.times[steps[0]])
-        seen = zip(
-            *(put(part, device) for part in (record.values(steps), record.kind[steps])), strict=True
-        )
-        prepared = scheme.start(variables, record)
-        shifted = cast("Model", _Shifted(model, shift))
-        with np.errstate(all="ignore"):
-            pairs = cycle_steps(shifted, scheme, prepared, x, memory, seen)
-            return [fetch(analysis) for _, analysis, *_ in pairs]
-
-    pairs = zip(analyses(0.0), analyses(0.1 * spread), strict=True)
-    if all(np.array_equal(one, two, equal_nan=True) for one, two in pairs):
-        name = type(scheme).__name__
+    name = type(scheme).__name__
+    if isinstance(scheme, type):
+        raise InputError(f"{scheme.__name__} is a class; make a scheme: {scheme.__name__}()")
+    for needed in ("prepare", "update"):
+        if not hasattr(scheme, needed) and not _is_older(scheme):
+            raise InputError(
+                f"{name} is no scheme: it has no {needed!r}; give one, e.g. daml.ThreeDVar(B)"
+            )
+    if asks_covariance(scheme) and not knows_covariance(model):
         raise InputError(
-            f"improve: the analyses of {name} do not depend on the forecasts of the model, so that "
-            "no better model would change them; compute them from the 'background' that 'update' "
-            "is given, which is the forecast of the model of each pass, not from a model of its own"
+            f"{name}: it asks the model for B, and {type(model).__name__} gives no background "
+            "covariance of its forecasts; use daml.ThreeDVar('innovations'), or an emulator that "
+            "learned a covariance through the cycle"
         )
 
 
-class _Shifted:
-    """A model whose forecasts are off by a constant."""
-
-    def __init__(self, model: Model, shift: float) -> None:
-        self.model, self.shift = model, shift
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
-        moved, memory = self.model.step(x, memory)
-        return moved + self.shift, memory
+def asks_covariance(scheme: Scheme) -> bool:
+    """Whether a scheme asks the model for the B of each forecast."""
+    return "covariance" in getattr(scheme, "needs", ())
 
 
-def check_length(
-    model: Model,
-    scheme: Scheme,
-    emulator: Emulator,
-    observations: xr.Dataset,
-    record: Record,
-    held_out: HeldOut | None,
-    training: str,
-) -> None:
-    """Refuse a record that is too short for a loop, before its first step.
+def knows_covariance(model: object) -> bool:
+    """Whether a model gives the B of each of its forecasts."""
+    return hasattr(model, "background_covariance") and getattr(model, "knows_covariance", True)
 
-    Parameters
-    ----------
-    model, scheme, emulator, training
-        See :class:`daml.Loop`.
-    observations : xarray.Dataset
-        As the contract says.
-    record : Record
-        The same, read.
-    held_out : HeldOut or None
-        The blocks that are not trained on.
 
-    Raises
-    ------
-    InputError
-        If it is too short to train on, or its rows, those held out or the others, hold too few
-        values.
+def offered(scheme: Scheme, record: Record) -> Scheme:
+    """Give a scheme as :class:`daml.protocols.Scheme` says, of one written for an older daml too.
+
+    Warns
+    -----
+    DeprecationWarning
+        If the scheme has ``start`` and ``update`` of the older kind.
     """
-    _check_sequences(emulator, record.axis.length, training)
-    present = record.kind_present[record.kind]
-    way = scheme.background_covariance if isinstance(scheme, ThreeDVar) else None
-    way = way if isinstance(way, str) else None
-    if way == "innovations" or (way == "model" and not hasattr(model, "background_covariance")):
-        _check_values(present, observations, tuple(model.variables), None)
-    if held_out is None:
-        return
-    if not present[held_out.judged].any():
-        raise InputError(
-            f"improve: none of the {held_out.judged.sum()} held-out rows, by which passes are "
-            "judged, holds an observation; give a longer record, a larger held_out, or held_out=0 "
-            "and a number of passes"
-        )
-    if way == "innovations":
-        _check_values(present, observations, tuple(model.variables), held_out)
-    if not present[1:][~held_out.untrained[1:]].any():
-        raise InputError(
-            f"improve: none of the {(~held_out.untrained).sum()} rows outside the held-out blocks "
-            "and their gaps holds an observation, so that there is nothing to train on; give a "
-            "longer record, or held_out=0 and a number of passes"
-        )
-
-
-def _check_sequences(emulator: Emulator, steps: int, training: str) -> None:
-    """Refuse a record that is shorter than the sequences of a training."""
-    length = getattr(emulator, "sequence_length", None)
-    on_analyses = training == "analyses" or getattr(emulator, "fitted", None) is None
-    if on_analyses and isinstance(length, int) and steps <= length:
-        raise InputError(
-            f"improve: a record of {steps} steps is too short to train on: the emulator's "
-            f"sequence_length is {length}; give more steps than that, or a shorter sequence_length"
-        )
-    if training != "cycle":
-        return
-    known = inspect.signature(emulator.fit_cycle).parameters  # type: ignore[attr-defined]
-    length = known["sequence_length"].default if "sequence_length" in known else None
-    if isinstance(length, int) and steps < length:
-        raise InputError(
-            f"improve: a record of {steps} steps is too short for training='cycle', which needs "
-            f"{length} steps or more; give a longer record, or training='analyses'"
-        )
-
-
-def _check_values(
-    present: np.ndarray,
-    observations: xr.Dataset,
-    variables: tuple[str, ...],
-    held_out: HeldOut | None,
-) -> None:
-    """Refuse a record whose rows, all or those held out, hold too few values to estimate B.
-
-    ``present`` (step, observed) says which values are there. What has none is not estimated from.
-    """
-    counts = (present if held_out is None else present[held_out.judged]).sum(axis=0)
-    places = np.flatnonzero(counts)
-    picked = {d: places for d in ("variable", "covariable") if d in observations.dims}
-    given = observations.isel(picked)
-    seen = Seen.of(given, variables, np.ones(len(variables)))
-    least = int(counts[places].min())
-    if least >= seen.least:
-        return
-    name = names(given)[int(np.argmin(counts[places]))]
-    if held_out is None:
-        where = f"the record of {len(present)} steps holds"
-        enough = f"a record of about {-(-len(present) * seen.least // least)} steps or more"
-    else:
-        rows = int(held_out.judged.sum())
-        where = f"the {rows} held-out rows hold"
-        enough = longer(-(-rows * seen.least // least), len(present), held_out.fraction)
-    raise InputError(
-        f"improve: {where} {least} values of {name!r}, and {seen.least} are needed to estimate B "
-        f"for {seen.rank} observed quantities; give {enough}, or another background, e.g. "
-        "ThreeDVar('climatological')"
+    if not _is_older(scheme):
+        return scheme
+    name = type(scheme).__name__
+    warn(
+        f"{name}: a scheme with 'start' is of an older kind and works in this release only; write "
+        "prepare(self, setting) and update(self, forecast, observed, run, memory), which gives "
+        "(daml.protocols.Update(analysis), memory)",
+        DeprecationWarning,
     )
+    return cast("Scheme", _Older(scheme, record))
+
+
+def _is_older(scheme: object) -> bool:
+    """Whether a scheme has ``start(variables, record)`` in place of ``prepare(setting)``."""
+    return hasattr(scheme, "start") and hasattr(scheme, "update") and not hasattr(scheme, "prepare")
+
+
+@dataclass(frozen=True)
+class _Older:
+    """A scheme with ``start`` and ``update`` on plain arrays."""
+
+    scheme: Any
+    record: Record
+
+    def prepare(self, setting: Setting) -> Memory:
+        return self.scheme.start(setting.variables, self.record)
+
+    def update(
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Memory
+    ) -> tuple[Update, Memory]:
+        analysis, memory = self.scheme.update(
+            forecast.state, observed.values, observed.pattern, memory
+        )
+        return Update(analysis), memory

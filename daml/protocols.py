@@ -7,7 +7,9 @@ record, samples, members), and every method must work for any of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,10 +22,6 @@ Array = Any
 Memory = Any
 """What a model carries from step to step: None, an array or a (nested) tuple of arrays, whose
 leading axes are those of the state."""
-
-
-Record = Any
-"""A record of observations as arrays, :class:`daml.observing.records.Record`."""
 
 
 @runtime_checkable
@@ -68,28 +66,203 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class KnowsCovariance(Protocol):
+    """A model that says how wrong each of its forecasts is."""
+
+    def background_covariance(self, memory: Memory) -> Array:
+        """Give B (..., variable, variable) of the forecast that led to ``memory``."""
+        ...
+
+
+class ObservationOperator(Protocol):
+    """H: what is observed of a state."""
+
+    def apply(self, x: Array) -> Array:
+        """Give H x (..., observed) of states (..., variable); NumPy or torch."""
+        ...
+
+    def matrix(self) -> np.ndarray:
+        """Give H as a matrix (observed, variable)."""
+        ...
+
+
+class Noise(Protocol):
+    """The errors of observations: tables by pattern, of which a record may have many.
+
+    Rows with the same missing values and the same variances share a pattern.
+    """
+
+    @property
+    def present(self) -> Array:
+        """1 where there is a value, else 0 (pattern, observed)."""
+        ...
+
+    @property
+    def variance(self) -> Array:
+        """The diagonal of R (pattern, observed); 1 where a value is missing."""
+        ...
+
+    @property
+    def covariance(self) -> Array | None:
+        """R (observed, observed) where errors are correlated, else None."""
+        ...
+
+    def covariances(self, patterns: Any) -> Array:
+        """Give R (..., observed, observed) of patterns (...); the identity where one is missing."""
+        ...
+
+
+class Setting(NamedTuple):
+    """What a cycle is about: all that a scheme may know before the first step."""
+
+    variables: tuple[str, ...]
+    """Names along the last axis of a state."""
+    observed: tuple[str, ...]
+    """Names along the last axis of the observations."""
+    operator: ObservationOperator
+    """H: ``apply`` gives what is observed (..., observed) of a state (..., variable)."""
+    noise: Noise
+    """R, and which values are missing."""
+
+
+class Forecast(NamedTuple):
+    """What a model says before an observation is seen."""
+
+    state: Array
+    """The background (..., variable); of an ensemble (..., member, variable)."""
+    covariance: Array | None = None
+    """B (..., variable, variable), where the scheme needs the model's own."""
+
+
+class Observed(NamedTuple):
+    """The observations of one time, for each state of a batch."""
+
+    values: Array
+    """(..., observed), with 0 where one is missing."""
+    pattern: Array
+    """Which row (...) of the noise's tables holds: what is missing, and R."""
+    noise: Noise
+
+    @property
+    def present(self) -> Array:
+        """1 where there is a value, else 0 (..., observed)."""
+        return self.noise.present[self.pattern]
+
+    @property
+    def variance(self) -> Array:
+        """The diagonal of R (..., observed); 1 where a value is missing."""
+        return self.noise.variance[self.pattern]
+
+
+class Run(NamedTuple):
+    """Where a cycle stands."""
+
+    step: Array
+    """The model step (...) of each state, counted from the start of the record."""
+    segment: Array
+    """The number (...) of the segment of the record that each state belongs to."""
+    wanted: frozenset[str]
+    """Which of the scheme's outputs are kept; it need not work out the others."""
+
+
+class Update(NamedTuple):
+    """What a scheme gives."""
+
+    state: Array
+    """The analysis, in the kind and shape of the background."""
+    extras: Mapping[str, Array] = MappingProxyType({})
+    """What is wanted of the scheme's ``outputs``, by name."""
+
+
+Outputs = Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]
+"""By name: dims, of ("time", "variable", "observed"), and attributes. An array that a scheme gives
+has the batch axes in the place of time."""
+
+
+@runtime_checkable
 class Scheme(Protocol):
     """What turns a background and observations into an analysis, for a batch at once.
 
+    It holds no loop over time, and it never sees the truth.
+
     Notes
     -----
-    Optional methods of a scheme that finds something of its own in a run: ``to_dataset()`` gives
-    it as an xarray.Dataset, which a loop keeps with each pass, and ``restored(dataset)`` gives the
-    scheme with it, for resuming the loop. Dimensions ``variable`` and ``covariable`` hold names.
+    Optional attributes that daml uses where they exist:
+
+    - ``outputs`` (:data:`Outputs`): what the scheme gives besides the analysis; each is a variable
+      of the Dataset that :func:`daml.assimilate` gives. Names with a meaning for daml:
+      ``chi_square`` (time), the squared innovation in units of its expected covariance, divided by
+      the number of values, and ``log_likelihood`` (time) of the innovation.
+    - ``needs`` (frozenset of str): what it asks of the model: "covariance", the model's own B of
+      each forecast (``model.background_covariance(memory)``).
+    - ``tuned``: see :class:`Tunable`.
+    - ``to_dataset()`` gives what the scheme found in a run as an xarray.Dataset, which a loop keeps
+      with each pass, and ``restored(dataset)`` gives the scheme with it, for resuming the loop and
+      for :func:`daml.load_scheme`. Dimensions ``variable`` and ``covariable`` hold names.
     """
 
-    def start(self, variables: tuple[str, ...], record: Record) -> Memory:
-        """Work out, before a cycle, what does not depend on the background (gains, say)."""
+    def prepare(self, setting: Setting) -> Memory:
+        """Work out, before a cycle, what does not depend on the background (gains, say).
+
+        The setting's noise holds arrays of the kind that the cycle has, NumPy's or torch's.
+        """
         ...
 
     def update(
-        self, background: Array, values: Array, kind: Array, memory: Memory
-    ) -> tuple[Array, Memory]:
-        """Give the analysis (..., variable) of ``background`` (..., variable).
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Memory
+    ) -> tuple[Update, Memory]:
+        """Give the analysis, and the memory for the next time.
 
-        ``values`` (..., observed) are the observations, with 0 where one is missing; ``kind``
-        (...) says which of the record's error settings holds, with its missing values.
+        ``memory`` is what ``prepare`` gave, or the last ``update``.
         """
+        ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A scheme that leaves something open: B, the size of R, an inflation."""
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Names of what is open; empty where nothing is."""
+        ...
+
+    def tuned(self, trial: Trial, before: Scheme | None = None) -> Scheme:
+        """Give the scheme with what was open found from innovations, never from a truth.
+
+        ``before`` is the scheme that was found for a model much like this one, if there is one.
+        """
+        ...
+
+
+class Trial(Protocol):
+    """Runs a scheme that is being tuned, with one model on one record."""
+
+    observations: xr.Dataset
+    model: str
+    """The class of the model, for messages."""
+    variables: tuple[str, ...]
+    knows_covariance: bool
+    """Whether the model gives a B of its own."""
+
+    def run(self, scheme: Scheme) -> xr.Dataset:
+        """Give the analysis of the record."""
+        ...
+
+    def shortened(self, times: int) -> Trial:
+        """Give a trial on the first observation times, all of which may be used."""
+        ...
+
+    def judged(self, analysis: xr.Dataset) -> xr.Dataset:
+        """Give the rows of an analysis that may be used: those the model was not trained on."""
+        ...
+
+    def climatology(self) -> xr.DataArray:
+        """Give the climatology (variable, covariable) of the model, scaled to the observations."""
+        ...
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Give the observations' covariance (observed, observed), and from how many pairs."""
         ...
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 import daml
+from daml.protocols import Update
 
 MODELS = {
     "Lorenz63": daml.Lorenz63,
@@ -23,12 +24,8 @@ class Nudging:
 
     variance: float = 0.5
 
-    def start(self, variables, record):
-        matrix = record.matrices()
-        error = np.diagonal(record.kind_covariance, axis1=1, axis2=2)
-        return record.operator, np.swapaxes(matrix, 1, 2) * (
-            self.variance / (self.variance + error)
-        )[:, None, :]
+    def prepare(self, setting):
+        return setting.operator
 
     def to_dataset(self):
         return xr.Dataset({"variance": ((), self.variance)})
@@ -36,10 +33,10 @@ class Nudging:
     def restored(self, dataset):
         return replace(self, variance=float(dataset["variance"]))
 
-    def update(self, background, values, kind, memory):
-        operator, weight = memory
-        distance = values - operator.apply(background)
-        return background + np.einsum("...vo,...o->...v", weight[kind], distance), memory
+    def update(self, forecast, observed, run, operator):
+        distance = (observed.values - operator.apply(forecast.state)) * observed.present
+        weight = self.variance / (self.variance + observed.variance)
+        return Update(forecast.state + (weight * distance) @ operator.matrix()), operator
 
 
 def climatology():

@@ -123,10 +123,10 @@ def test_the_judge_sees_forecasts_of_the_perfect_model_err_by_what_they_must():
     scheme, analysis = daml.tuned(daml.ThreeDVar(), model, seen)
     record = read(seen, model.variables, model.dt)
     judge = Judge.of(model, analysis, observed_pairs(seen)[0], record, HeldOut(20_000, 0.2), seen)
-    found = judge.scores(model, scheme, analysis, analysis)
+    found = judge.scores(model, analysis, analysis)
     assert (np.diff(judge.horizons) > 0).all()
     one = Judge(judge.record, judge.times, judge.held_out, (1, 2, 3))
-    first = one.scores(model, scheme, analysis, analysis)
+    first = one.scores(model, analysis, analysis)
     # The innovation's variance is that of the background error and that of the observation.
     rows = HeldOut(20_000, 0.2).judged
     error = (analysis.background - truth.state).values[rows]
@@ -136,7 +136,8 @@ def test_the_judge_sees_forecasts_of_the_perfect_model_err_by_what_they_must():
     assert (np.diff(found.held_out_rmse) > 0).all()
     assert float(found.consistency) == pytest.approx(1, abs=0.06)
     double = daml.ThreeDVar(4 * scheme.background_covariance)
-    assert float(judge.scores(model, double, analysis, analysis).consistency) < 0.8
+    doubled = daml.assimilate(model, seen, double)
+    assert float(judge.scores(model, doubled, doubled).consistency) < 0.8
 
 
 @pytest.mark.statistical

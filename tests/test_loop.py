@@ -10,6 +10,7 @@ import xarray as xr
 import daml
 from daml.errors import DivergedError, InputError
 from daml.moved import MOVED
+from daml.protocols import Update
 
 
 def run(observations, scheme, **settings):
@@ -67,34 +68,34 @@ def test_a_training_that_breaks_names_the_pass_and_leaves_the_finished(
 class Nudging:
     """A scheme of a user's: it moves a part of the way to what is observed."""
 
-    def start(self, variables, record):
+    def prepare(self, setting):
         return None
 
-    def update(self, background, values, kind, memory):
-        return background + 0.5 * (values - background), memory
+    def update(self, forecast, observed, run, memory):
+        return Update(forecast.state + 0.5 * (observed.values - forecast.state)), memory
 
 
 class OwnSteps(Nudging):
     """It steps the model that it was made with, whatever the loop has learned."""
 
-    def update(self, background, values, kind, memory):
-        forecast = values if memory is None else daml.Lorenz63().step(memory)[0]
-        analysis = forecast + 0.3 * (values - forecast)
-        return analysis, analysis
+    def update(self, forecast, observed, run, memory):
+        own = observed.values if memory is None else daml.Lorenz63().step(memory)[0]
+        analysis = own + 0.3 * (observed.values - own)
+        return Update(analysis), analysis
 
 
 class OwnStepsFromTheFirst(OwnSteps):
     """As that one, but it starts from the first background."""
 
-    def update(self, background, values, kind, memory):
-        return super().update(background, values, kind, background if memory is None else memory)
+    def update(self, forecast, observed, run, memory):
+        return super().update(forecast, observed, run, forecast.state if memory is None else memory)
 
 
 class Replacing(Nudging):
     """It takes the observations as they are."""
 
-    def update(self, background, values, kind, memory):
-        return values + 0.0, memory
+    def update(self, forecast, observed, run, memory):
+        return Update(observed.values + 0.0), memory
 
 
 @pytest.mark.parametrize("scheme", [OwnSteps(), OwnStepsFromTheFirst(), Replacing()])

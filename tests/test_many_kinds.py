@@ -6,7 +6,7 @@ import xarray as xr
 
 import daml
 from daml.observing.records import read
-from daml.schemes import variational
+from daml.schemes.variational import gains
 
 
 def record(rows, size, seed, missing=0.5, correlated=False):
@@ -41,7 +41,7 @@ def test_gains_a_batch_at_a_time_are_those_of_a_table(method, correlated, monkey
     background = seen.assign(background=xr.zeros_like(seen.observation) + 0.3)[["background"]]
     scheme = daml.ThreeDVar(covariance(seen), method=method)
     table = scheme.analyse(background, seen)
-    monkeypatch.setattr(variational, "TABLE", 0)
+    monkeypatch.setattr(gains, "TABLE", 0)
     xr.testing.assert_allclose(scheme.analyse(background, seen), table, rtol=1e-12)
 
 

@@ -206,3 +206,44 @@ def test_a_loop_goes_on_where_it_was_interrupted(scheme, emulator, seen, tmp_pat
         np.testing.assert_array_equal(resumed[group].analysis, whole[group].analysis)
     weights = "iteration/0001/emulator"
     xr.testing.assert_equal(resumed[weights].to_dataset().load(), whole[weights].to_dataset())
+
+
+class Older:
+    """A scheme as an older daml had them: plain arrays, and a record."""
+
+    def start(self, variables, record):
+        gain = np.swapaxes(record.matrices(), 1, 2)
+        error = np.diagonal(record.kind_covariance, axis1=1, axis2=2)
+        return record.operator, gain * (0.5 / (0.5 + error))[:, None, :]
+
+    def update(self, background, values, kind, memory):
+        operator, weight = memory
+        distance = values - operator.apply(background)
+        return background + np.einsum("...vo,...o->...v", weight[kind], distance), memory
+
+
+def test_a_scheme_of_the_older_kind_works_for_a_release(seen):
+    new = daml.assimilate(daml.Lorenz63(), seen, roster.Nudging())
+    with pytest.warns(DeprecationWarning, match=r"Older: a scheme with 'start' is of an older"):
+        old = daml.assimilate(daml.Lorenz63(), seen, Older())
+    np.testing.assert_allclose(old.analysis, new.analysis, rtol=1e-10, atol=1e-10)
+
+
+def test_a_factor_on_r_that_is_given_stays_when_b_is_estimated(seen):
+    scheme, _ = daml.tuned(daml.ThreeDVar(error_factor=1.5), daml.Lorenz63(), seen)
+    assert scheme.error_factor == 1.5
+
+
+def test_chi_square_is_that_of_the_expected_innovations(seen):
+    scheme = roster.SCHEMES["ThreeDVar"]()
+    found = daml.assimilate(daml.Lorenz63(), seen, scheme, segments=1)
+    B, there = scheme.background_covariance.values, found.innovation.notnull().values
+    for row in range(50, 60):
+        part = np.ix_(there[row], there[row])
+        expected = (B + np.diag(seen.error_variance))[part]
+        gap = found.innovation.values[row][there[row]]
+        if len(gap):
+            square = gap @ np.linalg.solve(expected, gap) / len(gap)
+            assert float(found.chi_square[row]) == pytest.approx(square)
+        else:
+            assert np.isnan(found.chi_square[row])

@@ -11,8 +11,8 @@ from scipy.linalg import solve_discrete_are
 
 import daml
 from daml.errors import DivergedError, InputError
-from daml.running.assimilation import cycle_steps
-from daml.schemes.observing import Observing
+from daml.protocols import Run
+from daml.running.cycle import cycle
 from daml.training.bases import base_step, differentiable
 from daml.training.engine import Blocks, SquareError, train
 from daml.training.held_out import HeldOut
@@ -72,9 +72,8 @@ def test_gradients_agree_with_finite_differences(seen, covariance, part):
             weight += 0.1 * torch.randn(weight.shape, generator=torch.manual_seed(0)).double()
     like = torch.zeros((), dtype=torch.float64)
     course = Course(emulator, observations, 0.0, like)
-    fixed = None if covariance is not None else like.new_tensor(B.values)
-    observing = Observing.of(course.record).like(like)
-    objective = Innovations(lambda: emulator, observing, fixed, burn_in=3)
+    scheme = SCHEME if covariance is None else SCHEME.by_model
+    objective = Innovations(lambda: emulator, scheme, course.record, like, burn_in=3)
     sequences = [tensor[90:130].reshape(2, 20, *tensor.shape[1:]) for tensor in course.tensors]
     weights = list(network.parameters())
     found = torch.autograd.grad(objective.total(sequences), weights)
@@ -95,20 +94,21 @@ def test_the_likelihood_is_that_of_a_gaussian(fitted, seen):
     observations = missing(seen, 0.3)
     like = torch.zeros((), dtype=torch.float64)
     course = Course(emulator, observations, 0.0, like)
-    objective = Innovations(lambda: emulator, Observing.of(course.record).like(like), None, 0)
+    objective = Innovations(lambda: emulator, SCHEME.by_model, course.record, like, 0)
     sequences = [tensor[None, 95:115] for tensor in course.tensors]
     with torch.no_grad():
         found = float(objective.total(sequences))
     model = replace(fitted, fitted=fitted.fitted.starting(B.values))
     x, memory = course.tensors[2][95:96].numpy(), model.start(None)
-    record, prepared = course.record, Observing.of(course.record)
-    pairs = [(record.values(np.array([n])), record.kind[n : n + 1]) for n in range(95, 115)]
-    scheme = daml.ThreeDVar("model")
+    record, scheme = course.record, daml.ThreeDVar("model")
+    prepared = scheme.prepare(record.setting())
+    run = Run(np.zeros(1, int), np.zeros(1, int), frozenset(scheme.outputs))
+    pairs = [(record.seen(np.array([n])), run) for n in range(95, 115)]
     expected = 0.0
-    steps = cycle_steps(model, scheme, prepared, x, memory, pairs)
-    for (values, kind), (background, *_, normal) in zip(pairs, steps, strict=True):
-        there = record.kind_present[kind[0]]
-        gap = (values - background)[0, there]
+    steps = cycle(model, scheme, prepared, x, memory, pairs)
+    for (values, _), (background, update) in zip(pairs, steps, strict=True):
+        there, normal = values.present[0], update.extras["normalized_innovation"]
+        gap = (values.values - background)[0, there]
         covariance = (B.values + np.eye(3))[np.ix_(there, there)]  # the head's first factor is one
         if there.any():
             assert gap @ np.linalg.solve(covariance, gap) == pytest.approx((normal**2).sum())
@@ -247,7 +247,7 @@ def test_what_judges_a_training_is_held_out_of_it(fitted, seen):
         wild = seen.observation + xr.DataArray(50.0 * rows, dims="time")
         course = Course(emulator, seen.assign(observation=wild), 0.1, like)
         assert (course.tensors[3].numpy() == ~held_out.untrained).all()  # what is trained on
-        objective = Innovations(lambda: emulator, Observing.of(course.record).like(like), None, 5)
+        objective = Innovations(lambda: emulator, SCHEME.by_model, course.record, like, 5)
         return float(course.watch(emulator.fitted.network, objective, 25).judge()["held_out_rmse"])
 
     plain = judged(np.zeros(1200))
@@ -503,10 +503,13 @@ class Remembering(ByNumPy):
             lambda e, s: e.fit_cycle(s.assign(observation=s.observation.where(s.time < 1)), SCHEME),
             "nothing was observed in the blocks that are held out",
         ),
-        (lambda e, s: daml.assimilate(e, s, daml.ThreeDVar("model")), "no background covariance"),
+        (
+            lambda e, s: daml.assimilate(e, s, daml.ThreeDVar("model")),
+            "gives no background covariance",
+        ),
         (
             lambda e, s: daml.assimilate(daml.Lorenz63(), s, daml.ThreeDVar("model")),
-            "a Lorenz63 does not say how wrong its forecast is",
+            "Lorenz63 gives no background covariance of its forecasts",
         ),
         (
             lambda e, s: daml.ThreeDVar("model").analyse(
@@ -516,7 +519,7 @@ class Remembering(ByNumPy):
         ),
         (
             lambda e, s: daml.improve(daml.Lorenz63(), s, daml.ThreeDVar("model")),
-            "asks an emulator for B that learns none",
+            "asks the model for B, and the emulator learns none",
         ),
         (lambda e, s: daml.improve(daml.Lorenz63(), s, training="truth"), "'training' is 'truth'"),
         (

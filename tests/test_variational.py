@@ -11,6 +11,7 @@ import daml
 from daml.covariance import labelled
 from daml.errors import InputError
 from daml.observing.records import read
+from daml.protocols import Forecast, Observed, Run
 
 
 def test_scalar_case_by_hand():
@@ -110,12 +111,13 @@ def test_full_error_covariance_that_is_diagonal_equals_variances(case):
 def test_gradients_pass_through_the_analysis(method, scheme, observations):
     scheme = daml.ThreeDVar(scheme.background_covariance, method=method)
     record = read(observations.isel(time=slice(4)), ("x0", "x1", "x2"), 0.05)
-    values, kind = torch.as_tensor(record.values(np.arange(4))), torch.as_tensor(record.kind)
-    prepared = scheme.start(("x0", "x1", "x2"), record)
+    steps, setting = np.arange(4), record.setting("cpu")
+    seen = Observed(*map(torch.as_tensor, record.seen(steps)[:2]), setting.noise)
+    prepared, run = scheme.prepare(setting), Run(steps, 0 * steps, frozenset())
     x = torch.ones((4, 3), dtype=torch.float64, requires_grad=True)
 
     def analysis(x):
-        return scheme.update(x, values, kind, prepared)[0]
+        return scheme.update(Forecast(x), seen, run, prepared)[0].state
 
     assert torch.autograd.gradcheck(analysis, (x,))
 

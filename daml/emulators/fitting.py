@@ -14,7 +14,6 @@ import xarray as xr
 from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Network
 from daml.errors import InputError
-from daml.schemes.observing import Observing
 from daml.training.bases import check_differentiable
 from daml.training.engine import Blocks, SquareError, Tensors, cut, train
 from daml.training.examples import Block, Examples
@@ -150,19 +149,18 @@ def fitted_through_cycle(
     known: Fitted = emulator.known
     network = emulator.network(len(emulator.variables))
     network.load_state_dict(known.network.state_dict())
-    like, fixed = torch.zeros((), dtype=torch.float64, device=emulator.device), None
-    if emulator.covariance is None:
-        fixed = like.new_tensor(scheme.given(known.variables))
-    elif known.covariance_root is None:
-        known = known.starting(scheme.given(known.variables))
+    like = torch.zeros((), dtype=torch.float64, device=emulator.device)
+    if emulator.covariance is not None:
+        if known.covariance_root is None:
+            known = known.starting(scheme.given(known.variables))
+        scheme = scheme.by_model
     opened = replace(emulator, fitted=replace(known, network=network))
     course = Course(opened, observations, held_out, like)
     if batch is None:
         batch = min(max(len(course.tensors[0]) // length // BATCHES, FEWEST), LARGEST)
     sizes = length, batch, updates, CYCLE_MOST, CYCLE_SHARD
     plan = Plan(emulator.cycle_epochs, *sizes, rate)
-    observing = Observing.of(course.record, float(scheme.error_factor)).like(like)
-    objective = Innovations(lambda: opened, observing, fixed, burn_in)
+    objective = Innovations(lambda: opened, scheme, course.record, like, burn_in)
     return known.after(
         network,
         train(

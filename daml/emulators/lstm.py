@@ -248,6 +248,12 @@ class LSTM:
         increment, inner = self.known.increment(there, inner)
         return (moved + increment).to(x.device, x.dtype), (inner, base_memory)
 
+    @property
+    def knows_covariance(self) -> bool:
+        """Whether a B was learned through the cycle, which :meth:`background_covariance` gives."""
+        learned = self.fitted is not None and self.fitted.covariance_root is not None
+        return learned and self.covariance is not None
+
     def background_covariance(self, memory: Memory) -> Any:
         """Give B (..., variable, variable) of the last step's forecast; at the start, of the state.
 

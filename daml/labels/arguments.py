@@ -25,8 +25,8 @@ MODEL = ("variables", "dt", "start", "step")
 METHODS = {
     "Model": MODEL,
     "ODE": (*MODEL, "tendency"),
-    "Scheme": ("start", "update"),
-    "ThreeDVar": ("given", "asks_model"),
+    "Scheme": ("update",),
+    "ThreeDVar": ("given", "by_model"),
     "Emulator": ("fit", "to_dataset"),
     "Checkpoint": ("load", "due", "save"),
 }

@@ -16,12 +16,11 @@ from daml.labels.datasets import names
 from daml.loop.choosing import CHOICE, gain
 from daml.loop.judging import Judge
 from daml.loop.passes import Pass, joined
+from daml.loop.preconditions import check_length
 from daml.observing.records import Record, read
-from daml.pairing import check_length
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.assimilation import assimilate
 from daml.running.tuning import estimated
-from daml.schemes import ThreeDVar
 from daml.schemes.estimation import Pairs, observed_pairs
 from daml.stores.keeper import TrainingCheckpoint
 from daml.stores.store import Store
@@ -86,7 +85,7 @@ class Assimilator:
         made = self.resumed(Pass(-1, model, analysis, scheme, given=analysis), model)
         if made.judge is None:
             return made
-        return replace(made, judged=made.judge.scores(model, scheme, analysis, analysis))
+        return replace(made, judged=made.judge.scores(model, analysis, analysis))
 
     def resumed(self, done: Pass, model: Model) -> Pass:
         """Give a pass with the judge of all that follow, which asks the model given."""
@@ -104,7 +103,7 @@ class Assimilator:
         made = Pass(number, model, analysis.load(), scheme, given=given, judge=judge)
         if judge is None or given is None:
             return made
-        judged = judge.scores(model, scheme, made.analysis, given)
+        judged = judge.scores(model, made.analysis, given)
         return replace(made, judged=judged, errors=joined(before.errors, judged, number))
 
     def trained(self, emulator: Emulator, done: Pass, store: Store | None) -> Emulator:
@@ -137,16 +136,9 @@ class Assimilator:
         for _ in range(ROUNDS):
             analysis = _ordered(done.analysis, emulator)
             emulator = trained(emulator, "begin", analysis, held_out=fraction)
-            scheme, analysis = self._tuned(self.start, emulator, done.scheme)
+            scheme, analysis = self._tuned(self.scheme, emulator, done.scheme)
             done = replace(done, analysis=analysis.load(), scheme=scheme)
         return emulator, done
-
-    @property
-    def start(self) -> Scheme:
-        """The scheme as long as nothing is trained that knows a B of its own."""
-        if isinstance(self.scheme, ThreeDVar) and self.scheme.asks_model:
-            return replace(self.scheme, background_covariance="innovations")
-        return self.scheme
 
     def _judged(self, fit: Callable[..., Any], done: Pass) -> tuple[xr.Dataset, dict[str, Any]]:
         """Give an analysis to train on, and how the training is to judge itself."""

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
 
 import numpy as np
 import xarray as xr
 
-from daml.covariances.dense import check
-from daml.labels.datasets import names, pack
+from daml.labels.datasets import pack
 from daml.observing.operators import Operator, read_operator
 from daml.observing.records import Record
-from daml.protocols import Model, Scheme
+from daml.protocols import Model
 from daml.running.forecasting import ahead
-from daml.schemes import ThreeDVar
 from daml.segments import Cut, side_by_side
 from daml.training.held_out import HeldOut
 
@@ -147,16 +144,12 @@ class Judge:
         """Give the same with names on its dimensions."""
         return xr.DataArray(self.squares(model, analysis), dims=("block", "horizon"))
 
-    def scores(
-        self, model: Model, scheme: Scheme, analysis: xr.Dataset, given: xr.Dataset
-    ) -> xr.Dataset:
+    def scores(self, model: Model, analysis: xr.Dataset, given: xr.Dataset) -> xr.Dataset:
         """Score a model on the observations of the held-out blocks.
 
         Parameters
         ----------
         model : Model
-        scheme : Scheme
-            With the B that gave the analysis.
         analysis : xarray.Dataset
             Of the whole record, by this model: what is not trained on is assimilated all the same.
         given : xarray.Dataset
@@ -170,7 +163,8 @@ class Judge:
             units of the observation error variance; ``held_out_rmse`` (horizon), its root over
             all blocks, from the own analyses; ``horizon_steps`` (horizon) in model steps;
             ``consistency``: mean of d' (H B H' + R)^-1 d over the number of observed quantities,
-            of the background's innovations d: 1 where B and R are right. Only of a 3DVar.
+            of the background's innovations d: 1 where B and R are right. Only of a scheme that
+            gives ``chi_square``.
         """
         own = self.squares(model, analysis)
         squares = [own, own if given is analysis else self.squares(model, given)]
@@ -184,8 +178,8 @@ class Judge:
         result["held_out_rmse"] = np.sqrt(
             result[SQUARES].sel(origin="own", drop=True).mean("block")
         )
-        if isinstance(scheme, ThreeDVar):
-            result["consistency"] = self._consistency(scheme, analysis)
+        if "chi_square" in analysis:
+            result["consistency"] = self._consistency(analysis)
         told = {
             SQUARES: "mean squared innovation of a held-out block",
             "held_out_rmse": "RMSE of the innovations of the held-out blocks",
@@ -196,19 +190,8 @@ class Judge:
             result[name].attrs = {"long_name": told[str(name)], "units": "1"}
         return result
 
-    def _consistency(self, scheme: ThreeDVar, analysis: xr.Dataset) -> float:
+    def _consistency(self, analysis: xr.Dataset) -> float:
         """Give the mean of d' (H B H' + R)^-1 d over the number of values in d."""
-        record, rows = self.record, np.flatnonzero(self.held_out.judged)
-        if scheme.asks_model:
-            return float((analysis["normalized_innovation"].isel(time=rows) ** 2).mean())
-        covariance = check(cast("xr.DataArray", scheme.background_covariance), names(analysis), "B")
-        kind, present = record.kind[rows], record.kind_present
-        operator = self._operator(names(analysis)).matrix()
-        innovation = np.nan_to_num(analysis["innovation"].isel(time=rows).values)
-        squared = 0.0
-        for number in np.unique(kind):
-            part, alone = innovation[kind == number], [number]
-            matrix, error = operator * present[number][:, None], record.error_covariances(alone)[0]
-            expected = matrix @ covariance @ matrix.T + error * float(scheme.error_factor)
-            squared += float((part * np.linalg.solve(expected, part.T).T).sum())
-        return squared / max(int(present[kind].sum()), 1)
+        held = analysis[["chi_square", "innovation"]].isel(time=self.held_out.judged)
+        counts = held["innovation"].count("observed")
+        return float((held["chi_square"] * counts).sum() / counts.sum().clip(1))

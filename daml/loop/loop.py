@@ -19,7 +19,8 @@ from daml.loop.assimilator import Assimilator
 from daml.loop.choosing import chosen, settled, too_short
 from daml.loop.judging import SQUARES
 from daml.loop.passes import TRAININGS, Pass, check_passes, given_to, reported, restored
-from daml.pairing import check_loop
+from daml.loop.preconditions import check_loop
+from daml.pairing import asks_covariance
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.stores.attributes import asked
@@ -115,12 +116,13 @@ class Loop:
         base = getattr(self.emulator, "base", None)
         if self.training == "cycle" and base is not None:
             check_differentiable(base)
-        asks = isinstance(self.scheme, ThreeDVar) and self.scheme.asks_model
+        asks = asks_covariance(self.scheme)
         knows = self.training == "cycle" and getattr(self.emulator, "covariance", "") is not None
         if asks and not knows:
             raise InputError(
-                "Loop: ThreeDVar('model') asks an emulator for B that learns none; give "
-                "training='cycle' and LSTM(covariance='predicted'), or ThreeDVar('innovations')"
+                f"Loop: {type(self.scheme).__name__} asks the model for B, and the emulator learns "
+                "none; give training='cycle' and LSTM(covariance='predicted'), or "
+                "ThreeDVar('innovations')"
             )
 
     def iterate(

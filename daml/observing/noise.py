@@ -3,14 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from daml.arrays import fetch, put
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import names
 from daml.observing.operators import read_operator
+from daml.protocols import Noise
+
+
+@dataclass(frozen=True)
+class TabledNoise:
+    """R and what is missing, by pattern, NumPy's or torch's; see :class:`daml.protocols.Noise`."""
+
+    present: Any
+    variance: Any
+    covariance: Any = None
+
+    def covariances(self, patterns: Any = slice(None)) -> Any:
+        """Give R of patterns (pattern, observed, observed); the identity where one is missing.
+
+        A record may have as many patterns as rows: ask for a few at a time.
+        """
+        eye = np.eye(self.variance.shape[-1])
+        if self.covariance is None:
+            return np.where(eye > 0, self.variance[patterns, :, None], 0.0)
+        present = self.present[patterns]
+        return np.where(present[:, :, None] & present[:, None, :], self.covariance, eye)
+
+    def on(self, device: str | None) -> TabledNoise:
+        """Give the same on a torch device; None leaves it in NumPy."""
+        if device is None:
+            return self
+        parts = (self.present, self.variance, self.covariance)
+        return TabledNoise(*(None if part is None else put(part, device) for part in parts))
+
+
+def fetched(noise: Noise) -> TabledNoise:
+    """Give the same tables in NumPy."""
+    covariance = None if noise.covariance is None else fetch(noise.covariance)
+    return TabledNoise(fetch(noise.present), fetch(noise.variance), covariance)
 
 
 @checked

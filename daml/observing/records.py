@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from daml.covariances.dense import check as check_covariance
 from daml.errors import InputError
 from daml.labels.datasets import TimeAxis, check_dims, check_dtype, check_names, check_values, names
 from daml.labels.datasets import time_axis as read_time
+from daml.observing.noise import TabledNoise
 from daml.observing.operators import Operator, read_operator
+from daml.protocols import Observed, Setting
 from daml.segments import ROWS
 
 GIVEN = ("observation", "error_variance", "error_covariance", "operator")
@@ -25,6 +28,8 @@ class Record:
 
     Attributes
     ----------
+    variables : tuple of str
+        The model's.
     observed : tuple of str
         What is observed.
     operator : Selection or LinearOperator
@@ -44,6 +49,7 @@ class Record:
         Of the values that are there; 0 where there is none.
     """
 
+    variables: tuple[str, ...]
     observed: tuple[str, ...]
     operator: Operator
     axis: TimeAxis
@@ -64,26 +70,33 @@ class Record:
         result[~self.kind_present[self.kind[steps]]] = 0.0
         return result
 
+    @cached_property
+    def noise(self) -> TabledNoise:
+        """R and what is missing, by kind."""
+        return TabledNoise(self.kind_present, self.kind_variance, self.covariance)
+
+    def setting(self, device: str | None = None) -> Setting:
+        """Give what a scheme may know before a cycle, on a torch device; None is NumPy."""
+        return Setting(self.variables, self.observed, self.operator, self.noise.on(device))
+
+    def seen(self, steps: np.ndarray) -> Observed:
+        """Give the observations at model steps (...)."""
+        return Observed(self.values(steps), self.kind[steps], self.noise)
+
+    # What a scheme of the older kind, with start(variables, record), asks of a record.
+
     def matrices(self, kinds: Any = slice(None)) -> np.ndarray:
         """Give H of kinds (kind, observed, variable); a value that is missing has zeros."""
         found: np.ndarray = self.operator.matrix()[None] * self.kind_present[kinds, :, None]
         return found
 
     def error_covariances(self, kinds: Any = slice(None)) -> np.ndarray:
-        """Give R of kinds (kind, observed, observed); the identity where a value is missing.
-
-        A record may have as many kinds as rows: ask for a few at a time.
-        """
-        eye = np.eye(len(self.observed))
-        if self.covariance is None:
-            found: np.ndarray = np.where(eye > 0, self.kind_variance[kinds, :, None], 0.0)
-            return found
-        present = self.kind_present[kinds]
-        return np.where(present[:, :, None] & present[:, None, :], self.covariance, eye)
+        """Give R of kinds (kind, observed, observed); the identity where a value is missing."""
+        return np.asarray(self.noise.covariances(kinds))
 
     @property
     def kind_covariance(self) -> np.ndarray:
-        """R of all kinds (kind, observed, observed), for schemes that want them at once."""
+        """R of all kinds (kind, observed, observed)."""
         return self.error_covariances()
 
     def nearest(self, steps: np.ndarray) -> np.ndarray:
@@ -156,7 +169,7 @@ def read(
         kind_variance = np.concatenate((kind_variance, np.ones((1, len(observed)))))
     mean = total / np.maximum(seen, 1)
     how = kind_present, kind_variance, errors.covariance
-    return Record(observed, operator, axis, source, kind, *how, mean)
+    return Record(variables, observed, operator, axis, source, kind, *how, mean)
 
 
 @dataclass

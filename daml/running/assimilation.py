@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,84 +12,26 @@ from tqdm.auto import tqdm
 
 from daml import __version__
 from daml.arrays import fetch, home, put, stacked
-from daml.errors import DamlError, InputError, StepError, first_line
+from daml.errors import InputError, StepError
 from daml.labels.arguments import checked
 from daml.labels.datasets import ANALYSED, check_dims, check_names, first_time, names, time_axis
 from daml.labels.descriptions import description
 from daml.observing.records import GIVEN, Record, read
-from daml.running.checks import check_finite, check_model, check_scheme
+from daml.pairing import check_scheme, offered
+from daml.protocols import Observed, Run
+from daml.running.checks import check_finite, check_model
+from daml.running.cycle import cycle
 from daml.running.first_guess import FirstGuess
 from daml.running.moments import Moments, joined, moments
-from daml.running.stepping import advance
 from daml.running.targets import Room, Target
-from daml.schemes.observing import EXPECTED
 from daml.segments import ROWS, Cut, segment_length, side_by_side
 from daml.stores.filling import filled
 
 if TYPE_CHECKING:
-    from daml.protocols import Array, Memory, Model, Scheme
+    from daml.protocols import Array, Model, Outputs, Scheme, Update
 
 CHUNK_SEGMENTS = 32
 """Segments in a chunk on disk: groups of segments end with a chunk then, and never share one."""
-SEEN = {name for name, (dims, _) in (ANALYSED | EXPECTED).items() if "observed" in dims}
-"""Of what is observed: NaN where it is not."""
-
-
-def cycle_steps(
-    model: Model,
-    scheme: Scheme,
-    prepared: Memory,
-    x: Array,
-    memory: Memory,
-    seen: Iterable[tuple[Array, Array]],
-) -> Iterator[tuple[Array, ...]]:
-    """Yield background and analysis (..., variable) of one time after the other.
-
-    A pure function of arrays: with torch tensors gradients pass through it. ``x`` is the first
-    background, ``prepared`` what the scheme started from, and ``seen`` gives for each time the
-    values (..., observed) and their kind (...), as :class:`daml.protocols.Scheme` says. Where the
-    scheme asks the model for B, what it expects follows: as ``daml.schemes.observing.EXPECTED``.
-    """
-    asks = getattr(scheme, "asks_model", False)
-    analysis = None
-    for values, kind in seen:
-        if analysis is not None:
-            x, memory = advance(model, analysis, memory)
-        if asks:
-            covariance = model.background_covariance(memory)  # type: ignore[attr-defined]
-            prepared, analysis, *expected = scheme.update_with(  # type: ignore[attr-defined]
-                x, values, kind, prepared, covariance
-            )
-            yield x, analysis, *expected
-        else:
-            analysis, prepared = _updated(scheme, x, values, kind, prepared)
-            yield x, analysis
-
-
-def _updated(
-    scheme: Scheme, x: Array, values: Array, kind: Array, prepared: Memory
-) -> tuple[Array, Memory]:
-    """Give analysis and memory of a scheme; refuse what is no analysis."""
-    name = type(scheme).__name__
-    try:
-        # A copy: a scheme that writes into its argument must not change the background.
-        found = scheme.update(x.copy() if isinstance(x, np.ndarray) else x, values, kind, prepared)
-        analysis, prepared = found
-    except DamlError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{name}: 'update' failed ({type(error).__name__}: {first_line(error)}); it must give "
-            f"(analysis, memory) for backgrounds (..., variable), here of shape {tuple(x.shape)}"
-        ) from error
-    if type(analysis) is not type(x) or analysis.shape != x.shape:
-        shape = tuple(getattr(analysis, "shape", ()))
-        raise InputError(
-            f"{name}: 'update' turned backgrounds of shape {tuple(x.shape)} into a "
-            f"{type(analysis).__name__} of shape {shape}; give the analysis in the same kind and "
-            "shape of array"
-        )
-    return analysis, prepared
 
 
 @checked
@@ -138,9 +80,11 @@ def assimilate(
     -------
     xarray.Dataset
         ``background``, ``analysis`` (time, variable), ``innovation`` (time, observed): one row
-        per model step; of a scheme that asks the model for B also the standard deviations that it
-        expects, ``background_spread`` and ``innovation_spread``, and ``normalized_innovation``,
-        whose variance is 1 where they are right. attrs say segments, spin-up and difference. With
+        per model step; and the scheme's own ``outputs``. ``chi_square`` (time) is 1 in the mean
+        where the scheme is right about the size of the innovations. A scheme that asks the model
+        for B also gives the standard deviations that it expects, ``background_spread`` and
+        ``innovation_spread``, ``normalized_innovation``, whose variance is 1 where they are right,
+        and ``log_likelihood`` (time). attrs say segments, spin-up and difference. With
         ``store`` opened lazily; of observations that are Dask's lazy, too, and computed as a whole
         (attrs without those).
 
@@ -201,8 +145,8 @@ def assimilate(
 
     units = {"units": observations["observation"].attrs.get("units", "1")}
     observed = observations[[name for name in GIVEN if name in observations]]
-    wanted = ANALYSED | (EXPECTED if getattr(scheme, "asks_model", False) else {})
-    described = {name: (dims, units | told) for name, (dims, told) in wanted.items()}
+    outputs: Outputs = ANALYSED | getattr(scheme, "outputs", {})
+    described = {name: (dims, units | dict(told)) for name, (dims, told) in outputs.items()}
     chunk = CHUNK_SEGMENTS * length if length < total else ROWS
     return filled(labels, described, run, store, chunk, source=observed)
 
@@ -229,9 +173,13 @@ class _Cycle:
     """A model and a scheme on a record, run in segments."""
 
     def __init__(self, model: Model, scheme: Scheme, record: Record, start: FirstGuess) -> None:
-        self.model, self.scheme, self.record, self.start = model, scheme, record, start
+        self.model, self.record, self.start = model, record, start
         self.device = home(model)
-        self.prepared = scheme.start(tuple(model.variables), record)
+        self.scheme = offered(scheme, record)
+        self.outputs: Outputs = getattr(scheme, "outputs", {})
+        self.seen = {n for n, (dims, _) in self.outputs.items() if "observed" in dims}
+        self.setting = record.setting(self.device)
+        self.prepared = self.scheme.prepare(self.setting)
 
     def run(self, cut: Cut, target: Target) -> float:
         """Fill the target; give the largest difference where segments meet.
@@ -265,19 +213,23 @@ class _Cycle:
         starts = np.maximum(group * cut.length - cut.spinup, 0)
         early = group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
+        noise, wanted = self.setting.noise, frozenset(self.outputs)
         loaded: list[np.ndarray] = []
 
-        def seen() -> Iterator[tuple[Array, Array]]:
+        def seen() -> Iterator[tuple[Observed, Run]]:
             for block in cut.blocks(group):
                 steps = np.minimum(starts + ahead[block], cut.total - 1)
-                loaded[:] = steps, record.values(steps), record.kind[steps]
-                yield from zip(*(put(part, self.device) for part in loaded[1:]), strict=True)
+                values, pattern, _ = record.seen(steps)
+                loaded[:] = steps, values, pattern
+                moved = (put(part, self.device) for part in (values, pattern))
+                for value, row, step in zip(*moved, steps, strict=True):
+                    yield Observed(value, row, noise), Run(step, group, wanted)
 
         spun = np.full((len(group), len(self.model.variables)), np.inf)
         with np.errstate(all="ignore"):
             x = put(self.start.state(starts), self.device)
             memory = self.model.start(x, self.start.times[starts])
-            pairs = cycle_steps(self.model, self.scheme, self.prepared, x, memory, seen())
+            pairs = cycle(self.model, self.scheme, self.prepared, x, memory, seen())
             for block in cut.blocks(group):
                 found = []
                 for _ in ahead[block]:
@@ -287,26 +239,38 @@ class _Cycle:
                         times = self.start.times[loaded[0][len(found)]]
                         raise error.at(block.start + len(found), times) from error.__cause__
                     bar.update()
-                columns = (fetch(stacked(part)) for part in zip(*found, strict=True))
-                background, analysis, *expected = columns
-                steps, values, kind = loaded
-                what = f"the cycle of {type(self.model).__name__}"
-                check_finite(analysis, self.start.times[steps], self.model.variables, what)
-                distance = values - record.operator.apply(background)
-                parts = {"background": background, "analysis": analysis, "innovation": distance}
-                parts |= dict(zip(EXPECTED, expected, strict=False))
-                for name in SEEN & parts.keys():
-                    parts[name] = np.where(record.kind_present[kind], parts[name], np.nan)
+                parts = self._parts(found, *loaded)
                 _sort(parts, early, block.start, cut.length, room)
                 last = early - 1 - block.start
-                inside = (last >= 0) & (last < len(steps))
-                spun[inside] = analysis[last[inside], inside]
+                inside = (last >= 0) & (last < len(loaded[0]))
+                spun[inside] = parts["analysis"][last[inside], inside]
         nothing = np.zeros(spun.shape[1])
         ends, seen_moments = spun, (0, nothing, nothing)
         if cut.segments > 1:
             ends, seen_moments = room["analysis"][:, -1].copy(), moments(room["analysis"])
         target.close(group, cut, room)
         return ends, spun, seen_moments
+
+    def _parts(
+        self,
+        found: list[tuple[Array, Update]],
+        steps: np.ndarray,
+        values: np.ndarray,
+        pattern: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        """Give a block of the cycle as arrays (step, segment, ...) by name."""
+        background = fetch(stacked([x for x, _ in found]))
+        analysis = fetch(stacked([update.state for _, update in found]))
+        what = f"the cycle of {type(self.model).__name__}"
+        check_finite(analysis, self.start.times[steps], self.model.variables, what)
+        parts = {"background": background, "analysis": analysis}
+        parts["innovation"] = values - self.record.operator.apply(background)
+        for name in self.outputs:
+            parts[name] = fetch(stacked([update.extras[name] for _, update in found]))
+        present = self.record.kind_present[pattern]
+        for name in ("innovation", *self.seen):
+            parts[name] = np.where(present, parts[name], np.nan)
+        return parts
 
 
 def _sort(

@@ -1,4 +1,4 @@
-"""Checks of models and schemes: before they run, and of what they gave."""
+"""Checks of models: before they run, and of what they gave."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daml.labels.dates import is_span, span, unit_of_time
 from daml.running.stepping import advance
 
 if TYPE_CHECKING:
-    from daml.protocols import Memory, Model, Scheme
+    from daml.protocols import Memory, Model
 
 APART = 1e-4
 """Difference of a state that is stepped in a batch and alone, as a part of the batch's spread."""
@@ -202,23 +202,6 @@ def _width(states: np.ndarray) -> np.ndarray:
     finite = np.where(np.isfinite(states), states, states[:1])
     width: np.ndarray = np.nan_to_num(np.ptp(finite, axis=0), nan=0.0, posinf=0.0)
     return width
-
-
-def check_scheme(scheme: Scheme, model: Model) -> None:
-    """Refuse what is no scheme, and one that asks the model for what it does not know."""
-    if isinstance(scheme, type):
-        raise InputError(f"{scheme.__name__} is a class; make a scheme: {scheme.__name__}()")
-    for needed in ("start", "update"):
-        if not hasattr(scheme, needed):
-            raise InputError(
-                f"{type(scheme).__name__} is no scheme: it has no {needed!r}; give one, e.g. "
-                "daml.ThreeDVar(B)"
-            )
-    if getattr(scheme, "asks_model", False) and not hasattr(model, "background_covariance"):
-        raise InputError(
-            f"{type(scheme).__name__}('model'): a {type(model).__name__} does not say how wrong "
-            "its forecast is (it has no 'background_covariance'); use daml.ThreeDVar('innovations')"
-        )
 
 
 def check_finite(

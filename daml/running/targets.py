@@ -10,11 +10,11 @@ import numpy as np
 from daml.segments import Cut
 
 Room = Mapping[str, Any]
-"""By name, what takes values (segment, step, width) of a group by ``room[name][a:b, c:d] = ...``"""
+"""By name, what takes values (segment, step, ...) of a group by ``room[name][a:b, c:d] = ...``"""
 
 
 class Target:
-    """Arrays (time, width) by name, NumPy's or Zarr's; groups of segments come in any order."""
+    """Arrays (time, ...) by name, NumPy's or Zarr's; groups of segments come in any order."""
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
         self.arrays = arrays
@@ -25,9 +25,9 @@ class Target:
             return {name: _Through(array) for name, array in self.arrays.items()}
         first, stop = int(group[0]) * cut.length, (int(group[-1]) + 1) * cut.length
         return {
-            name: array[first:stop].reshape(len(group), cut.length, -1)  # no copy
+            name: array[first:stop].reshape(len(group), cut.length, *array.shape[1:])  # no copy
             if isinstance(array, np.ndarray) and stop <= cut.total
-            else np.empty((len(group), cut.length, array.shape[1]))
+            else np.empty((len(group), cut.length, *array.shape[1:]))
             for name, array in self.arrays.items()
         }
 
@@ -39,7 +39,7 @@ class Target:
         stop = min((int(group[-1]) + 1) * cut.length, cut.total)
         for name, array in self.arrays.items():
             if not (isinstance(array, np.ndarray) and np.may_share_memory(array, room[name])):
-                array[first:stop] = room[name].reshape(-1, array.shape[1])[: stop - first]
+                array[first:stop] = room[name].reshape(-1, *array.shape[1:])[: stop - first]
 
 
 class _Through:

@@ -1,5 +1,6 @@
 """Schemes: what turns a background and observations into an analysis."""
 
+from daml.schemes.labelled import analyse
 from daml.schemes.variational import WAYS, ThreeDVar
 
-__all__ = ["WAYS", "ThreeDVar"]
+__all__ = ["WAYS", "ThreeDVar", "analyse"]

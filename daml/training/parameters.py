@@ -16,7 +16,6 @@ from daml.labels.arguments import checked
 from daml.models import ODE
 from daml.protocols import Memory
 from daml.schemes import ThreeDVar
-from daml.schemes.observing import Observing
 from daml.training.bases import check_torch
 from daml.training.engine import train
 from daml.training.factors import covariance, placed
@@ -101,8 +100,7 @@ def fit_parameters(
     like = torch.zeros((), dtype=torch.float64)
     check_torch(model, "fit_parameters")
     course = Course(model, observations, 0.0, like, "fit_parameters")
-    observing = Observing.of(course.record, float(scheme.error_factor)).like(like)
-    objective = Innovations(free.model, observing, None, burn_in)
+    objective = Innovations(free.model, scheme.by_model, course.record, like, burn_in)
     plan = Plan(epochs, sequence_length, batch_size, UPDATES, UPDATES, batch_size, learning_rate)
     train(free, objective, course.blocks(sequence_length), plan, (seed,))
     found: dict[str, Any] = {name: value.item() for name, value in free.values().items()}

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
 import xarray as xr
 
 from daml.errors import InputError
-from daml.observing.records import read
-from daml.protocols import Model
+from daml.observing.noise import TabledNoise
+from daml.observing.records import Record, read
+from daml.pairing import asks_covariance
+from daml.protocols import Memory, Model, Observed, Run, Scheme, Setting
+from daml.running.cycle import cycle
 from daml.running.first_guess import FirstGuess
-from daml.running.stepping import advance
-from daml.schemes.observing import Observing
 from daml.training.engine import Blocks, Tensors
 from daml.training.held_out import HeldOut
 from daml.training.stopping import Watch
@@ -28,24 +29,57 @@ class Innovations:
     Sequences hold the observed values (time, observed), 0 where one is missing; their kind (time);
     the background to start from (time, variable); and whether the loss counts them (time).
 
+    The objective is the Gaussian negative log-likelihood of the innovations, less its constant, in
+    nats a value, where the scheme gives one and asks the model for B; else it is the mean squared
+    innovation in units of R, as a B that is not learned says nothing of the model.
+
     Parameters
     ----------
     model : callable
         Gives the model, whose steps torch can differentiate.
-    observing : Observing
-        H and R of each kind.
-    covariance : torch.Tensor (variable, variable), optional
-        A fixed B: the objective is the mean squared innovation in units of R. Without it the
-        model is asked for B, and the objective is the Gaussian negative log-likelihood of the
-        innovations, less its constant, in nats a value.
+    scheme : Scheme
+        Gives the analyses, by operations of torch.
+    record : Record
+        The observations.
+    like : torch.Tensor
+        Has the type and the device of the sequences.
     burn_in : int
         Steps at the head of a sequence that the loss leaves out.
     """
 
     model: Callable[[], Model]
-    observing: Observing
-    covariance: torch.Tensor | None
+    scheme: Scheme
+    record: Record
+    like: torch.Tensor
     burn_in: int
+
+    @cached_property
+    def setting(self) -> Setting:
+        """What the scheme may know, where the sequences are."""
+        return self.record.setting(str(self.like.device))
+
+    @cached_property
+    def prepared(self) -> Memory:
+        """What the scheme works out before a cycle."""
+        return self.scheme.prepare(self.setting)
+
+    @cached_property
+    def noise(self) -> TabledNoise:
+        """What is missing, and R, where the sequences are."""
+        noise = self.record.noise
+        variance = noise.variance * np.where(noise.present, self.factor, 1.0)
+        tables = map(self.like.new_tensor, (noise.present, variance))
+        return TabledNoise(*tables)
+
+    @property
+    def factor(self) -> float:
+        """The factor on R."""
+        return float(getattr(self.scheme, "error_factor", 1.0))
+
+    @property
+    def likelihood(self) -> bool:
+        """Whether the objective is the likelihood."""
+        return asks_covariance(self.scheme)
 
     def total(self, sequences: Tensors) -> torch.Tensor:
         """Give the sum over all values that count."""
@@ -53,93 +87,51 @@ class Innovations:
 
     def scores(self, sequences: Tensors) -> dict[str, torch.Tensor]:
         """Give the mean, and the root of the mean squared innovation in units of R."""
-        innovations, surprise = self._cycled(sequences)
+        innovations, likelihoods = self._cycled(sequences)
         values = self.count(sequences)
         squares = self._squares(innovations, sequences)
-        loss = self._objective(innovations, surprise, sequences) / values
+        loss = self._objective(innovations, likelihoods, sequences) / values
         return {"held_out_loss": loss, "held_out_rmse": torch.sqrt(squares / values)}
 
     def _objective(
-        self, innovations: torch.Tensor, surprise: torch.Tensor, sequences: Tensors
+        self, innovations: torch.Tensor, likelihoods: torch.Tensor, sequences: Tensors
     ) -> torch.Tensor:
-        if self.covariance is not None:
+        if not self.likelihood:
             return self._squares(innovations, sequences)
-        return torch.sum(sequences[3][:, self.burn_in :] * surprise)
+        return -torch.sum(sequences[3][:, self.burn_in :] * likelihoods)
 
     def count(self, sequences: Tensors) -> torch.Tensor:
         """Give the number of values that count."""
         _, kind, _, counts = sequences
-        present = self.observing.present.sum(-1)[kind[:, self.burn_in :]]
+        present = self.noise.present.sum(-1)[kind[:, self.burn_in :]]
         return torch.sum(counts[:, self.burn_in :] * present)
 
     def _squares(self, innovations: torch.Tensor, sequences: Tensors) -> torch.Tensor:
         _, kind, _, counts = sequences
-        variance = self.observing.variance[kind[:, self.burn_in :]]
+        variance = self.noise.variance[kind[:, self.burn_in :]]
         return torch.sum(counts[:, self.burn_in :, None] * innovations**2 / variance)
 
     def _cycled(self, sequences: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run the cycle; give the innovations after the burn-in, and their surprise.
+        """Run the cycle; give the innovations after the burn-in, and their log-likelihoods.
 
         Shapes (sequence, time, observed) and (sequence, time).
         """
         values, kind, start, _ = sequences
         model, x = self.model(), start[:, 0]
-        memory = model.start(x)
-        kept = []
-        for step in range(values.shape[1]):
-            if step:
-                x, memory = advance(model, x, memory)
-            covariance = self.covariance
-            if covariance is None:
-                covariance = model.background_covariance(memory)  # type: ignore[attr-defined]
-            innovation, cross, total = self.observing.compared(
-                x, values[:, step], kind[:, step], covariance
-            )
-            increment, surprise = _Analysis.apply(  # type: ignore[no-untyped-call]
-                innovation, *(part.expand(len(x), *part.shape[-2:]) for part in (cross, total))
-            )
-            x = x + increment
-            if step >= self.burn_in:
-                kept.append((innovation, surprise))
-        innovations, surprises = zip(*kept, strict=True)
-        return torch.stack(innovations, dim=1), torch.stack(surprises, dim=1)
-
-
-class _Analysis(torch.autograd.Function):
-    """The increment C S^-1 d, and the surprise (d' S^-1 d + log det S) / 2, of a batch.
-
-    Of innovation d (batch, observed), C = B H' (batch, variable, observed) and S = C + R seen
-    through H. Its gradient by hand: that of a Cholesky factor and of solving with it, which torch
-    would take, is of dozens of small operations.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, innovation: torch.Tensor, cross: torch.Tensor, total: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give increment (batch, variable) and surprise (batch,)."""
-        root = torch.linalg.cholesky_ex(total).L
-        inverse = torch.cholesky_inverse(root)
-        weights = (inverse @ innovation[..., None])[..., 0]
-        ctx.save_for_backward(cross, inverse, weights)
-        size = torch.log(root.diagonal(dim1=-2, dim2=-1)).sum(-1)
-        increment = (cross @ weights[..., None])[..., 0]
-        return increment, torch.sum(innovation * weights, dim=-1) / 2 + size
-
-    @staticmethod
-    def backward(ctx: Any, moved: torch.Tensor, told: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Give the gradients by innovation, C and S.
-
-        With w = S^-1 d, and u, s the gradients by increment and surprise: v + s w, u w' and
-        s (S^-1 - w w') / 2 - v w', where v = S^-1 C' u.
-        """
-        cross, inverse, weights = ctx.saved_tensors
-        back = (inverse @ (cross.mT @ moved[..., None]))[..., 0]
-        told = told[..., None]
-        by_total = told[..., None] / 2 * inverse
-        by_total -= (back + told / 2 * weights)[..., None] * weights[..., None, :]
-        by_cross = moved[..., None] * weights[..., None, :]
-        return torch.addcmul(back, told, weights), by_cross, by_total
+        wanted = frozenset({"log_likelihood"} if self.likelihood else ())
+        rows = torch.zeros(len(x), dtype=torch.int64)
+        seen = (
+            (Observed(values[:, step], kind[:, step], self.noise), Run(rows + step, rows, wanted))
+            for step in range(values.shape[1])
+        )
+        steps = cycle(model, self.scheme, self.prepared, x, model.start(x), seen)
+        kept = list(steps)[self.burn_in :]
+        backgrounds = torch.stack([background for background, _ in kept], dim=1)
+        distance = values[:, self.burn_in :] - self.record.operator.apply(backgrounds)
+        innovations = distance * self.noise.present[kind[:, self.burn_in :]]
+        found = [update.extras["log_likelihood"] for _, update in kept] if self.likelihood else []
+        likelihoods = torch.stack(found, dim=1) if found else innovations.new_zeros(())
+        return innovations, likelihoods
 
 
 class Course:

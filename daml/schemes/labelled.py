@@ -1,0 +1,107 @@
+"""Analyses of labelled backgrounds, each on its own: no model, no cycle."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from daml.errors import InputError
+from daml.labels.arguments import checked
+from daml.labels.datasets import ANALYSED, check_time, names, pack
+from daml.observing.records import read
+from daml.protocols import Forecast, Outputs, Run, Scheme
+
+CHI_SQUARE: Outputs = {
+    "chi_square": (
+        ("time",),
+        {"long_name": "squared innovation per degree of freedom, in units of B + R", "units": "1"},
+    )
+}
+"""What every scheme gives that knows the covariance of its innovations; 1 in the mean if right."""
+
+
+@checked
+def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) -> xr.Dataset:
+    """Give the analysis of each background state, all on their own.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        Of one state; it asks no model for B.
+    background : xarray.Dataset
+        ``background``, or else ``state``, (time, variable).
+    observations : xarray.Dataset
+        As the contract says; each time must be one of the background's.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``background`` and ``analysis`` (time, variable), ``innovation`` (time, observed).
+
+    Raises
+    ------
+    InputError
+        If a Dataset breaks the contract or the times do not match, or B is a model's.
+
+    Examples
+    --------
+    >>> import daml
+    >>> run = daml.simulate(daml.Lorenz63(), steps=500, spinup=100)
+    >>> scheme = daml.ThreeDVar(daml.climatological(run, max_variance=2))
+    >>> analyse(scheme, run, daml.observe(run)).analysis.shape
+    (500, 3)
+    """
+    owner = type(scheme).__name__
+    if "covariance" in getattr(scheme, "needs", ()):
+        raise InputError(
+            f"{owner}: 'analyse' has no model to ask for B; give a B, or use daml.assimilate"
+        )
+    name = "background" if "background" in background else "state"
+    times = check_time(background, name)
+    extra = [d for d in background[name].dims if d not in ("time", "variable")]
+    if extra:
+        raise InputError(
+            f"{owner}.analyse: {name!r} has the further dimension {extra[0]!r}; select one"
+        )
+    x, layout = pack(background, name)
+    variables = names(background)
+    rows = _rows(times, observations)
+    record = read(observations.assign_coords(time=rows), variables, 1.0)
+    steps = np.arange(record.axis.length)
+    place, seen = rows[0] + steps, record.seen(steps)
+    analysis = x.copy()
+    run = Run(steps, np.zeros_like(steps), frozenset())
+    prepared = scheme.prepare(record.setting())
+    update, _ = scheme.update(Forecast(x[place]), seen, run, prepared)
+    analysis[place] = update.state
+    innovation = np.full((len(x), len(record.observed)), np.nan)
+    distance = seen.values - record.operator.apply(x[place])
+    innovation[place] = np.where(seen.present, distance, np.nan)
+    found = {"background": x, "analysis": analysis, "innovation": innovation}
+    units = {"units": layout.attrs.get("units", "1")}
+    return xr.Dataset(
+        {n: (dims, found[n], told | units) for n, (dims, told) in ANALYSED.items()},
+        coords={
+            "time": times,
+            "variable": list(variables),
+            "observed": list(record.observed),
+        },
+    )
+
+
+def _rows(times: np.ndarray, observations: xr.Dataset) -> np.ndarray:
+    """Give the row of the background that each observation time is."""
+    seen = check_time(observations, "observation")
+    if seen.dtype.kind != times.dtype.kind and "M" in (seen.dtype.kind, times.dtype.kind):
+        raise InputError("'time' of observations and background are of different kinds")
+    rows = np.clip(np.searchsorted(times, seen), 0, len(times) - 1)
+    before = np.clip(rows - 1, 0, None)
+    rows = np.where(abs(times[before] - seen) < abs(times[rows] - seen), before, rows)
+    wrong = times[rows] != seen
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise InputError(
+            f"'time' of 'observation': {seen[at]} is no time of the background; select the times "
+            "that both have, or interpolate the background"
+        )
+    return rows.astype(np.int64)

@@ -1,0 +1,127 @@
+"""The analysis with a B that the model gives, another one for each forecast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from daml.arrays import alike
+from daml.observing.noise import fetched
+from daml.protocols import Outputs, Setting
+
+OUTPUTS: Outputs = {
+    "background_spread": (("time", "variable"), {"long_name": "expected error of the background"}),
+    "innovation_spread": (("time", "observed"), {"long_name": "expected size of the innovation"}),
+    "normalized_innovation": (
+        ("time", "observed"),
+        {"long_name": "innovation by the root of its expected covariance", "units": "1"},
+    ),
+    "log_likelihood": (
+        ("time",),
+        {"long_name": "log-likelihood of the innovation, less its constant", "units": "1"},
+    ),
+}
+"""What an analysis has besides, where the model says how wrong its forecast is."""
+
+
+@dataclass(frozen=True)
+class Observing:
+    """H (observed, variable), and for each pattern which values there are, and R.
+
+    NumPy's or torch's. A value that is missing has zeros in H and the identity's row in R.
+    """
+
+    matrix: Any
+    present: Any
+    """1 where there is a value, else 0 (pattern, observed)."""
+    variance: Any
+    """The diagonal of R (pattern, observed)."""
+    covariance: Any
+    """R (observed, observed) where errors are correlated, else None."""
+    whole: bool
+    """Whether every value of the state is observed, in its order, at all times."""
+
+    @classmethod
+    def of(cls, setting: Setting, error_factor: float = 1.0) -> Observing:
+        """Take them from a setting; the factor multiplies R."""
+        noise, matrix = fetched(setting.noise), setting.operator.matrix()
+        there = noise.present
+        variance = noise.variance * np.where(there, error_factor, 1.0)
+        covariance = None if noise.covariance is None else noise.covariance * error_factor
+        whole = there.all() and matrix.shape[0] == matrix.shape[1]
+        whole = bool(len(there) == 1 and whole and np.array_equal(matrix, np.eye(len(matrix))))
+        like = setting.noise.variance
+        return cls(
+            alike(matrix, like),
+            alike(there.astype(np.float64), like),
+            alike(variance, like),
+            None if covariance is None else alike(covariance, like),
+            whole,
+        )
+
+    def of_pattern(self, pattern: Any) -> tuple[Any, Any]:
+        """Give H (..., observed, variable) and R (..., observed, observed) of patterns (...)."""
+        present, variance = self.present[pattern], self.variance[pattern]
+        xp = array_namespace(variance)
+        eye = xp.eye(variance.shape[-1], dtype=variance.dtype, device=variance.device)
+        error = variance[..., None] * eye
+        if self.covariance is not None:
+            both = present[..., None] * present[..., None, :]
+            error = both * self.covariance + (1 - both) * eye
+        return self.matrix * present[..., None], error
+
+    @cached_property
+    def alone(self) -> tuple[Any, Any]:
+        """H and R of a record that has one pattern only."""
+        return self.of_pattern(0)
+
+    def compared(self, background: Any, values: Any, pattern: Any, covariance: Any) -> Any:
+        """Give innovation, B H' and H B H' + R, of a batch with a B each.
+
+        Shapes: background (..., variable), values (..., observed), pattern (...), covariance
+        (..., variable, variable).
+        """
+        if len(self.present) == 1:  # nothing to pick
+            matrix, error = self.alone
+            if self.whole:
+                return values - background, covariance, covariance + error
+            innovation = values - background @ matrix.T
+        else:
+            matrix, error = self.of_pattern(pattern)
+            innovation = values - (matrix @ background[..., None])[..., 0]
+        cross = covariance @ matrix.mT
+        return innovation, cross, matrix @ cross + error
+
+    def analysed(
+        self, background: Any, values: Any, pattern: Any, covariance: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Give the analysis, and what was expected, by the names in `OUTPUTS`.
+
+        The innovation is normalised by the triangular root of H B H' + R: its entries have
+        variance 1 if B and R are right.
+        """
+        xp = array_namespace(background)
+        covariance = xp.asarray(covariance, dtype=background.dtype)
+        innovation, cross, total = self.compared(background, values, pattern, covariance)
+        size = xp.sqrt(xp.linalg.diagonal(total))[..., None]  # neither units nor pivots matter then
+        scaled, apart = total / (size * size.mT), innovation[..., None] / size
+        weights = xp.linalg.solve(scaled, apart) / size
+        root = xp.linalg.cholesky(scaled)
+        normal = xp.linalg.solve(root, apart)[..., 0]
+        spreads = (xp.sqrt(xp.linalg.diagonal(part)) for part in (covariance, total))
+        background_spread, innovation_spread = spreads
+        square = xp.vecdot(normal, normal)
+        width = xp.sum(xp.log(size[..., 0] * xp.linalg.diagonal(root)), axis=-1)
+        there = self.present[pattern]
+        counts = xp.sum(there, axis=-1)
+        return background + (cross @ weights)[..., 0], {
+            "background_spread": xp.broadcast_to(background_spread, background.shape),
+            "innovation_spread": xp.broadcast_to(innovation_spread, innovation.shape),
+            "normalized_innovation": normal,
+            "log_likelihood": -square / 2 - width,
+            "chi_square": square / xp.where(counts > 0, counts, np.nan),
+        }

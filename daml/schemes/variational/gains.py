@@ -1,0 +1,120 @@
+"""The gain of a constant B, worked out once for each pattern of observations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from daml.arrays import alike, fetch
+from daml.observing.noise import fetched
+from daml.protocols import ObservationOperator, Setting
+from daml.schemes.variational.conjugate_gradients import conjugate_gradients
+
+TABLE = 2**23
+"""Numbers in a table of gains at most; a longer one is worked out a batch at a time."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a cycle with constant B works out once, by pattern of observations: NumPy's or torch's.
+
+    Where the record has too many patterns for a table, ``made`` gives that of the patterns that a
+    batch has.
+    """
+
+    operator: ObservationOperator
+    root: Any
+    """A factor of B (variable, variable) for conjugate gradients; None for gains."""
+    first: Any = None
+    """K (pattern, variable, observed); or R^(-1/2) H L (pattern, observed, variable)."""
+    second: Any = None
+    """S^-1 (pattern, observed, observed), by the number of values; or R^(-1/2)."""
+    counts: Any = None
+    """Number of values (pattern,); NaN where there is none."""
+    made: Callable[[Any], tuple[Any, Any, Any]] | None = None
+
+    def analysed(self, background: Any, values: Any, pattern: Any) -> tuple[Any, Any]:
+        """Give the analysis (..., variable), and the chi-square (...) of the innovation."""
+        xp = array_namespace(background)
+        if self.made is not None:
+            distinct, place = np.unique(fetch(pattern), return_inverse=True)
+            first, second, counts = self.made(distinct)
+            found = replace(self, first=first, second=second, counts=counts, made=None)
+            return found.analysed(background, values, place.reshape(pattern.shape))
+        # What is missing has zeros in the tables: nothing else need mask it.
+        innovation = values - self.operator.apply(background)
+        if self.root is None:
+            if len(self.first) == 1:
+                increment, weights = innovation @ self.first[0].T, innovation @ self.second[0]
+            else:
+                column = innovation[..., None]
+                increment = xp.matmul(self.first[pattern], column)[..., 0]
+                weights = xp.matmul(self.second[pattern], column)[..., 0]
+            return background + increment, xp.vecdot(innovation, weights)
+        whitened = xp.matmul(self.second[pattern], innovation[..., None])[..., 0]
+        seen = self.first[pattern]
+        control = conjugate_gradients(xp, seen, whitened)
+        left = whitened - xp.matmul(seen, control[..., None])[..., 0]
+        square = xp.vecdot(control, control) + xp.vecdot(left, left)  # the least of 2 J
+        return background + control @ self.root.T, square / self.counts[pattern]
+
+
+def tables(setting: Setting, covariance: np.ndarray, factor: float, method: str) -> Tables:
+    """Work out the tables of a setting.
+
+    Parameters
+    ----------
+    setting : Setting
+    covariance : numpy.ndarray (variable, variable)
+        B.
+    factor : float
+        Multiplies R.
+    method : {"exact", "cg"}
+    """
+    exact, noise = method == "exact", fetched(setting.noise)
+    root = None if exact else np.linalg.cholesky(covariance)
+
+    like = setting.noise.variance
+
+    def made(patterns: Any) -> tuple[Any, Any, Any]:
+        present = noise.present[patterns]
+        matrix = setting.operator.matrix()[None] * present[:, :, None]
+        error = noise.covariances(patterns) * factor
+        counts = np.where(present.any(axis=1), present.sum(axis=1), np.nan)
+        if exact:
+            gain, inverse = _gain(covariance, matrix, error)
+            both = present[:, :, None] & present[:, None, :]
+            scaled = np.where(both, inverse, 0.0) / counts[:, None, None]
+            return alike(gain, like), alike(scaled, like), alike(counts, like)
+        triangle = np.linalg.cholesky(error)
+        inverse = np.linalg.inv(triangle)
+        seen = np.linalg.solve(triangle, matrix @ root)
+        whitener = inverse * present[:, None, :]
+        return alike(seen, like), alike(whitener, like), alike(counts, like)
+
+    factor_of_b = None if root is None else alike(root, like)
+    patterns, observed = noise.present.shape
+    if patterns > 1 and patterns * observed * max(observed, len(covariance)) > TABLE:
+        return Tables(setting.operator, factor_of_b, made=made)
+    return Tables(setting.operator, factor_of_b, *made(slice(None)))
+
+
+def _gain(
+    covariance: np.ndarray, matrix: np.ndarray, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give K = B H' S^-1 (pattern, variable, observed), and the inverse of S = H B H' + R.
+
+    In units of the deviations of what is expected: neither units nor pivots matter then.
+    """
+    cross = covariance @ np.swapaxes(matrix, 1, 2)
+    total = matrix @ cross + error
+    size = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
+    scaled = total / (size[:, :, None] * size[:, None, :])
+    solved = np.linalg.solve(scaled, np.swapaxes(cross, 1, 2) / size[:, :, None])
+    gain: np.ndarray = np.swapaxes(solved / size[:, :, None], 1, 2)
+    inverse: np.ndarray = np.linalg.inv(scaled) / (size[:, :, None] * size[:, None, :])
+    return gain, inverse

@@ -1,0 +1,252 @@
+"""Three-dimensional variational assimilation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+
+from daml.covariances.dense import check
+from daml.errors import InputError
+from daml.labels.arguments import check_fields
+from daml.labels.datasets import names
+from daml.labels.html import shown
+from daml.protocols import Forecast, Observed, Outputs, Run, Scheme, Setting, Trial, Update
+from daml.schemes.estimation import Seen
+from daml.schemes.labelled import CHI_SQUARE, analyse
+from daml.schemes.variational import by_model
+from daml.schemes.variational.by_model import Observing
+from daml.schemes.variational.gains import Tables, tables
+from daml.schemes.variational.open_covariance import Known, estimated
+from daml.stores.opening import check_whole
+
+METHODS = ("exact", "cg")
+WAYS = ("innovations", "climatological", "model")
+
+
+@dataclass(frozen=True)
+class ThreeDVar:
+    """Three-dimensional variational assimilation.
+
+    Minimises J(x) = (x - xb)' B^-1 (x - xb) + (y - H x)' R^-1 (y - H x) for a linear H.
+
+    Parameters
+    ----------
+    background_covariance : xarray.DataArray (variable, covariable), or a word
+        B, symmetric positive definite, in units of the variables' products; or what it shall be
+        estimated from, for which :func:`daml.tuned` and the loop know how: "innovations", anew
+        for each model, or "climatological", the scaled climatology of the model that the loop
+        starts from, as in Goodliff and Miyoshi (2025). "model" asks the model for the B of each
+        of its forecasts, as an LSTM that was trained through the cycle knows it.
+    error_factor : float or "estimated"
+        Multiplies the observations' error covariance R; "estimated" is found from innovations,
+        with B, where R is known but for its size.
+    method : {"exact", "cg"}
+        By the gain K = B H' (H B H' + R)^-1, or by conjugate gradients preconditioned with the
+        factor of B; the two agree to rounding.
+
+    Raises
+    ------
+    InputError
+        If the covariance or the method is wrong.
+
+    References
+    ----------
+    Lorenc, A. C. (1986): Analysis methods for numerical weather prediction.
+    Q. J. R. Meteorol. Soc. 112, 1177-1194.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> run = daml.simulate(model, steps=500, spinup=100)
+    >>> scheme = daml.ThreeDVar(daml.climatological(run, max_variance=2))
+    >>> scheme.analyse(run, daml.observe(run)).analysis.shape
+    (500, 3)
+    """
+
+    background_covariance: xr.DataArray | str = "innovations"
+    error_factor: float | str = 1.0
+    method: str = "exact"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.method not in METHODS:
+            raise InputError(f"ThreeDVar: method {self.method!r} is unknown; give one of {METHODS}")
+        given, factor = self.background_covariance, self.error_factor
+        if factor != "estimated" and (isinstance(factor, str) or not 0 < factor < np.inf):
+            raise InputError(
+                f"ThreeDVar: 'error_factor' is {factor!r}; give a factor > 0, or 'estimated'"
+            )
+        if factor == "estimated" and not (isinstance(given, str) and given == "innovations"):
+            raise InputError(
+                "ThreeDVar: 'error_factor' can be estimated with B only; give "
+                "background_covariance='innovations'"
+            )
+        if isinstance(given, str):
+            if given not in WAYS:
+                raise InputError(
+                    f"ThreeDVar: 'background_covariance' is {given!r}; give one of {WAYS} or an "
+                    "xarray.DataArray"
+                )
+            return
+        if not isinstance(given, xr.DataArray) or "variable" not in given.coords:
+            raise InputError(
+                "ThreeDVar: 'background_covariance' must be an xarray.DataArray (variable, "
+                f"covariable) with names, a {type(given).__name__} was given; see "
+                "daml.climatological"
+            )
+        check(given, names(given), "background_covariance")
+
+    def _repr_html_(self) -> str:
+        return shown(self, {})
+
+    def given(self, variables: tuple[str, ...]) -> np.ndarray:
+        """Give B (variable, variable) as a matrix.
+
+        Raises
+        ------
+        InputError
+            If it is still to be estimated, or does not cover the variables.
+        """
+        if isinstance(self.background_covariance, str):
+            raise InputError(
+                f"ThreeDVar: B is still {self.background_covariance!r}; have it estimated: "
+                "scheme, analysis = daml.tuned(scheme, model, observations)"
+            )
+        return check(self.background_covariance, variables, "background_covariance")
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give B, unless the model knows it, and the factor on R; for a store."""
+        told = {"long_name": "factor on the error covariance R", "units": "1"}
+        found = xr.Dataset({"error_factor": ((), float(self.error_factor), told)})
+        if not self._asks_model:  # which keeps what it knows of B
+            found["background_covariance"] = cast("xr.DataArray", self.background_covariance)
+        return found
+
+    def restored(self, dataset: xr.Dataset) -> ThreeDVar:
+        """Give this scheme with what ``to_dataset`` gave.
+
+        Raises
+        ------
+        StoreError
+            If some of it is lost.
+        """
+        kept = ("error_factor",) if self._asks_model else ("error_factor", "background_covariance")
+        check_whole(dataset, kept, "the scheme that was kept")
+        covariance = dataset.get("background_covariance", self.background_covariance)
+        factor = float(dataset["error_factor"])
+        return replace(self, background_covariance=covariance, error_factor=factor)
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """What is still to be estimated; empty where B and the factor on R are given."""
+        parts = ("background_covariance", "error_factor")
+        return tuple(name for name in parts if isinstance(getattr(self, name), str))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What is asked of the model: its own "covariance", or nothing."""
+        return frozenset({"covariance"} if self._asks_model else ())
+
+    @property
+    def outputs(self) -> Outputs:
+        """What an analysis has besides."""
+        return {**CHI_SQUARE, **by_model.OUTPUTS} if self._asks_model else CHI_SQUARE
+
+    @property
+    def by_model(self) -> ThreeDVar:
+        """The same scheme with the B that the model gives."""
+        return replace(self, background_covariance="model")
+
+    @property
+    def _way(self) -> str | None:
+        """The word that says where B comes from; None where B is given."""
+        given = self.background_covariance
+        return given if isinstance(given, str) else None
+
+    @property
+    def _asks_model(self) -> bool:
+        """Whether B comes from the model at every step."""
+        return self._way == "model"
+
+    def tuned(self, trial: Trial, before: Scheme | None = None) -> ThreeDVar:
+        """Give the scheme with B, and the factor on R, that innovations imply.
+
+        See :func:`daml.tuned`.
+        """
+        found, known = before if isinstance(before, ThreeDVar) else None, None
+        if self._asks_model and trial.knows_covariance:
+            return self if found is None else replace(self, error_factor=found.error_factor)
+        if not self.open:
+            return self
+        if found is not None:
+            covariance = cast("xr.DataArray", found.background_covariance)
+            known = Known(covariance, float(found.error_factor))
+
+        def made(known: Known) -> ThreeDVar:
+            scheme, (covariance, factor) = self if found is None else found, known
+            return replace(scheme, background_covariance=covariance, error_factor=factor)
+
+        climatological = self._way == "climatological"
+        if climatological and found is not None:
+            return found
+        if known is None:
+            factor = 1.0 if isinstance(self.error_factor, str) else self.error_factor
+            known = Known(trial.climatology(), factor)
+        if climatological:
+            return made(known)
+        how = {"new": found is None, "factor": self.error_factor == "estimated"}
+        scheme = estimated(trial, made, known, **how)
+        return cast("ThreeDVar", scheme)
+
+    def values_needed(
+        self, observations: xr.Dataset, variables: tuple[str, ...], knows_covariance: bool
+    ) -> tuple[int, str] | None:
+        """Give how many values of each quantity the estimate of B needs, and what for, if any.
+
+        ``knows_covariance`` says whether the model gives a B of its own.
+        """
+        way = self._way
+        if way in (None, "climatological") or (way == "model" and knows_covariance):
+            return None
+        seen = Seen.of(observations, variables, np.ones(len(variables)))
+        return seen.least, f"to estimate B for {seen.rank} observed quantities"
+
+    def prepare(self, setting: Setting) -> Tables | Observing:
+        """Work out the gain of each pattern of observations, unless the model gives B.
+
+        Raises
+        ------
+        InputError
+            If B does not cover the variables, or is still to be estimated.
+        """
+        factor = float(self.error_factor)
+        if self._asks_model:
+            return Observing.of(setting, factor)
+        return tables(setting, self.given(setting.variables), factor, self.method)
+
+    def update(
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Any
+    ) -> tuple[Update, Any]:
+        """Give the analysis (..., variable) of a batch of forecasts."""
+        state, values, pattern = forecast.state, observed.values, observed.pattern
+        if not self._asks_model:
+            analysis, square = memory.analysed(state, values, pattern)
+            return Update(analysis, {"chi_square": square}), memory
+        if run.wanted == {"log_likelihood"} and not isinstance(state, np.ndarray):
+            from daml.schemes.variational import differentiable
+
+            compared = memory.compared(state, values, pattern, forecast.covariance)
+            analysis, likelihood = differentiable.analysed(state, *compared)
+            return Update(analysis, {"log_likelihood": likelihood}), memory
+        return Update(*memory.analysed(state, values, pattern, forecast.covariance)), memory
+
+    def analyse(self, background: xr.Dataset, observations: xr.Dataset) -> xr.Dataset:
+        """Give the analysis of each background state, all on their own.
+
+        See :func:`daml.schemes.analyse`.
+        """
+        return analyse(self, background, observations)
