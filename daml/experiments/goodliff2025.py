@@ -19,7 +19,7 @@ from daml.experiments.twin import Experiment, Preset
 from daml.labels.arguments import checked
 from daml.labels.ranges import seed as whole_seed
 from daml.progress import LOG
-from daml.stores.keeper import Keeper
+from daml.stores.keeper import keeper
 from daml.stores.store import Store
 
 PRESETS = {
@@ -101,7 +101,7 @@ def run(
     attrs = {"daml_version": __version__, "preset": preset, "seed": seed, "device": device}
     attrs |= {k: int(v) if isinstance(v, bool) else v for k, v in asdict(chosen).items()}
     finished = store is not None and not overwrite and _finished(Store(store), chosen.passes)
-    keep = Keeper(
+    keep = keeper(
         *(store, attrs),
         overwrite=overwrite,
         resume=resume or finished,

@@ -16,10 +16,10 @@ from daml.emulators import LSTM
 from daml.errors import InputError
 from daml.labels.ranges import number, whole
 from daml.loop.loop import Loop
-from daml.loop.passes import Pass, reported
+from daml.loop.passes import Pass, Scored
 from daml.models import CoupledLorenz63, Lorenz63
 from daml.observing.simulated import observe
-from daml.progress import LOG, duration
+from daml.progress import LOG, Progress, duration
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.assimilation import assimilate
 from daml.running.forecasting import forecast, simulate
@@ -158,29 +158,26 @@ class Experiment:
             held_out=0.0 if given else 0.1,
             training="cycle" if background == "model" else "analyses",
         )
-        last, reference = loop.last(keep), None
-        if keep.begun is not None and last is not None:
+        reference: xr.DataArray | None = None
+        if keep.begun is not None and "imperfect" in keep.begun.children:
             reference = cast("xr.DataArray", keep.begun["imperfect/scores/mfe"]).load()
-        with reported("paper", passes, last) as progress:
-            start = time.perf_counter()
-            done = last
-            for done in loop.iterate(self.observations["train"], last, keep.store):
-                seconds = time.perf_counter() - start
-                scores = self.score(done, reference)
-                told = {"long_name": "time that the pass took, without its scores", "units": "s"}
-                scores["seconds"] = ((), seconds, told)
-                kept = done.datasets()
-                found = kept[f"{done.group}/scores"]
-                kept[f"{done.group}/scores"] = found.merge(scores, compat="no_conflicts")
-                done.report(progress, _told(done, scores))
-                if reference is None:
-                    progress.say("scoring the perfect model and other sizes of B")
-                    reference = scores["mfe"]
-                    kept |= self.given() | {"perfect/scores": self.perfect_scores()}
-                    kept |= {"sensitivity": self.sensitivity()} if sensitivity else {}
-                keep(kept)
-                start = time.perf_counter()
-            loop.conclude(done, keep)
+
+        def scored(done: Pass, seconds: float, progress: Progress) -> Scored:
+            nonlocal reference
+            scores = self.score(done, reference)
+            told = {"long_name": "time that the pass took, without its scores", "units": "s"}
+            scores["seconds"] = ((), seconds, told)
+            kept = done.datasets()
+            found = kept[f"{done.group}/scores"]
+            kept[f"{done.group}/scores"] = found.merge(scores, compat="no_conflicts")
+            if reference is None:
+                progress.say("scoring the perfect model and other sizes of B")
+                reference = scores["mfe"]
+                kept |= self.given() | {"perfect/scores": self.perfect_scores()}
+                kept |= {"sensitivity": self.sensitivity()} if sensitivity else {}
+            return Scored(kept, _told(done, scores))
+
+        loop.go_through(self.observations["train"], keep, "paper", scored)
         return keep.tree()
 
     def beyond(self, keep: Keeper) -> xr.DataTree:

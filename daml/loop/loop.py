@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -18,13 +19,22 @@ from daml.labels.ranges import whole
 from daml.loop.assimilator import Assimilator
 from daml.loop.choosing import chosen, settled, too_short
 from daml.loop.judging import SQUARES
-from daml.loop.passes import TRAININGS, Pass, check_passes, given_to, reported, restored
+from daml.loop.passes import (
+    TRAININGS,
+    Pass,
+    Scored,
+    check_passes,
+    given_to,
+    reported,
+    restored,
+)
 from daml.loop.preconditions import check_loop
 from daml.pairing import asks_covariance
+from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.stores.attributes import asked
-from daml.stores.keeper import Keeper, check_given, fingerprint
+from daml.stores.keeper import Keeper, check_given, fingerprint, keeper
 from daml.stores.opening import loaded
 from daml.stores.store import Store
 from daml.training.bases import check_differentiable
@@ -215,16 +225,44 @@ class Loop:
         check_loop(self.model, self.scheme, observations)
         attrs = self.attrs(exact=store is not None)
         attrs |= {"observations_sha256": fingerprint(observations)}
-        keep = Keeper(store, attrs, overwrite=overwrite, resume=resume, may_change=("passes",))
+        keep = keeper(store, attrs, overwrite=overwrite, resume=resume, may_change=("passes",))
+
+        def scored(done: Pass, seconds: float, progress: Progress) -> Scored:
+            given = {"observations": observations} if done.iteration < 0 else {}
+            return Scored(given | done.datasets(), done.told())
+
         with keep.open():
-            last = done = self.last(keep)
-            with reported("improve", self.most, last, self.passes == "auto") as progress:
-                for done in self.iterate(observations, last, keep.store):
-                    given = {"observations": observations} if done.iteration < 0 else {}
-                    keep(given | done.datasets())
-                    done.report(progress, done.told())
-            self.conclude(done, keep)
+            self.go_through(observations, keep, "improve", scored)
         return keep.tree()
+
+    def go_through(
+        self,
+        observations: xr.Dataset,
+        keep: Keeper,
+        title: str,
+        scored: Callable[[Pass, float, Progress], Scored],
+    ) -> None:
+        """Make the passes that are left, and keep each with its scores as it is done.
+
+        Parameters
+        ----------
+        observations : xarray.Dataset
+        keep : Keeper
+            Open.
+        title : str
+            What the progress bar says.
+        scored : callable
+            Gives what is kept and reported of a pass, which took so many seconds.
+        """
+        last = done = self.last(keep)
+        with reported(title, self.most, last, self.passes == "auto") as progress:
+            start = time.perf_counter()
+            for done in self.iterate(observations, last, keep.store):
+                kept, told = scored(done, time.perf_counter() - start, progress)
+                keep(kept)
+                done.report(progress, told)
+                start = time.perf_counter()
+        self.conclude(done, keep)
 
     def conclude(self, last: Pass | None, keep: Keeper) -> None:
         """Choose a pass, or the model given, by what was held out, after the last pass.

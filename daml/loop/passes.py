@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import xarray as xr
@@ -78,6 +78,13 @@ class Pass:
         if self.judged is not None:
             told["held_out_rmse"] = f"{float(self.judged.held_out_rmse[0]):.4f}"
         return told
+
+
+class Scored(NamedTuple):
+    """What is kept of a pass, by group, and what is reported of it."""
+
+    datasets: dict[str, xr.Dataset]
+    told: dict[str, str]
 
 
 def _kept(scheme: Scheme, variables: tuple[str, ...]) -> xr.Dataset:

@@ -6,9 +6,9 @@ import hashlib
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import xarray as xr
@@ -25,12 +25,39 @@ PAUSE = 2.0
 """Seconds between two checkpoints of a training, at least."""
 
 
-class Keeper:
-    """Takes the groups of a run as they come, into a store or into memory.
+class Keeper(Protocol):
+    """Takes the groups of a run as they come, into a store or into memory."""
 
-    The store is made with the first of them, and removed again where an input error ends the run
-    before the first pass (or member) is whole. What is overwritten stays as it is until the first
-    pass (or member) is whole; at a URL, until the first of them is written.
+    store: Store | None
+    begun: xr.DataTree | None
+    """What a run that is resumed has done already."""
+
+    def open(self) -> AbstractContextManager[None]:
+        """Hold what is written for this run alone."""
+        ...
+
+    def __call__(self, datasets: dict[str, xr.Dataset]) -> None:
+        """Keep several Datasets by group, which become visible all at once."""
+        ...
+
+    def tell(self, attrs: dict[str, object]) -> None:
+        """Add to what the experiment says of itself."""
+        ...
+
+    def tree(self) -> xr.DataTree:
+        """Give all that was kept."""
+        ...
+
+
+def keeper(
+    store: str | Path | None,
+    attrs: dict[str, object],
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    may_change: Collection[str] = (),
+) -> Keeper:
+    """Give what keeps a run.
 
     Parameters
     ----------
@@ -40,112 +67,133 @@ class Keeper:
         The whole configuration.
     overwrite, resume : bool
         See :meth:`daml.Loop.run`.
-
-    Attributes
-    ----------
-    store : Store or None
-    begun : xarray.DataTree or None
-        What a run that is resumed has done already.
     may_change : collection of str
         Attributes in which a run that is resumed may differ from the one before.
+
+    Raises
+    ------
+    InputError
+        If the store cannot be used so.
+    """
+    if overwrite and resume:
+        raise InputError(
+            "overwrite and resume are both given: overwrite replaces what is in the store, "
+            "resume goes on with it; give one of them"
+        )
+    if store is not None:
+        return _InStore(Store(store), attrs, overwrite, resume, may_change)
+    if resume:
+        raise InputError("resume: give the store to go on with")
+    return InMemory(attrs)
+
+
+class InMemory:
+    """Keeps the groups of a run in memory; see :class:`Keeper`."""
+
+    store: Store | None = None
+    begun: xr.DataTree | None = None
+
+    def __init__(self, attrs: dict[str, object]) -> None:
+        self.attrs = dict(attrs)
+        self.kept: dict[str, xr.Dataset] = {}
+
+    def open(self) -> AbstractContextManager[None]:
+        """Hold nothing: the memory is this run's own."""
+        return nullcontext()
+
+    def __call__(self, datasets: dict[str, xr.Dataset]) -> None:
+        """Keep several Datasets by group."""
+        self.kept |= datasets
+
+    def tell(self, attrs: dict[str, object]) -> None:
+        """Add to what the experiment says of itself."""
+        self.attrs |= attrs
+
+    def tree(self) -> xr.DataTree:
+        """Give all that was kept."""
+        tree = xr.DataTree.from_dict(self.kept)
+        tree.attrs = dict(self.attrs)
+        return tree
+
+
+class _InStore:
+    """Keeps the groups of a run in a store; see :class:`Keeper`.
+
+    The store is made with the first of them, and removed again where an input error ends the run
+    before the first pass (or member) is whole. What is overwritten stays as it is until the first
+    pass (or member) is whole; at a URL, until the first of them is written.
     """
 
     def __init__(
         self,
-        store: str | Path | None,
+        store: Store,
         attrs: dict[str, object],
-        *,
-        overwrite: bool = False,
-        resume: bool = False,
-        may_change: Collection[str] = (),
+        overwrite: bool,
+        resume: bool,
+        may_change: Collection[str],
     ) -> None:
-        self.attrs = attrs
-        self.may_change = may_change
-        if overwrite and resume:
-            raise InputError(
-                "overwrite and resume are both given: overwrite replaces what is in the store, "
-                "resume goes on with it; give one of them"
-            )
-        self.overwrite = overwrite
+        self.store: Store | None = store
+        self.into, self.attrs, self.may_change = store, attrs, may_change
+        self.overwrite, self.resume = overwrite, resume
         self.begun: xr.DataTree | None = None
-        self.kept: dict[str, xr.Dataset] = {}
         self.made = self.whole = False
-        self.store = None if store is None else Store(store)
-        if resume and self.store is None:
-            raise InputError("resume: give the store to go on with")
-        self.resume = resume
-        if self.store is None:
-            return
-        if resume and self.store.made():
-            self._check_equal(self.store)
+        if resume and store.made():
+            self._check_equal()
         else:
-            check_free(self.store.place, overwrite)
+            check_free(store.place, overwrite)
 
-    def _check_equal(self, store: Store) -> None:
+    def _check_equal(self) -> None:
         """Refuse a store of another configuration."""
-        there = store.root()["attributes"]
+        there = self.into.root()["attributes"]
         fixed = {k: v for k, v in self.attrs.items() if k not in self.may_change}
         told = [t for k, v in fixed.items() for t in differences(k, there.get(k), v)]
         if told:
             differing = ", ".join(told[:3] + (["..."] if len(told) > 3 else []))
             raise InputError(
-                f"{store.address}: cannot be resumed with another configuration ({differing}); "
+                f"{self.into.address}: cannot be resumed with another configuration ({differing}); "
                 "give the same, another store, or --overwrite (overwrite=True)"
             )
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Hold the store for this run alone."""
-        if self.store is None:
-            yield
-            return
-        with self.store.lock():
-            if self.resume and self.store.made():
-                self._check_equal(self.store)
-                self.begun = open_tree(self.store.address)
+        with self.into.lock():
+            if self.resume and self.into.made():
+                self._check_equal()
+                self.begun = open_tree(self.into.address)
                 self.made = True
                 yield
                 return
-            check_free(self.store.place, self.overwrite)
-            with self.store.replacement() if self.store.place.exists() else nullcontext():
+            check_free(self.into.place, self.overwrite)
+            with self.into.replacement() if self.into.place.exists() else nullcontext():
                 try:
                     yield
                 except InputError:  # nothing can go on from what was given
                     if self.made and not self.whole:
-                        self.store.withdraw()
+                        self.into.withdraw()
                     raise
 
     def __call__(self, datasets: dict[str, xr.Dataset]) -> None:
         """Keep several Datasets by group, which become visible all at once."""
-        if self.store is None:
-            self.kept |= datasets
-            return
         if not self.made:
-            self.store.create(self.attrs)
+            self.into.create(self.attrs)
             self.made = True
         for group, dataset in datasets.items():
-            self.store.write(dataset, group)
-        self.store.commit(datasets)
+            self.into.write(dataset, group)
+        self.into.commit(datasets)
         for name in CHECKPOINTS.values():
-            self.store.remove(name)
+            self.into.remove(name)
         if any(group.startswith(RESULTS) for group in datasets):
             self.whole = True
-            self.store.take_place()
+            self.into.take_place()
 
     def tell(self, attrs: dict[str, object]) -> None:
         """Add to what the experiment says of itself."""
-        if self.store is None:
-            self.attrs = self.attrs | attrs
-        else:
-            self.store.commit((), attrs)
+        self.into.commit((), attrs)
 
     def tree(self) -> xr.DataTree:
-        """Give all that was kept."""
-        if self.store is not None:
-            return open_tree(self.store.place.address)
-        tree = xr.DataTree.from_dict(self.kept)
-        tree.attrs = dict(self.attrs)
-        return tree
+        """Give all that was kept, opened lazily."""
+        return open_tree(self.into.place.address)
 
 
 def differences(name: str, there: object, now: object) -> list[str]:

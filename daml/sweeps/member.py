@@ -21,7 +21,7 @@ from daml.experiments.reporting import collect
 from daml.experiments.twin import Experiment, Preset
 from daml.loop.judging import SQUARES
 from daml.progress import silenced
-from daml.stores.keeper import Keeper
+from daml.stores.keeper import InMemory
 
 SETTINGS = (
     "hidden",
@@ -175,7 +175,7 @@ def run(member: Member, device: str = "cpu") -> xr.Dataset:
             preset = member.preset
             attrs = {"max_variance": preset.max_variance, "skip": preset.skip}
             experiment = Experiment(preset, member.drawn, device, member.settings)
-            scores = collect(experiment.run(Keeper(None, dict(attrs)), sensitivity=False))
+            scores = collect(experiment.run(InMemory(dict(attrs)), sensitivity=False))
             scores = scores.rename({f"{c}seconds": f"{c}pass_seconds" for c in ("", "imperfect_")})
     except Exception as error:
         return member.told(

@@ -14,7 +14,7 @@ from daml.arrays import check_device
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.progress import Progress
-from daml.stores.keeper import Keeper
+from daml.stores.keeper import keeper
 from daml.sweeps.grid import planned
 from daml.sweeps.member import Member
 from daml.sweeps.workers import finished
@@ -90,11 +90,11 @@ def sweep(
     plan = planned(grid, seeds, preset, {} if fixed is None else fixed)
     _check_workers(scheduler, workers)
     device = check_device(device, "sweep")
-    keep = Keeper(store, plan.attrs(device), overwrite=overwrite, resume=resume)
+    keep = keeper(store, plan.attrs(device), overwrite=overwrite, resume=resume)
     with keep.open():
         done = {m.key: d for m, d in plan.begun(keep.begun)}
         left = [member for member in plan.members if member.key not in done]
-        failed = 0
+        failed, there = 0, keep.begun is not None
         with (
             Progress("sweep", "member", len(plan.members), len(done)) as progress,
             closing(finished(left, device, scheduler, workers)) as results,
@@ -104,11 +104,12 @@ def sweep(
                 done[member.key] = result
                 if not lost:
                     keep({f"member/{member.key}": result})
+                    there = True
                 failed += bool(result["error"].item())
                 progress.advance({"failed": str(failed)}, _named(member, plan.grid))
         whole = plan.assembled(done).assign_attrs(plan.attrs(device))
         written = keep.begun is not None and "result" in keep.begun.children
-        if keep.made and (left or not written):  # what is visible is not written again
+        if there and (left or not written):  # what is visible is not written again
             keep({"result": whole})
     return whole
 
