@@ -16,8 +16,8 @@ from daml.errors import InputError
 from daml.labels.arguments import checked, shown
 from daml.labels.datasets import check_dims, check_dtype, check_names, names
 from daml.observing.operators import read_operator
-from daml.randomness import BLOCK, Seed, blocks
-from daml.segments import ROWS
+from daml.randomness import Seed, block, blocks
+from daml.segments import rows_at_once
 from daml.stores.filling import filled
 
 Variances: TypeAlias = float | Mapping[str, float] | Sequence[float] | pd.Series | xr.DataArray
@@ -108,13 +108,15 @@ def observe(
         labels.attrs["observation_seed"] = seed
 
     def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
-        draws = blocks(seed, len(source))
-        for first in range(0, len(source), ROWS):
-            states = np.asarray(source[first : first + ROWS].values, dtype=np.float64)
+        size = len(observed)
+        draws, length = blocks(seed, len(source), size), block(size)
+        step = max(rows_at_once(max(size, len(held))) // length, 1) * length
+        for first in range(0, len(source), step):
+            states = np.asarray(source[first : first + step].values, dtype=np.float64)
             values = np.array(seen.apply(states))  # a copy: the truth stays as it is
-            for rows, random in islice(draws, ROWS // BLOCK):
+            for rows, random in islice(draws, step // length):
                 place = slice(rows.start - first, rows.stop - first)
-                whole, count = (BLOCK, len(observed)), rows.stop - rows.start
+                whole, count = (length, size), rows.stop - rows.start
                 noise = random.standard_normal(whole)[:count]
                 gone = random.random(whole)[:count] < missing
                 noisy = values[place] + np.sqrt(variance) * noise
@@ -125,7 +127,8 @@ def observe(
         return {}
 
     told = {"long_name": "observation", "units": units}
-    return filled(labels, {"observation": (("time", "variable"), told)}, run, store, ROWS)
+    described = {"observation": (("time", "variable"), told)}
+    return filled(labels, described, run, store, rows_at_once(len(observed)))
 
 
 def _states(truth: xr.Dataset) -> xr.Variable:

@@ -23,14 +23,14 @@ from daml.running.moments import Moments, joined, moments
 from daml.running.stepping import advance
 from daml.running.targets import Room, Target
 from daml.schemes.observing import EXPECTED
-from daml.segments import ROWS, Cut, segment_length, side_by_side
+from daml.segments import Cut, rows_at_once, segment_length, side_by_side
 from daml.stores.filling import filled
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model, Scheme
 
 CHUNK_SEGMENTS = 32
-"""Segments in a chunk on disk: groups of segments end with a chunk then, and never share one."""
+"""Segments in a chunk on disk, of few variables: groups of segments end with a chunk then."""
 SEEN = {name for name, (dims, _) in (ANALYSED | EXPECTED).items() if "observed" in dims}
 """Of what is observed: NaN where it is not."""
 
@@ -203,7 +203,9 @@ def assimilate(
     observed = observations[[name for name in GIVEN if name in observations]]
     wanted = ANALYSED | (EXPECTED if getattr(scheme, "asks_model", False) else {})
     described = {name: (dims, units | told) for name, (dims, told) in wanted.items()}
-    chunk = CHUNK_SEGMENTS * length if length < total else ROWS
+    chunk = rows_at_once(max(len(variables), labels.sizes["observed"]))
+    if length < total:
+        chunk = min(CHUNK_SEGMENTS * length, chunk)
     return filled(labels, described, run, store, chunk, source=observed)
 
 
@@ -262,23 +264,24 @@ class _Cycle:
         Give their last analyses, those at the end of their spin-ups, and the moments of all.
         """
         record, room = self.record, target.room(group, cut)
+        size = len(self.model.variables)
         starts = np.maximum(group * cut.length - cut.spinup, 0)
         early = group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
         loaded: list[np.ndarray] = []
 
         def seen() -> Iterator[tuple[Array, Array]]:
-            for block in cut.blocks(group):
+            for block in cut.blocks(group, size):
                 steps = np.minimum(starts + ahead[block], cut.total - 1)
                 loaded[:] = steps, record.values(steps), record.kind[steps]
                 yield from zip(*(put(part, self.device) for part in loaded[1:]), strict=True)
 
-        spun = np.full((len(group), len(self.model.variables)), np.inf)
+        spun = np.full((len(group), size), np.inf)
         with np.errstate(all="ignore"):
             x = put(self.start.state(starts), self.device)
             memory = self.model.start(x, self.start.times[starts])
             pairs = cycle_steps(self.model, self.scheme, self.prepared, x, memory, seen())
-            for block in cut.blocks(group):
+            for block in cut.blocks(group, size):
                 found = []
                 for _ in ahead[block]:
                     try:
