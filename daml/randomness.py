@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-BLOCK = 4096
-"""Rows of a record that one generator serves."""
+BLOCK, VALUES = 4096, 1 << 21
+"""Rows of a record that one generator serves, and values in them: fewer rows where they are wide"""
 
 Seed = int | np.random.Generator
 
@@ -19,9 +19,14 @@ def sequence(seed: Seed) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed)
 
 
-def blocks(seed: Seed, rows: int) -> Iterator[tuple[slice, np.random.Generator]]:
-    """Give, for each block of a record's rows, its own generator."""
-    root = sequence(seed)
-    for number, first in enumerate(range(0, rows, BLOCK)):
+def block(size: int) -> int:
+    """Give the rows of ``size`` values that one generator serves."""
+    return max(min(BLOCK, VALUES // size), 1)
+
+
+def blocks(seed: Seed, rows: int, size: int) -> Iterator[tuple[slice, np.random.Generator]]:
+    """Give, for each block of a record's rows of ``size`` values, its own generator."""
+    root, length = sequence(seed), block(size)
+    for number, first in enumerate(range(0, rows, length)):
         child = np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, number))
-        yield slice(first, min(first + BLOCK, rows)), np.random.default_rng(child)
+        yield slice(first, min(first + length, rows)), np.random.default_rng(child)

@@ -25,8 +25,15 @@ WIDTH = 1024
 """Segments of a group, side by side in one array: NumPy's cost lies in the number of calls."""
 NETWORK_WIDTH = 160
 """The same for a network on the CPU, whose groups run on a core each."""
-ROWS = 1 << 18
-"""Rows of a group that are loaded, moved to a device and back at once."""
+ROWS, VALUES = 1 << 18, 1 << 21
+"""Rows of a group that are loaded, moved to a device and back at once, and the values in them."""
+ROOM = 1 << 24
+"""Values of a group in each array that it fills: with many variables fewer segments go together."""
+
+
+def rows_at_once(size: int) -> int:
+    """Give how many rows of ``size`` values are loaded, or lie in a chunk of a store, at once."""
+    return max(min(ROWS, VALUES // max(size, 1)), 1)
 
 
 def segment_length(total: int) -> int:
@@ -60,9 +67,9 @@ class Cut:
         numbers = np.arange(self.segments)
         return [numbers[first : first + width] for first in range(0, len(numbers), width)]
 
-    def blocks(self, group: np.ndarray) -> list[slice]:
-        """Cut the steps of a group into blocks that are loaded at once."""
-        length = max(ROWS // len(group), 1)
+    def blocks(self, group: np.ndarray, size: int = 1) -> list[slice]:
+        """Cut the steps of a group, with ``size`` values each, into blocks that load at once."""
+        length = max(rows_at_once(size) // len(group), 1)
         firsts = range(0, self.steps, length)
         return [slice(first, min(first + length, self.steps)) for first in firsts]
 
@@ -73,6 +80,7 @@ def side_by_side(
 ) -> Iterator[tuple[list[np.ndarray], Callable[..., Iterator[Any]]]]:
     """Give the groups of segments, and a ``map`` that runs them, on all cores where that pays."""
     on_cores = hasattr(model, "device") and home(model) is None
-    groups = cut.groups(NETWORK_WIDTH if on_cores else WIDTH)
+    fitting = max(ROOM // (cut.length * len(model.variables)), 1)
+    groups = cut.groups(min(NETWORK_WIDTH if on_cores else WIDTH, fitting))
     with one_core_each(len(groups)) if on_cores else nullcontext(map) as each:
         yield groups, each

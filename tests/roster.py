@@ -12,9 +12,24 @@ import xarray as xr
 import daml
 from daml.protocols import Update
 
+
+class OneAtATime:
+    """Lorenz 63 that steps one state (variable,)."""
+
+    variables, dt = daml.Lorenz63.variables, 0.05
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        assert x.ndim == 1
+        return daml.Lorenz63().step(x, memory)
+
+
 MODELS = {
     "Lorenz63": daml.Lorenz63,
     "CoupledLorenz63": daml.CoupledLorenz63,
+    "Each": lambda: daml.models.each(OneAtATime()),
 }
 
 

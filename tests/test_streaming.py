@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 import daml
 from daml import segments
 from daml.errors import DivergedError, InputError, StoreError
-from daml.observing import records, simulated
-from daml.running import forecasting
 from daml.stores import filling
 from daml.stores.opening import open_record
 from daml.training import examples
@@ -22,9 +20,6 @@ from daml.training import examples
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Cut a record of some thousand steps into many blocks; 4,096 rows share a generator."""
-    for module in (forecasting, simulated):
-        monkeypatch.setattr(module, "ROWS", 4096)
-    monkeypatch.setattr(records, "ROWS", 1000)
     monkeypatch.setattr(segments, "ROWS", 3000)
     monkeypatch.setattr(segments, "WIDTH", 32)
 

@@ -1,6 +1,7 @@
 """Models: what moves a state."""
 
+from daml.models.each import Each, each
 from daml.models.lorenz63 import CoupledLorenz63, Lorenz63
 from daml.models.ode import ODE
 
-__all__ = ["ODE", "CoupledLorenz63", "Lorenz63"]
+__all__ = ["ODE", "CoupledLorenz63", "Each", "Lorenz63", "each"]

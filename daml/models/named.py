@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, cast
 
 from daml import models
@@ -31,7 +31,7 @@ def described(attrs: Attributes, name: str, own: str) -> Model | None:
     if not isinstance(told, str):
         raise attrs.wrong(name, "settings with the name of a 'class'")
     kinds = {n: getattr(models, n) for n in models.__all__}
-    kinds = {n: kind for n, kind in kinds.items() if not inspect.isabstract(kind)}
+    kinds = {n: k for n, k in kinds.items() if is_dataclass(k) and not inspect.isabstract(k)}
     if told not in kinds or "defined_by" in settings:
         known = ", ".join(kinds)
         raise InputError(

@@ -16,7 +16,7 @@ from daml.labels.datasets import time_axis as read_time
 from daml.observing.noise import TabledNoise
 from daml.observing.operators import Operator, read_operator
 from daml.protocols import Observed, Setting
-from daml.segments import ROWS
+from daml.segments import rows_at_once
 
 GIVEN = ("observation", "error_variance", "error_covariance", "operator")
 """What a record may hold; everything else in its Dataset is ignored."""
@@ -101,17 +101,37 @@ class Record:
 
     def nearest(self, steps: np.ndarray) -> np.ndarray:
         """Give the values (step, observed) that lie nearest in time; 0 where there is none."""
-        result = np.zeros((len(steps), len(self.observed)))
-        for place in range(len(self.observed)):
-            present = np.flatnonzero(self.kind_present[self.kind, place])
-            if len(present):
-                after = np.clip(np.searchsorted(present, steps), 0, len(present) - 1)
-                before = np.clip(after - 1, 0, None)
-                nearer = np.abs(present[before] - steps) <= np.abs(present[after] - steps)
-                near = present[np.where(nearer, before, after)]
-                rows = np.searchsorted(self.axis.index, near)
-                result[:, place] = self.source[rows, place].values
+        places = self._nearest_rows(steps)
+        result = np.zeros(places.shape)
+        at_once = rows_at_once(len(self.observed))
+        for first in range(0, len(steps), at_once):
+            part = slice(first, first + at_once)
+            near = places[part]
+            wanted = np.unique(near[near >= 0])
+            for start in range(0, len(wanted), at_once):
+                rows = wanted[start : start + at_once]
+                here = (near >= rows[0]) & (near <= rows[-1])
+                loaded = self.source[rows].values
+                place = np.searchsorted(rows, near[here])
+                result[part][here] = loaded[place, np.nonzero(here)[1]]
         return result
+
+    def _nearest_rows(self, steps: np.ndarray) -> np.ndarray:
+        """Give the row of the source of each nearest value (step, observed); -1 for none."""
+        total, found = len(self.kind), np.empty((len(steps), len(self.observed)), dtype=np.int64)
+        every = np.arange(total)[:, None]
+        columns = rows_at_once(total)
+        for first in range(0, len(self.observed), columns):
+            part = slice(first, first + columns)
+            present = self.kind_present[:, part][self.kind]
+            before = np.maximum.accumulate(np.where(present, every, -total), axis=0)[steps]
+            after = np.where(present, every, 2 * total)[::-1]
+            after = np.minimum.accumulate(after, axis=0)[::-1][steps]
+            nearer = steps[:, None] - before <= after - steps[:, None]
+            near = np.where(nearer, before, after)
+            rows = np.searchsorted(self.axis.index, near)
+            found[:, part] = np.where(present.any(axis=0), rows, -1)
+        return found
 
 
 def read(
@@ -151,8 +171,9 @@ def read(
     errors = _errors(observations, observed)
     number = np.empty(len(axis.index), dtype=np.int32)
     seen, total = np.zeros(len(observed), dtype=np.int64), np.zeros(len(observed))
-    for first in range(0, len(number), ROWS):
-        rows = slice(first, first + ROWS)
+    step = rows_at_once(len(observed))
+    for first in range(0, len(number), step):
+        rows = slice(first, first + step)
         values = np.asarray(source[rows].values, dtype=np.float64)
         check_values(values, "observation", observed)
         number[rows], present = errors.number(values, rows)

@@ -15,9 +15,9 @@ from daml import __version__
 from daml.errors import InputError
 from daml.labels.arguments import checked, shown
 from daml.labels.datasets import check_dims, check_dtype, check_names, names
-from daml.observing.operators import read_operator
-from daml.randomness import BLOCK, Seed, blocks
-from daml.segments import ROWS
+from daml.observing.operators import Operator, read_operator
+from daml.randomness import Seed, block, blocks
+from daml.segments import rows_at_once
 from daml.stores.filling import filled
 
 Variances: TypeAlias = float | Mapping[str, float] | Sequence[float] | pd.Series | xr.DataArray
@@ -108,24 +108,40 @@ def observe(
         labels.attrs["observation_seed"] = seed
 
     def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
-        draws = blocks(seed, len(source))
-        for first in range(0, len(source), ROWS):
-            states = np.asarray(source[first : first + ROWS].values, dtype=np.float64)
-            values = np.array(seen.apply(states))  # a copy: the truth stays as it is
-            for rows, random in islice(draws, ROWS // BLOCK):
-                place = slice(rows.start - first, rows.stop - first)
-                whole, count = (BLOCK, len(observed)), rows.stop - rows.start
-                noise = random.standard_normal(whole)[:count]
-                gone = random.random(whole)[:count] < missing
-                noisy = values[place] + np.sqrt(variance) * noise
-                values[place] = np.where(gone, np.nan, noisy)
-            start = -(-first // every)
-            kept = values[start * every - first :: every]
-            arrays["observation"][start : start + len(kept)] = kept
+        _fill(arrays["observation"], source, seen, variance, every, missing, seed)
         return {}
 
     told = {"long_name": "observation", "units": units}
-    return filled(labels, {"observation": (("time", "variable"), told)}, run, store, ROWS)
+    described = {"observation": (("time", "variable"), told)}
+    return filled(labels, described, run, store, rows_at_once(len(observed)))
+
+
+def _fill(
+    target: Any,
+    source: xr.Variable,
+    operator: Operator,
+    variance: np.ndarray,
+    every: int,
+    missing: float,
+    seed: Seed,
+) -> None:
+    """Put the noisy observations of each so-many-th state (time, variable) into an array."""
+    size = len(variance)
+    draws, length = blocks(seed, len(source), size), block(size)
+    step = max(rows_at_once(max(size, source.shape[1])) // length, 1) * length
+    for first in range(0, len(source), step):
+        states = np.asarray(source[first : first + step].values, dtype=np.float64)
+        values = np.array(operator.apply(states))  # a copy: the truth stays as it is
+        for rows, random in islice(draws, step // length):
+            place = slice(rows.start - first, rows.stop - first)
+            whole, count = (length, size), rows.stop - rows.start
+            noise = random.standard_normal(whole)[:count]
+            gone = random.random(whole)[:count] < missing
+            noisy = values[place] + np.sqrt(variance) * noise
+            values[place] = np.where(gone, np.nan, noisy)
+        start = -(-first // every)
+        kept = values[start * every - first :: every]
+        target[start : start + len(kept)] = kept
 
 
 def _states(truth: xr.Dataset) -> xr.Variable:

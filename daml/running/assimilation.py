@@ -24,14 +24,14 @@ from daml.running.cycle import cycle
 from daml.running.first_guess import FirstGuess
 from daml.running.moments import Moments, joined, moments
 from daml.running.targets import Room, Target
-from daml.segments import ROWS, Cut, segment_length, side_by_side
+from daml.segments import Cut, rows_at_once, segment_length, side_by_side
 from daml.stores.filling import filled
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Model, Outputs, Scheme, Update
 
 CHUNK_SEGMENTS = 32
-"""Segments in a chunk on disk: groups of segments end with a chunk then, and never share one."""
+"""Segments in a chunk on disk, of few variables: groups of segments end with a chunk then."""
 
 
 @checked
@@ -147,7 +147,9 @@ def assimilate(
     observed = observations[[name for name in GIVEN if name in observations]]
     outputs: Outputs = ANALYSED | getattr(scheme, "outputs", {})
     described = {name: (dims, units | dict(told)) for name, (dims, told) in outputs.items()}
-    chunk = CHUNK_SEGMENTS * length if length < total else ROWS
+    chunk = rows_at_once(max(len(variables), labels.sizes["observed"]))
+    if length < total:
+        chunk = min(CHUNK_SEGMENTS * length, chunk)
     return filled(labels, described, run, store, chunk, source=observed)
 
 
@@ -210,6 +212,7 @@ class _Cycle:
         Give their last analyses, those at the end of their spin-ups, and the moments of all.
         """
         record, room = self.record, target.room(group, cut)
+        size = len(self.model.variables)
         starts = np.maximum(group * cut.length - cut.spinup, 0)
         early = group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
@@ -217,7 +220,7 @@ class _Cycle:
         loaded: list[np.ndarray] = []
 
         def seen() -> Iterator[tuple[Observed, Run]]:
-            for block in cut.blocks(group):
+            for block in cut.blocks(group, size):
                 steps = np.minimum(starts + ahead[block], cut.total - 1)
                 values, pattern, _ = record.seen(steps)
                 loaded[:] = steps, values, pattern
@@ -225,12 +228,12 @@ class _Cycle:
                 for value, row, step in zip(*moved, steps, strict=True):
                     yield Observed(value, row, noise), Run(step, group, wanted)
 
-        spun = np.full((len(group), len(self.model.variables)), np.inf)
+        spun = np.full((len(group), size), np.inf)
         with np.errstate(all="ignore"):
             x = put(self.start.state(starts), self.device)
             memory = self.model.start(x, self.start.times[starts])
             pairs = cycle(self.model, self.scheme, self.prepared, x, memory, seen())
-            for block in cut.blocks(group):
+            for block in cut.blocks(group, size):
                 found = []
                 for _ in ahead[block]:
                     try:

@@ -9,6 +9,7 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.datasets import pack
+from daml.observing.operators import Selection
 from daml.observing.records import Record
 from daml.running.stepping import advance
 
@@ -36,8 +37,8 @@ RUNS, STEPS = 50, 100
 class FirstGuess:
     """The background from which a segment starts, at any row of a record.
 
-    What is observed comes from the nearest value in time, the rest from the model's climate:
-    x = c + H^+ (y - H c).
+    What is observed comes from the nearest value in time, the rest from the model's climate c: the
+    state nearest to c, by least squares, for which H x = y.
     """
 
     def __init__(
@@ -49,14 +50,9 @@ class FirstGuess:
         if initial is not None:
             self.initial = one_state(initial, variables, "assimilate")
         self.record = record
-        self.operator = record.operator.matrix()
-        seen = self.operator * np.asarray(record.kind_present.any(axis=0))[:, None]
-        counted = np.where(record.kind_present, record.kind_variance, np.nan)
-        known = record.kind_present.any(axis=0)
-        mean = np.nanmean(np.where(known, counted, 1.0), axis=0)
-        self.inverse = _inverse(seen, np.sqrt(mean))
+        self.fit = fit_of(record)
         self.climate = np.zeros(len(variables))
-        if not np.allclose(self.inverse @ seen, np.eye(len(variables))):
+        if self.fit.unseen.any():
             self.climate = self._climate(model)
 
     def _climate(self, model: Model) -> np.ndarray:
@@ -65,7 +61,7 @@ class FirstGuess:
             return np.asarray(told, dtype=np.float64)
         # Many short runs: rounding, which a chaotic model amplifies, stays small in each.
         rows = np.unique(np.linspace(0, len(self.times) - 1, RUNS).astype(np.int64))
-        x = self.record.nearest(rows) @ self.inverse.T
+        x = self.fit.states(self.record.nearest(rows), self.climate)
         memory, total = model.start(x, self.times[rows]), np.zeros_like(x)
         with np.errstate(all="ignore"):
             for step in range(2 * STEPS):
@@ -73,8 +69,7 @@ class FirstGuess:
                 total = total + x * (step >= STEPS)
             climate = total.mean(axis=0) / STEPS
         if not np.isfinite(climate).all():
-            unseen = np.abs(self.inverse @ self.operator - np.eye(len(climate))).max(axis=1) > 1e-8
-            name = model.variables[int(np.argmax(unseen))]
+            name = model.variables[int(np.argmax(self.fit.unseen))]
             raise InputError(
                 f"{type(model).__name__}: {name!r} is not observed, and free runs diverge, so that "
                 "it is not known where to start it; give the model a 'climate', an array with a "
@@ -84,21 +79,61 @@ class FirstGuess:
 
     def state(self, rows: np.ndarray) -> np.ndarray:
         """Give the state (row, variable) to start from at each row."""
-        nearest = self.record.nearest(rows)
-        unseen = np.eye(len(self.climate)) - self.inverse @ self.operator
-        x = nearest @ self.inverse.T + unseen @ self.climate
+        x = self.fit.states(self.record.nearest(rows), self.climate)
         if self.initial is not None:
             x[rows == 0] = self.initial
-        return np.asarray(x)
+        return x
 
 
-def _inverse(operator: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Give the inverse (variable, observed) of H by least squares, in units of the errors.
+def fit_of(record: Record) -> _Picked | _LeastSquares:
+    """Give what turns observations into states, for the operator of a record."""
+    seen = np.asarray(record.kind_present.any(axis=0))
+    if isinstance(record.operator, Selection):
+        return _Picked(record.operator, seen)
+    counted = np.where(record.kind_present, record.kind_variance, np.nan)
+    mean = np.nanmean(np.where(seen, counted, 1.0), axis=0)
+    return _LeastSquares(record.operator.matrix(), seen, np.sqrt(mean))
+
+
+class _Picked:
+    """States of observations that are entries of the state themselves."""
+
+    def __init__(self, operator: Selection, seen: np.ndarray) -> None:
+        self.seen, self.places = seen, np.array(operator.places)[seen]
+        self.unseen = np.ones(operator.size, dtype=bool)
+        """Which variables (variable,) the observations leave open."""
+        self.unseen[self.places] = False
+
+    def states(self, values: np.ndarray, climate: np.ndarray) -> np.ndarray:
+        """Give the states (row, variable) of observations (row, observed)."""
+        x = np.tile(climate, (len(values), 1))
+        x[:, self.places] = values[:, self.seen]
+        return x
+
+
+class _LeastSquares:
+    """States of observations by a matrix, in units of the observations' errors.
 
     ``deviation`` (observed,) is that of the errors. Columns are scaled, too: units do not matter.
     """
-    scaled = operator / deviation[:, None]
-    size = np.linalg.norm(scaled, axis=0)
-    size = np.where(size > 0, size, 1.0)
-    inverse = np.linalg.pinv(scaled / size).round(14)  # of a selection exactly its transpose
-    return np.asarray(inverse / size[:, None] / deviation)
+
+    def __init__(self, matrix: np.ndarray, seen: np.ndarray, deviation: np.ndarray) -> None:
+        self.matrix, self.seen, self.deviation = matrix[seen], seen, deviation[seen]
+        scaled = self.matrix / self.deviation[:, None]
+        size = np.linalg.norm(scaled, axis=0)
+        self.size = np.where(size > 0, size, 1.0)
+        self.scaled = scaled / self.size
+        drawn = np.random.default_rng(0).standard_normal(len(size))
+        apart = np.abs(self._solved(self.scaled @ drawn) - drawn)
+        self.unseen = apart > 1e-8
+        """Which variables (variable,) the observations leave open: a state does not come back."""
+
+    def _solved(self, target: np.ndarray) -> np.ndarray:
+        """Give the smallest x (variable, ...) whose distance from the target is least."""
+        found: np.ndarray = np.linalg.lstsq(self.scaled, target, rcond=None)[0]
+        return found
+
+    def states(self, values: np.ndarray, climate: np.ndarray) -> np.ndarray:
+        """Give the states (row, variable) of observations (row, observed)."""
+        distance = (values[:, self.seen] - self.matrix @ climate) / self.deviation
+        return climate + self._solved(distance.T).T / self.size

@@ -29,7 +29,7 @@ from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
 from daml.running.first_guess import FirstGuess, one_state
 from daml.running.stepping import advance
-from daml.segments import ROWS, Cut, segment_length, side_by_side
+from daml.segments import Cut, rows_at_once, segment_length, side_by_side
 from daml.stores.filling import filled
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def simulate(
         return {}
 
     described = {"state": (("time", "variable"), {"long_name": "state", "units": "1"})}
-    return filled(labels, described, run, store, ROWS)
+    return filled(labels, described, run, store, rows_at_once(len(variables)))
 
 
 def _times(model: Model, first: Any, steps: int, spinup: int) -> np.ndarray:
@@ -148,8 +148,9 @@ def _states(
             for number in range(1, spinup + 1):  # noqa: B007 (an error says it)
                 x, memory = advance(model, x, memory)
                 bar.update()
-            for first in range(0, steps, ROWS):
-                states = np.empty((min(ROWS, steps - first), x.shape[-1]))
+            length = rows_at_once(x.shape[-1])
+            for first in range(0, steps, length):
+                states = np.empty((min(length, steps - first), x.shape[-1]))
                 for row in range(len(states)):
                     states[row] = x[0]
                     if first + row + 1 < steps:
@@ -287,7 +288,7 @@ def ahead(
     steps = np.arange(cut.steps)[:, None]
     memory = model.start(put(states[starts], device), times[starts])
     with np.errstate(all="ignore"):
-        for block in cut.blocks(starts):
+        for block in cut.blocks(starts, states.shape[-1]):
             rows = np.minimum(starts + steps[block], len(times) - 1)
             found = []
             for number, x in enumerate(put(states[rows], device), block.start):

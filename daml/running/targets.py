@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ class Target:
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
         self.arrays = arrays
+        self.writing = Lock()  # groups may end within a chunk of a store, and are run by threads
 
     def room(self, group: np.ndarray, cut: Cut) -> Room:
         """Give room for a group; of a record in one piece what writes through."""
@@ -37,9 +39,10 @@ class Target:
             return
         first = int(group[0]) * cut.length
         stop = min((int(group[-1]) + 1) * cut.length, cut.total)
-        for name, array in self.arrays.items():
-            if not (isinstance(array, np.ndarray) and np.may_share_memory(array, room[name])):
-                array[first:stop] = room[name].reshape(-1, *array.shape[1:])[: stop - first]
+        with self.writing:
+            for name, array in self.arrays.items():
+                if not (isinstance(array, np.ndarray) and np.may_share_memory(array, room[name])):
+                    array[first:stop] = room[name].reshape(-1, *array.shape[1:])[: stop - first]
 
 
 class _Through:

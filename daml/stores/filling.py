@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +17,16 @@ from dask.delayed import delayed
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from daml.errors import InputError
+from daml.segments import VALUES
 from daml.stores.folder import ROOT
 from daml.stores.opening import no_warnings, open_record
 from daml.stores.places import place
 from daml.stores.storable import MISSING, check_storable, dated, prepared, restored
 
 CHUNK = 1 << 18
-"""Values in a chunk: 2 MB of float64."""
+"""Values in a chunk: 2 MB of float64; of a record that is filled in blocks, one block."""
+TIMES = 3200
+"""Least times in a chunk of a coordinate, where those of a wide record hold a few rows."""
 SHARD = 16
 """Chunks in a file, where a record has more than so many."""
 
@@ -261,9 +263,12 @@ def _encoding(array: xr.Variable, rows: int | None) -> dict[str, Any]:
         found["fill_value"] = np.nan  # a chunk that is gone reads as missing values, not as zeros
     if "time" in array.dims:
         sizes = dict(zip(array.dims, array.shape, strict=True))
-        chunk = {d: min(n, 64) for d, n in sizes.items() if d != "time"}
-        fitting = CHUNK // max(math.prod(chunk.values()), 1)
-        chunk["time"] = max(min(rows or fitting, sizes["time"]), 1)
+        chunk, fitting = {}, CHUNK if rows is None else VALUES
+        for d in (d for d in reversed(array.dims) if d != "time"):
+            chunk[d] = max(min(sizes[d], fitting), 1)
+            fitting //= chunk[d]
+        length = fitting if rows is None else rows if chunk else max(rows, TIMES)
+        chunk["time"] = max(min(length, sizes["time"]), 1)
         found["chunks"] = tuple(chunk[d] for d in sizes)
         if rows is None and sizes["time"] > SHARD * chunk["time"]:
             found["shards"] = tuple(chunk[d] * (SHARD if d == "time" else 1) for d in sizes)

@@ -87,7 +87,8 @@ class Examples:
                     f"{self.variables}"
                 )
         self.held_out = HeldOut(len(self.array), held_out) if held_out else None
-        count = math.ceil(self.steps / max(segments.ROWS, 4 * length))
+        rows = segments.rows_at_once(len(self.variables))
+        count = math.ceil(self.steps / max(rows, 4 * length))
         self.edges = np.linspace(0, self.steps, count + 1).astype(int)
 
     def __len__(self) -> int:
