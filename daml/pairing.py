@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from daml.errors import InputError, warn
+from daml.labels.datasets import ANALYSED
 from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
 
 if TYPE_CHECKING:
     from daml.protocols import Memory, Model, Scheme, Setting
+
+
+DIMS = (("time",), ("time", "variable"), ("time", "observed"))
+"""What an output of a scheme may have."""
 
 
 def check_scheme(scheme: Scheme, model: Model) -> None:
@@ -28,6 +33,12 @@ def check_scheme(scheme: Scheme, model: Model) -> None:
         if not hasattr(scheme, needed) and not _is_older(scheme):
             raise InputError(
                 f"{name} is no scheme: it has no {needed!r}; give one, e.g. daml.ThreeDVar(B)"
+            )
+    for output, (dims, _) in getattr(scheme, "outputs", {}).items():
+        if output in ANALYSED or tuple(dims) not in DIMS:
+            raise InputError(
+                f"{name}: its outputs hold {output!r} with the dimensions {tuple(dims)}; give it "
+                f"another name than {', '.join(ANALYSED)}, and one of the dimensions {DIMS}"
             )
     if asks_covariance(scheme) and not knows_covariance(model):
         raise InputError(

@@ -1,6 +1,7 @@
 """Laws that every model, scheme and emulator obeys."""
 
 import inspect
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import xarray as xr
 
 import daml
 from daml.errors import InputError
+from daml.protocols import Update
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +249,39 @@ def test_chi_square_is_that_of_the_expected_innovations(seen):
             assert float(found.chi_square[row]) == pytest.approx(square)
         else:
             assert np.isnan(found.chi_square[row])
+
+
+@dataclass(frozen=True)
+class Telling(roster.Nudging):
+    """Nudging that gives how far it moved, and says what it gives."""
+
+    outputs: dict = field(default_factory=lambda: {"moved": (("time",), {"units": "1"})})
+    name: str = "moved"
+    many: int = 1
+
+    def update(self, forecast, observed, run, operator):
+        update, operator = super().update(forecast, observed, run, operator)
+        moved = abs(update.state - forecast.state).sum(-1)
+        extras = {self.name: moved if self.many == 1 else np.stack([moved] * self.many, -1)}
+        return Update(update.state, extras), operator
+
+
+def test_what_a_scheme_gives_besides_is_in_the_analysis(seen):
+    found = daml.assimilate(daml.Lorenz63(), seen, Telling())
+    moved = abs(found.analysis - found.background).sum("variable")
+    np.testing.assert_allclose(found.moved, moved, atol=1e-12)
+    assert found.moved.dims == ("time",)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "text"),
+    [
+        (Telling(name="stirred"), r"Telling: 'update' gave no 'moved', and its outputs say"),
+        (Telling(many=2), r"gave 'moved' of shape \(\d+, 2\)"),
+        (Telling(outputs={"moved": (("level",), {})}), "with the dimensions"),
+        (Telling(outputs={"analysis": (("time",), {})}), "another name than background"),
+    ],
+)
+def test_outputs_that_are_not_what_a_scheme_says_are_refused(scheme, text, seen):
+    with pytest.raises(InputError, match=text):
+        daml.assimilate(daml.Lorenz63(), seen, scheme)

@@ -17,9 +17,9 @@ from daml.loop.choosing import CHOICE, gain
 from daml.loop.judging import Judge
 from daml.loop.passes import Pass, joined
 from daml.loop.preconditions import check_length
-from daml.observing.records import Record, read
+from daml.observing.records import Readings
 from daml.protocols import Emulator, Model, Scheme
-from daml.running.assimilation import assimilate
+from daml.running.assimilation import assimilated
 from daml.running.tuning import estimated
 from daml.schemes.estimation import Pairs, observed_pairs
 from daml.stores.keeper import TrainingCheckpoint
@@ -38,8 +38,8 @@ class Assimilator:
     scheme: Scheme
     held_out: HeldOut | None
     way: str
-    record: Record
-    """The observations, read."""
+    readings: Readings
+    """The observations, read once."""
 
     @classmethod
     def of(
@@ -58,16 +58,19 @@ class Assimilator:
         InputError
             If the record is too short.
         """
-        unit = getattr(model, "time_unit", "s")
-        record = read(observations, tuple(model.variables), model.dt, unit)
+        readings = Readings(observations)
+        record = readings.of(model)
         held_out = HeldOut(record.axis.length, fraction) if fraction else None
         check_length(model, scheme, emulator, observations, record, held_out, way)
-        return cls(observations, scheme, held_out, way, record)
+        return cls(observations, scheme, held_out, way, readings)
 
     @cached_property
     def _pairs(self) -> Pairs:
         """Covariance and number of pairs of the observations, which one reading gives."""
         return observed_pairs(self.observations)
+
+    def _analysed(self, model: Model, scheme: Scheme) -> xr.Dataset:
+        return assimilated(model, self.observations, scheme, self.readings.of(model))
 
     def _tuned(
         self,
@@ -76,7 +79,7 @@ class Assimilator:
         before: Scheme | None = None,
         rows: np.ndarray | None = None,
     ) -> tuple[Scheme, xr.Dataset]:
-        return estimated(scheme, model, self.observations, lambda: self._pairs, before, rows)
+        return estimated(scheme, model, self.readings, lambda: self._pairs, before, rows)
 
     def first(self, model: Model) -> Pass:
         """Give the pass of the model that the loop starts from."""
@@ -91,7 +94,7 @@ class Assimilator:
         """Give a pass with the judge of all that follow, which asks the model given."""
         if self.held_out is None or done.given is None:
             return done
-        found = self._pairs[0], self.record, self.held_out, self.observations
+        found = self._pairs[0], self.readings.of(model), self.held_out, self.observations
         made = Judge.of(model, done.given, *found)
         return replace(done, judge=made)
 
@@ -160,8 +163,7 @@ class Assimilator:
         """
         judge = cast("Judge", done.judge)
         pair = (
-            judge.errors(model, assimilate(model, self.observations, done.scheme))
-            for model in (before, after)
+            judge.errors(model, self._analysed(model, done.scheme)) for model in (before, after)
         )
         return gain(*pair)[1] < CHOICE
 

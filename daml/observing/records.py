@@ -15,7 +15,7 @@ from daml.labels.datasets import TimeAxis, check_dims, check_dtype, check_names,
 from daml.labels.datasets import time_axis as read_time
 from daml.observing.noise import TabledNoise
 from daml.observing.operators import Operator, read_operator
-from daml.protocols import Observed, Setting
+from daml.protocols import Model, Observed, Setting
 from daml.segments import rows_at_once
 
 GIVEN = ("observation", "error_variance", "error_covariance", "operator")
@@ -191,6 +191,21 @@ def read(
     mean = total / np.maximum(seen, 1)
     how = kind_present, kind_variance, errors.covariance
     return Record(variables, observed, operator, axis, source, kind, *how, mean)
+
+
+class Readings:
+    """Observations that are read once for each order of a model's variables."""
+
+    def __init__(self, observations: xr.Dataset) -> None:
+        self.observations = observations
+        self.found: dict[tuple[Any, ...], Record] = {}
+
+    def of(self, model: Model) -> Record:
+        """Give the record as a model's."""
+        how = tuple(model.variables), model.dt, getattr(model, "time_unit", "s")
+        if how not in self.found:
+            self.found[how] = read(self.observations, *how)
+        return self.found[how]
 
 
 @dataclass

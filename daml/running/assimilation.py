@@ -109,6 +109,29 @@ def assimilate(
         raise InputError(f"assimilate: 'segments' is {segments}; give 1 or more")
     if spinup < 0:
         raise InputError(f"assimilate: 'spinup' is {spinup}; give 0 or more")
+    return assimilated(
+        *(model, observations, scheme),
+        segments=segments,
+        spinup=spinup,
+        tolerance=tolerance,
+        initial=initial,
+        store=store,
+    )
+
+
+def assimilated(
+    model: Model,
+    observations: xr.Dataset,
+    scheme: Scheme,
+    record: Record | None = None,
+    *,
+    segments: int | None = None,
+    spinup: int = 100,
+    tolerance: float = 0.01,
+    initial: xr.Dataset | None = None,
+    store: str | Path | None = None,
+) -> xr.Dataset:
+    """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations."""
     check_model(model, first_time(observations))
     check_scheme(scheme, model)
     variables = tuple(model.variables)
@@ -120,10 +143,10 @@ def assimilate(
     length = segment_length(total) if segments is None else -(-total // segments)
     labels = _labels(model, scheme, observations, times)
 
-    def run(arrays: Mapping[str, Any], observations: xr.Dataset) -> dict[str, Any]:
+    def run(arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
         """Cycle until the start of the segments is forgotten; give what attrs say of it."""
-        record = read(observations, variables, model.dt, unit)
-        cycle = _Cycle(model, scheme, record, FirstGuess(model, record, times, initial))
+        seen = record or read(source[0], variables, model.dt, unit)
+        cycle = _Cycle(model, scheme, seen, FirstGuess(model, seen, times, initial))
         early = spinup
         while True:
             cut = Cut(total, length, early) if early + length < total else Cut(total, total, 0)
@@ -144,13 +167,14 @@ def assimilate(
         }
 
     units = {"units": observations["observation"].attrs.get("units", "1")}
-    observed = observations[[name for name in GIVEN if name in observations]]
+    lazily = record is None  # what was read already is there to be computed on
+    source = observations[[name for name in GIVEN if name in observations]] if lazily else None
     outputs: Outputs = ANALYSED | getattr(scheme, "outputs", {})
     described = {name: (dims, units | dict(told)) for name, (dims, told) in outputs.items()}
     chunk = rows_at_once(max(len(variables), labels.sizes["observed"]))
     if length < total:
         chunk = min(CHUNK_SEGMENTS * length, chunk)
-    return filled(labels, described, run, store, chunk, source=observed)
+    return filled(labels, described, run, store, chunk, source=source)
 
 
 def _labels(
@@ -268,12 +292,32 @@ class _Cycle:
         check_finite(analysis, self.start.times[steps], self.model.variables, what)
         parts = {"background": background, "analysis": analysis}
         parts["innovation"] = values - self.record.operator.apply(background)
-        for name in self.outputs:
-            parts[name] = fetch(stacked([update.extras[name] for _, update in found]))
-        present = self.record.kind_present[pattern]
+        for name, (dims, _) in self.outputs.items():
+            parts[name] = self._extra(name, dims, [update.extras for _, update in found], values)
+        present = self.record.noise.present[pattern]
         for name in ("innovation", *self.seen):
             parts[name] = np.where(present, parts[name], np.nan)
         return parts
+
+    def _extra(
+        self,
+        name: str,
+        dims: tuple[str, ...],
+        extras: list[Mapping[str, Array]],
+        values: np.ndarray,
+    ) -> np.ndarray:
+        """Give one of the scheme's outputs (step, segment, ...); refuse another shape."""
+        sizes = {"variable": len(self.model.variables), "observed": values.shape[-1]}
+        wanted = (*values.shape[1:-1], *(sizes[dim] for dim in dims[1:]))
+        for part in extras:
+            found = tuple(getattr(part.get(name), "shape", ())) if name in part else None
+            if found != wanted:
+                gave = f"gave no {name!r}" if found is None else f"gave {name!r} of shape {found}"
+                raise InputError(
+                    f"{type(self.scheme).__name__}: 'update' {gave}, and its outputs say {dims}, "
+                    f"here {wanted}; give it in the extras of Update, or leave it out of 'outputs'"
+                )
+        return fetch(stacked([part[name] for part in extras]))
 
 
 def _sort(

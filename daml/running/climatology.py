@@ -9,6 +9,7 @@ from daml.covariances.dense import labelled
 from daml.errors import DivergedError, InputError
 from daml.labels.datasets import names
 from daml.observing.noise import observing
+from daml.observing.records import Record
 from daml.protocols import Model
 from daml.running.forecasting import free_runs
 from daml.schemes.estimation import Pairs, Seen, known_pairs, observed_pairs
@@ -24,7 +25,7 @@ SINGULAR = 1e-8
 
 
 def scaled_climatology(
-    model: Model, observations: xr.Dataset, found: Pairs | None = None
+    model: Model, observations: xr.Dataset, found: Pairs | None = None, record: Record | None = None
 ) -> xr.DataArray:
     """Give the climatology of a model, scaled to the observations.
 
@@ -41,6 +42,8 @@ def scaled_climatology(
         As the contract says.
     found : Pairs, optional
         Covariance and number of pairs of the observations, where these are computed already.
+    record : Record, optional
+        What was read of the observations already.
 
     Returns
     -------
@@ -57,7 +60,7 @@ def scaled_climatology(
     covariance, pairs, given = known_pairs(found, observations)
     operator, error = observing(given, variables)
     variance = covariance.diagonal()
-    spread, correlation = _of_free_runs(model, observations)
+    spread, correlation = _of_free_runs(model, observations, record)
     moved = operator * spread
     seen_variance = np.einsum("iv,vw,iw->i", moved, correlation, moved)
     if not (seen_variance >= STILL**2 * np.maximum(variance, error.diagonal())).all():
@@ -84,7 +87,9 @@ def scaled_climatology(
     return labelled(scale * np.outer(spread, spread) * correlation, variables)
 
 
-def _of_free_runs(model: Model, observations: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+def _of_free_runs(
+    model: Model, observations: xr.Dataset, record: Record | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Give the spread (variable,) of free runs and their correlations, positive definite.
 
     A variable that never varies is taken to be known: its spread is next to nothing. Where the
@@ -92,7 +97,7 @@ def _of_free_runs(model: Model, observations: xr.Dataset) -> tuple[np.ndarray, n
     """
     size = len(model.variables)
     try:
-        states = free_runs(model, observations).reshape(-1, size)
+        states = free_runs(model, observations, record).reshape(-1, size)
     except DivergedError:
         return np.full(size, np.nan), np.zeros((size, size))
     mean, spread = states.mean(axis=0), states.std(axis=0)

@@ -24,7 +24,7 @@ from daml.labels.datasets import (
 )
 from daml.labels.dates import is_span, span
 from daml.labels.descriptions import description
-from daml.observing.records import read
+from daml.observing.records import Record, read
 from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
 from daml.running.first_guess import FirstGuess, one_state
@@ -316,6 +316,7 @@ def ahead(
 def free_runs(
     model: Model,
     observations: xr.Dataset,
+    record: Record | None = None,
     *,
     starts: int = 200,
     spinup: int = 100,
@@ -331,6 +332,8 @@ def free_runs(
     model : Model
     observations : xarray.Dataset
         As the contract says.
+    record : Record, optional
+        What was read of them already.
     starts, spinup, steps : int
         Number of runs, steps at the head of each that are left out, and steps that are given.
 
@@ -347,7 +350,8 @@ def free_runs(
     """
     check_model(model, first_time(observations))
     variables = tuple(model.variables)
-    record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
+    if record is None:
+        record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
     times = record.axis.grid()
     seen = np.flatnonzero(record.kind_present[record.kind].any(axis=1))
     rows = np.unique(seen[np.linspace(0, len(seen) - 1, starts).astype(np.int64)])

@@ -11,9 +11,10 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.arguments import checked
+from daml.observing.records import Readings
 from daml.pairing import knows_covariance
 from daml.protocols import Model, Scheme
-from daml.running.assimilation import assimilate
+from daml.running.assimilation import assimilated
 from daml.running.climatology import scaled_climatology
 from daml.schemes.estimation import Pairs, observed_pairs
 
@@ -72,19 +73,19 @@ def tuned(
     (3, 3)
     """
     found = cache(lambda: observed_pairs(observations))
-    return estimated(scheme, model, observations, found, before, rows)
+    return estimated(scheme, model, Readings(observations), found, before, rows)
 
 
 def estimated(
     scheme: Scheme,
     model: Model,
-    observations: xr.Dataset,
+    readings: Readings,
     found: Callable[[], Pairs],
     before: Scheme | None = None,
     rows: np.ndarray | None = None,
 ) -> tuple[Scheme, xr.Dataset]:
     """Do the work of :func:`tuned`; ``found`` gives the observations' pairs if they are needed."""
-    trial = _Trial(model, observations, found, rows)
+    trial = _Trial(model, readings, found, rows)
     if hasattr(scheme, "tuned"):
         scheme = scheme.tuned(trial, before)
     return scheme, trial.run(scheme)
@@ -95,11 +96,15 @@ class _Trial:
     """A model and a record; see :class:`daml.protocols.Trial`."""
 
     stepped: Model
-    observations: xr.Dataset
+    readings: Readings
     pairs: Callable[[], Pairs]
     rows: np.ndarray | None
     last: tuple[Scheme, xr.Dataset] | None = field(default=None, init=False)
     """The scheme that ran last over the whole record, and its analysis."""
+
+    @property
+    def observations(self) -> xr.Dataset:
+        return self.readings.observations
 
     @property
     def model(self) -> str:
@@ -115,11 +120,13 @@ class _Trial:
 
     def shortened(self, times: int) -> _Trial:
         part = self.observations.isel(time=slice(0, times))
-        return _Trial(self.stepped, part, self.pairs, None)
+        return _Trial(self.stepped, Readings(part), self.pairs, None)
 
     def run(self, scheme: Scheme) -> xr.Dataset:
         if self.last is None or self.last[0] is not scheme:
-            self.last = scheme, assimilate(self.stepped, self.observations, scheme)
+            record = self.readings.of(self.stepped)
+            found = assimilated(self.stepped, self.observations, scheme, record)
+            self.last = scheme, found
         return self.last[1]
 
     def judged(self, analysis: xr.Dataset) -> xr.Dataset:
@@ -134,4 +141,5 @@ class _Trial:
         return analysis.isel(time=np.flatnonzero(rows))
 
     def climatology(self) -> xr.DataArray:
-        return scaled_climatology(self.stepped, self.observations, self.pairs())
+        record = self.readings.of(self.stepped)
+        return scaled_climatology(self.stepped, self.observations, self.pairs(), record)
