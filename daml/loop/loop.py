@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import xarray as xr
 
@@ -13,14 +13,17 @@ from daml import __version__
 from daml.emulators import LSTM
 from daml.errors import DivergedError, InputError, warn
 from daml.labels.arguments import check_fields, checked
+from daml.labels.datasets import first_time
 from daml.labels.descriptions import description
 from daml.labels.ranges import whole
 from daml.loop.assimilator import Assimilator
 from daml.loop.choosing import chosen, settled, too_short
 from daml.loop.judging import SQUARES
 from daml.loop.passes import TRAININGS, Pass, check_passes, given_to, reported, restored
+from daml.observing.functions import by_matrix
 from daml.pairing import check_loop
 from daml.protocols import Emulator, Model, Scheme
+from daml.running.checks import check_model, typical
 from daml.schemes import ThreeDVar
 from daml.stores.attributes import asked
 from daml.stores.keeper import Keeper, check_given, fingerprint
@@ -292,6 +295,7 @@ def improve(
     warm_start: bool = True,
     held_out: float = 0.1,
     training: str = "analyses",
+    operator: Callable[[Any], Any] | None = None,
     store: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -309,6 +313,9 @@ def improve(
     emulator : Emulator, optional
         Default: ``LSTM(base=model)``, which corrects the model's step; with ``training="cycle"``,
         ``LSTM(base=model, covariance="predicted")``.
+    operator : callable, optional
+        H as a linear function of states (..., variable) to what is observed (..., observed), in
+        place of the observations' own.
     store, overwrite, resume
         See :meth:`Loop.run`.
 
@@ -334,6 +341,9 @@ def improve(
     ('x0', 'x1', 'x2')
     """
     through = training == "cycle"
+    if operator is not None:
+        check_model(model, first_time(observations))
+        observations = by_matrix(observations, operator, model.variables, typical(model), "improve")
     if emulator is None:
         emulator = LSTM(base=model, covariance="predicted" if through else None)
     if scheme is None:

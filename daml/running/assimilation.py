@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from daml.errors import DamlError, InputError, StepError, first_line
 from daml.labels.arguments import checked
 from daml.labels.datasets import ANALYSED, check_dims, check_names, first_time, names, time_axis
 from daml.labels.descriptions import description
+from daml.observing.functions import described, seen_through
 from daml.observing.records import GIVEN, Record, read
-from daml.running.checks import check_finite, check_model, check_scheme
+from daml.running.checks import check_finite, check_model, check_scheme, typical
 from daml.running.first_guess import FirstGuess
 from daml.running.moments import Moments, joined, moments
 from daml.running.stepping import advance
@@ -102,6 +103,7 @@ def assimilate(
     spinup: int = 100,
     tolerance: float = 0.01,
     initial: xr.Dataset | None = None,
+    operator: Callable[[Any], Any] | None = None,
     store: str | Path | None = None,
 ) -> xr.Dataset:
     """Cycle a model through a record: analysis, step, analysis, ...
@@ -130,6 +132,9 @@ def assimilate(
     initial : xarray.Dataset, optional
         ``state`` (variable): the background at the first time. Unless given, the nearest values
         observed, and the model's climate for what is never observed.
+    operator : callable, optional
+        H as a function of states (..., variable) to what is observed (..., observed), linear or
+        not, in place of the observations' own. ``ThreeDVar`` takes linear ones only.
     store : str or path, optional
         A new Zarr store that takes the result part by part, so that memory does not grow with
         the record; the observations may be larger than memory, too.
@@ -174,11 +179,14 @@ def assimilate(
     check_names(observations, "observation")
     total = len(times)
     length = segment_length(total) if segments is None else -(-total // segments)
-    labels = _labels(model, scheme, observations, times)
+    labels = _labels(model, scheme, observations, times, operator)
+    observations, seen = seen_through(
+        observations, operator, variables, typical(model), "assimilate"
+    )
 
     def run(arrays: Mapping[str, Any], observations: xr.Dataset) -> dict[str, Any]:
         """Cycle until the start of the segments is forgotten; give what attrs say of it."""
-        record = read(observations, variables, model.dt, unit)
+        record = read(observations, variables, model.dt, unit, seen)
         cycle = _Cycle(model, scheme, record, FirstGuess(model, record, times, initial))
         early = spinup
         while True:
@@ -202,17 +210,28 @@ def assimilate(
     units = {"units": observations["observation"].attrs.get("units", "1")}
     observed = observations[[name for name in GIVEN if name in observations]]
     wanted = ANALYSED | (EXPECTED if getattr(scheme, "asks_model", False) else {})
-    described = {name: (dims, units | told) for name, (dims, told) in wanted.items()}
-    chunk = rows_at_once(max(len(variables), labels.sizes["observed"]))
-    if length < total:
-        chunk = min(CHUNK_SEGMENTS * length, chunk)
-    return filled(labels, described, run, store, chunk, source=observed)
+    filling = {name: (dims, units | told) for name, (dims, told) in wanted.items()}
+    chunk = _chunk(length, total, max(len(variables), labels.sizes["observed"]))
+    return filled(labels, filling, run, store, chunk, source=observed)
+
+
+def _chunk(length: int, total: int, size: int) -> int:
+    """Give the rows of ``size`` values in a chunk of a store, by the length of a segment."""
+    fitting = rows_at_once(size)
+    return min(CHUNK_SEGMENTS * length, fitting) if length < total else fitting
 
 
 def _labels(
-    model: Model, scheme: Scheme, observations: xr.Dataset, times: np.ndarray
+    model: Model,
+    scheme: Scheme,
+    observations: xr.Dataset,
+    times: np.ndarray,
+    operator: Callable[[Any], Any] | None,
 ) -> xr.Dataset:
     """Give the coordinates and the attributes of an analysis."""
+    by = (
+        {} if operator is None else {"operator": described(operator, observations, model.variables)}
+    )
     return xr.Dataset(
         coords={
             "time": ("time", times, observations["time"].attrs),
@@ -222,6 +241,7 @@ def _labels(
         attrs={
             "model": description(model, "model", exact=False),
             "scheme": description(scheme, "scheme", exact=False),
+            **by,
             "daml_version": __version__,
         },
     )
