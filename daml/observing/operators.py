@@ -10,6 +10,7 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.datasets import check_names, named, names
+from daml.labels.space import StateSpace
 
 
 class ObservationOperator(Protocol):
@@ -94,8 +95,8 @@ def read_operator(
 ) -> Operator:
     """Give H of observations: a selection by name, or their ``operator``."""
     if "operator" not in observations:
-        places = {v: place for place, v in enumerate(variables)}
-        lacking = [v for v in observed if v not in places]
+        places = StateSpace(variables).places(observed)
+        lacking = [v for v, place in zip(observed, places, strict=True) if place < 0]
         if lacking and "operator" in observations.attrs:
             raise InputError(
                 f"observations: the model has no variable {lacking[0]!r}, because they were made "
@@ -107,7 +108,7 @@ def read_operator(
                 "rename it, select what the model has, or add an 'operator' "
                 "(variable, model_variable)"
             )
-        return Selection(tuple(places[v] for v in observed), len(variables))
+        return Selection(tuple(places.tolist()), len(variables))
     rows = observations["operator"]
     if set(rows.dims) != {"variable", "model_variable"}:
         raise InputError(
