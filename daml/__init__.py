@@ -13,6 +13,7 @@ _attached, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         *("covariance", "diagnosis", "errors", "figures", "innovations", "models", "paper"),
+        *("emulators", "protocols", "schemes"),
         *("reports", "verification"),
     ],
     submod_attrs={

@@ -41,8 +41,12 @@ class Model(Protocol):
     -----
     Optional attributes that daml uses where they exist: ``time_unit`` (see above), ``climate``
     (array of shape (variable,): a typical state, from which a variable that is never observed
-    starts) and ``device`` (the torch device, "cuda" say, on which it steps torch tensors; without
-    it, or with "cpu", it steps NumPy arrays).
+    starts), ``positions`` (where each variable lies: numbers of shape (variable,) or (variable,
+    dimension)) with ``period`` (for each dimension the length after which it repeats itself, None
+    where it does not: a ring of 40 variables has ``positions = range(40)`` and ``period = 40``),
+    from which :class:`daml.labels.space.StateSpace` has its distances, and ``device`` (the torch
+    device, "cuda" say, on which it steps torch tensors; without it, or with "cpu", it steps NumPy
+    arrays).
 
     A step gives new arrays and leaves those that it is given as they are, treats each state of a
     batch on its own, and gives the same for the same state and memory (what is random in it may

@@ -56,6 +56,7 @@ CALLS = {
         "spinup": 5,
         "tolerance": 0.5,
         "initial": None,
+        "operator": None,
     },
     daml.forecast: {"model": MODEL, "initial": TRUTH, "leads": 2, "warmup": 0},
     daml.tuned: {
@@ -94,6 +95,7 @@ CALLS = {
         "warm_start": True,
         "held_out": 0.1,
         "training": "analyses",
+        "operator": None,
         "overwrite": False,
         "resume": False,
     },

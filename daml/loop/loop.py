@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import xarray as xr
 
@@ -14,6 +14,7 @@ from daml import __version__
 from daml.emulators import LSTM
 from daml.errors import DivergedError, InputError, warn
 from daml.labels.arguments import check_fields, checked
+from daml.labels.datasets import first_time
 from daml.labels.descriptions import description
 from daml.labels.ranges import whole
 from daml.loop.assimilator import Assimilator
@@ -29,9 +30,11 @@ from daml.loop.passes import (
     restored,
 )
 from daml.loop.preconditions import check_loop
+from daml.observing.functions import by_matrix
 from daml.pairing import asks_covariance
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
+from daml.running.checks import check_model, typical
 from daml.schemes import ThreeDVar
 from daml.stores.attributes import asked
 from daml.stores.keeper import Keeper, check_given, fingerprint, keeper
@@ -332,6 +335,7 @@ def improve(
     warm_start: bool = True,
     held_out: float = 0.1,
     training: str = "analyses",
+    operator: Callable[[Any], Any] | None = None,
     store: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -349,6 +353,9 @@ def improve(
     emulator : Emulator, optional
         Default: ``LSTM(base=model)``, which corrects the model's step; with ``training="cycle"``,
         ``LSTM(base=model, covariance="predicted")``.
+    operator : callable, optional
+        H as a linear function of states (..., variable) to what is observed (..., observed), in
+        place of the observations' own.
     store, overwrite, resume
         See :meth:`Loop.run`.
 
@@ -374,6 +381,9 @@ def improve(
     ('x0', 'x1', 'x2')
     """
     through = training == "cycle"
+    if operator is not None:
+        check_model(model, first_time(observations))
+        observations = by_matrix(observations, operator, model.variables, typical(model), "improve")
     if emulator is None:
         emulator = LSTM(base=model, covariance="predicted" if through else None)
     if scheme is None:

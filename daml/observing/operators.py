@@ -3,17 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.datasets import check_names, named, names
+from daml.labels.space import StateSpace
+
+
+class ObservationOperator(Protocol):
+    """H, from a state to what is observed of it."""
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is linear."""
+        ...
+
+    def apply(self, x: Any) -> Any:
+        """Give H(x) (..., observed) of a state (..., variable); NumPy or torch."""
+        ...
+
+    def tangent(self, x: Any) -> Any:
+        """Give dH/dx (..., observed, variable) at a state (..., variable)."""
+        ...
+
+    def matrix(self) -> np.ndarray:
+        """Give H (observed, variable), where it is linear and not too large."""
+        ...
+
+
+class _Linear:
+    """What operators with a matrix share."""
+
+    linear = True
+
+    def matrix(self) -> np.ndarray:
+        """Give H (observed, variable)."""
+        raise NotImplementedError
+
+    def tangent(self, x: Any) -> Any:
+        """Give H for each state (..., variable): (..., observed, variable)."""
+        rows = self.matrix()
+        if isinstance(x, np.ndarray):
+            return np.broadcast_to(rows, (*x.shape[:-1], *rows.shape))
+        return x.new_tensor(rows).expand(*x.shape[:-1], *rows.shape)
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(_Linear):
     """H that picks entries of the state, by their place."""
 
     places: tuple[int, ...]
@@ -32,7 +71,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class LinearOperator:
+class LinearOperator(_Linear):
     """H that is a matrix (observed, variable)."""
 
     rows: np.ndarray
@@ -48,7 +87,7 @@ class LinearOperator:
         return self.rows
 
 
-Operator = Selection | LinearOperator
+Operator = ObservationOperator
 
 
 def read_operator(
@@ -56,15 +95,20 @@ def read_operator(
 ) -> Operator:
     """Give H of observations: a selection by name, or their ``operator``."""
     if "operator" not in observations:
-        places = {v: place for place, v in enumerate(variables)}
-        lacking = [v for v in observed if v not in places]
+        places = StateSpace(variables).places(observed)
+        lacking = [v for v, place in zip(observed, places, strict=True) if place < 0]
+        if lacking and "operator" in observations.attrs:
+            raise InputError(
+                f"observations: the model has no variable {lacking[0]!r}, because they were made "
+                "by a function; give it again: operator=..."
+            )
         if lacking:
             raise InputError(
                 f"observations: the model has no variable {lacking[0]!r} (it has {variables}); "
                 "rename it, select what the model has, or add an 'operator' "
                 "(variable, model_variable)"
             )
-        return Selection(tuple(places[v] for v in observed), len(variables))
+        return Selection(tuple(places.tolist()), len(variables))
     rows = observations["operator"]
     if set(rows.dims) != {"variable", "model_variable"}:
         raise InputError(

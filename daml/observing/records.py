@@ -32,7 +32,7 @@ class Record:
         The model's.
     observed : tuple of str
         What is observed.
-    operator : Selection or LinearOperator
+    operator : ObservationOperator
         H, from a state (..., variable) to (..., observed).
     axis : TimeAxis
         The record's times as model steps.
@@ -135,7 +135,11 @@ class Record:
 
 
 def read(
-    observations: xr.Dataset, variables: tuple[str, ...], dt: Any, time_unit: str = "s"
+    observations: xr.Dataset,
+    variables: tuple[str, ...],
+    dt: Any,
+    time_unit: str = "s",
+    operator: Operator | None = None,
 ) -> Record:
     """Check observations against the contract, a window at a time.
 
@@ -151,6 +155,8 @@ def read(
         The model's step.
     time_unit : str
         What a float dt counts on datetime64 times.
+    operator : ObservationOperator, optional
+        H, in place of what the observations say.
 
     Raises
     ------
@@ -167,7 +173,8 @@ def read(
         raise InputError(f"'observation' has the further dimension {extra[0]!r}; select one entry")
     source = array.variable.transpose("time", "variable")
     observed = names(observations)
-    operator = read_operator(observations, observed, variables)
+    if operator is None:
+        operator = read_operator(observations, observed, variables)
     errors = _errors(observations, observed)
     number = np.empty(len(axis.index), dtype=np.int32)
     seen, total = np.zeros(len(observed), dtype=np.int64), np.zeros(len(observed))

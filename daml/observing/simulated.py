@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +15,8 @@ from daml import __version__
 from daml.errors import InputError
 from daml.labels.arguments import checked, shown
 from daml.labels.datasets import check_dims, check_dtype, check_names, names
-from daml.observing.operators import Operator, read_operator
+from daml.observing.functions import check_function, described, seen_through
+from daml.observing.operators import ObservationOperator, read_operator
 from daml.randomness import Seed, block, blocks
 from daml.segments import rows_at_once
 from daml.stores.filling import filled
@@ -30,7 +31,7 @@ def observe(
     truth: xr.Dataset,
     *,
     variables: Sequence[str] | None = None,
-    operator: xr.DataArray | None = None,
+    operator: xr.DataArray | Callable[[Any], Any] | None = None,
     every: int = 1,
     error_variance: Variances = 1.0,
     missing: float = 0.0,
@@ -44,9 +45,12 @@ def observe(
     truth : xarray.Dataset
         ``state`` (time, variable).
     variables : sequence of str, optional
-        What is observed; everything, unless given.
-    operator : xarray.DataArray (variable, model_variable), optional
-        A matrix H in place of ``variables``.
+        What is observed; everything, unless given. With a function as ``operator``: the names of
+        what it gives; "y0", "y1", ..., unless given.
+    operator : xarray.DataArray (variable, model_variable) or callable, optional
+        A matrix H in place of ``variables``, or a function of states (..., variable) to what is
+        observed (..., observed), linear or not. A matrix, and a linear function as one, travels
+        with the observations; another function is given to ``assimilate`` again.
     every : int
         Observe each so-many-th time.
     error_variance : float, or one for each observed quantity
@@ -82,21 +86,9 @@ def observe(
         raise InputError(f"observe: 'every' is {every}; give 1 or more")
     if not 0 <= missing < 1:
         raise InputError(f"observe: 'missing' is {missing}; give a probability in [0, 1)")
-    if variables is not None and operator is not None:
-        raise InputError("observe: give 'variables' or 'operator', not both")
     source = _states(truth)
-    observed = tuple(variables) if variables is not None else names(truth)
-    labels = xr.Dataset(coords={"variable": list(observed)}, attrs=truth.attrs)
-    if operator is not None:
-        labels = labels.drop_vars("variable").assign(operator=operator)
-        observed = names(operator)
-    held = names(truth)
-    if operator is None and not set(observed) <= set(held):
-        lacking = next(v for v in observed if v not in held)
-        raise InputError(
-            f"observe: 'state' lacks the variable {lacking!r} (it has {held}); rename or add it"
-        )
-    seen = read_operator(labels, observed, held)
+    labels, seen = _seen(truth, source, variables, operator)
+    observed = names(labels)
     variance = _variances(error_variance, observed)
     units = truth["state"].attrs.get("units", "1")
     labels = labels.assign_coords(time=truth["time"][::every])
@@ -112,14 +104,47 @@ def observe(
         return {}
 
     told = {"long_name": "observation", "units": units}
-    described = {"observation": (("time", "variable"), told)}
-    return filled(labels, described, run, store, rows_at_once(len(observed)))
+    filling = {"observation": (("time", "variable"), told)}
+    return filled(labels, filling, run, store, rows_at_once(len(observed)))
+
+
+def _seen(
+    truth: xr.Dataset,
+    source: xr.Variable,
+    variables: Sequence[str] | None,
+    operator: xr.DataArray | Callable[[Any], Any] | None,
+) -> tuple[xr.Dataset, ObservationOperator]:
+    """Give the names of what is observed in a Dataset, with H where it is a matrix; and H."""
+    held = names(truth)
+    if operator is not None and not isinstance(operator, xr.DataArray):
+        check_function(operator, "observe")
+        states = np.array(source[:2].values, dtype=np.float64)
+        if variables is None:
+            given = np.asarray(operator(states.copy()))
+            variables = [f"y{place}" for place in range(given.shape[-1] if given.ndim else 0)]
+        labels = xr.Dataset(coords={"variable": list(variables)}, attrs=truth.attrs)
+        labels.attrs["operator"] = described(operator, labels, held)
+        labels, function = seen_through(labels, operator, held, states, "observe")
+        return labels, function or read_operator(labels, names(labels), held)
+    if variables is not None and operator is not None:
+        raise InputError("observe: give 'variables' or a matrix as 'operator', not both")
+    observed = tuple(variables) if variables is not None else held
+    labels = xr.Dataset(coords={"variable": list(observed)}, attrs=truth.attrs)
+    if operator is not None:
+        labels = labels.drop_vars("variable").assign(operator=operator)
+        observed = names(operator)
+    elif not set(observed) <= set(held):
+        lacking = next(v for v in observed if v not in held)
+        raise InputError(
+            f"observe: 'state' lacks the variable {lacking!r} (it has {held}); rename or add it"
+        )
+    return labels, read_operator(labels, observed, held)
 
 
 def _fill(
     target: Any,
     source: xr.Variable,
-    operator: Operator,
+    operator: ObservationOperator,
     variance: np.ndarray,
     every: int,
     missing: float,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,11 @@ from daml.errors import InputError, StepError
 from daml.labels.arguments import checked
 from daml.labels.datasets import ANALYSED, check_dims, check_names, first_time, names, time_axis
 from daml.labels.descriptions import description
+from daml.observing.functions import described, seen_through
 from daml.observing.records import GIVEN, Record, read
 from daml.pairing import check_scheme, offered
 from daml.protocols import Observed, Run
-from daml.running.checks import check_finite, check_model
+from daml.running.checks import check_finite, check_model, typical
 from daml.running.cycle import cycle
 from daml.running.first_guess import FirstGuess
 from daml.running.moments import Moments, joined, moments
@@ -44,6 +45,7 @@ def assimilate(
     spinup: int = 100,
     tolerance: float = 0.01,
     initial: xr.Dataset | None = None,
+    operator: Callable[[Any], Any] | None = None,
     store: str | Path | None = None,
 ) -> xr.Dataset:
     """Cycle a model through a record: analysis, step, analysis, ...
@@ -72,6 +74,9 @@ def assimilate(
     initial : xarray.Dataset, optional
         ``state`` (variable): the background at the first time. Unless given, the nearest values
         observed, and the model's climate for what is never observed.
+    operator : callable, optional
+        H as a function of states (..., variable) to what is observed (..., observed), linear or
+        not, in place of the observations' own. ``ThreeDVar`` takes linear ones only.
     store : str or path, optional
         A new Zarr store that takes the result part by part, so that memory does not grow with
         the record; the observations may be larger than memory, too.
@@ -115,6 +120,7 @@ def assimilate(
         spinup=spinup,
         tolerance=tolerance,
         initial=initial,
+        operator=operator,
         store=store,
     )
 
@@ -129,6 +135,7 @@ def assimilated(
     spinup: int = 100,
     tolerance: float = 0.01,
     initial: xr.Dataset | None = None,
+    operator: Callable[[Any], Any] | None = None,
     store: str | Path | None = None,
 ) -> xr.Dataset:
     """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations."""
@@ -141,11 +148,14 @@ def assimilated(
     check_names(observations, "observation")
     total = len(times)
     length = segment_length(total) if segments is None else -(-total // segments)
-    labels = _labels(model, scheme, observations, times)
+    labels = _labels(model, scheme, observations, times, operator)
+    observations, function = seen_through(
+        observations, operator, variables, typical(model), "assimilate"
+    )
 
     def run(arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
         """Cycle until the start of the segments is forgotten; give what attrs say of it."""
-        seen = record or read(source[0], variables, model.dt, unit)
+        seen = record or read(source[0], variables, model.dt, unit, function)
         cycle = _Cycle(model, scheme, seen, FirstGuess(model, seen, times, initial))
         early = spinup
         while True:
@@ -167,20 +177,32 @@ def assimilated(
         }
 
     units = {"units": observations["observation"].attrs.get("units", "1")}
-    lazily = record is None  # what was read already is there to be computed on
-    source = observations[[name for name in GIVEN if name in observations]] if lazily else None
+    source = observations[[name for name in GIVEN if name in observations]]
     outputs: Outputs = ANALYSED | getattr(scheme, "outputs", {})
-    described = {name: (dims, units | dict(told)) for name, (dims, told) in outputs.items()}
-    chunk = rows_at_once(max(len(variables), labels.sizes["observed"]))
-    if length < total:
-        chunk = min(CHUNK_SEGMENTS * length, chunk)
-    return filled(labels, described, run, store, chunk, source=source)
+    filling = {name: (dims, units | dict(told)) for name, (dims, told) in outputs.items()}
+    chunk = _chunk(length, total, max(len(variables), labels.sizes["observed"]))
+    # What was read already is there to be computed on at once.
+    lazily = source if record is None else None
+    return filled(labels, filling, run, store, chunk, source=lazily)
+
+
+def _chunk(length: int, total: int, size: int) -> int:
+    """Give the rows of ``size`` values in a chunk of a store, by the length of a segment."""
+    fitting = rows_at_once(size)
+    return min(CHUNK_SEGMENTS * length, fitting) if length < total else fitting
 
 
 def _labels(
-    model: Model, scheme: Scheme, observations: xr.Dataset, times: np.ndarray
+    model: Model,
+    scheme: Scheme,
+    observations: xr.Dataset,
+    times: np.ndarray,
+    operator: Callable[[Any], Any] | None,
 ) -> xr.Dataset:
     """Give the coordinates and the attributes of an analysis."""
+    by = (
+        {} if operator is None else {"operator": described(operator, observations, model.variables)}
+    )
     return xr.Dataset(
         coords={
             "time": ("time", times, observations["time"].attrs),
@@ -190,6 +212,7 @@ def _labels(
         attrs={
             "model": description(model, "model", exact=False),
             "scheme": description(scheme, "scheme", exact=False),
+            **by,
             "daml_version": __version__,
         },
     )

@@ -12,6 +12,7 @@ from daml.arrays import fetch, home, put
 from daml.errors import DivergedError, InputError, StepError, first_line
 from daml.labels.arguments import fitting, shown
 from daml.labels.dates import is_span, span, unit_of_time
+from daml.labels.space import StateSpace
 from daml.running.stepping import advance
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def check_settings(model: Model) -> None:
             f"{name}: 'variables' is {shown(variables)}{what}; give a tuple of different names"
         )
     _check_dt(model)
+    StateSpace.of(model)
     climate = getattr(model, "climate", None)
     if climate is not None:
         array = np.asarray(climate)

@@ -9,8 +9,10 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.datasets import pack
+from daml.observing.functions import Function
 from daml.observing.operators import Selection
 from daml.observing.records import Record
+from daml.running.free_states import FreeStates
 from daml.running.stepping import advance
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ class FirstGuess:
     """The background from which a segment starts, at any row of a record.
 
     What is observed comes from the nearest value in time, the rest from the model's climate c: the
-    state nearest to c, by least squares, for which H x = y.
+    state nearest to c, by least squares, for which H x = y. Where H is no matrix it is the state of
+    free runs for which H(x) comes closest to y.
     """
 
     def __init__(
@@ -49,7 +52,10 @@ class FirstGuess:
         variables = tuple(model.variables)
         if initial is not None:
             self.initial = one_state(initial, variables, "assimilate")
-        self.record = record
+        self.record, self.runs = record, None
+        if isinstance(record.operator, Function):
+            self.runs = FreeStates(model, record, times)
+            return
         self.fit = fit_of(record)
         self.climate = np.zeros(len(variables))
         if self.fit.unseen.any():
@@ -79,7 +85,12 @@ class FirstGuess:
 
     def state(self, rows: np.ndarray) -> np.ndarray:
         """Give the state (row, variable) to start from at each row."""
-        x = self.fit.states(self.record.nearest(rows), self.climate)
+        if self.initial is not None and not rows.any():
+            return np.tile(self.initial, (len(rows), 1))
+        if self.runs is not None:
+            x = self.runs.state(rows)
+        else:
+            x = self.fit.states(self.record.nearest(rows), self.climate)
         if self.initial is not None:
             x[rows == 0] = self.initial
         return x

@@ -1,0 +1,232 @@
+"""H that is a function on arrays: its checks, whether it is linear, and its tangent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from daml.errors import DamlError, InputError, first_line
+from daml.labels.datasets import names
+from daml.labels.descriptions import description
+
+LARGEST = 1 << 24
+"""Values of the largest matrix that is made of a linear function: 128 MB."""
+SCALES = 1e-2, 1.0, 1e3
+"""Sizes of the states on which it is tried whether a function is linear."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """H that is a function of states (..., variable) to what is observed (..., observed).
+
+    Parameters
+    ----------
+    call : callable
+        The function. Its own attribute ``linear`` and its own method ``tangent(x)``, where it has
+        them, are taken in place of what is found here.
+    observed : tuple of str
+        What it gives.
+    size : int
+        Number of the model's variables.
+    """
+
+    call: Callable[[Any], Any]
+    observed: tuple[str, ...]
+    size: int
+
+    def apply(self, x: Any) -> Any:
+        """Give H(x) (..., observed) of a state (..., variable); NumPy, or torch if it takes that.
+
+        Raises
+        ------
+        InputError
+            If the function raises, or gives another shape or kind of array.
+        """
+        try:
+            found = self.call(x.copy() if isinstance(x, np.ndarray) else x)
+        except DamlError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"'operator' failed for states of shape {tuple(x.shape)} "
+                f"({type(error).__name__}: {first_line(error)}); it takes x (..., variable) and "
+                "gives what is observed (..., observed)"
+            ) from error
+        shape = (*x.shape[:-1], len(self.observed))
+        if isinstance(x, np.ndarray) and getattr(found, "dtype", np.dtype("O")).kind in "fiu":
+            found = np.asarray(found, dtype=np.float64)
+        elif isinstance(x, np.ndarray) or not isinstance(found, type(x)):
+            raise InputError(
+                f"'operator' turned states, a {type(x).__name__}, into a {type(found).__name__}; "
+                "give an array of real numbers of the same kind"
+            )
+        if tuple(found.shape) != shape:
+            raise InputError(
+                f"'operator' turned states of shape {tuple(x.shape)} into {tuple(found.shape)}, "
+                f"and {shape} is needed for {len(self.observed)} observed quantities; write "
+                "x[..., 0], not x[0], and give the names of all that it gives"
+            )
+        return found
+
+    @property
+    def linear(self) -> bool:
+        """Whether H(x - 2 y) = H(x) - 2 H(y) for states of several sizes."""
+        told = getattr(self.call, "linear", None)
+        if told is not None:
+            return bool(told)
+        random = np.random.default_rng(0)
+        for scale in SCALES:
+            x, y = scale * random.standard_normal((2, 2, self.size))
+            try:
+                with np.errstate(all="ignore"):
+                    whole, parts = self.apply(x - 2 * y), self.apply(x) - 2 * self.apply(y)
+            except InputError:  # of states that it does not take
+                return False
+            width = np.abs(parts).max(initial=0.0)
+            if not np.isfinite(width) or not (np.abs(whole - parts) <= 1e-9 * width).all():
+                return False
+        return True
+
+    @property
+    def fits(self) -> bool:
+        """Whether H is linear and small enough for a matrix."""
+        return len(self.observed) * self.size <= LARGEST and self.linear
+
+    def matrix(self) -> np.ndarray:
+        """Give H (observed, variable) of a linear function.
+
+        Raises
+        ------
+        InputError
+            If there is none, or it is too large.
+        """
+        if not self.linear:
+            raise InputError(
+                "'operator' is not linear, and a matrix H is needed here: ThreeDVar and estimates "
+                "of B take linear operators only; give a scheme that calls "
+                "setting.operator.apply(x), or a linear 'operator'"
+            )
+        if not self.fits:
+            raise InputError(
+                f"'operator' has no matrix here: one of {len(self.observed)} x {self.size} values "
+                "is too large; give a scheme that calls setting.operator.apply(x)"
+            )
+        return np.ascontiguousarray(self.apply(np.eye(self.size)).T)
+
+    def tangent(self, x: Any) -> Any:
+        """Give dH/dx (..., observed, variable) at states (..., variable), by torch.
+
+        Raises
+        ------
+        InputError
+            If torch cannot differentiate the function.
+        """
+        own = getattr(self.call, "tangent", None)
+        if own is not None:
+            return own(x)
+        import torch
+
+        at = torch.as_tensor(x, dtype=torch.float64) if isinstance(x, np.ndarray) else x
+        rows = at.reshape(-1, self.size)
+        try:
+            found = torch.func.vmap(torch.func.jacrev(self.apply))(rows)
+        except Exception as error:
+            raise InputError(
+                f"'operator' cannot be differentiated by torch ({type(error).__name__}: "
+                f"{first_line(error)}); write it with operations that NumPy's arrays and torch's "
+                "tensors share, or give it a method tangent(x), (..., observed, variable)"
+            ) from error
+        found = found.reshape(*at.shape[:-1], len(self.observed), self.size)
+        return found.numpy() if isinstance(x, np.ndarray) else found
+
+
+def described(call: Callable[[Any], Any], observations: xr.Dataset, variables: Any) -> str:
+    """Give a function as text, for the attributes of a result."""
+    function = Function(call, names(observations), len(variables))
+    return description(function, "operator", exact=False)
+
+
+def check_function(given: Any, what: str) -> None:
+    """Refuse what is no function on arrays."""
+    if not callable(given) or isinstance(given, type):
+        raise InputError(
+            f"{what}: 'operator' is a {type(given).__name__}; give a function on arrays "
+            "(..., variable) to (..., observed)"
+        )
+
+
+def seen_through(
+    observations: xr.Dataset,
+    call: Callable[[Any], Any] | None,
+    variables: Sequence[str],
+    states: np.ndarray,
+    what: str,
+) -> tuple[xr.Dataset, Function | None]:
+    """Give the observations with the operator that a function is.
+
+    A linear one becomes their ``operator``, a matrix, where that is not too large; another one is
+    given back beside them.
+
+    Parameters
+    ----------
+    observations : xarray.Dataset
+        Along ``variable`` what the function gives, in its order.
+    call : callable or None
+        None leaves the observations as they are.
+    variables : sequence of str
+        The model's.
+    states : numpy.ndarray (row, variable)
+        On these the function is tried.
+    what : str
+        Who asks, for errors.
+
+    Raises
+    ------
+    InputError
+        If the function is none, or gives another number of values than are named.
+    """
+    if call is None:
+        return observations, None
+    check_function(call, what)
+    function = Function(call, names(observations), len(variables))
+    with np.errstate(all="ignore"):
+        together = function.apply(states)
+        alone = np.concatenate([function.apply(state[None]) for state in states])
+    if not np.allclose(together, alone, rtol=1e-6, equal_nan=True):
+        raise InputError(
+            f"{what}: 'operator' gives another result for a state alone than beside others; work "
+            "along the last axis of states (..., variable): x[..., 0], axis=-1"
+        )
+    plain = observations.drop_vars(["operator", "model_variable"], errors="ignore")
+    if not function.fits:
+        return plain, function
+    rows = (("variable", "model_variable"), function.matrix())
+    return plain.assign_coords(model_variable=list(variables)).assign(operator=rows), None
+
+
+def by_matrix(
+    observations: xr.Dataset,
+    call: Callable[[Any], Any],
+    variables: Sequence[str],
+    states: np.ndarray,
+    what: str,
+) -> xr.Dataset:
+    """Give the observations with a linear function as their ``operator``; see `seen_through`.
+
+    Raises
+    ------
+    InputError
+        If the function is none, or no matrix can be made of it.
+    """
+    found, function = seen_through(observations, call, variables, states, what)
+    if function is not None:
+        kind = "too large for a matrix" if function.linear else "not linear"
+        raise InputError(
+            f"{what}: 'operator' is {kind}; give a linear function, or use daml.assimilate with a "
+            "scheme that takes any operator"
+        )
+    return found

@@ -1,0 +1,68 @@
+"""States of free runs of a model, to start from where H is no matrix that could be solved for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from daml.arrays import fetch, home, put
+from daml.errors import InputError
+from daml.observing.records import Record
+from daml.running.checks import typical
+from daml.running.stepping import advance
+
+if TYPE_CHECKING:
+    from daml.protocols import Model
+
+RUNS, STEPS = 50, 100
+"""Free runs, and their steps after as long a spin-up."""
+KEPT = 1 << 22
+"""Values of the states that are compared with observations."""
+
+
+class FreeStates:
+    """States on a model's attractor; of these, those that look most like given observations.
+
+    The distance of H(x) from the observations counts in units of their errors.
+    """
+
+    def __init__(self, model: Model, record: Record, times: np.ndarray) -> None:
+        self.model, self.record, self.times = model, record, times
+        counted = np.where(record.kind_present, record.kind_variance, np.nan)
+        self.seen = np.asarray(record.kind_present.any(axis=0))
+        mean = np.nanmean(np.where(self.seen, counted, 1.0), axis=0)
+        self.deviation = np.sqrt(mean[self.seen])
+
+    @cached_property
+    def states(self) -> np.ndarray:
+        """States (state, variable) of free runs from near the model's climate, or from near 1."""
+        model = self.model
+        x = put(typical(model, RUNS), home(model))
+        memory = model.start(x, np.full(RUNS, self.times[0]))
+        apart = max(STEPS * RUNS * len(model.variables) // KEPT, 1)
+        found = []
+        with np.errstate(all="ignore"):
+            for step in range(2 * STEPS):
+                x, memory = advance(model, x, memory)
+                if step >= STEPS and (2 * STEPS - 1 - step) % apart == 0:
+                    found.append(fetch(x).copy())
+        states: np.ndarray = np.concatenate(found)
+        states = states[np.isfinite(states).all(axis=1)]
+        if not len(states):
+            raise InputError(
+                f"{type(model).__name__}: free runs diverge, so that it is not known where to "
+                "start; give 'initial', or the model a 'climate', an array with a typical value of "
+                "each variable"
+            )
+        return states
+
+    def state(self, rows: np.ndarray) -> np.ndarray:
+        """Give the states (row, variable) that fit the nearest values of rows best."""
+        with np.errstate(all="ignore"):
+            found = self.record.operator.apply(self.states)[:, self.seen] / self.deviation
+        values = self.record.nearest(rows)[:, self.seen] / self.deviation
+        distances = (np.square(found - value).sum(axis=1) for value in values)
+        best = [int(np.argmin(np.nan_to_num(d, nan=np.inf))) for d in distances]
+        return np.asarray(self.states[best])
