@@ -18,7 +18,7 @@ from daml.loop.judging import Judge
 from daml.loop.passes import Pass, joined
 from daml.observing.records import Record, read
 from daml.pairing import check_length
-from daml.protocols import Emulator, Model, Scheme
+from daml.protocols import CycleTrained, Emulator, Model, Scheme
 from daml.running.assimilation import assimilate
 from daml.running.tuning import estimated
 from daml.schemes import ThreeDVar
@@ -121,7 +121,7 @@ class Assimilator:
                 emulator = trained(emulator, "fit", given, **how, **kept)
         if self.way == "cycle":
             how = {"held_out": 0.0 if self.held_out is None else self.held_out.fraction}
-            train = emulator.fit_cycle  # type: ignore[attr-defined]
+            train = cast("CycleTrained", emulator).fit_cycle
             how |= _checkpoint(train, store, number, "cycle")
             emulator = trained(emulator, "fit_cycle", self.observations, done.scheme, **how)
         check_kept(emulator, done.analysis, store)
