@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from daml.errors import InputError, warn
 from daml.labels.datasets import ANALYSED
 from daml.observing.records import Record
@@ -56,6 +58,24 @@ def asks_covariance(scheme: Scheme) -> bool:
 def knows_covariance(model: object) -> bool:
     """Whether a model gives the B of each of its forecasts."""
     return hasattr(model, "background_covariance") and getattr(model, "knows_covariance", True)
+
+
+def with_model_covariance(
+    scheme: Scheme, variables: tuple[str, ...], what: str
+) -> tuple[Scheme, np.ndarray]:
+    """Give a scheme that takes its B from the model, and the B (variable, variable) that it had.
+
+    Raises
+    ------
+    InputError
+        If it is none that could; the text begins with ``what``.
+    """
+    if not (hasattr(scheme, "by_model") and hasattr(scheme, "given")):
+        raise InputError(
+            f"{what}: an emulator that learns a covariance takes the place of the scheme's B, and "
+            f"{type(scheme).__name__} has none; give a daml.ThreeDVar, or covariance=None"
+        )
+    return scheme.by_model, scheme.given(variables)
 
 
 def offered(scheme: Scheme, record: Record) -> Scheme:

@@ -44,9 +44,11 @@ class Model(Protocol):
     starts), ``positions`` (where each variable lies: numbers of shape (variable,) or (variable,
     dimension)) with ``period`` (for each dimension the length after which it repeats itself, None
     where it does not: a ring of 40 variables has ``positions = range(40)`` and ``period = 40``),
-    from which :class:`daml.labels.space.StateSpace` has its distances, and ``device`` (the torch
+    from which :class:`daml.labels.space.StateSpace` has its distances, ``device`` (the torch
     device, "cuda" say, on which it steps torch tensors; without it, or with "cpu", it steps NumPy
-    arrays).
+    arrays) and ``arrays`` (the kinds of arrays that a step takes, ("numpy",) by default;
+    ("numpy", "torch") says that torch's gradients pass through the step, as they do in a
+    :class:`daml.models.ODE`; without torch, gradients are central differences).
 
     A step gives new arrays and leaves those that it is given as they are, treats each state of a
     batch on its own, and gives the same for the same state and memory (what is random in it may
@@ -288,6 +290,18 @@ class Emulator(Model, Protocol):
 
     def restored(self, dataset: xr.Dataset) -> Emulator:
         """Give this emulator, fitted, back from what ``to_dataset`` gave; for resuming a loop."""
+        ...
+
+
+class CycleTrained(Emulator, Protocol):
+    """An emulator that can also be trained through the assimilation cycle."""
+
+    def fit_cycle(self, observations: xr.Dataset, scheme: Any, **settings: Any) -> Emulator:
+        """Give an emulator trained on the innovations of its own cycle with a scheme.
+
+        ``held_out`` is the fraction of the record that is not trained on. One that also takes a
+        ``checkpoint`` (a :class:`Checkpoint`) can be interrupted.
+        """
         ...
 
 

@@ -7,7 +7,12 @@ listed fails a test.
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 import xarray as xr
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures
 
 import daml
 from daml.protocols import Update
@@ -103,9 +108,29 @@ def _quadratic(x):
     return np.concatenate([np.ones((*x.shape[:-1], 1)), x, x[..., rows] * x[..., columns]], axis=-1)
 
 
+def layers(inputs):
+    """Give a module of torch's, the same at each call: from the last states to an increment."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        parts = torch.nn.Linear(inputs, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3)
+    return torch.nn.Sequential(torch.nn.Flatten(), *parts)
+
+
 EMULATORS = {
     "LSTM": lambda: daml.LSTM(hidden=4, epochs=2),
     "LSTM with a base": lambda: daml.LSTM(hidden=4, epochs=2, base=daml.Lorenz63()),
     "LSTM with a window": lambda: daml.LSTM(hidden=4, epochs=2, window=3),
+    "GRU": lambda: daml.emulators.GRU(hidden=4, epochs=2),
+    "GRU with a window": lambda: daml.emulators.GRU(hidden=4, epochs=2, window=3),
+    "Module": lambda: daml.emulators.Module(layers(3), epochs=2),
+    "Module with a base and a window": lambda: daml.emulators.Module(
+        layers(9), base=daml.Lorenz63(), window=3, epochs=2
+    ),
+    "Regression": lambda: daml.emulators.Regression(
+        make_pipeline(PolynomialFeatures(2), Ridge(1e-3))
+    ),
+    "Regression with a base and a window": lambda: daml.emulators.Regression(
+        ExtraTreesRegressor(5, max_depth=4), base=daml.Lorenz63(), window=2
+    ),
     "an emulator of the tests": Polynomial,
 }

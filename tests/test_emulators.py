@@ -119,7 +119,7 @@ def kept(network, run):
 @pytest.mark.parametrize("window", [1, 7, 20])
 def test_a_training_on_long_windows_keeps_the_windows_alone(window, monkeypatch):
     torch.manual_seed(0)
-    network = networks.Windowed(3, 4, 2, window)
+    network = networks.Windowed(torch.nn.LSTM, 3, 4, 2, window)
     inputs = torch.randn(5, 20, 3)
 
     def one_by_one():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,12 +22,13 @@ LOSSES = {
     "held_out_loss": "the same on the held-out blocks",
     "held_out_rmse": "RMSE of the held-out innovations, in standard deviations of their error",
 }
+WEIGHTS = "weights."
 SCALING = ("mean", "spread", "increment_mean", "increment_spread")
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The result of a training: weights, and the scaling of states and increments."""
+class Scaled:
+    """What was fitted to: names and step, and the scaling of states and increments."""
 
     variables: tuple[str, ...]
     dt: float
@@ -36,6 +37,45 @@ class Fitted:
     spread: np.ndarray
     increment_mean: np.ndarray
     increment_spread: np.ndarray
+
+    def told(self) -> dict[str, object]:
+        """Give a short description, for a notebook."""
+        return {"fitted to": f"{', '.join(self.variables)}; dt {self.dt:g}"}
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give the scaling as plain arrays."""
+        arrays = {name: ("variable", getattr(self, name)) for name in SCALING}
+        result = xr.Dataset(arrays, coords={"variable": list(self.variables)})
+        result.attrs = {"dt": self.dt, "time_unit": self.time_unit}
+        return result
+
+
+def scaled_of(dataset: xr.Dataset, name: str) -> Scaled:
+    """Give back what :meth:`Scaled.to_dataset` stored, from what an emulator stored with it.
+
+    Raises
+    ------
+    InputError
+        If an array is missing or damaged; ``name`` begins the message.
+    """
+    attrs = Attributes(dataset.attrs, name)
+    check_whole(dataset, ("variable", *SCALING), name)
+    for key, array in dataset.data_vars.items():
+        check_whole(dataset, (str(key),), name)
+        if key in SCALING and array.dims != ("variable",):
+            raise InputError(f"{name}: {key!r} has the dims {array.dims}; ('variable',) is needed")
+    return Scaled(
+        variables=names(dataset),
+        dt=attrs.number("dt", above=0),
+        time_unit=attrs.text("time_unit"),
+        **{key: dataset[key].values for key in SCALING},
+    )
+
+
+@dataclass(frozen=True)
+class Fitted(Scaled):
+    """The result of a training: weights, and the scaling of states and increments."""
+
     network: Network
     losses: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Scores (epoch,) of the last training, by name."""
@@ -96,87 +136,72 @@ class Fitted:
     def told(self) -> dict[str, object]:
         """Give a short description of the result, for a notebook."""
         losses = {name: f"{column[-1]:.4g}" for name, column in self.losses.items()}
-        named = ", ".join(self.variables)
-        return {"fitted to": f"{named}; dt {self.dt:g}", "trainings": self.trainings, **losses}
+        return {**super().told(), "trainings": self.trainings, **losses}
 
     def to_dataset(self) -> xr.Dataset:
         """Give weights and scaling as plain arrays."""
-        arrays = {name: ("variable", getattr(self, name)) for name in SCALING}
-        result = xr.Dataset(arrays, coords={"variable": list(self.variables)})
+        result = super().to_dataset()
         if self.covariance_root is not None:
             result["covariance_root"] = (("variable", "covariable"), self.covariance_root)
         for key, weight in self.network.state_dict().items():
-            name = f"weights.{key}"
+            name = f"{WEIGHTS}{key}"
             value = weight.detach().cpu().numpy().copy()
             result[name] = ([f"{name}.{i}" for i in range(value.ndim)], value)
-        for array in result.data_vars.values():
-            array.attrs = {"long_name": str(array.name), "units": "1"}
-        result.attrs = {"dt": self.dt, "time_unit": self.time_unit, "trainings": self.trainings}
+        result.attrs["trainings"] = self.trainings
         return result
 
     @classmethod
-    def from_dataset(cls, dataset: xr.Dataset, network: Network) -> Fitted:
+    def from_dataset(cls, dataset: xr.Dataset, network: Network, name: str) -> Fitted:
         """Restore the result that ``to_dataset`` stored, with its weights in ``network``.
 
         Raises
         ------
         InputError
-            If an array is missing or damaged, or the weights belong to another network.
+            If an array is missing or damaged; ``name`` begins the message.
         """
-        attrs = Attributes(dataset.attrs, "LSTM")
-        check_whole(dataset, ("variable", *SCALING), "LSTM")
-        for name, array in dataset.data_vars.items():
-            check_whole(dataset, (str(name),), "LSTM")
-            if name in SCALING and array.dims != ("variable",):
-                raise InputError(
-                    f"LSTM: {name!r} has the dims {array.dims}; ('variable',) is needed"
-                )
-        weights = {
-            str(name).removeprefix("weights."): torch.as_tensor(array.values)
-            for name, array in dataset.data_vars.items()
-            if str(name).startswith("weights.")
-        }
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise InputError(
-                f"LSTM: the stored weights do not fit a network of these settings ({reason}); give "
-                "the settings that it was fitted with"
-            ) from error
+        scaled = scaled_of(dataset, name)
+        network.load_state_dict(
+            {key: torch.as_tensor(array.values) for key, array in _weights(dataset).items()}
+        )
         network.requires_grad_(False)
-        mean, spread, increment_mean, increment_spread = (dataset[n].values for n in SCALING)
+        root = dataset["covariance_root"].values if "covariance_root" in dataset else None
         return cls(
-            variables=names(dataset),
-            dt=attrs.number("dt", above=0),
-            time_unit=attrs.text("time_unit"),
-            mean=mean,
-            spread=spread,
-            increment_mean=increment_mean,
-            increment_spread=increment_spread,
+            **{f.name: getattr(scaled, f.name) for f in fields(scaled)},
             network=network,
-            covariance_root=(
-                dataset["covariance_root"].values if "covariance_root" in dataset else None
-            ),
-            trainings=attrs.whole("trainings"),
+            covariance_root=root,
+            trainings=Attributes(dataset.attrs, name).whole("trainings"),
         )
 
 
-def check_sizes(dataset: xr.Dataset, hidden: int, layers: int) -> None:
-    """Refuse weights of a network of another size, before the network is made.
+def _weights(dataset: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Give the weights that a Dataset holds, by their name in the network."""
+    stored = {str(name): array for name, array in dataset.data_vars.items()}
+    return {n.removeprefix(WEIGHTS): a for n, a in stored.items() if n.startswith(WEIGHTS)}
+
+
+def check_weights(dataset: xr.Dataset, needed: Mapping[str, torch.Tensor], name: str) -> None:
+    """Refuse weights of another network.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As :meth:`Fitted.to_dataset` stored it.
+    needed : mapping from str to torch.Tensor
+        Tensors of the shapes that the network has, on whatever device.
+    name : str
+        Begins the error.
 
     Raises
     ------
     InputError
-        If the sizes differ; the message gives both.
+        If they differ; the message gives both shapes of the first one that does.
     """
-    head = dataset.get("weights.head.weight")
-    there = sum(str(name).startswith("weights.lstm.weight_hh_l") for name in dataset.data_vars)
-    found = None if head is None or head.ndim != 2 else head.shape
-    wanted = dataset.sizes.get("variable"), hidden
-    if found != wanted or there != layers:
-        raise InputError(
-            f"LSTM: the stored weights do not fit a network of these settings (variables and "
-            f"hidden: {found} stored, {wanted} needed; layers: {there} stored, {layers} needed); "
-            "give the settings that it was fitted with"
-        )
+    stored = {key: array.shape for key, array in _weights(dataset).items()}
+    wanted = {key: tuple(weight.shape) for key, weight in needed.items()}
+    for key in (*wanted, *stored):
+        if stored.get(key) != wanted.get(key):
+            raise InputError(
+                f"{name}: the stored weights do not fit a network of these settings ({key!r}: "
+                f"{stored.get(key, 'none')} stored, {wanted.get(key, 'none')} needed); give the "
+                "settings that it was fitted with"
+            )

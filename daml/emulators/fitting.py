@@ -1,4 +1,4 @@
-"""How an LSTM is fitted: to analyses, or through the cycle to observations."""
+"""How a network is fitted: to analyses, or through the cycle to observations."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import xarray as xr
 
 from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Network
+from daml.emulators.settings import Settings
 from daml.errors import InputError
+from daml.pairing import with_model_covariance
 from daml.training.bases import check_differentiable
 from daml.training.engine import Blocks, SquareError, Tensors, cut, train
 from daml.training.examples import Block, Examples
@@ -22,11 +24,10 @@ from daml.training.stopping import Watch
 from daml.training.through_cycle import Course, Innovations
 
 if TYPE_CHECKING:
-    from daml.protocols import Checkpoint
-    from daml.schemes import ThreeDVar
+    from daml.protocols import Checkpoint, Scheme
 
-LSTM = Any
-"""A :class:`daml.LSTM`, whose own file imports this one."""
+E = TypeVar("E", bound=Settings)
+"""An emulator with a network."""
 UPDATES, MOST = 500, 500
 CYCLE_UPDATES, CYCLE_MOST = 1200, 800
 """Updates at least, and epochs at most, unless told: on analyses, and through the cycle."""
@@ -41,18 +42,27 @@ LEAST_RATE = 0.2
 
 
 def fitted_to(
-    emulator: LSTM,
+    emulator: E,
     analysis: xr.Dataset,
+    *,
     held_out: float,
-    better: Callable[[LSTM, LSTM], bool] | None,
+    better: Callable[[E, E], bool] | None,
     checkpoint: Checkpoint | None,
 ) -> Fitted:
-    """Give what a training on analyses finds, as :meth:`daml.LSTM.fit` says."""
+    """Give what a training on analyses finds, as :meth:`Neural.fit` says."""
     examples, known, network = _begun(emulator, analysis, held_out)
     blocks = Blocks(examples.steps, len(examples), _reader(emulator, examples, known))
     rate = emulator.learning_rate * max(emulator.rate_decay**known.trainings, LEAST_RATE)
-    length, batch = emulator.sequence_length, emulator.batch_size
-    plan = Plan(emulator.epochs, length, batch, UPDATES, MOST, SHARD, rate)
+    length = emulator.sequence_length
+    plan = Plan(
+        epochs=emulator.epochs,
+        length=length,
+        batch=emulator.batch_size,
+        updates=UPDATES,
+        most=MOST,
+        shard=SHARD,
+        rate=rate,
+    )
     objective = SquareError(network, emulator.burn_in)
     watch = None
     if held_out:
@@ -71,8 +81,8 @@ def fitted_to(
     return found if better(*pair) else before
 
 
-def begun(emulator: LSTM, analysis: xr.Dataset, held_out: float) -> Fitted:
-    """Give a network that adds the mean increment alone, as :meth:`daml.LSTM.begin` says."""
+def begun(emulator: Settings, analysis: xr.Dataset, held_out: float) -> Fitted:
+    """Give a network that adds the mean increment alone, as :meth:`Neural.begin` says."""
     examples, known, network = _begun(emulator, analysis, held_out)
     blocks = Blocks(examples.steps, len(examples), _reader(emulator, examples, known))
     _centre(network, SquareError(network, emulator.burn_in), blocks, emulator.sequence_length)
@@ -81,24 +91,26 @@ def begun(emulator: LSTM, analysis: xr.Dataset, held_out: float) -> Fitted:
 
 
 def _begun(
-    emulator: LSTM, analysis: xr.Dataset, held_out: float
+    emulator: Settings, analysis: xr.Dataset, held_out: float
 ) -> tuple[Examples, Fitted, Network]:
     """Give what a training on analyses starts from: examples, scaling, and a network to train."""
-    examples = Examples(analysis, emulator.sequence_length, emulator.base, held_out)
+    name = type(emulator).__name__
+    length = emulator.sequence_length
+    examples = Examples(analysis, length, emulator.base, held_out, owner=name)
     variables, (dt, unit) = examples.variables, examples.step
-    network, known = emulator.network(len(variables)), emulator.fitted
+    network, known = emulator.initial(len(variables)), emulator.fitted
     if known is None:
         known = Fitted(variables, dt, unit, *examples.scaling(), network)
     if (known.variables, known.dt) != (variables, dt):
         raise InputError(
-            f"LSTM.fit: fitted before to {known.variables} with dt {known.dt}, given "
-            f"{variables} with dt {dt}; start from an LSTM that is not fitted"
+            f"{name}.fit: fitted before to {known.variables} with dt {known.dt}, given "
+            f"{variables} with dt {dt}; start from one that is not fitted"
         )
     network.load_state_dict(known.network.state_dict())
     return examples, known, network
 
 
-def _scaled(emulator: LSTM, known: Fitted, block: Block) -> Tensors:
+def _scaled(emulator: Settings, known: Fitted, block: Block) -> Tensors:
     """Give a block of examples in the units of the network, where it computes."""
     parts = (
         (block.states - known.mean) / known.spread,
@@ -108,7 +120,7 @@ def _scaled(emulator: LSTM, known: Fitted, block: Block) -> Tensors:
     return [torch.as_tensor(p, dtype=torch.float32, device=emulator.device) for p in parts]
 
 
-def _reader(emulator: LSTM, examples: Examples, known: Fitted) -> Callable[[int], Tensors]:
+def _reader(emulator: Settings, examples: Examples, known: Fitted) -> Callable[[int], Tensors]:
     @lru_cache(maxsize=1)  # a record in one block is put there once
     def read(number: int) -> Tensors:
         return _scaled(emulator, known, examples[number])
@@ -131,35 +143,46 @@ def _centre(network: Network, objective: SquareError, blocks: Blocks, length: in
 
 
 def fitted_through_cycle(
-    emulator: LSTM,
+    emulator: Settings,
     observations: xr.Dataset,
-    scheme: ThreeDVar,
-    length: int,
+    scheme: Scheme,
+    *,
+    sequence_length: int,
     burn_in: int,
-    batch: int | None,
-    rate: float,
+    batch_size: int | None,
+    learning_rate: float,
     held_out: float,
     checkpoint: Checkpoint | None,
 ) -> Fitted:
-    """Give what a training through the cycle finds, as :meth:`daml.LSTM.fit_cycle` says."""
-    check_sequences("fit_cycle", length, burn_in, rate, 1 if batch is None else batch)
+    """Give what a training through the cycle finds, as :meth:`Neural.fit_cycle` says."""
+    batch = batch_size
+    check_sequences(
+        "fit_cycle", sequence_length, burn_in, learning_rate, 1 if batch is None else batch
+    )
     updates = CYCLE_UPDATES if emulator.base is None else BASE_UPDATES
     if emulator.base is not None:
         check_differentiable(emulator.base)
     known: Fitted = emulator.known
-    network = emulator.network(len(emulator.variables))
+    network = emulator.initial(len(emulator.variables))
     network.load_state_dict(known.network.state_dict())
     like = torch.zeros((), dtype=torch.float64, device=emulator.device)
     if emulator.covariance is not None:
-        if known.covariance_root is None:
-            known = known.starting(scheme.given(known.variables))
-        scheme = scheme.by_model
+        scheme, first = with_model_covariance(scheme, known.variables, "fit_cycle")
+        known = known if known.covariance_root is not None else known.starting(first)
     opened = replace(emulator, fitted=replace(known, network=network))
     course = Course(opened, observations, held_out, like)
     if batch is None:
-        batch = min(max(len(course.tensors[0]) // length // BATCHES, FEWEST), LARGEST)
-    sizes = length, batch, updates, CYCLE_MOST, CYCLE_SHARD
-    plan = Plan(emulator.cycle_epochs, *sizes, rate)
+        sequences = len(course.tensors[0]) // sequence_length
+        batch = min(max(sequences // BATCHES, FEWEST), LARGEST)
+    plan = Plan(
+        epochs=emulator.cycle_epochs,
+        length=sequence_length,
+        batch=batch,
+        updates=updates,
+        most=CYCLE_MOST,
+        shard=CYCLE_SHARD,
+        rate=learning_rate,
+    )
     objective = Innovations(lambda: opened, scheme, course.record, like, burn_in)
     return known.after(
         network,

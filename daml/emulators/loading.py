@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
 import xarray as xr
 
-from daml.emulators.lstm import LSTM
-from daml.emulators.own import trained
+from daml.emulators.learned import given_of
+from daml.emulators.own import is_users, trained
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.ranges import whole
@@ -34,15 +34,19 @@ def load_emulator(
     source : xarray.DataTree, xarray.Dataset, str or path
         An experiment (tree or store), or what ``save`` wrote.
     iteration : int, optional
-        Which LSTM-n of an experiment; -1 is the last. Unless given, the one that the loop chose by
-        its held-out observations, or else the last. Where the loop found none better than the
-        model that it was given (the attribute ``chosen`` is "given"), that model is returned.
+        Which pass of an experiment (3 of "LSTM-3"); -1 is the last. Unless given, the one that the
+        loop chose by its held-out observations, or else the last. Where the loop found none better
+        than the model that it was given (the attribute ``chosen`` is "given"), that model is
+        returned.
     base : Model, optional
         The model that the emulator corrects, where that is not one of daml's own; it is also the
         model that is returned where the loop chose the one given.
     emulator : Emulator, optional
-        An emulator of a class of your own, as it was given to the loop. Its ``restored`` takes the
-        Dataset that its ``to_dataset`` gave, and returns the fitted emulator.
+        The emulator as it was given to the loop, where a store cannot hold all of it: one of a
+        class of your own, whose ``restored`` takes the Dataset that its ``to_dataset`` gave and
+        returns the fitted emulator; or a :class:`daml.emulators.Module` or
+        :class:`daml.emulators.Regression` with the module or the estimator. Settings, and the base
+        where it is one of daml's models, come from the store.
 
     Returns
     -------
@@ -122,10 +126,12 @@ def _restored(
     made: str | None = None,
 ) -> Model:
     """Give the emulator that a Dataset holds; one of a user's class restores it itself."""
-    if emulator is not None:
+    if emulator is not None and is_users(emulator):
         return trained(emulator, "restored", dataset)
-    if dataset.attrs.get("emulator") != "LSTM":
-        if made is not None and made != "LSTM":
+    name = dataset.attrs.get("emulator")
+    kind = _public(name)
+    if kind is None:
+        if made is not None and _public(made) is None:
             raise InputError(
                 f"load_emulator: {group!r} holds what a {made} gave, a class of your own, which "
                 f"daml cannot make; give it: load_emulator(..., emulator={made}(...)), whose "
@@ -135,22 +141,30 @@ def _restored(
             "load_emulator: no emulator is there; give an experiment or a saved LSTM, or, of an "
             "emulator of your own, what its 'to_dataset' gave and the emulator itself as 'emulator'"
         )
-    attrs = Attributes(dataset.attrs, group)
+    own: Any = emulator
+    if own is None:
+        lacking = given_of(kind)
+        if lacking:
+            raise InputError(
+                f"load_emulator: {group!r} holds what a {name} gave, whose {lacking[0]!r} no store "
+                f"can hold; give it: load_emulator(..., emulator={name}({lacking[0]}))"
+            )
+        own = kind()
+    elif type(own) is not kind:
+        raise InputError(
+            f"load_emulator: 'emulator' is a {type(own).__name__}, but {group!r} holds what a "
+            f"{name} gave; give the emulator that was given to the loop"
+        )
     if base is None:
+        base = own.base
+    if base is None:
+        attrs = Attributes(dataset.attrs, group)
         base = described(attrs, "base", "it corrects a model of your own; give it as 'base'")
-    return replace(_plain(attrs), base=base).restored(dataset)
+    return cast("Model", replace(own, base=base).restored(dataset))
 
 
-def _plain(attrs: Attributes) -> LSTM:
-    """Give the emulator of the settings kept, without its base, on a device that is here."""
-    settings: dict[str, Any] = attrs.settings("settings") or {}
-    known = {f.name for f in fields(LSTM)} - {"base", "fitted"}
-    for name in settings:
-        if name not in known:
-            raise attrs.wrong("settings", f"the settings of an LSTM (without {name[:40]!r})")
-    if str(settings.get("device")).startswith("cuda") and not torch.cuda.is_available():
-        settings["device"] = "cpu"
-    try:
-        return LSTM(**settings)
-    except InputError as error:
-        raise attrs.wrong("settings", f"the settings of an LSTM ({error})") from error
+def _public(name: object) -> Any:
+    """Give daml's own emulator of a name, as users import it; None where there is none."""
+    public = import_module("daml.emulators")
+    kind = getattr(public, str(name)) if name in public.__all__ else None
+    return kind if isinstance(kind, type) else None

@@ -14,44 +14,46 @@ STEPS = 100
 """Steps through which gradients of windows pass, typically, where each is made by itself."""
 
 
-class Network(torch.nn.Module):
-    """LSTM layers and a linear head: (batch, time, variable) to the same shape.
+class Gain(torch.nn.Module):
+    """A factor and an offset for each variable: the head of a network of a user's."""
 
-    With ``covariance`` a second head gives a triangular factor, the identity at first: of the
-    memory where it is "predicted", the same always where it is "constant".
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(size))
+        self.bias = torch.nn.Parameter(torch.zeros(size))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Give the inputs (..., variable), scaled and moved."""
+        return self.weight * inputs + self.bias
+
+
+class Network(torch.nn.Module):
+    """What a training needs of a network: (batch, time, variable) to the same shape.
+
+    It ends in a ``head``, which gives its bias alone where its weight is zero. With ``covariance``
+    it also gives the entries of a triangular factor, the identity at first: from the memory where
+    it is "predicted", always the same where it is "constant".
     """
 
-    def __init__(self, size: int, hidden: int, layers: int, covariance: str | None = None) -> None:
+    head: torch.nn.Linear | Gain
+
+    def __init__(self, covariance: str | None = None) -> None:
         super().__init__()
         self.covariance = covariance
-        self.lstm = torch.nn.LSTM(size, hidden, layers, batch_first=True)
-        self.head = torch.nn.Linear(hidden, size)
+
+    def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
+        """Predict from one more input (batch, variable) with the memory so far."""
+        raise NotImplementedError
+
+    def add_factor(self, size: int, hidden: int = 0) -> None:
+        """Add what gives the factor, from the last layer's ``hidden`` outputs if predicted."""
         entries = size * (size + 1) // 2
-        if covariance == "predicted":
+        if self.covariance == "predicted":
             self.factor_head = torch.nn.Linear(hidden, entries)
             torch.nn.init.zeros_(self.factor_head.weight)
             torch.nn.init.zeros_(self.factor_head.bias)
-        elif covariance == "constant":
+        elif self.covariance == "constant":
             self.factor_entries = torch.nn.Parameter(torch.zeros(entries))
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Predict along whole sequences, each from an empty memory."""
-        return cast("torch.Tensor", self.head(self.lstm(inputs)[0]))
-
-    def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
-        """Predict from one more input (batch, variable) with the memory so far.
-
-        The memory holds output and cell (batch, hidden) of each layer. One cell after the other
-        takes less than the whole network on a sequence of one step.
-        """
-        if memory is None:
-            empty = x.new_zeros((len(x), self.lstm.hidden_size))
-            memory = ((empty, empty),) * self.lstm.num_layers
-        cells = []
-        for weights, cell in zip(self.lstm.all_weights, memory, strict=True):
-            cells.append(torch.lstm_cell(x, cell, *weights))
-            x = cells[-1][0]
-        return self.head(x), tuple(cells)
 
     def factor(self, memory: Memory) -> torch.Tensor:
         """Give the free entries (..., entry) of the factor for what the memory predicted."""
@@ -62,7 +64,63 @@ class Network(torch.nn.Module):
         return cast("torch.Tensor", self.factor_head(memory[-1][0]))
 
 
-class Windowed(Network):
+class Layered(Network):
+    """Recurrent layers and a linear head: (batch, time, variable) to the same shape.
+
+    Parameters
+    ----------
+    kind : type
+        ``torch.nn.LSTM`` or ``torch.nn.GRU``.
+    size, hidden, layers : int
+        Number of variables, of units per layer, and of layers.
+    covariance : str, optional
+        See :class:`Network`.
+    """
+
+    def __init__(
+        self,
+        kind: type[torch.nn.RNNBase],
+        size: int,
+        hidden: int,
+        layers: int,
+        covariance: str | None = None,
+    ) -> None:
+        super().__init__(covariance)
+        self.name = kind.__name__.lower()
+        self.add_module(self.name, cast("Any", kind)(size, hidden, layers, batch_first=True))
+        self.head = torch.nn.Linear(hidden, size)
+        self.add_factor(size, hidden)
+
+    @property
+    def layers(self) -> torch.nn.RNNBase:
+        """The recurrent layers."""
+        return cast("torch.nn.RNNBase", getattr(self, self.name))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Predict along whole sequences, each from an empty memory."""
+        return cast("torch.Tensor", self.head(self.layers(inputs)[0]))
+
+    def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
+        """Predict from one more input (batch, variable) with the memory so far.
+
+        The memory holds for each layer its output (batch, hidden), and the cell of an LSTM. One
+        cell after the other takes less than the whole network on a sequence of one step.
+        """
+        layers, long = self.layers, self.name == "lstm"
+        if memory is None:
+            empty = x.new_zeros((len(x), layers.hidden_size))
+            memory = ((empty, empty) if long else (empty,),) * layers.num_layers
+        cells: list[tuple[torch.Tensor, ...]] = []
+        for weights, cell in zip(layers.all_weights, memory, strict=True):
+            if long:
+                cells.append(torch.lstm_cell(x, cell, *weights))
+            else:
+                cells.append((torch.gru_cell(x, cell[0], *weights),))
+            x = cells[-1][0]
+        return self.head(x), tuple(cells)
+
+
+class Windowed(Layered):
     """The same network, looking at a window of inputs and predicting after its last.
 
     A training keeps eight numbers of each unit and step of every window for its gradient. Where
@@ -70,38 +128,53 @@ class Windowed(Network):
     the gradient, so that memory does not grow with sequences times window.
     """
 
-    def __init__(self, size: int, hidden: int, layers: int, window: int) -> None:
-        super().__init__(size, hidden, layers)
+    def __init__(
+        self, kind: type[torch.nn.RNNBase], size: int, hidden: int, layers: int, window: int
+    ) -> None:
+        super().__init__(kind, size, hidden, layers)
         self.window = window
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Predict after each step of a sequence, from the window that ends there."""
-        padded = torch.cat((inputs[:, :1].expand(-1, self.window - 1, -1), inputs), dim=1)
-        windows = padded.unfold(1, self.window, 1).transpose(2, 3)
+        seen = windows(inputs, self.window)
         rows = max(PIECE // self._kept, 1)
         if inputs.shape[0] * inputs.shape[1] <= rows:
-            return self._last(windows.reshape(-1, self.window, inputs.shape[-1])).view_as(inputs)
-        parts = (part for sequence in windows for part in sequence.split(rows))
+            return self._last(seen.reshape(-1, self.window, inputs.shape[-1])).view_as(inputs)
+        parts = (part for sequence in seen for part in sequence.split(rows))
         return torch.cat([self._again(part) for part in parts]).view_as(inputs)
 
     def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
         """Predict from the window that ends with one more input (batch, variable)."""
-        if memory is None:
-            memory = x[:, None].expand(-1, self.window, -1)
-        memory = torch.cat((memory[:, 1:], x[:, None]), dim=1)
+        memory = moved_on(memory, x, self.window)
         many = torch.is_grad_enabled() and len(memory) * self._kept > PIECE // STEPS
         return (self._again if many else self._last)(memory), memory
 
     @property
     def _kept(self) -> int:
         """The numbers that the gradient of one window keeps."""
-        return 8 * self.window * self.lstm.hidden_size * self.lstm.num_layers
+        return 8 * self.window * self.layers.hidden_size * self.layers.num_layers
 
-    def _last(self, windows: torch.Tensor) -> torch.Tensor:
+    def _last(self, seen: torch.Tensor) -> torch.Tensor:
         """Predict after windows (row, step, variable)."""
-        return cast("torch.Tensor", self.head(self.lstm(windows)[0][:, -1]))
+        return cast("torch.Tensor", self.head(self.layers(seen)[0][:, -1]))
 
-    def _again(self, windows: torch.Tensor) -> torch.Tensor:
+    def _again(self, seen: torch.Tensor) -> torch.Tensor:
         """Do the same, and compute what the gradient needs again rather than keep it."""
-        found = checkpoint(self._last, windows, use_reentrant=False, preserve_rng_state=False)
+        found = checkpoint(self._last, seen, use_reentrant=False, preserve_rng_state=False)
         return cast("torch.Tensor", found)
+
+
+def windows(inputs: torch.Tensor, window: int) -> torch.Tensor:
+    """Give the window (batch, time, window, variable) that ends at each step of sequences.
+
+    Before its start a sequence (batch, time, variable) is taken to be as at its first step.
+    """
+    padded = torch.cat((inputs[:, :1].expand(-1, window - 1, -1), inputs), dim=1)
+    return padded.unfold(1, window, 1).transpose(2, 3)
+
+
+def moved_on(memory: torch.Tensor | None, x: torch.Tensor, window: int) -> torch.Tensor:
+    """Give the window (batch, window, variable) that ends with one more input (batch, variable)."""
+    if memory is None:
+        memory = x[:, None].expand(-1, window, -1)
+    return torch.cat((memory[:, 1:], x[:, None]), dim=1)

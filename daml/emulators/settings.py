@@ -1,20 +1,24 @@
-"""The settings of an LSTM, checked."""
+"""The settings that all emulators with a network share, checked."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
 
 from daml.arrays import check_device
+from daml.emulators.fitted import Fitted
+from daml.emulators.learned import Learned, check_base
+from daml.emulators.networks import Network
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.labels.ranges import number, seed, whole
+from daml.protocols import Model
 from daml.training.plan import check_sequences
 
-LSTM = Any
-"""A :class:`daml.LSTM`, whose own file imports this one."""
-COVARIANCES = ("predicted", "constant")
-"""Whether the network says how wrong its forecast is, and whether that changes."""
 OPTIONAL = ("epochs", "cycle_epochs", "window")
 WHOLE = ("hidden", "layers", "batch_size", "sequence_length", *OPTIONAL)
 RATES: dict[str, dict[str, Any]] = {
@@ -24,44 +28,83 @@ RATES: dict[str, dict[str, Any]] = {
 """What a number must be."""
 
 
-def check(lstm: LSTM) -> None:
+@dataclass(frozen=True)
+class Settings(Learned):
+    """An emulator with a network: its settings, and the network itself.
+
+    A subclass is documented with all its settings (:class:`daml.LSTM`). Its own come first where
+    they are the fields of a dataclass that it also inherits from, named after this one.
+    """
+
+    epochs: int | None = None
+    window: int | None = None
+    base: Model | None = None
+    device: str = "cpu"
+    seed: int = 0
+    sequence_length: int = 100
+    burn_in: int = 10
+    batch_size: int = 64
+    learning_rate: float = 4e-3
+    rate_decay: float = 0.85
+    covariance: str | None = None
+    cycle_epochs: int | None = None
+    fitted: Fitted | None = field(default=None, repr=False, compare=False)
+
+    covariances: ClassVar[tuple[str, ...]] = ("constant",)
+    """Ways to learn the background covariance through the cycle."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @abstractmethod
+    def network(self, size: int) -> Network:
+        """Give a network for ``size`` variables, with its initial weights."""
+
+    def initial(self, size: int) -> Network:
+        """Give the network that a first training starts from, where it computes.
+
+        Weights that are drawn follow from the seed. That of a correction adds nothing to its base.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            made = self.network(size)
+        if self.base is not None:  # a correction starts from the mean increment alone
+            torch.nn.init.zeros_(made.head.weight)
+            torch.nn.init.zeros_(made.head.bias)
+        return made.to(self.device)
+
+
+def check(emulator: Settings) -> None:
     """Refuse settings that are out of range; turn NumPy's numbers into Python's.
 
     Raises
     ------
     InputError
-        It names the setting.
+        It names the class and the setting.
     """
-    check_fields(lstm)
-    plain: dict[str, object] = {}
+    check_fields(emulator)
+    kind, plain = type(emulator).__name__, dict[str, Any]()
     for name in WHOLE:
-        value = getattr(lstm, name)
-        if value is not None or name not in OPTIONAL:
-            plain[name] = whole(value, f"LSTM: {name!r}")
-    plain["burn_in"] = whole(lstm.burn_in, "LSTM: 'burn_in'", least=0)
-    plain["seed"] = seed(lstm.seed, "LSTM: 'seed'")
-    if lstm.fitted is None:  # else its network lives there already
-        plain["device"] = check_device(lstm.device, "LSTM")
+        value = getattr(emulator, name, None)
+        if value is not None or (hasattr(emulator, name) and name not in OPTIONAL):
+            plain[name] = whole(value, f"{kind}: {name!r}")
+    plain["burn_in"] = whole(emulator.burn_in, f"{kind}: 'burn_in'", least=0)
+    plain["seed"] = seed(emulator.seed, f"{kind}: 'seed'")
+    if emulator.fitted is None:  # else its network lives there already
+        plain["device"] = check_device(emulator.device, kind)
     for name in ("learning_rate", "rate_decay"):
-        value = getattr(lstm, name)
-        plain[name] = number(value, f"LSTM: {name!r}", **RATES[name])
-    check_sequences("LSTM", lstm.sequence_length, lstm.burn_in, lstm.learning_rate)
-    if lstm.window is not None and lstm.window > lstm.sequence_length:
+        plain[name] = number(getattr(emulator, name), f"{kind}: {name!r}", **RATES[name])
+    check_sequences(kind, emulator.sequence_length, emulator.burn_in, emulator.learning_rate)
+    if emulator.window is not None and emulator.window > emulator.sequence_length:
         raise InputError(
-            f"LSTM: 'window' is {lstm.window}; give sequence_length ({lstm.sequence_length}) or "
-            "less, as no sequence of a training holds a longer one"
+            f"{kind}: 'window' is {emulator.window}; give sequence_length "
+            f"({emulator.sequence_length}) or less, as no sequence of a training holds a longer one"
         )
-    if lstm.covariance is not None and lstm.covariance not in COVARIANCES:
+    covariance = emulator.covariance
+    if covariance is not None and covariance not in emulator.covariances:
         raise InputError(
-            f"LSTM: 'covariance' is {lstm.covariance!r}; give one of {COVARIANCES}, or None"
+            f"{kind}: 'covariance' is {covariance!r}; give one of {emulator.covariances}, or None"
         )
-    if lstm.covariance is not None and lstm.window is not None:
-        raise InputError("LSTM: 'covariance' needs a memory; leave 'window' out")
-    fitted, base = lstm.fitted, lstm.base
-    if fitted is not None and base is not None and tuple(base.variables) != fitted.variables:
-        raise InputError(
-            f"LSTM: the base steps {tuple(base.variables)}, the LSTM was fitted to "
-            f"{fitted.variables}; give a base with the same variables in the same order"
-        )
+    check_base(kind, emulator.base, emulator.fitted)
     for name, value in plain.items():
-        object.__setattr__(lstm, name, value)
+        object.__setattr__(emulator, name, value)

@@ -66,9 +66,12 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         bound = signature.bind(*args, **kwargs)
+        owner = name
+        if "self" in bound.arguments:  # the class that a user has named, not one it inherits from
+            owner = f"{type(bound.arguments['self']).__name__}.{function.__name__}"
         for argument, value in bound.arguments.items():
             annotation = signature.parameters[argument].annotation
-            bound.arguments[argument] = fitting(name, argument, value, annotation)
+            bound.arguments[argument] = fitting(owner, argument, value, annotation)
         return function(*bound.args, **bound.kwargs)
 
     return called

@@ -18,7 +18,7 @@ from daml.loop.judging import Judge
 from daml.loop.passes import Pass, joined
 from daml.loop.preconditions import check_length
 from daml.observing.records import Readings
-from daml.protocols import Emulator, Model, Scheme
+from daml.protocols import CycleTrained, Emulator, Model, Scheme
 from daml.running.assimilation import assimilated
 from daml.running.tuning import estimated
 from daml.schemes.estimation import Pairs, observed_pairs
@@ -123,7 +123,7 @@ class Assimilator:
                 emulator = trained(emulator, "fit", given, **how, **kept)
         if self.way == "cycle":
             how = {"held_out": 0.0 if self.held_out is None else self.held_out.fraction}
-            train = emulator.fit_cycle  # type: ignore[attr-defined]
+            train = cast("CycleTrained", emulator).fit_cycle
             how |= _checkpoint(train, store, number, "cycle")
             emulator = trained(emulator, "fit_cycle", self.observations, done.scheme, **how)
         check_kept(emulator, done.analysis, store)

@@ -22,7 +22,7 @@ from daml.training.held_out import HeldOut, longer
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daml.protocols import Array, Emulator, Memory, Model, Scheme
+    from daml.protocols import Array, CycleTrained, Emulator, Memory, Model, Scheme
 
 STEPS = 30
 """Steps of the trial."""
@@ -149,7 +149,7 @@ def _check_sequences(emulator: Emulator, steps: int, training: str) -> None:
         )
     if training != "cycle":
         return
-    known = inspect.signature(emulator.fit_cycle).parameters  # type: ignore[attr-defined]
+    known = inspect.signature(cast("CycleTrained", emulator).fit_cycle).parameters
     length = known["sequence_length"].default if "sequence_length" in known else None
     if isinstance(length, int) and steps < length:
         raise InputError(

@@ -89,6 +89,8 @@ class ODE(ABC):
     time_unit: str = "s"
 
     variables: ClassVar[tuple[str, ...]] = ()
+    arrays: ClassVar[tuple[str, ...]] = ("numpy", "torch")
+    """Kinds of arrays that a step takes."""
 
     def __post_init__(self) -> None:
         check_fields(self)

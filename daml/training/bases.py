@@ -9,7 +9,6 @@ import torch
 
 from daml.arrays import fetch, home
 from daml.errors import InputError, first_line
-from daml.models import ODE
 from daml.protocols import Memory, Model
 from daml.running.checks import check_model, typical
 from daml.running.stepping import advance
@@ -28,15 +27,11 @@ def base_step(
 ) -> tuple[torch.Tensor, Memory]:
     """Step states (..., variable); the result is a tensor on the device of the network.
 
-    Gradients pass through torch's own step where the base has one, and through central
-    differences where it steps NumPy arrays. A base that is stepped often with gradients should
-    come from :func:`differentiable`, which finds the size of the differences once.
+    Gradients pass where the base comes from :func:`differentiable`: through torch's own step, or
+    through central differences of one that steps NumPy arrays.
     """
-    if isinstance(x, torch.Tensor):
-        if x.requires_grad and not isinstance(base, Differenced):
-            base = differentiable(base, fetch(x.detach()))
-        if not takes_tensors(base):
-            x = fetch(x)
+    if isinstance(x, torch.Tensor) and not takes_tensors(base):
+        x = fetch(x)
     moved, memory = advance(base, x, memory)
     return torch.as_tensor(moved, device=device), memory
 
@@ -60,7 +55,7 @@ def differentiable(base: Model, states: np.ndarray, device: str = "cpu") -> Mode
     """
     if home(base) is not None:
         return base
-    if not isinstance(base, ODE) or no_gradient(base, states):
+    if not takes_tensors(base) or no_gradient(base, states):
         return Differenced(base, states)
     small = len(base.variables) <= FEW and device == "cpu"
     return Differenced(base, states, tensors=True) if small else base
@@ -98,9 +93,9 @@ def check_torch(model: Model, what: str) -> None:
         )
 
 
-def takes_tensors(base: Model | Differenced) -> bool:
-    """Whether a base steps torch tensors: one that names a device, an ODE, or differences."""
-    return isinstance(base, ODE | Differenced) or home(base) is not None
+def takes_tensors(base: Any) -> bool:
+    """Whether a base steps torch tensors: its ``arrays`` say so, or it names a device."""
+    return "torch" in getattr(base, "arrays", ()) or home(base) is not None
 
 
 def no_gradient(base: Model, states: np.ndarray) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class Differenced:
     model: Model
     states: np.ndarray
     tensors: bool = False
+
+    arrays: ClassVar[tuple[str, ...]] = ("torch",)
 
     def step(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
         """Step tensors (..., variable), in double precision inside."""

@@ -275,7 +275,7 @@ def _update(
     the batch run in parallel, and their gradients are added in a fixed order. Where the gradient is
     not finite, no step is made and the loss is NaN.
     """
-    trained = list(network.parameters())
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
     chosen = [tensor[batch] for tensor in sequences]
     scale = objective.count(chosen).clamp(min=1.0)
 

@@ -40,13 +40,15 @@ class Examples:
     Parameters
     ----------
     analysis : xarray.Dataset
-        As ``LSTM.fit`` takes it.
+        As an emulator's ``fit`` takes it.
     length : int
         Steps of a sequence.
     base : Model, optional
         What the increments are counted from; the state before, unless given.
     held_out : float
         Part of the record, in blocks of time, whose targets do not count (:class:`HeldOut`).
+    owner : str
+        Name of the emulator's class, for errors.
 
     Raises
     ------
@@ -55,24 +57,31 @@ class Examples:
     """
 
     def __init__(
-        self, analysis: xr.Dataset, length: int, base: Model | None, held_out: float = 0.0
+        self,
+        analysis: xr.Dataset,
+        length: int,
+        base: Model | None,
+        held_out: float = 0.0,
+        *,
+        owner: str,
     ) -> None:
+        self.what = f"{owner}.fit"
         self.name = "analysis" if "analysis" in analysis else "state"
         check_dims(analysis, self.name, ("time", "variable"))
         check_names(analysis, self.name)
         array = analysis[self.name]
         check_dtype(array, self.name)
         if array.ndim != 2:
-            raise InputError(f"LSTM.fit: {self.name!r} has {array.dims}; give (time, variable)")
+            raise InputError(f"{self.what}: {self.name!r} has {array.dims}; give (time, variable)")
         self.array = array.variable.transpose("time", "variable")
         self.variables = names(analysis)
         self.steps = len(self.array) - 1
         if self.steps < length:
             raise InputError(
-                f"LSTM.fit: a record of {len(self.array)} steps is too short to train on; give "
+                f"{self.what}: a record of {len(self.array)} steps is too short to train on; give "
                 f"more than sequence_length ({length}), or shorten that"
             )
-        self.step = _step_of(analysis, self.name)
+        self.step = _step_of(analysis, self.name, self.what)
         self.times = analysis["time"].values
         self.seen: xr.Variable | None = None
         if "innovation" in analysis:
@@ -83,7 +92,7 @@ class Examples:
             check_model(base, self.times[0])
             if tuple(base.variables) != self.variables:
                 raise InputError(
-                    f"LSTM: the base steps {tuple(base.variables)}, the analysis has "
+                    f"{owner}: the base steps {tuple(base.variables)}, the analysis has "
                     f"{self.variables}"
                 )
         self.held_out = HeldOut(len(self.array), held_out) if held_out else None
@@ -121,7 +130,7 @@ class Examples:
         check_values(states, self.name, self.variables)
         if np.isnan(states).any():
             raise InputError(
-                f"LSTM.fit: {self.name!r} has missing values; give an analysis of all steps"
+                f"{self.what}: {self.name!r} has missing values; give an analysis of all steps"
             )
         before = states[:-1]
         if self.base is not None:
@@ -150,21 +159,23 @@ class Examples:
             counted += there.sum()
             parts.append([moments(block.states), moments(block.increments[there])])
         if not counted:
-            raise InputError("LSTM.fit: no row of 'innovation' has a value: nothing to learn from")
+            raise InputError(
+                f"{self.what}: no row of 'innovation' has a value: nothing to learn from"
+            )
         states, increments = (joined(part) for part in zip(*parts, strict=True))
         return *states, *increments
 
 
-def _step_of(analysis: xr.Dataset, name: str) -> tuple[float, str]:
+def _step_of(analysis: xr.Dataset, name: str, what: str) -> tuple[float, str]:
     """Give the step of a record, and what it counts; refuse a record with gaps."""
     times = analysis["time"].values if "time" in analysis.coords else np.empty(0)
     if len(times) < 2:
-        raise InputError(f"LSTM.fit: {name!r} needs a coordinate 'time' of two entries or more")
+        raise InputError(f"{what}: {name!r} needs a coordinate 'time' of two entries or more")
     if times.dtype.kind in "mM":
         dt = float(np.median(np.diff(times) / np.timedelta64(1, "ns"))) * 1e-9
     else:
         dt = float(np.round((times[-1] - times[0]) / (len(times) - 1), 12))
     axis = time_axis(analysis, name, dt)
     if axis.length != len(times):
-        raise InputError(f"LSTM.fit: {name!r} has gaps in time; give a row for every step")
+        raise InputError(f"{what}: {name!r} has gaps in time; give a row for every step")
     return dt, "s"

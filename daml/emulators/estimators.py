@@ -1,0 +1,111 @@
+"""Estimators as scikit-learn has them: fitted, and found again by what they predict.
+
+Anything with ``fit(X, y)`` and ``predict(X)`` is one. What an estimator has learned may be of any
+kind (trees, kernels), which no store can hold as plain arrays. A store holds the examples instead,
+and a fingerprint: what the fitted estimator predicts for some of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from daml.errors import InputError, first_line
+
+PROBES = 100
+"""Examples in a fingerprint, at most."""
+NEAR = 1e-5
+"""Difference of two predictions that are taken for the same, in standard deviations."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What an estimator is fitted to: inputs (row, feature) and targets (row, variable)."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+
+    def probes(self) -> np.ndarray:
+        """Give the inputs of a fingerprint, spread evenly."""
+        return self.inputs[:: -(-len(self.inputs) // PROBES)]
+
+
+def fitted(estimator: Any, examples: Examples, seed: int) -> Any:
+    """Fit a copy of an estimator; what is random in it follows from the seed.
+
+    Raises
+    ------
+    InputError
+        If it fails, or predicts anything but a finite number for each variable.
+    """
+    from sklearn.base import clone
+
+    name, width = type(estimator).__name__, examples.targets.shape[1]
+    made = clone(estimator, safe=False)
+    made = copy.deepcopy(made) if made is estimator else made
+    known = made.get_params() if hasattr(made, "get_params") else {}
+    drawn = [key for key, value in known.items() if key.endswith("random_state") and value is None]
+    if drawn:
+        made.set_params(**dict.fromkeys(drawn, seed))
+    targets = examples.targets
+    try:
+        made.fit(examples.inputs, targets)
+        found = np.asarray(made.predict(examples.probes()))
+    except Exception as error:
+        raise InputError(
+            f"Regression: {name} failed on inputs {examples.inputs.shape} and targets "
+            f"{targets.shape} ({type(error).__name__}: {first_line(error)}); one that predicts a "
+            f"single number is wrapped: sklearn.multioutput.MultiOutputRegressor({name}())"
+        ) from error
+    rows = len(examples.probes())
+    if found.size != rows * width or len(found) != rows or not np.isfinite(found).all():
+        raise InputError(
+            f"Regression: {name} predicted {found.shape} for {rows} rows; finite numbers of shape "
+            f"(row, variable), here {(rows, width)}, are needed"
+        )
+    return made
+
+
+def predicted(estimator: Any, inputs: np.ndarray, width: int) -> np.ndarray:
+    """Give what an estimator predicts (row, width) for inputs (row, feature); NaN for not finite.
+
+    Estimators refuse inputs that are not finite, as those of a forecast that diverges are.
+    """
+    found = np.full((len(inputs), width), np.nan)
+    finite = np.isfinite(inputs).all(axis=1)
+    if finite.any():
+        found[finite] = np.reshape(estimator.predict(inputs[finite]), (-1, width))
+    return found
+
+
+def recovered(estimator: Any, examples: Examples, fingerprint: np.ndarray, seed: int) -> Any:
+    """Give the estimator with a fingerprint: the one given, or a copy of it fitted again.
+
+    Raises
+    ------
+    InputError
+        If neither predicts what the fingerprint says.
+    """
+
+    def apart(one: Any) -> float:
+        found = predicted(one, examples.probes(), examples.targets.shape[1])
+        return float(np.abs(found - fingerprint).max())
+
+    try:
+        if apart(estimator) <= NEAR:
+            return estimator
+    except Exception:  # it is not fitted, and each kind says so in its own way
+        pass
+    again = fitted(estimator, examples, seed)
+    difference = apart(again)
+    if not difference <= NEAR:
+        raise InputError(
+            f"Regression: the {type(estimator).__name__} given is not the one that was stored: its "
+            f"predictions differ by up to {difference:.2g} standard deviations, also when it is "
+            "fitted again to the same examples; give one with the same settings, or the fitted "
+            "estimator itself"
+        )
+    return again

@@ -1,0 +1,156 @@
+"""What all of daml's emulators share: they predict increments over a base, and lie in stores."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+import xarray as xr
+
+from daml import __version__
+from daml.errors import InputError
+from daml.labels.arguments import checked
+from daml.labels.descriptions import description
+from daml.labels.html import shown
+from daml.protocols import Memory, Model
+from daml.running.forecasting import forecast
+from daml.stores.attributes import Attributes
+from daml.stores.filling import save
+
+APART = ("base", "fitted")
+"""Fields that are no settings: they are kept in other ways."""
+
+
+class Learned(ABC):
+    """An emulator of increments over a base; its subclasses are frozen dataclasses of settings.
+
+    A subclass has the fields ``base`` and ``fitted``. All other fields with a default are settings,
+    which a store holds; those without one (a user's network or estimator) no store can hold.
+    """
+
+    base: Model | None
+    fitted: Any
+
+    @property
+    def known(self) -> Any:
+        """The result of a training."""
+        if self.fitted is None:
+            name = type(self).__name__
+            raise InputError(
+                f"{name}: not fitted yet; use the result of {name.lower()}.fit(analysis)"
+            )
+        return self.fitted
+
+    def _repr_html_(self) -> str:
+        return shown(self, {"fitted": "no"} if self.fitted is None else self.fitted.told())
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names along the last axis of a state."""
+        return cast("tuple[str, ...]", self.known.variables)
+
+    @property
+    def dt(self) -> float:
+        """Length of a step, that of the record that the emulator was fitted to."""
+        return cast("float", self.known.dt)
+
+    @property
+    def time_unit(self) -> str:
+        """Unit of ``dt`` for records with datetime64 times."""
+        return cast("str", self.known.time_unit)
+
+    @property
+    def climate(self) -> np.ndarray:
+        """Mean state (variable,) of the record that the emulator was fitted to."""
+        return cast("np.ndarray", self.known.mean)
+
+    def start(self, x: Any, time: Any = None) -> Memory:
+        """Give an empty memory, together with that of the base."""
+        return None, None if self.base is None else self.base.start(x, time)
+
+    @abstractmethod
+    def step(self, x: Any, memory: Memory = (None, None)) -> tuple[Any, Memory]:
+        """Move states (..., variable) by one dt."""
+
+    @checked
+    def forecast(self, states: xr.Dataset, *, leads: Any = 4, warmup: int = 100) -> xr.Dataset:
+        """Forecast from each state of a record; see :func:`daml.forecast`."""
+        return forecast(self, states, leads=leads, warmup=warmup)
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give what was fitted, and the settings, as plain arrays and attributes."""
+        result: xr.Dataset = self.known.to_dataset()
+        for array in result.data_vars.values():
+            array.attrs = {"long_name": str(array.name), "units": "1"}
+        settings = {name: getattr(self, name) for name in settings_of(type(self))}
+        result.attrs |= {
+            "emulator": type(self).__name__,
+            "settings": json.dumps(settings),
+            "base": "null" if self.base is None else description(self.base, "base", exact=False),
+            "daml_version": __version__,
+        }
+        return result
+
+    def with_settings(self, dataset: xr.Dataset) -> Self:
+        """Give the emulator with the settings that ``to_dataset`` stored, on a device that is here.
+
+        Raises
+        ------
+        InputError
+            If they are not settings of this class.
+        """
+        name = type(self).__name__
+        needed = f"the settings of the class {name}"
+        attrs, known = Attributes(dataset.attrs, name), settings_of(type(self))
+        settings = attrs.settings("settings") or {}
+        for setting in settings:
+            if setting not in known:
+                raise attrs.wrong("settings", f"{needed} (without {setting[:40]!r})")
+        if str(settings.get("device")).startswith("cuda") and not torch.cuda.is_available():
+            settings["device"] = "cpu"
+        try:
+            return cast("Self", replace(cast("Any", self), **settings))
+        except InputError as error:
+            raise attrs.wrong("settings", f"{needed} ({error})") from error
+
+    @checked
+    def save(self, store: str | Path) -> None:
+        """Write the fitted emulator to a new Zarr store, for ``load_emulator``.
+
+        Raises
+        ------
+        InputError
+            If the store exists, or the emulator is not fitted.
+        """
+        save(self.to_dataset(), store, "the emulator")
+
+
+def settings_of(kind: type[Learned]) -> list[str]:
+    """Give the names of the settings that a store holds."""
+    kept = fields(cast("Any", kind))
+    return [f.name for f in kept if f.name not in APART and f.default is not MISSING]
+
+
+def given_of(kind: type[Learned]) -> list[str]:
+    """Give the names of what no store holds, so that a user gives it on loading."""
+    return [f.name for f in fields(cast("Any", kind)) if f.default is MISSING]
+
+
+def check_base(kind: str, base: Model | None, fitted: Any) -> None:
+    """Refuse a base with other variables than an emulator was fitted to.
+
+    Raises
+    ------
+    InputError
+        It begins with ``kind``, the class of the emulator.
+    """
+    if fitted is not None and base is not None and tuple(base.variables) != fitted.variables:
+        raise InputError(
+            f"{kind}: the base steps {tuple(base.variables)}, the {kind} was fitted to "
+            f"{fitted.variables}; give a base with the same variables in the same order"
+        )

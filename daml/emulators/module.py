@@ -1,0 +1,147 @@
+"""A network of a user's own, a torch module, that learns a model's step from analyses."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+
+from daml.emulators.networks import Gain, Memory, Network, moved_on, windows
+from daml.emulators.neural import Neural
+from daml.errors import InputError, first_line
+from daml.protocols import Model
+
+
+@dataclass(frozen=True)
+class _Given:
+    module: torch.nn.Module
+    base: Model | None = None
+    window: int | None = None
+
+
+@dataclass(frozen=True)
+class Module(Neural, _Given):  # the fields of the last class come first
+    """An emulator that predicts the increment over a base with a torch module of your own.
+
+    The module maps standardised states (batch, variable), or with ``window`` the last states
+    (batch, window, variable), the newest at the end, to standardised increments (batch, variable).
+    Its output is multiplied by a gain for each variable, and a bias is added; both are trained with
+    it. With a ``base`` the gain starts at 0, so that training starts from the mean increment.
+
+    A copy of the module is trained and stepped, in single precision and in evaluation mode: dropout
+    is off and batch normalisation uses its running statistics, so that each state is treated on its
+    own. The module that is given is never changed; training starts from its weights.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network. A store holds its weights and not the network itself: give it again on loading,
+        ``load_emulator(store, emulator=Module(module))``, with any weights.
+    base : Model, optional
+        Model whose step is corrected; default: the last state. It steps NumPy arrays, unless its
+        ``arrays`` names torch, as those of a :class:`daml.models.ODE` do, or it has a ``device``.
+    window : int, optional
+        Number of last states that the module sees; at most ``sequence_length``. Default: the last
+        state alone.
+    epochs : int, optional
+        Epochs of a training. Default: 16, or more if these make fewer than 500 updates.
+    device : str
+        Device on which torch computes: "cpu" or "cuda".
+    seed : int
+        Seed of the order of the sequences.
+    sequence_length, burn_in, batch_size, learning_rate
+        Steps of a training sequence; steps at its start that the loss leaves out; sequences per
+        update; and peak rate of Adam (cosine decay to 5 %, gradient norm clipped at 1).
+    rate_decay : float
+        Factor by which each further training lowers the rate, down to a fifth of it.
+    covariance : {"constant"}, optional
+        Whether a background covariance B that is constant in time is also learned, through the
+        cycle (:meth:`fit_cycle`).
+    cycle_epochs : int, optional
+        Epochs of a training through the cycle. Default: 1,200 updates (800 with a base), at most
+        800 epochs.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range; in ``fit``, before the training, if the module gives another
+        shape or fails.
+
+    References
+    ----------
+    Bachlechner, T., Majumder, B. P., Mao, H., Cottrell, G. and McAuley, J. (2021): ReZero is all
+    you need: fast convergence at large depth. Proceedings of UAI 2021, 1352-1361 (the gain that
+    starts at 0).
+
+    Examples
+    --------
+    >>> import daml, torch
+    >>> run = daml.simulate(daml.Lorenz63(), steps=400, spinup=100)
+    >>> layers = torch.nn.Linear(3, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3)
+    >>> emulator = daml.emulators.Module(torch.nn.Sequential(*layers), epochs=2).fit(run)
+    >>> emulator.forecast(run, leads=2).sizes["lead"]
+    2
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.module, torch.nn.Module):
+            raise InputError(
+                f"Module: 'module' is a {type(self.module).__name__}; give a torch.nn.Module"
+            )
+
+    def network(self, size: int) -> Network:
+        """Give a copy of the module as a network for ``size`` variables.
+
+        Raises
+        ------
+        InputError
+            If it does not give increments of the right shape, or fails.
+        """
+        made = _Wrapped(self.module, size, self.window, self.covariance)
+        rows = 3 if size != 3 else 4  # no number of variables is taken for that of states
+        shape = (rows, size) if self.window is None else (rows, self.window, size)
+        given = f"standardised states of shape {shape}"
+        needed = f"it must return increments (batch, variable), here {(rows, size)}"
+        try:
+            with torch.no_grad(), torch.device("cpu"):
+                found = made.module(torch.zeros(shape))
+        except Exception as error:
+            raise InputError(
+                f"Module: {type(self.module).__name__} failed on {given} ({type(error).__name__}: "
+                f"{first_line(error)}); {needed}"
+            ) from error
+        if getattr(found, "shape", None) != (rows, size):
+            there = tuple(getattr(found, "shape", ()))
+            what = f"shape {there}" if there else f"a {type(found).__name__}"
+            raise InputError(
+                f"Module: {type(self.module).__name__} turned {given} into {what}; {needed}"
+            )
+        return made
+
+
+class _Wrapped(Network):
+    """A copy of a module of a user's: (batch, time, variable) to the same shape."""
+
+    def __init__(
+        self, module: torch.nn.Module, size: int, window: int | None, covariance: str | None
+    ) -> None:
+        super().__init__(covariance)
+        self.module = copy.deepcopy(module).float().cpu().eval()
+        self.window = window
+        self.head = Gain(size)
+        self.add_factor(size)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Predict after each step of a sequence."""
+        seen = inputs if self.window is None else windows(inputs, self.window)
+        return cast("torch.Tensor", self.head(self.module(seen.flatten(0, 1)))).view_as(inputs)
+
+    def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
+        """Predict from one more input (batch, variable), and the window before it."""
+        if self.window is None:
+            return self.head(self.module(x)), None
+        memory = moved_on(memory, x, self.window)
+        return self.head(self.module(memory)), memory

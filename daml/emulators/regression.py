@@ -1,0 +1,180 @@
+"""A regressor of scikit-learn's, or like one, that learns a model's step from analyses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from daml.emulators.estimators import Examples, fitted, predicted, recovered
+from daml.emulators.fitted import Scaled, scaled_of
+from daml.emulators.learned import Learned, check_base
+from daml.errors import InputError
+from daml.labels.arguments import check_fields, checked
+from daml.labels.ranges import seed, whole
+from daml.protocols import Memory, Model
+from daml.running.stepping import advance
+from daml.stores.opening import check_whole
+from daml.training import examples
+
+
+@dataclass(frozen=True)
+class _Fitted(Scaled):
+    """An estimator, and the standardised examples that it was fitted to."""
+
+    estimator: Any
+    examples: Examples
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give scaling and examples as plain arrays, and what tells the estimator from others."""
+        width, given = len(self.variables), self.examples
+        known = predicted(self.estimator, given.probes(), width)
+        return (
+            super()
+            .to_dataset()
+            .assign(
+                inputs=(("example", "feature"), given.inputs),
+                targets=(("example", "variable"), given.targets),
+                fingerprint=(("probe", "variable"), known),
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Regression(Learned):
+    """An emulator that predicts the increment over a base with a regressor of scikit-learn's.
+
+    The regressor maps standardised states (row, variable), or with ``window`` the last states,
+    the oldest first, in one row, to standardised increments (row, variable). One that predicts a
+    single number is wrapped: ``sklearn.multioutput.MultiOutputRegressor(estimator)``.
+
+    A store holds no estimator, which would need a pickle. It holds the examples that the estimator
+    was fitted to, and its predictions for up to 100 of them as a fingerprint. On loading
+    (``load_emulator(store, emulator=Regression(estimator))``) and on resuming a loop, an estimator
+    that predicts the same is taken as it is; otherwise a copy is fitted to the examples again, and
+    must then predict the same.
+
+    Parameters
+    ----------
+    estimator : object
+        With ``fit(X, y)`` and ``predict(X)``, as scikit-learn's regressors have them. A copy of it
+        is fitted; the one given is never changed. Each fit starts anew.
+    base : Model, optional
+        Model whose step is corrected; default: the last state.
+    window : int, optional
+        Number of last states that the estimator sees. Default: the last state alone.
+    seed : int
+        Takes the place of each ``random_state`` of the estimator that is None.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range; in ``fit``, if the estimator fails or predicts another shape.
+
+    References
+    ----------
+    Pedregosa, F. et al. (2011): Scikit-learn: machine learning in Python. Journal of Machine
+    Learning Research 12, 2825-2830.
+
+    Examples
+    --------
+    >>> import daml
+    >>> from sklearn.linear_model import Ridge
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import PolynomialFeatures
+    >>> run = daml.simulate(daml.Lorenz63(), steps=400, spinup=100)
+    >>> estimator = make_pipeline(PolynomialFeatures(2), Ridge(1e-6))
+    >>> emulator = daml.emulators.Regression(estimator).fit(run)
+    >>> emulator.forecast(run, leads=2).sizes["lead"]
+    2
+    """
+
+    estimator: Any
+    base: Model | None = None
+    window: int | None = None
+    seed: int = 0
+    fitted: _Fitted | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for method in ("fit", "predict"):
+            if not hasattr(self.estimator, method) or isinstance(self.estimator, type):
+                raise InputError(
+                    f"Regression: 'estimator' is no estimator: it has no {method!r}; give one like "
+                    "scikit-learn's regressors, e.g. sklearn.linear_model.Ridge()"
+                )
+        object.__setattr__(self, "seed", seed(self.seed, "Regression: 'seed'"))
+        if self.window is not None:
+            object.__setattr__(self, "window", whole(self.window, "Regression: 'window'"))
+        check_base("Regression", self.base, self.fitted)
+
+    @checked
+    def fit(self, analysis: xr.Dataset) -> Regression:
+        """Give a fitted copy of the emulator.
+
+        Parameters
+        ----------
+        analysis : xarray.Dataset
+            ``analysis``, or else ``state``, (time, variable) at every model step. Rows where
+            ``innovation`` has no value were not observed and are skipped as targets.
+
+        Returns
+        -------
+        Regression
+
+        Raises
+        ------
+        InputError
+            If the record lacks a variable, has wrong dims or values, or is too short, or the
+            estimator fails.
+        """
+        record = examples.Examples(analysis, self.window or 1, self.base, owner="Regression")
+        (dt, unit), scaling = record.step, record.scaling()
+        scaled = Scaled(record.variables, dt, unit, *scaling)
+        states, increments, weights = map(np.concatenate, zip(*record, strict=True))
+        seen = self._seen((states - scaled.mean) / scaled.spread)[weights > 0]
+        targets = (increments - scaled.increment_mean) / scaled.increment_spread
+        given = Examples(seen, targets[weights > 0])
+        return self._with(scaled, fitted(self.estimator, given, self.seed), given)
+
+    def _with(self, scaled: Scaled, estimator: Any, given: Examples) -> Regression:
+        known = {f.name: getattr(scaled, f.name) for f in fields(Scaled)}
+        return replace(self, fitted=_Fitted(**known, estimator=estimator, examples=given))
+
+    def _seen(self, states: np.ndarray) -> np.ndarray:
+        """Give what is seen (time, feature) at each of states (time, variable) of a record."""
+        window = self.window or 1
+        padded = np.concatenate((np.repeat(states[:1], window - 1, axis=0), states))
+        view = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0)
+        return view.swapaxes(1, 2).reshape(len(states), -1)
+
+    def step(self, x: Any, memory: Memory = (None, None)) -> tuple[Any, Memory]:
+        """Move states (..., variable) by one dt."""
+        seen, base_memory = memory
+        known, width = self.known, x.shape[-1]
+        scaled = ((x - known.mean) / known.spread)[..., None, :]
+        if self.window is not None:
+            seen = np.repeat(scaled, self.window, axis=-2) if seen is None else seen
+            scaled = seen = np.concatenate((seen[..., 1:, :], scaled), axis=-2)
+        rows = scaled.reshape(-1, scaled.shape[-2] * width)
+        found = predicted(known.estimator, rows, width).reshape(x.shape)
+        moved = x
+        if self.base is not None:
+            moved, base_memory = advance(self.base, x, base_memory)
+        return moved + known.increment_mean + found * known.increment_spread, (seen, base_memory)
+
+    def restored(self, dataset: xr.Dataset) -> Regression:
+        """Give the fitted emulator whose ``to_dataset`` is given, with the settings stored there.
+
+        Raises
+        ------
+        InputError
+            If the estimator does not predict what the stored one did.
+        """
+        made, scaled = self.with_settings(dataset), scaled_of(dataset, "Regression")
+        check_whole(dataset, ("inputs", "targets", "fingerprint"), "Regression")
+        given = Examples(dataset["inputs"].values, dataset["targets"].values)
+        known = dataset["fingerprint"].values
+        return made._with(scaled, recovered(self.estimator, given, known, made.seed), given)
