@@ -240,6 +240,20 @@ def test_an_estimator_comes_back_given_or_fitted_again(make, run, tmp_path):
         daml.load_emulator(tmp_path / "store.zarr", emulator=other)
 
 
+def test_an_estimator_that_is_fitted_already_is_the_same_setting(seen, tmp_path):
+    fitted = ExtraTreesRegressor(2, max_depth=3).fit(np.ones((9, 3)), np.ones((9, 3)))
+    how = {"passes": 1, "held_out": 0, "store": tmp_path / "a"}
+    scheme = daml.ThreeDVar(roster.climatology())
+    one = daml.improve(MODEL, seen, scheme, Regression(fitted), **how)
+    plain = Regression(ExtraTreesRegressor(2, max_depth=3))
+    two = daml.improve(MODEL, seen, scheme, plain, **how, resume=True)
+    assert one.attrs["emulator"] == two.attrs["emulator"]
+    np.testing.assert_array_equal(two["iteration/0000"].analysis, one["iteration/0000"].analysis)
+    other = Regression(ExtraTreesRegressor(2, max_depth=4))
+    with pytest.raises(InputError, match="emulator"):
+        daml.improve(MODEL, seen, scheme, other, **how, resume=True)
+
+
 @dataclass
 class Nearest:
     """An estimator that is none of scikit-learn's: the target of the nearest example."""
