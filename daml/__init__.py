@@ -12,9 +12,8 @@ __version__ = "0.1.0"
 _attached, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("covariance", "diagnosis", "errors", "figures", "innovations", "models", "paper"),
-        *("emulators", "protocols", "schemes"),
-        *("reports", "verification"),
+        *("covariance", "diagnosis", "emulators", "errors", "figures", "innovations", "models"),
+        *("paper", "protocols", "reports", "schemes", "verification"),
     ],
     submod_attrs={
         "running.assimilation": ["assimilate"],

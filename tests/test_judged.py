@@ -84,7 +84,7 @@ def test_a_loop_goes_on_while_it_gains_and_ends_when_it_does_not(seed):
 def test_the_best_pass_is_chosen_and_told():
     found = errors(2.0, 1.5, 1.2, 1.3)
     assert int(best(found).iteration) == 2
-    told = chosen(found, errors(4.0)[0])
+    told = chosen(found, errors(4.0)[0], "GRU")
     assert told["chosen"] == 2
     assert "% below that of the model given" in told["chosen_because"]
 
@@ -99,7 +99,7 @@ def test_the_best_pass_is_chosen_and_told():
     ],
 )
 def test_the_model_given_stays_unless_a_pass_is_clearly_better(found, given):
-    choice = chosen(found, given)
+    choice = chosen(found, given, "LSTM")
     assert choice["chosen"] == "given"
     assert "that of the model given" in choice["chosen_because"]
 

@@ -157,12 +157,23 @@ class Fitted(Scaled):
         Raises
         ------
         InputError
-            If an array is missing or damaged; ``name`` begins the message.
+            If an array is missing or damaged, or the weights belong to another network; ``name``
+            begins the message.
         """
         scaled = scaled_of(dataset, name)
-        network.load_state_dict(
-            {key: torch.as_tensor(array.values) for key, array in _weights(dataset).items()}
-        )
+        weights = {
+            str(key).removeprefix(WEIGHTS): torch.as_tensor(array.values)
+            for key, array in dataset.data_vars.items()
+            if str(key).startswith(WEIGHTS)
+        }
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(
+                f"{name}: the stored weights do not fit a network of these settings ({reason}); "
+                "give the settings that it was fitted with"
+            ) from error
         network.requires_grad_(False)
         root = dataset["covariance_root"].values if "covariance_root" in dataset else None
         return cls(
@@ -171,37 +182,3 @@ class Fitted(Scaled):
             covariance_root=root,
             trainings=Attributes(dataset.attrs, name).whole("trainings"),
         )
-
-
-def _weights(dataset: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Give the weights that a Dataset holds, by their name in the network."""
-    stored = {str(name): array for name, array in dataset.data_vars.items()}
-    return {n.removeprefix(WEIGHTS): a for n, a in stored.items() if n.startswith(WEIGHTS)}
-
-
-def check_weights(dataset: xr.Dataset, needed: Mapping[str, torch.Tensor], name: str) -> None:
-    """Refuse weights of another network.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        As :meth:`Fitted.to_dataset` stored it.
-    needed : mapping from str to torch.Tensor
-        Tensors of the shapes that the network has, on whatever device.
-    name : str
-        Begins the error.
-
-    Raises
-    ------
-    InputError
-        If they differ; the message gives both shapes of the first one that does.
-    """
-    stored = {key: array.shape for key, array in _weights(dataset).items()}
-    wanted = {key: tuple(weight.shape) for key, weight in needed.items()}
-    for key in (*wanted, *stored):
-        if stored.get(key) != wanted.get(key):
-            raise InputError(
-                f"{name}: the stored weights do not fit a network of these settings ({key!r}: "
-                f"{stored.get(key, 'none')} stored, {wanted.get(key, 'none')} needed); give the "
-                "settings that it was fitted with"
-            )

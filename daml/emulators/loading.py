@@ -16,7 +16,7 @@ from daml.labels.arguments import checked
 from daml.labels.ranges import whole
 from daml.models.named import described
 from daml.protocols import Emulator, Model
-from daml.stores.attributes import GIVEN, Attributes, chosen, passes
+from daml.stores.attributes import GIVEN, Attributes, chosen, class_of_emulator, passes
 from daml.stores.opening import loaded, open_tree
 
 
@@ -90,22 +90,13 @@ def load_emulator(
             f"load_emulator: iteration {iteration} is not there; the experiment has {len(groups)}"
         )
     group = f"{groups[iteration]}/emulator"
-    made = _class_of(tree)
+    made = class_of_emulator(tree)
     if emulator is not None and made not in (None, type(emulator).__name__):
         raise InputError(
             f"load_emulator: 'emulator' is a {type(emulator).__name__}, but {group!r} holds what a "
             f"{made} gave; give the emulator that was given to the loop"
         )
     return _restored(loaded(tree, group, inherit=True), group, base, emulator, made)
-
-
-def _class_of(tree: xr.DataTree) -> str | None:
-    """Give the class of the emulator that an experiment has trained; None where it is unknown."""
-    try:
-        found = (Attributes(tree.attrs, "load_emulator").settings("emulator") or {}).get("class")
-    except InputError:
-        return None
-    return found if isinstance(found, str) else None
 
 
 def _model_given(tree: xr.DataTree) -> Model:

@@ -106,7 +106,7 @@ class Module(Neural, _Given):  # the fields of the last class come first
         given = f"standardised states of shape {shape}"
         needed = f"it must return increments (batch, variable), here {(rows, size)}"
         try:
-            with torch.no_grad(), torch.device("cpu"):
+            with torch.no_grad():
                 found = made.module(torch.zeros(shape))
         except Exception as error:
             raise InputError(

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 import xarray as xr
 
-from daml.emulators.fitted import Fitted, check_weights
+from daml.emulators.fitted import Fitted
 from daml.emulators.fitting import begun, fitted_through_cycle, fitted_to
 from daml.emulators.settings import Settings
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.protocols import Checkpoint, Memory, Model, Scheme
+from daml.stores.opening import check_whole
 from daml.training.bases import base_step, differentiable
 
 
@@ -229,8 +230,6 @@ class Neural(Settings):
             If the weights do not fit a network of these settings.
         """
         made, name = self.with_settings(dataset), type(self).__name__
-        size = dataset.sizes.get("variable", 0)
-        with torch.device("meta"):  # shapes alone: what is stored may be of any size
-            needed = made.network(size).state_dict()
-        check_weights(dataset, needed, name)
-        return replace(made, fitted=Fitted.from_dataset(dataset, made.initial(size), name))
+        check_whole(dataset, ("variable",), name)
+        network = made.initial(dataset.sizes["variable"])
+        return replace(made, fitted=Fitted.from_dataset(dataset, network, name))

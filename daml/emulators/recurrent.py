@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
+import xarray as xr
 
 from daml.emulators.networks import Layered, Network, Windowed
 from daml.emulators.neural import Neural
@@ -35,3 +36,35 @@ class Recurrent(Neural, _Layers):  # the fields of the last class come first
         if self.window is not None:
             return Windowed(kind, size, self.hidden, self.layers, self.window)
         return Layered(kind, size, self.hidden, self.layers, self.covariance)
+
+    def restored(self, dataset: xr.Dataset) -> Self:
+        """Give the fitted emulator whose ``to_dataset`` is given, with the settings stored there.
+
+        Raises
+        ------
+        InputError
+            If the weights do not fit a network of these settings.
+        """
+        made = self.with_settings(dataset)
+        check_sizes(dataset, type(self).__name__, made.hidden, made.layers)
+        return super().restored(dataset)
+
+
+def check_sizes(dataset: xr.Dataset, name: str, hidden: int, layers: int) -> None:
+    """Refuse weights of a network of another size, before the network is made.
+
+    Raises
+    ------
+    InputError
+        If the sizes differ; the message gives both. ``name`` begins it.
+    """
+    head = dataset.get("weights.head.weight")
+    there = sum(".weight_hh_l" in str(key) for key in dataset.data_vars)
+    found = None if head is None or head.ndim != 2 else head.shape
+    wanted = dataset.sizes.get("variable"), hidden
+    if found != wanted or there != layers:
+        raise InputError(
+            f"{name}: the stored weights do not fit a network of these settings (variables and "
+            f"hidden: {found} stored, {wanted} needed; layers: {there} stored, {layers} needed); "
+            "give the settings that it was fitted with"
+        )

@@ -9,7 +9,7 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.stores.attributes import GIVEN, Attributes, asked, chosen, passes
+from daml.stores.attributes import GIVEN, Attributes, asked, chosen, class_of_emulator, passes
 from daml.stores.opening import loaded
 
 SCORES = ("analysis_rmse", "background_rmse", "mfe", "mfe_reduction", "mfe_map")
@@ -86,7 +86,7 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
     if not is_twin(tree) or not groups:
         raise InputError(
             "the experiment holds no scores of a twin experiment; give one that 'daml paper' ran, "
-            "with LSTM-0 at least"
+            "with one pass at least"
         )
     scored = [loaded(tree, f"{name}/scores", needed=SCORES) for name in groups]
     both = {
@@ -94,7 +94,7 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
         "perfect": loaded(tree, "perfect/scores", needed=SCORES[:2]),
     }
     maps = {"imperfect": both["imperfect"].mfe_map}
-    maps |= {f"LSTM-{_number(groups[at])}": scored[at].mfe_map for at in (0, -1)}
+    maps |= {f"{called(tree)}-{_number(groups[at])}": scored[at].mfe_map for at in (0, -1)}
     numbers = xr.DataArray([_number(p) for p in groups], dims="iteration", name="iteration")
     result = xr.concat([s.drop_dims(["x0_bin", "x2_bin"]) for s in scored], numbers)
     result["mfe_map"] = xr.concat(maps.values(), xr.DataArray(list(maps), dims="case", name="case"))
@@ -123,12 +123,13 @@ def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
     xarray.Dataset
         ``innovation_rmse`` (iteration); where observations were held out also ``held_out_rmse``
         (iteration, horizon), ``horizon_steps`` (horizon) and ``consistency`` (iteration); the same
-        of the model given as ``imperfect_...``. attrs say which model was chosen.
+        of the model given as ``imperfect_...``. attrs say what the emulators are called and which
+        model was chosen.
 
     Raises
     ------
     InputError
-        If not even LSTM-0 is there.
+        If not even the first pass is there.
     """
     groups = passes(tree)
     if not groups:
@@ -146,10 +147,16 @@ def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
         result["horizon_steps"] = imperfect["horizon_steps"]
         imperfect = imperfect.drop_vars("horizon_steps")
     result = result.assign({f"imperfect_{name}": imperfect[name] for name in imperfect.data_vars})
+    result.attrs = {"emulator": called(tree)}
     if chosen(tree) is not None:
         because = Attributes(tree.attrs, "/").text("chosen_because")
-        result.attrs = {"chosen": chosen(tree), "chosen_because": because}
+        result.attrs |= {"chosen": chosen(tree), "chosen_because": because}
     return result
+
+
+def called(tree: xr.DataTree) -> str:
+    """Give what the emulators of an experiment are called: by their class."""
+    return class_of_emulator(tree) or "LSTM"  # the experiment of a paper has no other
 
 
 def _number(group: str) -> int:
@@ -183,7 +190,7 @@ def score_table(tree: xr.DataTree) -> str:
     for iteration in scores["iteration"].values:
         part = scores[["analysis_rmse", "background_rmse"]].sel(iteration=iteration)
         reductions = scores["mfe_reduction"].sel(iteration=iteration).values.tolist()
-        lines.append(row(f"LSTM-{iteration}", part, reductions))
+        lines.append(row(f"{called(tree)}-{iteration}", part, reductions))
     for name in scores["beyond"].values if "beyond" in scores.dims else ():
         part = scores.sel(beyond=name)
         named = {f"beyond_{kind}_rmse": f"{kind}_rmse" for kind in ("analysis", "background")}
@@ -217,10 +224,10 @@ def innovation_table(tree: xr.DataTree) -> str:
 
     lines.append(row("model given", "imperfect_", found))
     for iteration in found["iteration"].values:
-        lines.append(row(f"LSTM-{iteration}", "", found.sel(iteration=iteration)))
+        lines.append(row(f"{called(tree)}-{iteration}", "", found.sel(iteration=iteration)))
     if "chosen" in found.attrs:
         choice = found.attrs["chosen"]
-        name = "the model given" if choice == GIVEN else f"LSTM-{choice}"
+        name = "the model given" if choice == GIVEN else f"{called(tree)}-{choice}"
         lines.append(f"chosen: {name} ({found.attrs['chosen_because']})")
     return "\n".join(lines)
 

@@ -239,7 +239,9 @@ def innovations(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
     level = take(scores, "imperfect_innovation_rmse")
     with matplotlib.rc_context(STYLE):
         figure, grid = grid_of(axes, 1, 1, height=3.0)
-        _against_iteration(grid[0, 0], rmse, "LSTM-n")
+        name = str(scores.attrs.get("emulator", "LSTM"))
+        _against_iteration(grid[0, 0], rmse, f"{name}-n")
+        grid[0, 0].set_xlabel(ITERATION.replace("LSTM", name))
         grid[0, 0].axhline(float(level), color=IMPERFECT, linestyle="--", label="imperfect model")
         grid[0, 0].legend(ncols=2, **LEGEND)
     return figure

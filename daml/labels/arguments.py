@@ -24,7 +24,6 @@ R = TypeVar("R")
 MODEL = ("variables", "dt", "start", "step")
 METHODS = {
     "Model": MODEL,
-    "ODE": (*MODEL, "tendency"),
     "Scheme": ("update",),
     "ThreeDVar": ("given", "by_model"),
     "Emulator": ("fit", "to_dataset"),
@@ -47,7 +46,6 @@ GIVE = {
     "xr.DataTree": "an xarray.DataTree",
     "np.ndarray": "an array of numbers",
     "Model": "a model: an object with variables, dt, start(x, time) and step(x, memory)",
-    "ODE": "a model that is a daml.models.ODE",
     "Scheme": "a scheme, e.g. daml.ThreeDVar(B)",
     "ThreeDVar": "a daml.ThreeDVar",
     "Emulator": "an emulator, e.g. daml.LSTM()",

@@ -211,6 +211,8 @@ class _Describing:
 def _settings(value: Any) -> dict[str, Any]:
     """Give the settings of an object by name."""
     kind = type(value)
+    if not is_own(kind) and hasattr(value, "get_params") and not isinstance(value, type):
+        return dict(value.get_params(deep=False))  # scikit-learn's: what it was fitted to is none
     if is_dataclass(value):
         names = [f.name for f in fields(value)]
     elif hasattr(value, "_fields"):

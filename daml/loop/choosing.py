@@ -89,7 +89,7 @@ def _own(errors: xr.DataArray) -> xr.DataArray:
     return errors.sel(origin="own", drop=True)
 
 
-def chosen(errors: xr.DataArray, given: xr.DataArray) -> dict[str, object]:
+def chosen(errors: xr.DataArray, given: xr.DataArray, name: str) -> dict[str, object]:
     """Say which model is the best and why, for the attrs of an experiment.
 
     The model given stays unless the best pass forecasts better from its own analyses, by a t-test
@@ -101,6 +101,8 @@ def chosen(errors: xr.DataArray, given: xr.DataArray) -> dict[str, object]:
     errors : xarray.DataArray (iteration, origin, block, horizon)
     given : xarray.DataArray (origin, block, horizon)
         Of the model that the loop started from.
+    name : str
+        What the emulators are called, the name of their class.
     """
     found, count = best(errors), errors.sizes["iteration"]
     number, level = int(found["iteration"]), CHOICE / count
@@ -108,7 +110,7 @@ def chosen(errors: xr.DataArray, given: xr.DataArray) -> dict[str, object]:
     other = gain(*(e.sel(origin="given", drop=True) for e in (given, found)))[0]
     told = [f"{p:.1%} below" if p > 0 else f"{-p:.1%} above" for p in (part, other)]
     because = (
-        f"held-out innovations of LSTM-{number}, the least of {count} passes: RMSE of forecasts "
+        f"held-out innovations of {name}-{number}, the least of {count} passes: RMSE of forecasts "
         f"from its own analyses {told[0]} that of the model given (no gain: probability "
         f"{probability:.2g}, needed {level:.2g}), from the given model's analyses {told[1]}"
     )

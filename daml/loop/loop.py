@@ -65,10 +65,11 @@ class Loop:
         through the assimilation cycle on the innovations (:meth:`daml.LSTM.fit_cycle`), from the
         mean increment of a correction or after a training on analyses; one pass is enough.
     passes : int or "auto"
-        Number of passes, each of which trains one emulator, LSTM-0 to LSTM-(passes - 1), and
-        assimilates with it. "auto" stops when three passes gained nothing significant on the
-        held-out observations, and after 30 passes at most; with ``training="cycle"`` it makes one
-        pass, as the training itself stops by the held-out observations.
+        Number of passes, each of which trains one emulator and assimilates with it; those of an
+        LSTM are called LSTM-0 to LSTM-(passes - 1). "auto" stops when three passes gained nothing
+        significant on the held-out observations, and after 30 passes at most; with
+        ``training="cycle"`` it makes one pass, as the training itself stops by the held-out
+        observations.
     warm_start : bool
         Whether each training starts from the weights of the previous pass.
     held_out : float
@@ -141,7 +142,7 @@ class Loop:
     def iterate(
         self, observations: xr.Dataset, after: Pass | None = None, store: Store | None = None
     ) -> Iterator[Pass]:
-        """Yield the imperfect model's pass, then those of LSTM-0, LSTM-1, ... when they are done.
+        """Yield the imperfect model's pass, then those of the emulators, each when it is done.
 
         Parameters
         ----------
@@ -277,9 +278,9 @@ class Loop:
         """
         if last is None or last.errors is None:
             return
-        choice = chosen(
-            last.errors, loaded(keep.tree(), "imperfect/scores", needed=(SQUARES,))[SQUARES]
-        )
+        given = loaded(keep.tree(), "imperfect/scores", needed=(SQUARES,))[SQUARES]
+        name = type(last.model).__name__
+        choice = chosen(last.errors, given, name)
         keep.tell(choice)
         if choice["chosen"] == "given":
             held_out = HeldOut(last.analysis.sizes["time"], self.held_out)
@@ -291,7 +292,7 @@ class Loop:
             warn(
                 "improve: no pass is significantly better than the model given, which is chosen "
                 f"({choice['chosen_because']}); {advice}; load_emulator(..., iteration=n) gives "
-                "LSTM-n all the same",
+                f"{name}-n all the same",
             )
 
     def last(self, keep: Keeper) -> Pass | None:

@@ -28,7 +28,7 @@ class Pass:
     """One pass of a loop."""
 
     iteration: int
-    """0 for LSTM-0; -1 for the imperfect model, which nothing was trained for."""
+    """0 for the first emulator; -1 for the imperfect model, which nothing was trained for."""
     model: Model
     analysis: xr.Dataset
     scheme: Scheme
@@ -36,7 +36,7 @@ class Pass:
     judged: xr.Dataset | None = None
     """Scores on the held-out observations."""
     errors: xr.DataArray | None = None
-    """Mean squared held-out innovations (iteration, origin, block, horizon), LSTM-0's first."""
+    """Mean squared held-out innovations (iteration, origin, block, horizon) of all passes."""
     given: xr.Dataset | None = None
     """The analysis of the imperfect model, from which all models are judged."""
     judge: Judge | None = None
@@ -63,7 +63,7 @@ class Pass:
     def report(self, progress: Progress, scores: dict[str, str]) -> None:
         """Report that the pass is done."""
         if self.iteration >= 0:
-            progress.advance(scores, f"LSTM-{self.iteration}")
+            progress.advance(scores, f"{type(self.model).__name__}-{self.iteration}")
             return
         found = (f"{name} {value}" for name, value in scores.items())
         progress.say(", ".join(["model given", *found]))

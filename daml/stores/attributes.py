@@ -120,6 +120,15 @@ def asked(tree: xr.DataTree) -> int | str:
     return Attributes(tree.attrs, "/").whole("passes", 1)
 
 
+def class_of_emulator(tree: xr.DataTree) -> str | None:
+    """Give the class of the emulators that an experiment has trained; None where it is unknown."""
+    try:
+        found = (Attributes(tree.attrs, "/").settings("emulator") or {}).get("class")
+    except InputError:
+        return None
+    return found if isinstance(found, str) else None
+
+
 @contextmanager
 def reading(store: str | Path) -> Iterator[None]:
     """Turn what breaks where a damaged store is read into one error."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,8 +13,7 @@ import xarray as xr
 from daml.covariances.dense import labelled
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.models import ODE
-from daml.protocols import Memory
+from daml.protocols import Memory, Model
 from daml.schemes import ThreeDVar
 from daml.training.bases import check_torch
 from daml.training.engine import train
@@ -28,7 +27,7 @@ UPDATES = 100
 
 @checked
 def fit_parameters(
-    model: ODE,
+    model: Model,
     parameters: Sequence[str],
     observations: xr.Dataset,
     scheme: ThreeDVar,
@@ -39,7 +38,7 @@ def fit_parameters(
     batch_size: int = 100,
     learning_rate: float = 0.02,
     seed: int = 0,
-) -> tuple[ODE, ThreeDVar]:
+) -> tuple[Model, ThreeDVar]:
     """Estimate parameters of a model, and the B of its forecasts, from observations.
 
     Gradients through all steps and analyses of a sequence minimise the Gaussian negative
@@ -48,9 +47,9 @@ def fit_parameters(
 
     Parameters
     ----------
-    model : ODE
-        A dataclass whose ``tendency`` uses the Array API, as daml's own models do. The search
-        starts from its values.
+    model : Model
+        A dataclass whose step uses the Array API, so that torch's gradients pass through it, as
+        daml's own models do. The search starts from its values.
     parameters : sequence of str
         Names of the fields of the model that are estimated.
     observations : xarray.Dataset
@@ -68,7 +67,7 @@ def fit_parameters(
 
     Returns
     -------
-    model : ODE
+    model : Model
         With the estimated parameters.
     scheme : ThreeDVar
         With the estimated B.
@@ -101,26 +100,36 @@ def fit_parameters(
     check_torch(model, "fit_parameters")
     course = Course(model, observations, 0.0, like, "fit_parameters")
     objective = Innovations(free.model, scheme.by_model, course.record, like, burn_in)
-    plan = Plan(epochs, sequence_length, batch_size, UPDATES, UPDATES, batch_size, learning_rate)
+    plan = Plan(
+        epochs=epochs,
+        length=sequence_length,
+        batch=batch_size,
+        updates=UPDATES,
+        most=UPDATES,
+        shard=batch_size,
+        rate=learning_rate,
+    )
     train(free, objective, course.blocks(sequence_length), plan, (seed,))
     found: dict[str, Any] = {name: value.item() for name, value in free.values().items()}
     matrix = free.model().background_covariance(None).detach().numpy()
     known = replace(scheme, background_covariance=labelled(matrix, variables))
-    return replace(model, **found), known
+    return replace(cast("Any", model), **found), known
 
 
 class _Free(torch.nn.Module):
     """A model with free parameters, in units of their initial values, and its B."""
 
-    def __init__(self, model: ODE, parameters: Sequence[str], root: np.ndarray) -> None:
+    def __init__(self, model: Model, parameters: Sequence[str], root: np.ndarray) -> None:
         super().__init__()
-        known = [f.name for f in fields(model)] if is_dataclass(model) else []
+        known: list[str] = (
+            [f.name for f in fields(cast("Any", model))] if is_dataclass(model) else []
+        )
         for name in parameters:
             value = getattr(model, name, None)
             if name not in known or not isinstance(value, float):
                 raise InputError(
                     f"fit_parameters: {name!r} is no parameter of {type(model).__name__} with a "
-                    f"float as its value; give some of {tuple(known)}"
+                    f"float as its value; give some of {known}"
                 )
         self.given, self.names = model, tuple(parameters)
         first = torch.tensor([getattr(model, name) for name in parameters], dtype=torch.float64)
@@ -133,7 +142,7 @@ class _Free(torch.nn.Module):
         return dict(zip(self.names, self.first * self.parts, strict=True))
 
     def model(self) -> _Uncertain:
-        moved = replace(self.given, **self.values())
+        moved = replace(cast("Any", self.given), **self.values())
         return _Uncertain(moved, covariance(self.entries, self.places))
 
 
@@ -141,7 +150,7 @@ class _Free(torch.nn.Module):
 class _Uncertain:
     """A model whose forecasts all have the same B."""
 
-    model: ODE
+    model: Model
     covariance: torch.Tensor
 
     @property
@@ -149,7 +158,7 @@ class _Uncertain:
         return self.model.variables
 
     @property
-    def dt(self) -> float:
+    def dt(self) -> Any:
         return self.model.dt
 
     def start(self, x: Any, time: Any = None) -> Memory:
