@@ -18,6 +18,7 @@ _attached, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "running.assimilation": ["assimilate"],
         "covariances.dense": ["climatological"],
+        "loop.kept_scheme": ["load_scheme"],
         "loop.loop": ["Loop", "improve"],
         "running.forecasting": ["forecast", "simulate"],
         "emulators": ["LSTM", "fit_parameters", "load_emulator"],

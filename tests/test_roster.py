@@ -1,6 +1,7 @@
 """Laws that every model, scheme and emulator obeys."""
 
 import inspect
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -285,3 +286,30 @@ def test_what_a_scheme_gives_besides_is_in_the_analysis(seen):
 def test_outputs_that_are_not_what_a_scheme_says_are_refused(scheme, text, seen):
     with pytest.raises(InputError, match=text):
         daml.assimilate(daml.Lorenz63(), seen, scheme)
+
+
+@schemes
+def test_a_scheme_comes_back_from_a_store(make, seen, tmp_path):
+    given = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        daml.improve(
+            *(daml.Lorenz63(), seen, given, roster.Polynomial()),
+            passes=1,
+            held_out=0,
+            store=tmp_path / "loop.zarr",
+        )
+    own = given if type(given).__module__ == "roster" else None
+    back = daml.load_scheme(tmp_path / "loop.zarr", scheme=own)
+    one, two = (daml.assimilate(daml.Lorenz63(), seen, scheme) for scheme in (given, back))
+    xr.testing.assert_equal(one, two)
+
+
+def test_a_scheme_of_ones_own_has_to_be_given_again(seen):
+    tree = daml.improve(
+        *(daml.Lorenz63(), seen, roster.Nudging(), roster.Polynomial()), passes=1, held_out=0
+    )
+    with pytest.raises(InputError, match=r"made by a Nudging, a class of your own.*scheme=Nudging"):
+        daml.load_scheme(tree)
+    with pytest.raises(InputError, match="iteration 3 is not there; the experiment has 1"):
+        daml.load_scheme(tree, 3)

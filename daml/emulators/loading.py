@@ -13,10 +13,9 @@ from daml.emulators.learned import given_of
 from daml.emulators.own import is_users, trained
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.labels.ranges import whole
 from daml.models.named import described
 from daml.protocols import Emulator, Model
-from daml.stores.attributes import GIVEN, Attributes, chosen, class_of_emulator, passes
+from daml.stores.attributes import Attributes, class_of_emulator, pass_of
 from daml.stores.opening import loaded, open_tree
 
 
@@ -76,20 +75,12 @@ def load_emulator(
     if isinstance(source, xr.Dataset):
         return _restored(source, "load_emulator", base, emulator)
     tree = source if isinstance(source, xr.DataTree) else open_tree(source)
-    groups = passes(tree)
-    if not groups:
+    above = pass_of(tree, iteration, "load_emulator")
+    if above is None:
         return _restored(loaded(tree, "/"), "load_emulator", base, emulator)
-    if iteration is None:
-        choice = chosen(tree)
-        if choice == GIVEN:
-            return _model_given(tree) if base is None else base
-        iteration = -1 if choice is None else int(choice)
-    iteration = whole(iteration, "load_emulator: 'iteration'", least=-len(groups))
-    if iteration >= len(groups):
-        raise InputError(
-            f"load_emulator: iteration {iteration} is not there; the experiment has {len(groups)}"
-        )
-    group = f"{groups[iteration]}/emulator"
+    if above == "imperfect":
+        return _model_given(tree) if base is None else base
+    group = f"{above}/emulator"
     made = class_of_emulator(tree)
     if emulator is not None and made not in (None, type(emulator).__name__):
         raise InputError(

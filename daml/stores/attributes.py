@@ -18,6 +18,7 @@ from typing import Any, cast
 import xarray as xr
 
 from daml.errors import DamlError, InputError, StoreError, first_line
+from daml.labels.ranges import whole
 
 GIVEN = "given"
 """The choice of a loop that found no pass better than the model that it was given."""
@@ -105,6 +106,39 @@ def chosen(tree: xr.DataTree) -> int | str | None:
     if found == GIVEN or (is_whole(found) and 0 <= found < count):
         return cast("int | str", found)
     raise Attributes(tree.attrs, "/").wrong("chosen", f"a pass below {count}, or {GIVEN!r},")
+
+
+def pass_of(tree: xr.DataTree, iteration: int | None, what: str) -> str | None:
+    """Give the group of a pass of an experiment; None where there is none.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+    iteration : int, optional
+        Its number; negative ones count from the end. Unless given, the pass that was chosen, or
+        else the last; "imperfect" where the model given was chosen.
+    what : str
+        Who asks, for errors.
+
+    Raises
+    ------
+    InputError
+        If the experiment has no such pass.
+    """
+    groups = passes(tree)
+    if not groups:
+        return None
+    if iteration is None:
+        choice = chosen(tree)
+        if choice == GIVEN:
+            return "imperfect"
+        iteration = -1 if choice is None else int(choice)
+    iteration = whole(iteration, f"{what}: 'iteration'", least=-len(groups))
+    if iteration >= len(groups):
+        raise InputError(
+            f"{what}: iteration {iteration} is not there; the experiment has {len(groups)}"
+        )
+    return groups[iteration]
 
 
 def asked(tree: xr.DataTree) -> int | str:

@@ -1,0 +1,96 @@
+"""Schemes with what a loop found for them, back from disk."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+import xarray as xr
+
+from daml import schemes
+from daml.emulators.own import called
+from daml.errors import InputError
+from daml.labels.arguments import checked
+from daml.protocols import Scheme
+from daml.stores.attributes import Attributes, pass_of
+from daml.stores.opening import loaded, open_tree
+
+
+@checked
+def load_scheme(
+    source: xr.DataTree | str | Path,
+    iteration: int | None = None,
+    scheme: Scheme | None = None,
+) -> Scheme:
+    """Give the scheme of a pass back, with the B and all else that the loop found for it.
+
+    Parameters
+    ----------
+    source : xarray.DataTree, str or path
+        An experiment (tree or store).
+    iteration : int, optional
+        Number of the pass, as of :func:`daml.load_emulator`: unless given, the pass that the loop
+        chose, or else the last. Where it chose the model given, the scheme of that model's pass.
+    scheme : Scheme, optional
+        A scheme of a class of your own, as it was given to the loop. Its ``restored`` takes the
+        Dataset that its ``to_dataset`` gave.
+
+    Returns
+    -------
+    Scheme
+        Ready for :func:`daml.assimilate` with the model of that pass.
+
+    Raises
+    ------
+    InputError
+        If the source holds no such pass or scheme, or its attributes are not those that daml wrote.
+    StoreError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> seen = daml.observe(daml.simulate(model, steps=1000, spinup=500))
+    >>> emulator = daml.LSTM(hidden=4, epochs=1)
+    >>> tree = daml.improve(model, seen, emulator=emulator, passes=1, held_out=0)
+    >>> daml.load_scheme(tree, 0).background_covariance.shape
+    (3, 3)
+    """
+    tree = source if isinstance(source, xr.DataTree) else open_tree(source)
+    above = pass_of(tree, iteration, "load_scheme")
+    if above is None or above.partition("/")[0] not in tree.children:
+        raise InputError("load_scheme: no experiment is there; give the result of daml.improve")
+    group = f"{above}/scheme"
+    made = scheme if scheme is not None else _described(tree, above)
+    if "scheme" not in tree[above].children:
+        raise InputError(
+            f"load_scheme: {group!r} is not there: a {type(made).__name__} keeps nothing with a "
+            "pass; use the scheme that was given to the loop"
+        )
+    if not hasattr(made, "restored"):
+        raise InputError(
+            f"load_scheme: a {type(made).__name__} has no 'restored'; write "
+            "restored(self, dataset), which returns the scheme from what 'to_dataset' gave"
+        )
+    return cast("Scheme", called(made, "restored", loaded(tree, group, inherit=True)))
+
+
+def _described(tree: xr.DataTree, above: str) -> Scheme:
+    """Give a scheme of daml's with the plain settings that a pass names; B comes back later."""
+    attrs = Attributes(tree[above].attrs, above)
+    settings: dict[str, Any] = attrs.settings("scheme") or {}
+    name = str(settings.pop("class", None))
+    kind = getattr(schemes, name) if name in schemes.__all__ else None
+    if not isinstance(kind, type) or "defined_by" in settings:
+        raise InputError(
+            f"load_scheme: {above!r} was made by a {name}, a class of your own, which daml cannot "
+            f"make; give it: load_scheme(..., scheme={name}(...)), whose 'restored' is called"
+        )
+    known = {field.name for field in fields(cast("Any", kind))}
+    plain = {n: value for n, value in settings.items() if isinstance(value, str | int | float)}
+    try:
+        return cast("Scheme", kind(**{n: value for n, value in plain.items() if n in known}))
+    except InputError as error:
+        raise attrs.wrong("scheme", f"settings of a {name} ({error})") from error
