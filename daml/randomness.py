@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,7 +16,8 @@ Seed = int | np.random.Generator
 def sequence(seed: Seed) -> np.random.SeedSequence:
     """Give the seed sequence of an int, or a fresh child of a generator."""
     if isinstance(seed, np.random.Generator):
-        return seed.bit_generator.seed_seq.spawn(1)[0]  # type: ignore[attr-defined, no-any-return]
+        given: np.random.SeedSequence = cast("Any", seed.bit_generator).seed_seq
+        return given.spawn(1)[0]
     return np.random.SeedSequence(seed)
 
 

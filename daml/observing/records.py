@@ -118,19 +118,15 @@ class Record:
 
     def _nearest_rows(self, steps: np.ndarray) -> np.ndarray:
         """Give the row of the source of each nearest value (step, observed); -1 for none."""
-        total, found = len(self.kind), np.empty((len(steps), len(self.observed)), dtype=np.int64)
-        every = np.arange(total)[:, None]
-        columns = rows_at_once(total)
-        for first in range(0, len(self.observed), columns):
-            part = slice(first, first + columns)
-            present = self.kind_present[:, part][self.kind]
-            before = np.maximum.accumulate(np.where(present, every, -total), axis=0)[steps]
-            after = np.where(present, every, 2 * total)[::-1]
-            after = np.minimum.accumulate(after, axis=0)[::-1][steps]
-            nearer = steps[:, None] - before <= after - steps[:, None]
-            near = np.where(nearer, before, after)
-            rows = np.searchsorted(self.axis.index, near)
-            found[:, part] = np.where(present.any(axis=0), rows, -1)
+        found = np.full((len(steps), len(self.observed)), -1, dtype=np.int64)
+        for place in range(len(self.observed)):
+            present = np.flatnonzero(self.kind_present[self.kind, place])
+            if len(present):
+                after = np.clip(np.searchsorted(present, steps), 0, len(present) - 1)
+                before = np.clip(after - 1, 0, None)
+                nearer = np.abs(present[before] - steps) <= np.abs(present[after] - steps)
+                near = present[np.where(nearer, before, after)]
+                found[:, place] = np.searchsorted(self.axis.index, near)
         return found
 
 
