@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from daml.errors import InputError, warn
+from daml.labels.arguments import plain
 from daml.labels.datasets import ANALYSED
 from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
@@ -36,6 +37,9 @@ def check_scheme(scheme: Scheme, model: Model) -> None:
             raise InputError(
                 f"{name} is no scheme: it has no {needed!r}; give one, e.g. daml.ThreeDVar(B)"
             )
+    members = getattr(scheme, "members", None)
+    if members is not None and (plain("int", members) is None or members < 2):
+        raise InputError(f"{name}: 'members' is {members!r}; give 2 or more, or None")
     for output, (dims, _) in getattr(scheme, "outputs", {}).items():
         if output in ANALYSED or tuple(dims) not in DIMS:
             raise InputError(

@@ -81,14 +81,23 @@ class KnowsCovariance(Protocol):
 
 
 class ObservationOperator(Protocol):
-    """H: what is observed of a state."""
+    """H, from a state to what is observed of it."""
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is linear."""
+        ...
 
     def apply(self, x: Array) -> Array:
-        """Give H x (..., observed) of states (..., variable); NumPy or torch."""
+        """Give H(x) (..., observed) of states (..., variable); NumPy or torch."""
+        ...
+
+    def tangent(self, x: Array) -> Array:
+        """Give dH/dx (..., observed, variable) at states (..., variable)."""
         ...
 
     def matrix(self) -> np.ndarray:
-        """Give H as a matrix (observed, variable)."""
+        """Give H (observed, variable), where it is linear and not too large."""
         ...
 
 
@@ -111,6 +120,17 @@ class Noise(Protocol):
     @property
     def covariance(self) -> Array | None:
         """R (observed, observed) where errors are correlated, else None."""
+        ...
+
+    def whitened(self, values: Array, patterns: Array) -> Array:
+        """Give R^(-1/2) v of values (..., row, observed), with a pattern (...) each; 0 if missing.
+
+        R^(-1/2) is the inverse of R's triangular root.
+        """
+        ...
+
+    def log_deviation(self, patterns: Array) -> Array:
+        """Give the log of the root of R's determinant (...), of the values that are there."""
         ...
 
     def covariances(self, patterns: Any) -> Array:
@@ -164,9 +184,14 @@ class Run(NamedTuple):
     """Where a cycle stands."""
 
     step: Array
-    """The model step (...) of each state, counted from the start of the record."""
+    """The model step (...) of each state, counted from the start of the record.
+
+    What is random in a scheme follows from its seed and this step
+    (:func:`daml.randomness.normal`), so that chunks, segments and cores change no draw."""
     segment: Array
     """The number (...) of the segment of the record that each state belongs to."""
+    age: int
+    """Steps since these cycles started, spin-up included: a scheme may trust its start less."""
     wanted: frozenset[str]
     """Which of the scheme's outputs are kept; it need not work out the others."""
 
@@ -195,6 +220,10 @@ class Scheme(Protocol):
     -----
     Optional attributes that daml uses where they exist:
 
+    - ``members`` (int): the scheme carries an ensemble of so many members; forecasts and analyses
+      are (..., member, variable) then. The Dataset has the ensemble's mean, and its standard
+      deviations ``background_spread`` and ``spread``. The first ensemble is drawn by the scheme's
+      ``seed`` (int, 0 by default).
     - ``outputs`` (:data:`Outputs`): what the scheme gives besides the analysis; each is a variable
       of the Dataset that :func:`daml.assimilate` gives. Names with a meaning for daml:
       ``chi_square`` (time), the squared innovation in units of its expected covariance, divided by

@@ -21,6 +21,31 @@ def sequence(seed: Seed) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed)
 
 
+def normal(seed: int, steps: np.ndarray, shape: tuple[int, ...], stream: int = 0) -> np.ndarray:
+    """Draw standard normal numbers (step, *shape) that follow from seed, step and stream alone.
+
+    Parameters
+    ----------
+    seed : int
+    steps : numpy.ndarray (step,) of int
+        Model steps >= 0.
+    shape : tuple of int
+    stream : int
+        Tells apart what one scheme draws for different purposes.
+
+    Examples
+    --------
+    >>> one, two = normal(0, np.array([3, 5]), (2,)), normal(0, np.array([5]), (2,))
+    >>> bool((one[1] == two[0]).all())
+    True
+    """
+    drawn = np.empty((len(steps), *shape))
+    for row, step in enumerate(steps.tolist()):
+        bits = np.random.Philox(key=[seed, stream], counter=[0, 0, step, 0])
+        np.random.Generator(bits).standard_normal(out=drawn[row])
+    return drawn
+
+
 def block(size: int) -> int:
     """Give the rows of ``size`` values that one generator serves."""
     return max(min(BLOCK, VALUES // size), 1)

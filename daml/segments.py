@@ -30,6 +30,9 @@ ROWS, VALUES = 1 << 18, 1 << 21
 ROOM = 1 << 24
 """Values of a group in each array that it fills: with many variables fewer segments go together."""
 
+STEP = 1 << 18
+"""Values of the ensembles of a group: what they are worked out in stays in the cache."""
+
 
 def rows_at_once(size: int) -> int:
     """Give how many rows of ``size`` values are loaded, or lie in a chunk of a store, at once."""
@@ -76,11 +79,13 @@ class Cut:
 
 @contextmanager
 def side_by_side(
-    model: Model, cut: Cut
+    model: Model, cut: Cut, members: int = 1
 ) -> Iterator[tuple[list[np.ndarray], Callable[..., Iterator[Any]]]]:
     """Give the groups of segments, and a ``map`` that runs them, on all cores where that pays."""
     on_cores = hasattr(model, "device") and home(model) is None
     fitting = max(ROOM // (cut.length * len(model.variables)), 1)
+    if members > 1:
+        fitting = min(fitting, max(STEP // (members * len(model.variables)), 1))
     groups = cut.groups(min(NETWORK_WIDTH if on_cores else WIDTH, fitting))
     with one_core_each(len(groups)) if on_cores else nullcontext(map) as each:
         yield groups, each

@@ -68,6 +68,7 @@ SCHEMES = {
     "ThreeDVar": lambda: daml.ThreeDVar(climatology()),
     "ThreeDVar by conjugate gradients": lambda: daml.ThreeDVar(climatology(), method="cg"),
     "a scheme of the tests": Nudging,
+    "ETKF": lambda: daml.schemes.ETKF(members=12, inflation=1.2),
 }
 
 

@@ -102,7 +102,7 @@ def test_the_likelihood_is_that_of_a_gaussian(fitted, seen):
     x, memory = course.tensors[2][95:96].numpy(), model.start(None)
     record, scheme = course.record, daml.ThreeDVar("model")
     prepared = scheme.prepare(record.setting())
-    run = Run(np.zeros(1, int), np.zeros(1, int), frozenset(scheme.outputs))
+    run = Run(np.zeros(1, int), np.zeros(1, int), 0, frozenset(scheme.outputs))
     pairs = [(record.seen(np.array([n])), run) for n in range(95, 115)]
     expected = 0.0
     steps = cycle(model, scheme, prepared, x, memory, pairs)

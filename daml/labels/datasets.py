@@ -29,6 +29,14 @@ ANALYSED = {
     "innovation": (("time", "observed"), {"long_name": "observation minus background"}),
 }
 """Dimensions and attributes of an analysis, as the contract says; units are the observation's."""
+SPREAD = {
+    "background_spread": (
+        ("time", "variable"),
+        {"long_name": "standard deviation of the background's members"},
+    ),
+    "spread": (("time", "variable"), {"long_name": "standard deviation of the analysis's members"}),
+}
+"""What an analysis by an ensemble has besides."""
 
 
 @dataclass(frozen=True)

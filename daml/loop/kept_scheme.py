@@ -64,11 +64,8 @@ def load_scheme(
         raise InputError("load_scheme: no experiment is there; give the result of daml.improve")
     group = f"{above}/scheme"
     made = scheme if scheme is not None else _described(tree, above)
-    if "scheme" not in tree[above].children:
-        raise InputError(
-            f"load_scheme: {group!r} is not there: a {type(made).__name__} keeps nothing with a "
-            "pass; use the scheme that was given to the loop"
-        )
+    if "scheme" not in tree[above].children and not hasattr(made, "to_dataset"):
+        return made  # its settings are all that it is
     if not hasattr(made, "restored"):
         raise InputError(
             f"load_scheme: a {type(made).__name__} has no 'restored'; write "

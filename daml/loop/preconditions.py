@@ -16,6 +16,7 @@ from daml.pairing import check_scheme, knows_covariance, offered
 from daml.protocols import Observed, Run
 from daml.running.checks import check_model
 from daml.running.cycle import cycle
+from daml.running.ensemble_start import first_states
 from daml.running.first_guess import FirstGuess
 from daml.training.held_out import HeldOut, longer
 
@@ -52,14 +53,16 @@ def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
     spread = np.std(record.nearest(steps[:, 0]), axis=0).max() or 1.0
     tried, device = offered(scheme, record), home(model)
     setting = record.setting(device)
+    states = first_states(model, record, first, scheme)
 
     def analyses(shift: float) -> list[np.ndarray]:
         """Cycle from the same first state, each forecast shifted."""
-        x = put(first.state(steps[0]), device)
-        memory = model.start(x, first.times[steps[0]])
+        x = put(states(steps[0]), device)
+        times = np.broadcast_to(first.times[steps[0]][:1], x.shape[:-1])
+        memory = model.start(x, times)
         values, pattern, _ = record.seen(steps)
         rows = zip(put(values, device), put(pattern, device), steps, strict=True)
-        seen = ((Observed(v, p, setting.noise), Run(s, 0 * s, frozenset())) for v, p, s in rows)
+        seen = ((Observed(v, p, setting.noise), Run(s, 0 * s, 0, frozenset())) for v, p, s in rows)
         shifted = cast("Model", _Shifted(model, shift))
         with np.errstate(all="ignore"):
             prepared = tried.prepare(setting)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from array_api_compat import array_namespace, device
 
 from daml.arrays import fetch, put
 from daml.errors import InputError
@@ -35,6 +36,35 @@ class TabledNoise:
             return np.where(eye > 0, self.variance[patterns, :, None], 0.0)
         present = self.present[patterns]
         return np.where(present[:, :, None] & present[:, None, :], self.covariance, eye)
+
+    def whitened(self, values: Any, patterns: Any) -> Any:
+        """Give R^(-1/2) v of values (..., row, observed), with a pattern (...) each; 0 if missing.
+
+        R^(-1/2) is the inverse of R's triangular root.
+        """
+        xp = array_namespace(values)
+        present = self.present[patterns][..., None, :]
+        if self.covariance is None:
+            scaled = values / xp.sqrt(self.variance[patterns])[..., None, :]
+            return xp.where(present, scaled, xp.zeros_like(scaled))
+        masked = xp.where(present, values, xp.zeros_like(values))
+        root = xp.linalg.cholesky(self._covariances(patterns))
+        return xp.matrix_transpose(xp.linalg.solve(root, xp.matrix_transpose(masked)))
+
+    def log_deviation(self, patterns: Any) -> Any:
+        """Give the log of the root of R's determinant (...), of the values that are there."""
+        xp = array_namespace(self.variance)
+        if self.covariance is None:
+            return xp.sum(xp.log(self.variance[patterns]), axis=-1) / 2
+        root = xp.linalg.cholesky(self._covariances(patterns))
+        return xp.sum(xp.log(xp.linalg.diagonal(root)), axis=-1)
+
+    def _covariances(self, patterns: Any) -> Any:
+        """Give R (..., observed, observed) of patterns (...), NumPy's or torch's."""
+        present = self.present[patterns]
+        xp = array_namespace(present)
+        eye = xp.eye(present.shape[-1], dtype=self.variance.dtype, device=device(present))
+        return xp.where(present[..., :, None] & present[..., None, :], self.covariance, eye)
 
     def on(self, device: str | None) -> TabledNoise:
         """Give the same on a torch device; None leaves it in NumPy."""

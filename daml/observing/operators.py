@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,27 +11,7 @@ import xarray as xr
 from daml.errors import InputError
 from daml.labels.datasets import check_names, named, names
 from daml.labels.space import StateSpace
-
-
-class ObservationOperator(Protocol):
-    """H, from a state to what is observed of it."""
-
-    @property
-    def linear(self) -> bool:
-        """Whether it is linear."""
-        ...
-
-    def apply(self, x: Any) -> Any:
-        """Give H(x) (..., observed) of a state (..., variable); NumPy or torch."""
-        ...
-
-    def tangent(self, x: Any) -> Any:
-        """Give dH/dx (..., observed, variable) at a state (..., variable)."""
-        ...
-
-    def matrix(self) -> np.ndarray:
-        """Give H (observed, variable), where it is linear and not too large."""
-        ...
+from daml.protocols import ObservationOperator
 
 
 class _Linear:

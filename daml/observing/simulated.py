@@ -16,7 +16,8 @@ from daml.errors import InputError
 from daml.labels.arguments import checked, shown
 from daml.labels.datasets import check_dims, check_dtype, check_names, names
 from daml.observing.functions import check_function, described, seen_through
-from daml.observing.operators import ObservationOperator, read_operator
+from daml.observing.operators import read_operator
+from daml.protocols import ObservationOperator
 from daml.randomness import Seed, block, blocks
 from daml.segments import rows_at_once
 from daml.stores.filling import filled

@@ -11,26 +11,36 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from daml import __version__
-from daml.arrays import fetch, home, put, stacked
+from daml.arrays import home, put
 from daml.errors import InputError, StepError
 from daml.labels.arguments import checked
-from daml.labels.datasets import ANALYSED, check_dims, check_names, first_time, names, time_axis
+from daml.labels.datasets import (
+    check_dims,
+    check_names,
+    first_time,
+    names,
+    time_axis,
+)
 from daml.labels.descriptions import description
 from daml.observing.functions import described, seen_through
 from daml.observing.records import GIVEN, Record, read
 from daml.pairing import check_scheme, offered
 from daml.protocols import Observed, Run
-from daml.running.checks import check_finite, check_model, typical
+from daml.running.checks import check_model, typical
 from daml.running.cycle import cycle
+from daml.running.ensemble_start import first_states
 from daml.running.first_guess import FirstGuess
+from daml.running.kept import Kept, outputs_of
 from daml.running.moments import Moments, joined, moments
 from daml.running.targets import Room, Target
 from daml.segments import Cut, rows_at_once, segment_length, side_by_side
 from daml.stores.filling import filled
 
 if TYPE_CHECKING:
-    from daml.protocols import Array, Model, Outputs, Scheme, Update
+    from daml.protocols import Model, Scheme
 
+TOLERANCE, ENSEMBLE_TOLERANCE = 0.01, 0.5
+"""Largest difference where segments meet: see `_Cycles.run`."""
 CHUNK_SEGMENTS = 32
 """Segments in a chunk on disk, of few variables: groups of segments end with a chunk then."""
 
@@ -43,7 +53,7 @@ def assimilate(
     *,
     segments: int | None = None,
     spinup: int = 100,
-    tolerance: float = 0.01,
+    tolerance: float | None = None,
     initial: xr.Dataset | None = None,
     operator: Callable[[Any], Any] | None = None,
     store: str | Path | None = None,
@@ -69,8 +79,10 @@ def assimilate(
         for that, the sequential run.
     spinup : int
         Model steps by which a segment starts early, at first.
-    tolerance : float
-        Largest difference between segments, in standard deviations of a variable's analysis.
+    tolerance : float, optional
+        Largest difference between segments, in standard deviations of a variable's analysis
+        (default: 0.01). Two runs of an ensemble never become equal: there it is the mean squared
+        difference in units of the mean variance of the analysis's members (default: 0.5).
     initial : xarray.Dataset, optional
         ``state`` (variable): the background at the first time. Unless given, the nearest values
         observed, and the model's climate for what is never observed.
@@ -133,7 +145,7 @@ def assimilated(
     *,
     segments: int | None = None,
     spinup: int = 100,
-    tolerance: float = 0.01,
+    tolerance: float | None = None,
     initial: xr.Dataset | None = None,
     operator: Callable[[Any], Any] | None = None,
     store: str | Path | None = None,
@@ -154,36 +166,42 @@ def assimilated(
     )
 
     def run(arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
-        """Cycle until the start of the segments is forgotten; give what attrs say of it."""
         seen = record or read(source[0], variables, model.dt, unit, function)
-        cycle = _Cycle(model, scheme, seen, FirstGuess(model, seen, times, initial))
-        early = spinup
-        while True:
-            cut = Cut(total, length, early) if early + length < total else Cut(total, total, 0)
-            difference = cycle.run(cut, Target(arrays))
-            if cut.segments == 1 or difference <= tolerance:
-                break
-            early = max(2 * early, 1)
-            if segments is not None and early + length >= total:
-                raise InputError(
-                    f"assimilate: with {segments} segments the start is not forgotten (difference "
-                    f"{difference:.3g} standard deviations after {early // 2} steps, tolerance "
-                    f"{tolerance:g}); use segments=1"
-                )
-        return {
-            "segments": cut.segments,
-            "spinup": cut.spinup,
-            "segment_difference": difference,
-        }
+        cycles = _Cycles(model, scheme, seen, FirstGuess(model, seen, times, initial))
+        return _joined(cycles, Cut(total, length, spinup), tolerance, segments, Target(arrays))
 
     units = {"units": observations["observation"].attrs.get("units", "1")}
     source = observations[[name for name in GIVEN if name in observations]]
-    outputs: Outputs = ANALYSED | getattr(scheme, "outputs", {})
-    filling = {name: (dims, units | dict(told)) for name, (dims, told) in outputs.items()}
+    filling = {n: (dims, units | dict(told)) for n, (dims, told) in outputs_of(scheme).items()}
     chunk = _chunk(length, total, max(len(variables), labels.sizes["observed"]))
     # What was read already is there to be computed on at once.
     lazily = source if record is None else None
     return filled(labels, filling, run, store, chunk, source=lazily)
+
+
+def _joined(
+    cycles: _Cycles, cut: Cut, tolerance: float | None, segments: int | None, target: Target
+) -> dict[str, Any]:
+    """Cycle until the start of the segments is forgotten; give what attrs say of it.
+
+    ``cut`` has the first spin-up, and ``segments`` is how many were asked for.
+    """
+    total, length, early = cut.total, cut.length, cut.spinup
+    if tolerance is None:
+        tolerance = TOLERANCE if cycles.members is None else ENSEMBLE_TOLERANCE
+    while True:
+        cut = Cut(total, length, early) if early + length < total else Cut(total, total, 0)
+        difference = cycles.run(cut, target)
+        if cut.segments == 1 or difference <= tolerance:
+            break
+        early = max(2 * early, 1)
+        if segments is not None and early + length >= total:
+            raise InputError(
+                f"assimilate: with {segments} segments the start is not forgotten (difference "
+                f"{difference:.3g} after {early // 2} steps, tolerance {tolerance:g}); use "
+                "segments=1"
+            )
+    return {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
 
 
 def _chunk(length: int, total: int, size: int) -> int:
@@ -218,25 +236,27 @@ def _labels(
     )
 
 
-class _Cycle:
+class _Cycles:
     """A model and a scheme on a record, run in segments."""
 
     def __init__(self, model: Model, scheme: Scheme, record: Record, start: FirstGuess) -> None:
         self.model, self.record, self.start = model, record, start
         self.device = home(model)
         self.scheme = offered(scheme, record)
-        self.outputs: Outputs = getattr(scheme, "outputs", {})
-        self.seen = {n for n, (dims, _) in self.outputs.items() if "observed" in dims}
+        self.kept = Kept(model, scheme, record, start.times)
         self.setting = record.setting(self.device)
         self.prepared = self.scheme.prepare(self.setting)
+        self.members = self.kept.members
+        self.first = first_states(model, record, start, scheme)
 
     def run(self, cut: Cut, target: Target) -> float:
-        """Fill the target; give the largest difference where segments meet.
+        """Fill the target; give the difference where segments meet.
 
-        It is counted in standard deviations of the analysis.
+        It is the largest one, in standard deviations of the analysis. Ensembles never forget their
+        start to rounding: theirs is the mean square, in units of the analysis's own variance.
         """
         with (
-            side_by_side(self.model, cut) as (groups, each),
+            side_by_side(self.model, cut, self.members or 1) as (groups, each),
             tqdm(
                 total=cut.steps * len(groups),
                 desc="assimilate",
@@ -249,6 +269,9 @@ class _Cycle:
         ends, spun, found = zip(*seams, strict=True)
         _, spread = joined(found)
         apart = np.abs(np.concatenate(ends)[:-1] - np.concatenate(spun)[1:])
+        if self.members is not None and len(apart):
+            own = target.mean_square("spread", cut)
+            return float((np.mean(apart**2, axis=0) / own).mean())
         return float(np.max(apart / spread, initial=0.0))
 
     def _run(
@@ -263,7 +286,7 @@ class _Cycle:
         starts = np.maximum(group * cut.length - cut.spinup, 0)
         early = group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
-        noise, wanted = self.setting.noise, frozenset(self.outputs)
+        noise, wanted = self.setting.noise, frozenset(self.kept.outputs)
         loaded: list[np.ndarray] = []
 
         def seen() -> Iterator[tuple[Observed, Run]]:
@@ -272,24 +295,28 @@ class _Cycle:
                 values, pattern, _ = record.seen(steps)
                 loaded[:] = steps, values, pattern
                 moved = (put(part, self.device) for part in (values, pattern))
-                for value, row, step in zip(*moved, steps, strict=True):
-                    yield Observed(value, row, noise), Run(step, group, wanted)
+                ages = range(block.start, block.stop)
+                for value, row, step, age in zip(*moved, steps, ages, strict=True):
+                    yield Observed(value, row, noise), Run(step, group, age, wanted)
 
         spun = np.full((len(group), size), np.inf)
         with np.errstate(all="ignore"):
-            x = put(self.start.state(starts), self.device)
-            memory = self.model.start(x, self.start.times[starts])
+            x = put(self.first(starts), self.device)
+            times = self.start.times[starts]
+            if self.members is not None:
+                times = np.repeat(times[:, None], self.members, axis=1)
+            memory = self.model.start(x, times)
             pairs = cycle(self.model, self.scheme, self.prepared, x, memory, seen())
             for block in cut.blocks(group, size):
                 found = []
                 for _ in ahead[block]:
                     try:
-                        found.append(next(pairs))
+                        found.append(self.kept.of_step(*next(pairs)))
                     except StepError as error:
                         times = self.start.times[loaded[0][len(found)]]
                         raise error.at(block.start + len(found), times) from error.__cause__
                     bar.update()
-                parts = self._parts(found, *loaded)
+                parts = self.kept.block(found, *loaded)
                 _sort(parts, early, block.start, cut.length, room)
                 last = early - 1 - block.start
                 inside = (last >= 0) & (last < len(loaded[0]))
@@ -300,47 +327,6 @@ class _Cycle:
             ends, seen_moments = room["analysis"][:, -1].copy(), moments(room["analysis"])
         target.close(group, cut, room)
         return ends, spun, seen_moments
-
-    def _parts(
-        self,
-        found: list[tuple[Array, Update]],
-        steps: np.ndarray,
-        values: np.ndarray,
-        pattern: np.ndarray,
-    ) -> dict[str, np.ndarray]:
-        """Give a block of the cycle as arrays (step, segment, ...) by name."""
-        background = fetch(stacked([x for x, _ in found]))
-        analysis = fetch(stacked([update.state for _, update in found]))
-        what = f"the cycle of {type(self.model).__name__}"
-        check_finite(analysis, self.start.times[steps], self.model.variables, what)
-        parts = {"background": background, "analysis": analysis}
-        parts["innovation"] = values - self.record.operator.apply(background)
-        for name, (dims, _) in self.outputs.items():
-            parts[name] = self._extra(name, dims, [update.extras for _, update in found], values)
-        present = self.record.noise.present[pattern]
-        for name in ("innovation", *self.seen):
-            parts[name] = np.where(present, parts[name], np.nan)
-        return parts
-
-    def _extra(
-        self,
-        name: str,
-        dims: tuple[str, ...],
-        extras: list[Mapping[str, Array]],
-        values: np.ndarray,
-    ) -> np.ndarray:
-        """Give one of the scheme's outputs (step, segment, ...); refuse another shape."""
-        sizes = {"variable": len(self.model.variables), "observed": values.shape[-1]}
-        wanted = (*values.shape[1:-1], *(sizes[dim] for dim in dims[1:]))
-        for part in extras:
-            found = tuple(getattr(part.get(name), "shape", ())) if name in part else None
-            if found != wanted:
-                gave = f"gave no {name!r}" if found is None else f"gave {name!r} of shape {found}"
-                raise InputError(
-                    f"{type(self.scheme).__name__}: 'update' {gave}, and its outputs say {dims}, "
-                    f"here {wanted}; give it in the extras of Update, or leave it out of 'outputs'"
-                )
-        return fetch(stacked([part[name] for part in extras]))
 
 
 def _sort(

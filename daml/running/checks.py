@@ -182,8 +182,11 @@ def typical(model: Model, rows: int = 4) -> np.ndarray:
     size = len(model.variables)
     middle = np.ones(size) if climate is None else np.asarray(climate, dtype=np.float64)
     width = 0.1 * np.where(middle == 0, 1.0, np.abs(middle))
-    drawn: np.ndarray = middle + width * np.random.default_rng(0).random((rows, size))
-    return drawn
+    drawn = np.random.default_rng(0).random((rows, size))
+    named = np.empty_like(drawn)
+    named[:, np.argsort([str(v) for v in model.variables])] = drawn  # names, not places, decide
+    found: np.ndarray = middle + width * named
+    return found
 
 
 def _leaves(memory: Memory) -> Iterator[np.ndarray]:

@@ -1,6 +1,7 @@
 """Schemes: what turns a background and observations into an analysis."""
 
+from daml.schemes.ensembles import ETKF
 from daml.schemes.labelled import analyse
 from daml.schemes.variational import WAYS, ThreeDVar
 
-__all__ = ["WAYS", "ThreeDVar", "analyse"]
+__all__ = ["ETKF", "WAYS", "ThreeDVar", "analyse"]

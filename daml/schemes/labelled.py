@@ -56,6 +56,11 @@ def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) ->
         raise InputError(
             f"{owner}: 'analyse' has no model to ask for B; give a B, or use daml.assimilate"
         )
+    if getattr(scheme, "members", None) is not None:
+        raise InputError(
+            f"{owner}: 'analyse' takes a scheme of one state, and this one has an ensemble; use "
+            "daml.assimilate"
+        )
     name = "background" if "background" in background else "state"
     times = check_time(background, name)
     extra = [d for d in background[name].dims if d not in ("time", "variable")]
@@ -70,7 +75,7 @@ def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) ->
     steps = np.arange(record.axis.length)
     place, seen = rows[0] + steps, record.seen(steps)
     analysis = x.copy()
-    run = Run(steps, np.zeros_like(steps), frozenset())
+    run = Run(steps, np.zeros_like(steps), 0, frozenset())
     prepared = scheme.prepare(record.setting())
     update, _ = scheme.update(Forecast(x[place]), seen, run, prepared)
     analysis[place] = update.state

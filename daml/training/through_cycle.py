@@ -121,7 +121,10 @@ class Innovations:
         wanted = frozenset({"log_likelihood"} if self.likelihood else ())
         rows = torch.zeros(len(x), dtype=torch.int64)
         seen = (
-            (Observed(values[:, step], kind[:, step], self.noise), Run(rows + step, rows, wanted))
+            (
+                Observed(values[:, step], kind[:, step], self.noise),
+                Run(rows + step, rows, step, wanted),
+            )
             for step in range(values.shape[1])
         )
         steps = cycle(model, self.scheme, self.prepared, x, model.start(x), seen)

@@ -1,0 +1,81 @@
+"""The ensemble that a cycle starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from daml.observing.operators import Selection
+from daml.observing.records import Record
+from daml.randomness import normal
+from daml.running.first_guess import FirstGuess
+from daml.running.free_states import FreeStates
+
+if TYPE_CHECKING:
+    from daml.protocols import Model, Scheme
+
+STREAM = 1
+"""Of the scheme's seed: its first ensembles."""
+
+
+def first_states(
+    model: Model, record: Record, guess: FirstGuess, scheme: Scheme
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Give what makes the states, or the ensembles of a scheme, to start from at rows."""
+    members = getattr(scheme, "members", None)
+    if members is None:
+        return guess.state
+    return EnsembleStart(model, record, guess, members, getattr(scheme, "seed", 0)).state
+
+
+@dataclass(frozen=True)
+class EnsembleStart:
+    """Members around the first guess, as wide as it is uncertain.
+
+    Each variable is drawn by itself, with the variance that its climate and the nearest
+    observation leave together: 1 / v = 1 / c + sum of H^2 / R. The model brings the members onto
+    its attractor in the spin-up.
+    """
+
+    model: Model
+    record: Record
+    guess: FirstGuess
+    members: int
+    seed: int
+
+    @cached_property
+    def deviation(self) -> np.ndarray:
+        """The standard deviation (variable,) of a first ensemble."""
+        free = FreeStates(self.model, self.record, self.guess.times).states
+        spread = free.std(axis=0)
+        precision = 1 / np.where(spread > 0, spread, 1.0) ** 2
+        if self.guess.runs is None:
+            # The mean of 1 / R weighted by itself: of what says next to nothing there may be any.
+            rows = np.bincount(self.record.kind, minlength=len(self.record.kind_present))
+            sharp = np.where(self.record.kind_present, 1 / self.record.kind_variance, 0.0)
+            total = rows @ sharp
+            seen = rows @ sharp**2 / np.where(total > 0, total, 1.0)
+            precision = precision + self._squares(seen)
+        return np.asarray(1 / np.sqrt(precision))
+
+    def _squares(self, weights: np.ndarray) -> np.ndarray:
+        """Give the sum of H^2 (variable,) over what is observed, by weights (observed,)."""
+        operator = self.record.operator
+        if not isinstance(operator, Selection):
+            return np.asarray(weights @ operator.matrix() ** 2)
+        found = np.zeros(operator.size)
+        np.add.at(found, list(operator.places), weights)
+        return found
+
+    def state(self, rows: np.ndarray) -> np.ndarray:
+        """Give the ensembles (row, member, variable) to start from at each row."""
+        shape = self.members, len(self.model.variables)
+        drawn = normal(self.seed, rows, shape, STREAM)
+        drawn -= drawn.mean(axis=1, keepdims=True)
+        named = np.empty_like(drawn)
+        named[..., np.argsort(self.model.variables)] = drawn  # names, not places, decide
+        return np.asarray(self.guess.state(rows)[:, None] + self.deviation * named)

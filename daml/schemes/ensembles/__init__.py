@@ -1,0 +1,5 @@
+"""Ensemble schemes."""
+
+from daml.schemes.ensembles.etkf import ETKF
+
+__all__ = ["ETKF"]

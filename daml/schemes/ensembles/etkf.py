@@ -1,0 +1,75 @@
+"""The ensemble transform Kalman filter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from daml.protocols import Forecast, Observed, Run, Update
+from daml.schemes.ensembles.parts import Ensemble, Seen
+
+
+@dataclass(frozen=True)
+class ETKF(Ensemble):
+    """Ensemble transform Kalman filter with the symmetric root.
+
+    With the anomalies A of an ensemble of N members, S those of R^(-1/2) H(x) by the root of
+    N - 1, and d the innovation of the mean in units of its error, in the space of the members:
+    mean + A' (I + S S')^-1 S d / sqrt(N - 1), and anomalies (I + S S')^(-1/2) A. H need not be
+    linear: the members see it.
+
+    Parameters
+    ----------
+    members : int
+        N, 2 or more.
+    inflation : float
+        Multiplies the anomalies after each analysis. While a segment starts, the inflation falls
+        from 1.3 (or its setting, where that is larger) to its setting over 80 steps.
+    rotate : bool
+        Whether the anomalies are turned at random after each analysis: their mean and covariance
+        stay, and single members cannot run away.
+    seed : int
+        Of the first ensemble, and of rotations.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range.
+
+    References
+    ----------
+    Hunt, B. R., Kostelich, E. J. and Szunyogh, I. (2007): Efficient data assimilation for
+    spatiotemporal chaos: a local ensemble transform Kalman filter. Physica D 230, 112-126. Bishop,
+    C. H., Etherton, B. J. and Majumdar, S. J. (2001): Adaptive sampling with the ensemble transform
+    Kalman filter. Mon. Wea. Rev. 129, 420-436.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> seen = daml.observe(daml.simulate(model, steps=300, spinup=500))
+    >>> analysis = daml.assimilate(model, seen, daml.schemes.ETKF(members=8))
+    >>> analysis.spread.dims
+    ('time', 'variable')
+    """
+
+    def update(
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Any
+    ) -> tuple[Update, Any]:
+        """Give the analysed ensembles (..., member, variable)."""
+        part = Seen.of(forecast, observed, memory)
+        xp = array_namespace(part.seen)
+        values, vectors = xp.linalg.eigh(part.seen @ xp.matrix_transpose(part.seen))
+        values = 1 + xp.where(values > 0, values, xp.zeros_like(values))
+        turned = xp.matrix_transpose(vectors)
+        projected = (turned @ (part.seen @ part.innovation[..., None]))[..., 0]
+        weights = (vectors @ (projected / values)[..., None])[..., 0] / (self.members - 1) ** 0.5
+        root = (vectors / xp.sqrt(values)[..., None, :]) @ turned
+        mean = part.mean + (weights[..., None, :] @ part.anomalies)[..., 0, :]
+        anomalies = self.rotated(self.inflated(root @ part.anomalies, run), run)
+        square = xp.vecdot(part.innovation, part.innovation)
+        square = square - xp.sum(projected**2 / values, axis=-1)
+        extras = part.extras(observed, square, xp.sum(xp.log(values), axis=-1))
+        return Update(mean[..., None, :] + anomalies, extras), memory

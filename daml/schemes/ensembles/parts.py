@@ -1,0 +1,121 @@
+"""What ensemble schemes share: settings, anomalies, inflation, and what innovations say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from daml.arrays import alike
+from daml.errors import InputError
+from daml.labels.arguments import check_fields
+from daml.protocols import Forecast, Observed, Outputs, Run, Setting
+from daml.randomness import normal
+from daml.schemes.labelled import CHI_SQUARE
+from daml.schemes.variational.by_model import OUTPUTS
+
+YOUNG, WIDE = 80, 1.3
+"""Steps over which inflation falls to its setting, and where it starts: the first ensemble is no
+better than the nearest observations, and must not trust itself."""
+STREAM = 2
+"""Of the seed: rotations."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Settings that all ensemble schemes have; see :class:`daml.schemes.ETKF`."""
+
+    members: int
+    inflation: float = 1.0
+    rotate: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        name = type(self).__name__
+        if self.members < 2:
+            raise InputError(f"{name}: 'members' is {self.members}; give 2 or more")
+        if not 0 < self.inflation < np.inf:
+            raise InputError(f"{name}: 'inflation' is {self.inflation}; give a factor > 0")
+        if self.seed < 0:
+            raise InputError(f"{name}: 'seed' is {self.seed}; give 0 or more")
+
+    @property
+    def outputs(self) -> Outputs:
+        """What an analysis has besides."""
+        return {**CHI_SQUARE, "log_likelihood": OUTPUTS["log_likelihood"]}
+
+    def prepare(self, setting: Setting) -> Any:
+        """Give H; nothing else is known before a forecast."""
+        return setting.operator
+
+    def inflated(self, anomalies: Any, run: Run) -> Any:
+        """Multiply the anomalies of an analysis; more so while the ensemble finds the state."""
+        young = max(0.0, 1 - run.age / YOUNG)
+        factor = self.inflation + max(WIDE - self.inflation, 0.0) * young
+        return anomalies * factor
+
+    def rotated(self, anomalies: Any, run: Run) -> Any:
+        """Turn anomalies (..., member, variable) at random, where asked for; their mean stays 0.
+
+        The turn is one of the directions orthogonal to (1, ..., 1): covariances stay as they are.
+        """
+        if not self.rotate:
+            return anomalies
+        size = self.members - 1
+        turn = np.linalg.qr(normal(self.seed, run.step, (size, size), STREAM))[0]
+        basis = _basis(self.members)
+        whole = basis @ turn @ basis.T + 1 / self.members
+        return alike(whole, anomalies) @ anomalies
+
+
+class Seen(NamedTuple):
+    """An ensemble, and what the observations see of it in units of their errors."""
+
+    mean: Any
+    """(..., variable)."""
+    anomalies: Any
+    """(..., member, variable)."""
+    seen: Any
+    """Anomalies of R^(-1/2) H(x) (..., member, observed), by the root of (members - 1)."""
+    innovation: Any
+    """R^(-1/2) (y - mean of H(x)) (..., observed)."""
+    width: Any
+    """Log of the root of the determinant of R (...)."""
+
+    @classmethod
+    def of(cls, forecast: Forecast, observed: Observed, operator: Any) -> Seen:
+        """Compare a forecast with the observations of its time."""
+        x = forecast.state
+        xp = array_namespace(x)
+        members = x.shape[-2]
+        mean = xp.mean(x, axis=-2, keepdims=True)
+        equivalent = operator.apply(x)
+        centre = xp.mean(equivalent, axis=-2, keepdims=True)
+        noise, pattern = observed.noise, observed.pattern
+        both = xp.concat((equivalent - centre, observed.values[..., None, :] - centre), axis=-2)
+        white = noise.whitened(both, pattern)
+        return cls(
+            mean[..., 0, :],
+            x - mean,
+            white[..., :members, :] / (members - 1) ** 0.5,
+            white[..., members, :],
+            noise.log_deviation(pattern),
+        )
+
+    def extras(self, observed: Observed, square: Any, log_determinant: Any) -> dict[str, Any]:
+        """Give the outputs of d' S^-1 d, and the log of the determinant of R^(-1/2) S R^(-1/2)."""
+        xp = array_namespace(square)
+        counts = xp.sum(xp.astype(observed.present, square.dtype), axis=-1)
+        return {
+            "chi_square": square / xp.where(counts > 0, counts, np.nan),
+            "log_likelihood": -(square + log_determinant) / 2 - self.width,
+        }
+
+
+def _basis(members: int) -> np.ndarray:
+    """Give orthonormal directions (member, members - 1) that are orthogonal to (1, ..., 1)."""
+    first = np.concatenate((np.ones((members, 1)), np.eye(members)[:, 1:]), axis=1)
+    return np.asarray(np.linalg.qr(first)[0][:, 1:])
