@@ -177,29 +177,25 @@ class ThreeDVar:
 
         See :func:`daml.tuned`.
         """
-        found, known = before if isinstance(before, ThreeDVar) else None, None
+        found = before if isinstance(before, ThreeDVar) else None
         if self._asks_model and trial.knows_covariance:
             return self if found is None else replace(self, error_factor=found.error_factor)
         if not self.open:
             return self
-        if found is not None:
-            covariance = cast("xr.DataArray", found.background_covariance)
-            known = Known(covariance, float(found.error_factor))
+        if found is not None and not isinstance(found.background_covariance, str):
+            start, known = found, Known(found.background_covariance, float(found.error_factor))
+        else:
+            factor = 1.0 if isinstance(self.error_factor, str) else self.error_factor
+            start, known = self, Known(trial.climatology(), factor)
 
         def made(known: Known) -> ThreeDVar:
-            scheme, (covariance, factor) = self if found is None else found, known
-            return replace(scheme, background_covariance=covariance, error_factor=factor)
+            covariance, factor = known
+            return replace(start, background_covariance=covariance, error_factor=factor)
 
-        climatological = self._way == "climatological"
-        if climatological and found is not None:
-            return found
-        if known is None:
-            factor = 1.0 if isinstance(self.error_factor, str) else self.error_factor
-            known = Known(trial.climatology(), factor)
-        if climatological:
-            return made(known)
-        how = {"new": found is None, "factor": self.error_factor == "estimated"}
-        scheme = estimated(trial, made, known, **how)
+        if self._way == "climatological":
+            return start if start is found else made(known)
+        estimate = self.error_factor == "estimated"
+        scheme = estimated(trial, made, known, new=start is self, factor=estimate)
         return cast("ThreeDVar", scheme)
 
     def values_needed(
