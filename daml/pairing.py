@@ -64,6 +64,15 @@ def knows_covariance(model: object) -> bool:
     return hasattr(model, "background_covariance") and getattr(model, "knows_covariance", True)
 
 
+def check_one_state(scheme: Scheme, what: str) -> None:
+    """Refuse a scheme that carries an ensemble; the text begins with ``what``."""
+    if getattr(scheme, "members", None) is not None:
+        raise InputError(
+            f"{what}: {type(scheme).__name__} carries an ensemble, and a scheme of one state is "
+            "needed here; give daml.ThreeDVar(B)"
+        )
+
+
 def with_model_covariance(
     scheme: Scheme, variables: tuple[str, ...], what: str
 ) -> tuple[Scheme, np.ndarray]:

@@ -11,7 +11,7 @@ from scipy.linalg import solve_discrete_are
 
 import daml
 from daml.errors import DivergedError, InputError
-from daml.protocols import Run
+from daml.protocols import Run, Update
 from daml.running.cycle import cycle
 from daml.training.bases import base_step, differentiable
 from daml.training.engine import Blocks, SquareError, train
@@ -47,6 +47,17 @@ def missing(observations, part):
     gone = np.random.default_rng(0).random(observations.observation.shape) < part
     gone[100:110] = True
     return observations.assign(observation=observations.observation.where(~gone))
+
+
+class Halfway:
+    """A scheme of the array API: half of the way to what is observed."""
+
+    def prepare(self, setting):
+        return None
+
+    def update(self, forecast, observed, run, memory):
+        distance = (observed.values - forecast.state) * observed.present
+        return Update(forecast.state + 0.5 * distance), memory
 
 
 def opened(emulator):
@@ -497,6 +508,8 @@ class Remembering(ByNumPy):
         ),
         (lambda e, s: e.fit_cycle(s, SCHEME, burn_in=100), "fit_cycle: 'burn_in' is 100"),
         (lambda e, s: e.fit_cycle(s, SCHEME, learning_rate=0), "'learning_rate' is 0"),
+        (lambda e, s: e.fit_cycle(s, daml.schemes.ETKF(5)), "fit_cycle: ETKF carries an ensemble"),
+        (lambda e, s: e.fit_cycle(s, Halfway()), "and Halfway has none; give a daml.ThreeDVar"),
         (
             lambda e, s: e.fit_cycle(s.isel(time=slice(50)), SCHEME, held_out=0),
             "a record of 50 steps is too short",
@@ -533,6 +546,13 @@ class Remembering(ByNumPy):
 def test_what_cannot_be_is_told(fitted, seen, make, match):
     with pytest.raises(InputError, match=match):
         make(fitted, seen)
+
+
+def test_any_scheme_that_torch_differentiates_trains(seen):
+    analysis = daml.assimilate(daml.Lorenz63(), seen, SCHEME)
+    emulator = daml.LSTM(hidden=6, epochs=2, cycle_epochs=40, base=daml.Lorenz63()).fit(analysis)
+    trained = emulator.fit_cycle(seen, Halfway(), held_out=0, learning_rate=1e-2)
+    assert trained.history.loss[-1] < 0.98 * trained.history.loss[0]
 
 
 @pytest.mark.parametrize("name", ["fit_cycle", "fit_parameters"])

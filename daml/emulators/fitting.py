@@ -15,7 +15,7 @@ from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Network
 from daml.emulators.settings import Settings
 from daml.errors import InputError
-from daml.pairing import with_model_covariance
+from daml.pairing import check_one_state, with_model_covariance
 from daml.training.bases import check_differentiable
 from daml.training.engine import Blocks, SquareError, Tensors, cut, train
 from daml.training.examples import Block, Examples
@@ -156,6 +156,7 @@ def fitted_through_cycle(
 ) -> Fitted:
     """Give what a training through the cycle finds, as :meth:`Neural.fit_cycle` says."""
     batch = batch_size
+    check_one_state(scheme, "fit_cycle")
     check_sequences(
         "fit_cycle", sequence_length, burn_in, learning_rate, 1 if batch is None else batch
     )

@@ -9,6 +9,7 @@ from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import ANALYSED, check_time, names, pack
 from daml.observing.records import read
+from daml.pairing import check_one_state
 from daml.protocols import Forecast, Outputs, Run, Scheme
 
 CHI_SQUARE: Outputs = {
@@ -56,11 +57,7 @@ def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) ->
         raise InputError(
             f"{owner}: 'analyse' has no model to ask for B; give a B, or use daml.assimilate"
         )
-    if getattr(scheme, "members", None) is not None:
-        raise InputError(
-            f"{owner}: 'analyse' takes a scheme of one state, and this one has an ensemble; use "
-            "daml.assimilate"
-        )
+    check_one_state(scheme, "analyse")
     name = "background" if "background" in background else "state"
     times = check_time(background, name)
     extra = [d for d in background[name].dims if d not in ("time", "variable")]
