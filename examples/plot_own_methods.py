@@ -46,9 +46,9 @@ class Ring:
 
 
 # %%
-# A **scheme** turns forecasts and observations into analyses. How far this one moves a state depends
-# on the variance of forecast errors. It is tuned for each model: the variance with the smallest
-# innovations is taken, without a truth.
+# A **scheme** turns forecasts and observations into analyses. How far this one moves a state
+# depends on the variance of forecast errors. It is tuned for each model: the variance with the
+# smallest innovations is taken, without a truth.
 @dataclass(frozen=True)
 class Nudging:
     """Moves each observed point towards its observation."""
@@ -133,8 +133,8 @@ lstm = daml.load_emulator(usual, iteration=-1, base=model)
 
 
 # %%
-# Left, the analyses of each pass, and dashed those of the perfect model with the same scheme. Right,
-# forecasts by the emulators of the last pass from true states of a new record.
+# Left, the analyses of each pass, and dashed those of the perfect model with the same scheme.
+# Right, forecasts by the emulators of the last pass from true states of a new record.
 def rmse_of(analysis):
     """Give the RMSE of an analysis."""
     return daml.verification.analysis_error(analysis, truth).analysis_rmse.item()
