@@ -521,7 +521,7 @@ class Remembering(ByNumPy):
         ),
         (
             lambda e, s: daml.improve(daml.Lorenz63(), s, daml.ThreeDVar("model")),
-            "asks the model for B, and the emulator learns none",
+            "asks the model for B, but the emulator learns none",
         ),
         (lambda e, s: daml.improve(daml.Lorenz63(), s, training="truth"), "'training' is 'truth'"),
         (
