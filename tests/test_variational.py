@@ -155,5 +155,5 @@ def test_a_time_that_the_background_lacks_is_refused(truth, observations):
         coupled.analyse(truth, late)
     dates = np.datetime64("2026-01-01", "s") + np.arange(observations.sizes["time"])
     dated = observations.assign_coords(time=dates)
-    with pytest.raises(InputError, match="'time' is datetime64.* and float64 in the background"):
+    with pytest.raises(InputError, match=r"'time' is datetime64.* and float64 in the background"):
         coupled.analyse(truth, dated)
