@@ -85,10 +85,10 @@ class KnowsCovariance(Protocol):
 
 
 class ObservationOperator(Protocol):
-    """H: maps a state to what is observed of it."""
+    """H: what is observed of a state."""
 
     def apply(self, x: Array) -> Array:
-        """Give H x (..., observed) of states (..., variable), NumPy or torch."""
+        """Give H x (..., observed) of states (..., variable); NumPy or torch."""
         ...
 
     def matrix(self) -> np.ndarray:

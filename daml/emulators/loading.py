@@ -87,8 +87,7 @@ def load_emulator(
     iteration = whole(iteration, "load_emulator: 'iteration'", least=-len(groups))
     if iteration >= len(groups):
         raise InputError(
-            f"load_emulator: there is no iteration {iteration}; the experiment has {len(groups)} "
-            f"passes, 0 to {len(groups) - 1}"
+            f"load_emulator: iteration {iteration} is not there; the experiment has {len(groups)}"
         )
     group = f"{groups[iteration]}/emulator"
     made = class_of_emulator(tree)

@@ -53,7 +53,7 @@ def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
     setting = record.setting(device)
 
     def analyses(shift: float) -> list[np.ndarray]:
-        """Give the analyses of a cycle from the same first state, with shifted forecasts."""
+        """Cycle from the same first state, each forecast shifted."""
         x = put(first.state(steps[0]), device)
         memory = model.start(x, first.times[steps[0]])
         values, pattern, _ = record.seen(steps)
