@@ -223,7 +223,7 @@ class Older:
 
 def test_a_scheme_of_the_older_kind_works_for_a_release(seen):
     new = daml.assimilate(daml.Lorenz63(), seen, roster.Nudging())
-    with pytest.warns(DeprecationWarning, match=r"Older: a scheme with 'start' is of an older"):
+    with pytest.warns(DeprecationWarning, match=r"Older: schemes with 'start' are deprecated"):
         old = daml.assimilate(daml.Lorenz63(), seen, Older())
     np.testing.assert_allclose(old.analysis, new.analysis, rtol=1e-10, atol=1e-10)
 
@@ -276,7 +276,7 @@ def test_what_a_scheme_gives_besides_is_in_the_analysis(seen):
         (Telling(name="stirred"), r"Telling: 'update' gave no 'moved', and its outputs say"),
         (Telling(many=2), r"gave 'moved' of shape \(\d+, 2\)"),
         (Telling(outputs={"moved": (("level",), {})}), "with the dimensions"),
-        (Telling(outputs={"analysis": (("time",), {})}), "another name than background"),
+        (Telling(outputs={"analysis": (("time",), {})}), "a name other than background"),
     ],
 )
 def test_outputs_that_are_not_what_a_scheme_says_are_refused(scheme, text, seen):

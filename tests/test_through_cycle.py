@@ -520,11 +520,11 @@ class Remembering(ByNumPy):
         ),
         (
             lambda e, s: daml.assimilate(e, s, daml.ThreeDVar("model")),
-            "gives no background covariance",
+            "has no background covariance",
         ),
         (
             lambda e, s: daml.assimilate(daml.Lorenz63(), s, daml.ThreeDVar("model")),
-            "Lorenz63 gives no background covariance of its forecasts",
+            "Lorenz63 has no background covariance of its forecasts",
         ),
         (
             lambda e, s: daml.ThreeDVar("model").analyse(
@@ -534,7 +534,7 @@ class Remembering(ByNumPy):
         ),
         (
             lambda e, s: daml.improve(daml.Lorenz63(), s, daml.ThreeDVar("model")),
-            "asks the model for B, and the emulator learns none",
+            "asks the model for B, but the emulator learns none",
         ),
         (lambda e, s: daml.improve(daml.Lorenz63(), s, training="truth"), "'training' is 'truth'"),
         (

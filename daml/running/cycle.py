@@ -1,4 +1,4 @@
-"""The assimilation cycle in time: step, analysis, step, ...; assimilation and training run it."""
+"""The assimilation cycle in time, which assimilation and training run."""
 
 from __future__ import annotations
 
@@ -23,11 +23,26 @@ def cycle(
     memory: Memory,
     seen: Iterable[tuple[Observed, Run]],
 ) -> Iterator[tuple[Array, Update]]:
-    """Yield background (..., variable) and what the scheme made of it, time after time.
+    """Yield the background (..., variable) and the scheme's update of each time.
 
-    A pure function of arrays: with torch tensors gradients pass through it. ``x`` is the first
-    background, ``memory`` the model's, ``prepared`` what the scheme prepared, and ``seen`` gives
-    the observations of each time and where the cycle stands.
+    All work is on arrays: with torch tensors gradients pass through it.
+
+    Parameters
+    ----------
+    model, scheme : Model, Scheme
+    prepared : memory
+        What ``scheme.prepare`` returned.
+    x : array (..., variable)
+        The first background.
+    memory : memory
+        That of the model at ``x``.
+    seen : iterable of (Observed, Run)
+        For each time its observations, and the position of the cycle.
+
+    Raises
+    ------
+    InputError
+        If ``update`` fails or returns no analysis.
     """
     asks = "covariance" in getattr(scheme, "needs", ())
     update = None
@@ -44,7 +59,7 @@ def cycle(
 def _updated(
     scheme: Scheme, forecast: Forecast, observed: Observed, run: Run, prepared: Memory
 ) -> tuple[Update, Memory]:
-    """Give what a scheme makes of a forecast, and its memory; refuse what is no analysis."""
+    """Give the update of a scheme and its memory; refuse what is not an analysis."""
     x, name = forecast.state, type(scheme).__name__
     if isinstance(x, np.ndarray):
         # A copy: a scheme that writes into its argument must not change the background.
@@ -57,15 +72,15 @@ def _updated(
         raise
     except Exception as error:
         raise InputError(
-            f"{name}: 'update' failed ({type(error).__name__}: {first_line(error)}); it must give "
-            f"(Update(analysis), memory) for forecasts (..., variable), here of shape "
+            f"{name}: 'update' failed ({type(error).__name__}: {first_line(error)}); it must "
+            f"return (Update(analysis), memory) for forecasts (..., variable), here of shape "
             f"{tuple(x.shape)}"
         ) from error
     if type(state) is not type(x) or state.shape != x.shape:
         shape = tuple(getattr(state, "shape", ()))
         raise InputError(
             f"{name}: 'update' turned backgrounds of shape {tuple(x.shape)} into a "
-            f"{type(state).__name__} of shape {shape}; give the analysis in the same kind and "
+            f"{type(state).__name__} of shape {shape}; return the analysis in the same kind and "
             "shape of array"
         )
     return update, prepared
