@@ -52,7 +52,7 @@ class Model(Protocol):
     - ``arrays``: the kinds of arrays that a step takes, ("numpy",) by default. ("numpy", "torch")
       says that torch can differentiate a step, as it can a :class:`daml.models.ODE`; otherwise
       gradients are central differences.
-    - ``background_covariance``: see :class:`KnowsCovariance`.
+    - ``background_covariance(memory)``: gives B (..., variable, variable) of the last forecast.
 
     A step returns new arrays and does not change its arguments, treats each state of a batch on
     its own, and is a function of state and memory (apart from random noise). States are given in

@@ -127,7 +127,7 @@ odd = xr.Dataset({"a": ("x", np.array([object()], dtype=object))})
         (giving("fit", Damped()), r"'fit' gave a Damped, which has no 'to_dataset'", True),
         (giving("to_dataset", None), r"Odd: 'to_dataset' gave a NoneType; return an xarr", True),
         (giving("to_dataset", {"a": 1}), r"Odd: 'to_dataset' gave a dict; return an xarr", True),
-        (giving("to_dataset", of("time")), "'to_dataset' has a dimension 'time' that differs", True),
+        (giving("to_dataset", of("time")), "'to_dataset' has a dimension 'time' that", True),
         (giving("to_dataset", of("variable")), "has a dimension 'variable' that differs", True),
         (giving("to_dataset", odd), r"^pass 0: Odd: 'to_dataset': cannot be kept in a", False),
         (giving("to_dataset", xr.Dataset({1: 2})), r"Odd: 'to_dataset': the name 1 is", False),
