@@ -194,7 +194,7 @@ class Run(NamedTuple):
     """The model step (...) of each state, counted from the start of the record.
 
     What is random in a scheme follows from its seed and this step
-    (:func:`daml.randomness.normal`), so that chunks, segments and cores change no draw."""
+    (``daml.randomness.normal``), so that chunks, segments and cores change no draw."""
     segment: Array
     """The number (...) of the segment of the record that each state belongs to."""
     age: int

@@ -118,12 +118,14 @@ print(scheme, daml.verification.analysis_error(analysis, truth).analysis_rmse.it
 
 # %%
 # All three in the loop: half of the passes first, then the others. The result equals that of a run
-# in one go, bit for bit. ``load_emulator`` is given the emulator, whose ``restored`` it calls.
+# in one go, bit for bit. ``load_emulator`` and ``load_scheme`` are given the emulator and the
+# scheme, whose ``restored`` they call.
 with tempfile.TemporaryDirectory() as folder:
     parts, store = (model, observations, Nudging(), Corrected()), Path(folder) / "own.zarr"
     daml.improve(*parts, passes=PASSES // 2, store=store)
     own = daml.improve(*parts, passes=PASSES, store=store, resume=True).load()
     emulator = daml.load_emulator(store, iteration=-1, emulator=Corrected())
+    print(daml.load_scheme(store, iteration=-1, scheme=Nudging()))
 
 # %%
 # daml's own scheme and emulator in the same loop.

@@ -1,4 +1,4 @@
-"""Schemes with what a loop found for them, back from disk."""
+"""Loads the schemes of an experiment, with what the loop found for them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def load_scheme(
     iteration: int | None = None,
     scheme: Scheme | None = None,
 ) -> Scheme:
-    """Give the scheme of a pass back, with the B and all else that the loop found for it.
+    """Load the scheme of a pass, with the B and whatever else the loop found for it.
 
     Parameters
     ----------
     source : xarray.DataTree, str or path
         An experiment (tree or store).
     iteration : int, optional
-        Number of the pass, as of :func:`daml.load_emulator`: unless given, the pass that the loop
-        chose, or else the last. Where it chose the model given, the scheme of that model's pass.
+        Number of the pass; -1 is the last. Default: the pass that the loop chose, or the last if
+        nothing was held out. If the loop chose the model given, the scheme of that model.
     scheme : Scheme, optional
-        A scheme of a class of your own, as it was given to the loop. Its ``restored`` takes the
-        Dataset that its ``to_dataset`` gave.
+        A scheme of a class of your own, as it was given to the loop. Its ``restored`` is called
+        with the Dataset that its ``to_dataset`` gave.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def load_scheme(
     Raises
     ------
     InputError
-        If the source holds no such pass or scheme, or its attributes are not those that daml wrote.
+        If the source holds no such pass or scheme, or its attributes were changed.
     StoreError
         If it cannot be read.
 
@@ -61,7 +61,7 @@ def load_scheme(
     tree = source if isinstance(source, xr.DataTree) else open_tree(source)
     above = pass_of(tree, iteration, "load_scheme")
     if above is None or above.partition("/")[0] not in tree.children:
-        raise InputError("load_scheme: no experiment is there; give the result of daml.improve")
+        raise InputError("load_scheme: the source is no experiment; give the result of daml.improve")
     group = f"{above}/scheme"
     made = scheme if scheme is not None else _described(tree, above)
     if "scheme" not in tree[above].children and not hasattr(made, "to_dataset"):
@@ -75,7 +75,7 @@ def load_scheme(
 
 
 def _described(tree: xr.DataTree, above: str) -> Scheme:
-    """Give a scheme of daml's with the plain settings that a pass names; B comes back later."""
+    """Give a scheme of daml's with the plain settings of a pass; B is restored afterwards."""
     attrs = Attributes(tree[above].attrs, above)
     settings: dict[str, Any] = attrs.settings("scheme") or {}
     name = str(settings.pop("class", None))
