@@ -184,7 +184,7 @@ def test_a_group_that_is_no_pass(store, name):
         ("iteration/0001/analysis", "lost values of 'analysis'"),
         ("iteration/0001/emulator", "lacks the group 'iteration/0001/emulator'"),
         ("iteration/0001/scores", "lacks the group 'iteration/0001/scores'"),
-        ("observations", "the source is no experiment"),
+        ("observations", "no experiment is there"),
     ],
 )
 def test_what_is_missing(store, variable, text, monkeypatch):

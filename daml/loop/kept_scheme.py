@@ -61,7 +61,7 @@ def load_scheme(
     tree = source if isinstance(source, xr.DataTree) else open_tree(source)
     above = pass_of(tree, iteration, "load_scheme")
     if above is None or above.partition("/")[0] not in tree.children:
-        raise InputError("load_scheme: the source is no experiment; give the result of daml.improve")
+        raise InputError("load_scheme: the source is no experiment; give the result of improve")
     group = f"{above}/scheme"
     made = scheme if scheme is not None else _described(tree, above)
     if "scheme" not in tree[above].children and not hasattr(made, "to_dataset"):
