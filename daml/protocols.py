@@ -219,7 +219,8 @@ class Scheme(Protocol):
     ) -> tuple[Update, Memory]:
         """Give the analysis, and the memory for the next time.
 
-        ``memory`` is what ``prepare`` gave, or the last ``update``.
+        ``memory`` is what ``prepare`` gave, or the last ``update``. NumPy's arrays in the forecast,
+        the values, and the memory may be written into; patterns and the noise may not.
         """
         ...
 

@@ -15,7 +15,7 @@ from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Network
 from daml.emulators.settings import Settings
 from daml.errors import InputError
-from daml.pairing import with_model_covariance
+from daml.pairing import offered, with_model_covariance
 from daml.training.bases import check_differentiable
 from daml.training.engine import Blocks, SquareError, Tensors, cut, train
 from daml.training.examples import Block, Examples
@@ -183,6 +183,7 @@ def fitted_through_cycle(
         shard=CYCLE_SHARD,
         rate=learning_rate,
     )
+    scheme = offered(scheme, course.record)
     objective = Innovations(lambda: opened, scheme, course.record, like, burn_in)
     return known.after(
         network,

@@ -20,11 +20,12 @@ from daml.observing.functions import described, seen_through
 from daml.observing.records import GIVEN, Record, read
 from daml.pairing import check_scheme, offered
 from daml.protocols import Observed, Run
-from daml.running.checks import check_finite, check_model, typical
+from daml.running.checks import check_analysis, check_finite, check_model, typical
 from daml.running.cycle import cycle
 from daml.running.first_guess import FirstGuess
 from daml.running.moments import Moments, joined, moments
 from daml.running.targets import Room, Target
+from daml.schemes.calling import gathered, prepared
 from daml.segments import Cut, rows_at_once, segment_length, side_by_side
 from daml.stores.filling import filled
 
@@ -228,7 +229,7 @@ class _Cycle:
         self.outputs: Outputs = getattr(scheme, "outputs", {})
         self.seen = {n for n, (dims, _) in self.outputs.items() if "observed" in dims}
         self.setting = record.setting(self.device)
-        self.prepared = self.scheme.prepare(self.setting)
+        self.prepared = prepared(self.scheme, self.setting)
 
     def run(self, cut: Cut, target: Target) -> float:
         """Fill the target; give the largest difference where segments meet.
@@ -312,35 +313,20 @@ class _Cycle:
         background = fetch(stacked([x for x, _ in found]))
         analysis = fetch(stacked([update.state for _, update in found]))
         what = f"the cycle of {type(self.model).__name__}"
-        check_finite(analysis, self.start.times[steps], self.model.variables, what)
+        times = self.start.times[steps]
+        check_analysis(type(self.scheme).__name__, background, analysis, times)
+        check_finite(analysis, times, self.model.variables, what)
         parts = {"background": background, "analysis": analysis}
         parts["innovation"] = values - self.record.operator.apply(background)
+        sizes = {"variable": analysis.shape[-1], "observed": values.shape[-1]}
+        extras = [update.extras for _, update in found]
         for name, (dims, _) in self.outputs.items():
-            parts[name] = self._extra(name, dims, [update.extras for _, update in found], values)
+            shape = (*values.shape[1:-1], *(sizes[dim] for dim in dims[1:]))
+            parts[name] = gathered(self.scheme, name, dims, shape, extras)
         present = self.record.noise.present[pattern]
         for name in ("innovation", *self.seen):
             parts[name] = np.where(present, parts[name], np.nan)
         return parts
-
-    def _extra(
-        self,
-        name: str,
-        dims: tuple[str, ...],
-        extras: list[Mapping[str, Array]],
-        values: np.ndarray,
-    ) -> np.ndarray:
-        """Give one of the scheme's outputs (step, segment, ...); refuse another shape."""
-        sizes = {"variable": len(self.model.variables), "observed": values.shape[-1]}
-        wanted = (*values.shape[1:-1], *(sizes[dim] for dim in dims[1:]))
-        for part in extras:
-            found = tuple(getattr(part.get(name), "shape", ())) if name in part else None
-            if found != wanted:
-                gave = f"gave no {name!r}" if found is None else f"gave {name!r} of shape {found}"
-                raise InputError(
-                    f"{type(self.scheme).__name__}: 'update' {gave}, and its outputs say {dims}, "
-                    f"here {wanted}; give it in the extras of Update, or leave it out of 'outputs'"
-                )
-        return fetch(stacked([part[name] for part in extras]))
 
 
 def _sort(
