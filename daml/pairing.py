@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -91,9 +91,9 @@ def knows_covariance(model: object) -> bool:
 
 
 def with_model_covariance(
-    scheme: Scheme, variables: tuple[str, ...], what: str
-) -> tuple[Scheme, np.ndarray]:
-    """Give a scheme that takes its B from the model, and the B (variable, variable) that it had.
+    scheme: Scheme, what: str
+) -> tuple[Scheme, Callable[[tuple[str, ...]], np.ndarray]]:
+    """Give a scheme that takes its B from the model, and what gives the B that it had.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def with_model_covariance(
             f"{what}: an emulator that learns a covariance takes the place of the scheme's B, and "
             f"{type(scheme).__name__} has none; give a daml.ThreeDVar, or covariance=None"
         )
-    return scheme.by_model, scheme.given(variables)
+    return scheme.by_model, scheme.given
 
 
 def offered(scheme: Scheme, record: Record) -> Scheme:

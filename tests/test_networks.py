@@ -168,6 +168,71 @@ def test_a_module_runs_in_evaluation_mode(run):
     assert given.layers[0].weight.dtype == torch.float64
 
 
+class By(torch.nn.Module):
+    """A linear layer, used in a way that is given."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.layer, self.how = torch.nn.Linear(3, 3), how
+
+    def forward(self, x):
+        return self.how(self.layer, x)
+
+
+ODD = {
+    r"into shape \(4, 3\) of complex numbers": lambda layer, x: layer(x) + 0j,
+    "into a ndarray": lambda layer, x: layer(x).detach().numpy(),
+    "the gradient of By failed": lambda layer, x: layer(x) + x.zero_(),
+}
+
+
+class Mixing(torch.nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+class Complex(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3, 3, dtype=torch.complex64))
+
+    def forward(self, x):
+        return ((x + 0j) @ self.weight).real
+
+
+class Extra(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(3, 3)
+
+    def get_extra_state(self):
+        return {"calls": 1}
+
+
+class Masked(torch.nn.Module):
+    """Attention to earlier states only: a mask that is infinite, and one of truth values."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = torch.nn.MultiheadAttention(3, 1, batch_first=True)
+        self.head = torch.nn.Linear(6, 3)
+        self.register_buffer("later", torch.triu(torch.full((2, 2), -torch.inf), 1))
+        self.register_buffer("observed", torch.tensor([True, False, True]))
+
+    def forward(self, x):
+        x = x * self.observed
+        return self.head(self.attention(x, x, x, attn_mask=self.later)[0].flatten(1))
+
+
+def test_buffers_of_any_kind_are_stored(run, tmp_path):
+    fitted = Module(Masked(), window=2, epochs=1).fit(run)
+    fitted.save(tmp_path / "masked.zarr")
+    back = daml.load_emulator(tmp_path / "masked.zarr", emulator=Module(Masked(), window=2))
+    x = states()
+    np.testing.assert_array_equal(
+        back.step(x, back.start(x))[0], fitted.step(x, fitted.start(x))[0]
+    )
+
+
 class Broken(torch.nn.Module):
     def forward(self, x):
         raise RuntimeError("no\nway")
@@ -176,6 +241,10 @@ class Broken(torch.nn.Module):
 @pytest.mark.parametrize(
     ("make", "match"),
     [
+        *((lambda f=f: Module(By(f)), text) for text, f in ODD.items()),
+        (lambda: Module(Mixing()), "Mixing gives another result for a state alone"),
+        (lambda: Module(Complex()), "'weight' of Complex is complex"),
+        (lambda: Module(Extra()), "'_extra_state' of Extra is a dict"),
         (
             lambda: Module(torch.nn.Linear(3, 2)),
             r"Linear turned .*\(4, 3\) into shape \(4, 2\)",

@@ -223,3 +223,30 @@ def test_a_scheme_that_torch_cannot_follow_says_what_it_was_given():
     own = scheme(lambda f, o, r, m: (Update(torch.from_numpy(f.state.numpy())), m))
     with pytest.raises(InputError, match=r"Own: 'update' failed .* torch tensors with a gradient"):
         emulator.fit_cycle(daml.observe(truth), own, held_out=0)
+
+
+class Kalman(roster.Nudging):
+    """Takes the model's B of each forecast, in NumPy."""
+
+    needs: ClassVar = {"covariance"}
+
+    def prepare(self, setting):
+        return setting.operator.matrix()
+
+    def update(self, forecast, observed, run, matrix):
+        cross = forecast.covariance @ matrix.T
+        error = observed.variance[..., None] * np.eye(len(matrix))
+        gap = (observed.values - forecast.state @ matrix.T)[..., None]
+        assert forecast.covariance.dtype == forecast.state.dtype
+        increment = (cross @ np.linalg.solve(matrix @ cross + error, gap))[..., 0]
+        return Update(forecast.state + increment), matrix
+
+
+def test_a_scheme_has_the_models_covariance_in_its_own_kind_of_array():
+    truth = daml.simulate(MODEL, steps=300, spinup=200, seed=1)
+    seen, B = daml.observe(truth, variables=["x0", "x2"]), roster.climatology()
+    emulator = daml.LSTM(base=MODEL, hidden=4, cycle_epochs=1, covariance="predicted").begin(truth)
+    emulator = emulator.fit_cycle(seen, daml.ThreeDVar(B), held_out=0)
+    found = daml.assimilate(emulator, seen, Kalman())
+    expected = daml.assimilate(emulator, seen, daml.ThreeDVar("model"))
+    np.testing.assert_allclose(found.analysis, expected.analysis, atol=1e-9)

@@ -167,8 +167,9 @@ def fitted_through_cycle(
     network.load_state_dict(known.network.state_dict())
     like = torch.zeros((), dtype=torch.float64, device=emulator.device)
     if emulator.covariance is not None:
-        scheme, first = with_model_covariance(scheme, known.variables, "fit_cycle")
-        known = known if known.covariance_root is not None else known.starting(first)
+        scheme, given = with_model_covariance(scheme, "fit_cycle")
+        if known.covariance_root is None:  # else the scheme asks the model already, perhaps
+            known = known.starting(given(known.variables))
     opened = replace(emulator, fitted=replace(known, network=network))
     course = Course(opened, observations, held_out, like)
     if batch is None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
+from daml.arrays import fetch
 from daml.protocols import Forecast, Observed, Run, Update
 from daml.running.stepping import advance
 from daml.schemes.calling import fresh, updated
@@ -35,5 +38,7 @@ def cycle(
         covariance = None
         if asks:
             covariance = cast("KnowsCovariance", model).background_covariance(memory)
+            if isinstance(x, np.ndarray):  # a network gives tensors
+                covariance = fetch(covariance).astype(x.dtype, copy=False)
         update, prepared = updated(scheme, Forecast(x, covariance), observed, run, prepared)
         yield x, update
