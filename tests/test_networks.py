@@ -208,6 +208,46 @@ class Extra(torch.nn.Linear):
         return {"calls": 1}
 
 
+@dataclass
+class Given:
+    """An estimator that predicts by what is given, and writes into what it is fitted to."""
+
+    how: object
+
+    def fit(self, inputs, targets):
+        inputs[...], targets[...] = np.nan, np.nan
+
+    def predict(self, inputs):
+        return self.how(inputs)
+
+
+PREDICTIONS = {
+    "Given predicted complex128": lambda x: x * 1j,
+    "Given predicted object": lambda x: x.astype(object),
+    r"Given predicted float64 \(3, 100\)": lambda x: x.T,
+    "Given failed on inputs .*ZeroDivisionError": lambda x: 1 / 0,
+}
+
+
+def test_an_estimator_may_write_into_what_it_is_fitted_to(run):
+    found = Regression(Given(np.sin)).fit(run)
+    assert np.isfinite(found.to_dataset().targets).all()
+
+
+def test_an_estimator_that_fails_later_is_one_line(run):
+    def few(x):
+        return x if len(x) > 20 else x[:0].reshape(7)
+
+    fitted = Regression(Given(few)).fit(run)
+    with pytest.raises(InputError, match=r"Given failed to predict from inputs \(5, 3\) \(Value"):
+        fitted.step(states(), fitted.start(states()))
+
+
+def test_an_estimator_of_one_variable_warns_of_nothing(run):
+    found = Regression(SVR()).fit(run.isel(variable=[0]))
+    assert np.isfinite(daml.forecast(found, run.isel(variable=[0]), leads=2).forecast).all()
+
+
 class Masked(torch.nn.Module):
     """Attention to earlier states only: a mask that is infinite, and one of truth values."""
 
@@ -261,6 +301,8 @@ class Broken(torch.nn.Module):
         (lambda: Regression(Ridge), "'estimator' is no estimator"),
         (lambda: Regression(3), "'estimator' is no estimator: it has no 'fit'"),
         (lambda: Regression(Ridge(), window=0), "Regression: 'window' is 0"),
+        *((lambda f=f: Regression(Given(f)), text) for text, f in PREDICTIONS.items()),
+        (lambda: Regression(Ridge(), window=600), r"more than window \(600\)"),
         (lambda: Regression(SVR()), r"SVR failed .* wrapped: .*MultiOutputRegressor\(SVR\(\)\)"),
     ],
 )
