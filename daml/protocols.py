@@ -76,7 +76,10 @@ class KnowsCovariance(Protocol):
     """A model that says how wrong each of its forecasts is."""
 
     def background_covariance(self, memory: Memory) -> Array:
-        """Give B (..., variable, variable) of the forecast that led to ``memory``."""
+        """Give B (..., variable, variable) of the forecast that led to ``memory``.
+
+        (variable, variable) where all states of the batch have the same.
+        """
         ...
 
 
@@ -157,7 +160,8 @@ class Forecast(NamedTuple):
     state: Array
     """The background (..., variable); of an ensemble (..., member, variable)."""
     covariance: Array | None = None
-    """B (..., variable, variable), where the scheme needs the model's own."""
+    """B (..., variable, variable), where the scheme needs the model's own; (variable, variable)
+    where all states of the batch have the same."""
 
 
 class Observed(NamedTuple):
@@ -248,7 +252,8 @@ class Scheme(Protocol):
     ) -> tuple[Update, Memory]:
         """Give the analysis, and the memory for the next time.
 
-        ``memory`` is what ``prepare`` gave, or the last ``update``.
+        ``memory`` is what ``prepare`` gave, or the last ``update``. NumPy's arrays of the state,
+        the values and the memory may be written into, others may not.
         """
         ...
 
