@@ -1,4 +1,4 @@
-"""What goes together: a scheme and a model, a scheme and a training; and what does not, and why."""
+"""Which schemes, models and trainings go together; errors say why others do not."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ if TYPE_CHECKING:
 
 
 DIMS = (("time",), ("time", "variable"), ("time", "observed"))
-"""What an output of a scheme may have."""
+"""The dimensions that an output of a scheme may have."""
 NEEDS = ("covariance",)
-"""What a scheme may ask of a model."""
+"""What a scheme may need of a model."""
 
 
 def check_scheme(scheme: Scheme, model: Model) -> None:
-    """Refuse what is no scheme, and one that asks the model for what it does not know.
+    """Refuse what is not a scheme, and a scheme that needs more than the model gives.
 
     Raises
     ------
     InputError
-        It says what the scheme needs.
+        If a method is missing, an output has a reserved name or other dimensions, or the scheme
+        needs a B that the model does not have.
     """
     name = type(scheme).__name__
     if isinstance(scheme, type):
-        raise InputError(f"{scheme.__name__} is a class; make a scheme: {scheme.__name__}()")
+        raise InputError(f"{scheme.__name__} is a class; give an instance: {scheme.__name__}()")
     for needed in ("prepare", "update"):
         if not callable(getattr(scheme, needed, None)) and not _is_older(scheme):
             raise InputError(
-                f"{name} is no scheme: it has no method {needed!r}; give one, e.g. "
+                f"{name} is not a scheme: it has no method {needed!r}; give one, e.g. "
                 "daml.ThreeDVar(B)"
             )
     members = getattr(scheme, "members", None)
@@ -55,7 +56,7 @@ def check_scheme(scheme: Scheme, model: Model) -> None:
         )
     if asks_covariance(scheme) and not knows_covariance(model):
         raise InputError(
-            f"{name}: it asks the model for B, and {type(model).__name__} gives no background "
+            f"{name}: it asks the model for B, but {type(model).__name__} has no background "
             "covariance of its forecasts; use daml.ThreeDVar('innovations'), or an emulator that "
             "learned a covariance through the cycle"
         )
@@ -84,12 +85,12 @@ def _check_outputs(scheme: Scheme, name: str) -> None:
 
 
 def asks_covariance(scheme: Scheme) -> bool:
-    """Whether a scheme asks the model for the B of each forecast."""
+    """Whether a scheme needs the model's own B of each forecast."""
     return "covariance" in getattr(scheme, "needs", ())
 
 
 def knows_covariance(model: object) -> bool:
-    """Whether a model gives the B of each of its forecasts."""
+    """Whether a model knows the B of each of its forecasts."""
     return hasattr(model, "background_covariance") and getattr(model, "knows_covariance", True)
 
 
@@ -105,35 +106,35 @@ def check_one_state(scheme: Scheme, what: str) -> None:
 def with_model_covariance(
     scheme: Scheme, what: str
 ) -> tuple[Scheme, Callable[[tuple[str, ...]], np.ndarray]]:
-    """Give a scheme that takes its B from the model, and what gives the B that it had.
+    """Give the scheme with the model's B in place of its own, and what gives its own B.
 
     Raises
     ------
     InputError
-        If it is none that could; the text begins with ``what``.
+        If the scheme has no B that the model could replace; the message begins with ``what``.
     """
     if not (hasattr(scheme, "by_model") and hasattr(scheme, "given")):
         raise InputError(
-            f"{what}: an emulator that learns a covariance takes the place of the scheme's B, and "
+            f"{what}: the covariance that the emulator learns replaces the B of the scheme, but "
             f"{type(scheme).__name__} has none; give a daml.ThreeDVar, or covariance=None"
         )
     return scheme.by_model, scheme.given
 
 
 def offered(scheme: Scheme, record: Record) -> Scheme:
-    """Give a scheme as :class:`daml.protocols.Scheme` says, of one written for an older daml too.
+    """Give a :class:`daml.protocols.Scheme`, also for a scheme written for an older daml.
 
     Warns
     -----
     DeprecationWarning
-        If the scheme has ``start`` and ``update`` of the older kind.
+        If the scheme has the older methods ``start`` and ``update``.
     """
     if not _is_older(scheme):
         return scheme
     name = type(scheme).__name__
     warn(
-        f"{name}: a scheme with 'start' is of an older kind and works in this release only; write "
-        "prepare(self, setting) and update(self, forecast, observed, run, memory), which gives "
+        f"{name}: schemes with 'start' are deprecated and work in this release only; write "
+        "prepare(self, setting) and update(self, forecast, observed, run, memory), which returns "
         "(daml.protocols.Update(analysis), memory)",
         DeprecationWarning,
     )
@@ -141,13 +142,13 @@ def offered(scheme: Scheme, record: Record) -> Scheme:
 
 
 def _is_older(scheme: object) -> bool:
-    """Whether a scheme has ``start(variables, record)`` in place of ``prepare(setting)``."""
+    """Whether a scheme has ``start(variables, record)`` and no ``prepare(setting)``."""
     return hasattr(scheme, "start") and hasattr(scheme, "update") and not hasattr(scheme, "prepare")
 
 
 @dataclass(frozen=True)
 class _Older:
-    """A scheme with ``start`` and ``update`` on plain arrays."""
+    """A scheme whose ``start`` and ``update`` take plain arrays."""
 
     scheme: Any
     record: Record

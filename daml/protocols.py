@@ -1,8 +1,8 @@
-"""The seams: what a model, a scheme and an emulator must offer.
+"""The protocols: what a model, a scheme and an emulator must offer.
 
-A class that has these attributes and methods fits; nothing is registered and subclassing is not
-required. Arrays have the shape ``(..., variable)``: leading axes are batch axes (segments of a
-record, samples, members), and every method must work for any of them.
+Any class with these attributes and methods fits; it is neither registered nor a subclass. States
+have the shape ``(..., variable)``: the leading axes are batch axes (segments of a record, samples,
+members), and every method must work for any number of them.
 """
 
 from __future__ import annotations
@@ -17,43 +17,47 @@ if TYPE_CHECKING:
 
 
 Array = Any
-"""An array of the Array API: NumPy's mostly, torch's where a gradient or a GPU is wanted."""
+"""An array of the Array API: usually NumPy's; torch's where gradients or a GPU are needed."""
 
 Memory = Any
-"""What a model carries from step to step: None, an array or a (nested) tuple of arrays, whose
-leading axes are those of the state."""
+"""What a model carries from step to step: None, an array or a (nested) tuple of arrays with the
+same leading axes as the state."""
 
 
 @runtime_checkable
 class Model(Protocol):
-    """What moves a state by one step of ``dt``.
+    """Moves a state by one step of ``dt``.
 
     Attributes
     ----------
     variables : tuple of str
         Names along the last axis of a state.
     dt : float or numpy.timedelta64
-        Length of a step, in model time units. With a record whose time is datetime64 a float
-        counts seconds, or what the optional attribute ``time_unit`` names: "ns", "us", "ms", "s",
-        "min", "h", "D" or "W".
+        Length of a step, in model time units. With a record whose time is datetime64 a float is a
+        number of seconds, or of the unit that the optional attribute ``time_unit`` names: "ns",
+        "us", "ms", "s", "min", "h", "D" or "W".
 
     Notes
     -----
-    Optional attributes that daml uses where they exist: ``time_unit`` (see above), ``climate``
-    (array of shape (variable,): a typical state, from which a variable that is never observed
-    starts), ``positions`` (where each variable lies: numbers of shape (variable,) or (variable,
-    dimension)) with ``period`` (for each dimension the length after which it repeats itself, None
-    where it does not: a ring of 40 variables has ``positions = range(40)`` and ``period = 40``),
-    from which :class:`daml.labels.space.StateSpace` has its distances, ``device`` (the torch
-    device, "cuda" say, on which it steps torch tensors; without it, or with "cpu", it steps NumPy
-    arrays) and ``arrays`` (the kinds of arrays that a step takes, ("numpy",) by default;
-    ("numpy", "torch") says that torch's gradients pass through the step, as they do in a
-    :class:`daml.models.ODE`; without torch, gradients are central differences).
+    Optional attributes that daml uses where they exist:
 
-    A step gives new arrays and leaves those that it is given as they are, treats each state of a
-    batch on its own, and gives the same for the same state and memory (what is random in it may
-    differ). States come in float64, and what a step gives is put back into it. Before a model runs
-    it is tried on a few states, at the first time of the record, and what breaks this is refused.
+    - ``time_unit``: see ``dt``.
+    - ``climate``: a typical state (variable,), from which a variable that is never observed starts.
+    - ``positions``: where each variable lies, numbers of shape (variable,) or (variable,
+      dimension); with ``period``, for each dimension the length after which it repeats itself, or
+      None. A ring of 40 variables has ``positions = range(40)`` and ``period = 40``. They give the
+      distances of ``daml.labels.space.StateSpace``.
+    - ``device``: the torch device, such as "cuda", on which it steps torch tensors. Without it, or
+      with "cpu", it steps NumPy arrays.
+    - ``arrays``: the kinds of arrays that a step takes, ("numpy",) by default. ("numpy", "torch")
+      says that torch can differentiate a step, as it can a :class:`daml.models.ODE`; otherwise
+      gradients are central differences.
+    - ``background_covariance(memory)``: gives B (..., variable, variable) of the last forecast.
+
+    A step returns new arrays and does not change its arguments, treats each state of a batch on
+    its own, and is a function of state and memory (apart from random noise). States are given in
+    float64, and the result of a step is converted to float64. Before a model runs it is tried on a
+    few states, at the first time of the record; one that breaks these rules raises `InputError`.
     """
 
     @property
@@ -63,20 +67,20 @@ class Model(Protocol):
     def dt(self) -> Any: ...
 
     def start(self, x: Array, time: Array | None = None) -> Memory:
-        """Give the memory of a model that stands at ``x`` (..., variable) at ``time`` (...)."""
+        """Give the memory of a model that starts at ``x`` (..., variable) and ``time`` (...)."""
         ...
 
     def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
-        """Move ``x`` (..., variable) by one dt; give the new state and the new memory."""
+        """Move ``x`` (..., variable) by one ``dt``; give the new state and the new memory."""
         ...
 
 
 @runtime_checkable
 class KnowsCovariance(Protocol):
-    """A model that says how wrong each of its forecasts is."""
+    """A model that knows the error covariance of each of its forecasts."""
 
     def background_covariance(self, memory: Memory) -> Array:
-        """Give B (..., variable, variable) of the forecast that led to ``memory``.
+        """Give B (..., variable, variable) of the forecast with which ``memory`` was returned.
 
         (variable, variable) where all states of the batch have the same.
         """
@@ -105,14 +109,14 @@ class ObservationOperator(Protocol):
 
 
 class Noise(Protocol):
-    """The errors of observations: tables by pattern, of which a record may have many.
+    """The errors of observations, as tables with one row for each pattern.
 
-    Rows with the same missing values and the same variances share a pattern.
+    Times with the same missing values and the same variances share a pattern.
     """
 
     @property
     def present(self) -> Array:
-        """1 where there is a value, else 0 (pattern, observed)."""
+        """1 where a value is present, otherwise 0 (pattern, observed)."""
         ...
 
     @property
@@ -122,7 +126,7 @@ class Noise(Protocol):
 
     @property
     def covariance(self) -> Array | None:
-        """R (observed, observed) where errors are correlated, else None."""
+        """R (observed, observed) if errors are correlated, otherwise None."""
         ...
 
     def whitened(self, values: Array, patterns: Array) -> Array:
@@ -137,30 +141,33 @@ class Noise(Protocol):
         ...
 
     def covariances(self, patterns: Any) -> Array:
-        """Give R (..., observed, observed) of patterns (...); the identity where one is missing."""
+        """Give R (..., observed, observed) of patterns (...).
+
+        Rows and columns of missing values are those of the identity.
+        """
         ...
 
 
 class Setting(NamedTuple):
-    """What a cycle is about: all that a scheme may know before the first step."""
+    """What does not change during a cycle: all that a scheme may know before the first step."""
 
     variables: tuple[str, ...]
     """Names along the last axis of a state."""
     observed: tuple[str, ...]
     """Names along the last axis of the observations."""
     operator: ObservationOperator
-    """H: ``apply`` gives what is observed (..., observed) of a state (..., variable)."""
+    """H, which maps states (..., variable) to what is observed (..., observed)."""
     noise: Noise
-    """R, and which values are missing."""
+    """R, and which values are present."""
 
 
 class Forecast(NamedTuple):
-    """What a model says before an observation is seen."""
+    """The forecast of a model, before the observations of its time are used."""
 
     state: Array
-    """The background (..., variable); of an ensemble (..., member, variable)."""
+    """The background (..., variable); for an ensemble (..., member, variable)."""
     covariance: Array | None = None
-    """B (..., variable, variable), where the scheme needs the model's own; (variable, variable)
+    """The model's own B (..., variable, variable), if the scheme ``needs`` it; (variable, variable)
     where all states of the batch have the same."""
 
 
@@ -168,14 +175,14 @@ class Observed(NamedTuple):
     """The observations of one time, for each state of a batch."""
 
     values: Array
-    """(..., observed), with 0 where one is missing."""
+    """(..., observed), with 0 for missing values."""
     pattern: Array
-    """Which row (...) of the noise's tables holds: what is missing, and R."""
+    """The row (...) of the tables of ``noise`` for each state."""
     noise: Noise
 
     @property
     def present(self) -> Array:
-        """1 where there is a value, else 0 (..., observed)."""
+        """1 where a value is present, otherwise 0 (..., observed)."""
         return self.noise.present[self.pattern]
 
     @property
@@ -185,7 +192,7 @@ class Observed(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Where a cycle stands."""
+    """The position of a cycle in its record."""
 
     step: Array
     """The model step (...) of each state, counted from the start of the record.
@@ -197,112 +204,119 @@ class Run(NamedTuple):
     age: int
     """Steps since these cycles started, spin-up included: a scheme may trust its start less."""
     wanted: frozenset[str]
-    """Which of the scheme's outputs are kept; it need not work out the others."""
+    """The names of the scheme's ``outputs`` that are used; it need not compute the others."""
 
 
 class Update(NamedTuple):
-    """What a scheme gives."""
+    """What a scheme returns."""
 
     state: Array
-    """The analysis, in the kind and shape of the background."""
+    """The analysis: an array of the same kind and shape as the background."""
     extras: Mapping[str, Array] = MappingProxyType({})
-    """What is wanted of the scheme's ``outputs``, by name."""
+    """Values of the scheme's ``outputs``, by name."""
 
 
 Outputs = Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]
-"""By name: dims, of ("time", "variable", "observed"), and attributes. An array that a scheme gives
-has the batch axes in the place of time."""
+"""For each name its dims, out of ("time", "variable", "observed"), and its attributes. Arrays in
+``Update.extras`` have the batch axes in place of time."""
 
 
 @runtime_checkable
 class Scheme(Protocol):
-    """What turns a background and observations into an analysis, for a batch at once.
+    """Turns backgrounds and observations into analyses, for a batch at once.
 
-    It holds no loop over time, and it never sees the truth.
+    It does not loop over time, and it never sees the truth.
 
     Notes
     -----
     Optional attributes that daml uses where they exist:
 
-    - ``members`` (int): the scheme carries an ensemble of so many members; forecasts and analyses
-      are (..., member, variable) then. The Dataset has the ensemble's mean, and its standard
-      deviations ``background_spread`` and ``spread``. The first ensemble is drawn by the scheme's
-      ``seed`` (int, 0 by default).
-    - ``outputs`` (:data:`Outputs`): what the scheme gives besides the analysis; each is a variable
-      of the Dataset that :func:`daml.assimilate` gives. Names with a meaning for daml:
-      ``chi_square`` (time), the squared innovation in units of its expected covariance, divided by
-      the number of values, and ``log_likelihood`` (time) of the innovation.
-    - ``needs`` (frozenset of str): what it asks of the model: "covariance", the model's own B of
-      each forecast (``model.background_covariance(memory)``).
-    - ``tuned``: see :class:`Tunable`.
-    - ``to_dataset()`` gives what the scheme found in a run as an xarray.Dataset, which a loop keeps
-      with each pass, and ``restored(dataset)`` gives the scheme with it, for resuming the loop and
-      for :func:`daml.load_scheme`. Dimensions ``variable`` and ``covariable`` hold names.
+    - ``members`` (int): the scheme carries an ensemble of so many members. Forecasts and analyses
+      then have the shape (..., member, variable); the Dataset has the mean of the ensemble and its
+      standard deviations, ``background_spread`` and ``spread``. The first ensemble is drawn with
+      the ``seed`` of the scheme (int, 0 by default).
+    - ``outputs``: variables that the scheme gives in addition to the analysis. A mapping of each
+      name to its dims, out of "time", "variable" and "observed", and its attributes. They become
+      variables of the Dataset that :func:`daml.assimilate` returns. Two names have a meaning for
+      daml: ``chi_square`` (time), the squared innovation in units of its expected covariance,
+      divided by the number of values; and ``log_likelihood`` (time) of the innovation.
+    - ``needs`` (frozenset of str): what the scheme requires of the model. "covariance" is the
+      model's own B of each forecast (``model.background_covariance(memory)``).
+    - ``open`` and ``tuned``: see :class:`Tunable`.
+    - ``to_dataset()`` gives what was tuned as an xarray.Dataset, which a loop stores with each
+      pass; ``restored(dataset)`` gives the scheme back from it, for resuming the loop and for
+      :func:`daml.load_scheme`. Dimensions ``variable`` and ``covariable`` have the names of
+      the model's variables as coordinates.
     """
 
     def prepare(self, setting: Setting) -> Memory:
-        """Work out, before a cycle, what does not depend on the background (gains, say).
+        """Compute, before a cycle, what does not depend on the background, such as gains.
 
-        The setting's noise holds arrays of the kind that the cycle has, NumPy's or torch's.
+        The arrays of ``setting.noise`` are of the kind that the cycle uses, NumPy's or torch's.
         """
         ...
 
     def update(
         self, forecast: Forecast, observed: Observed, run: Run, memory: Memory
     ) -> tuple[Update, Memory]:
-        """Give the analysis, and the memory for the next time.
+        """Give the analysis, and the scheme's memory for the next time.
 
-        ``memory`` is what ``prepare`` gave, or the last ``update``. NumPy's arrays of the state,
-        the values and the memory may be written into, others may not.
+        ``memory`` is what ``prepare`` returned, later what the last ``update`` returned. NumPy's
+        arrays of the state, the values and the memory may be written into, others may not.
         """
         ...
 
 
 @runtime_checkable
 class Tunable(Protocol):
-    """A scheme that leaves something open: B, the size of R, an inflation."""
+    """A scheme with settings to be tuned: B, the size of R, an inflation."""
 
     @property
     def open(self) -> tuple[str, ...]:
-        """Names of what is open; empty where nothing is."""
+        """Names of the settings that are still to be tuned; empty if there are none."""
         ...
 
     def tuned(self, trial: Trial, before: Scheme | None = None) -> Scheme:
-        """Give the scheme with what was open found from innovations, never from a truth.
+        """Give the scheme with values for what is open, found from innovations, never from a truth.
 
-        ``before`` is the scheme that was found for a model much like this one, if there is one.
+        ``before`` is the scheme that was tuned for a similar model (that of the pass before), or
+        None. It is also called if nothing is open; the scheme then returns itself.
         """
         ...
 
 
 class Trial(Protocol):
-    """Runs a scheme that is being tuned, with one model on one record."""
+    """What a scheme is tuned with: one model and one record, on which schemes can be run."""
 
     observations: xr.Dataset
     model: str
-    """The class of the model, for messages."""
+    """The name of the model's class, for messages."""
     variables: tuple[str, ...]
     knows_covariance: bool
-    """Whether the model gives a B of its own."""
+    """Whether the model has a ``background_covariance``."""
 
     def run(self, scheme: Scheme) -> xr.Dataset:
-        """Give the analysis of the record."""
+        """Give the analysis of the record by a scheme with nothing open."""
         ...
 
     def shortened(self, times: int) -> Trial:
-        """Give a trial on the first observation times, all of which may be used."""
+        """Give a trial on the first ``times`` rows of the observations; all may be judged."""
         ...
 
     def judged(self, analysis: xr.Dataset) -> xr.Dataset:
-        """Give the rows of an analysis that may be used: those the model was not trained on."""
+        """Give the rows of an analysis on which the model was not trained, which may be used."""
         ...
 
     def climatology(self) -> xr.DataArray:
-        """Give the climatology (variable, covariable) of the model, scaled to the observations."""
+        """Give the climatology (variable, covariable) of the model, scaled to the observations.
+
+        It is the covariance of free runs, scaled so that no variance is more than twice that of
+        the error with which the variable is observed.
+        """
         ...
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give the observations' covariance (observed, observed), and from how many pairs."""
+        """Give the covariance of the observations, and its number of pairs (observed, observed)."""
         ...
 
 
@@ -311,19 +325,22 @@ class Emulator(Model, Protocol):
     """A model that learns its step from analyses."""
 
     def fit(self, analysis: xr.Dataset) -> Emulator:
-        """Give a fitted emulator and leave this one untouched.
+        """Give a fitted emulator, and do not change this one.
 
-        Of an emulator that is fitted already the training goes on from its weights. One that
-        takes a second argument ``checkpoint`` (a :class:`Checkpoint`) can be interrupted.
+        If this one is fitted already, the training may start from its weights. If the method also
+        takes ``checkpoint`` (a :class:`Checkpoint`), an interrupted training can be resumed.
         """
         ...
 
     def to_dataset(self) -> xr.Dataset:
-        """Give weights and settings as plain arrays and attrs."""
+        """Give what was learned, as plain arrays and attrs."""
         ...
 
     def restored(self, dataset: xr.Dataset) -> Emulator:
-        """Give this emulator, fitted, back from what ``to_dataset`` gave; for resuming a loop."""
+        """Give this emulator with what ``to_dataset`` gave of a fitted one.
+
+        It is called to resume a loop, and by :func:`daml.load_emulator`.
+        """
         ...
 
 
@@ -333,23 +350,23 @@ class CycleTrained(Emulator, Protocol):
     def fit_cycle(self, observations: xr.Dataset, scheme: Any, **settings: Any) -> Emulator:
         """Give an emulator trained on the innovations of its own cycle with a scheme.
 
-        ``held_out`` is the fraction of the record that is not trained on. One that also takes a
-        ``checkpoint`` (a :class:`Checkpoint`) can be interrupted.
+        A loop gives ``held_out``, the fraction of the record that is not trained on. If the method
+        also takes ``checkpoint`` (a :class:`Checkpoint`), an interrupted training can be resumed.
         """
         ...
 
 
 class Checkpoint(Protocol):
-    """Where a training keeps how far it is."""
+    """Stores the state of a training, so that it can be resumed."""
 
     def load(self) -> dict[str, np.ndarray] | None:
-        """Give what was saved last in this training; None where there is nothing."""
+        """Give what was saved last in this training; None if nothing was saved."""
         ...
 
     def due(self) -> bool:
-        """Whether so much time has passed that it is worth saving again."""
+        """Whether enough time has passed since the last save."""
         ...
 
     def save(self, arrays: dict[str, np.ndarray]) -> None:
-        """Keep arrays, in place of what was kept before."""
+        """Save arrays in place of those saved before."""
         ...

@@ -3,8 +3,9 @@
 from sphinx_gallery.sorting import FunctionSortKey
 
 NAMES = (
-    *("loop", "paper", "animation", "attractor", "memory", "b_size", "own_model", "missing"),
-    *("cycle", "ways", "ladder", "ablation", "climate", "laser", "stream", "sweep", "attribution"),
+    *("loop", "paper", "animation", "attractor", "memory", "b_size", "own_model", "own_methods"),
+    *("missing", "cycle", "ways", "ladder", "ablation", "climate", "laser", "stream", "sweep"),
+    "attribution",
 )
 
 story = FunctionSortKey(lambda name: NAMES.index(name.removeprefix("plot_").removesuffix(".py")))

@@ -286,7 +286,10 @@ def test_a_wrong_size_of_r_is_found(given):
     [
         ({"error_factor": 0.0}, "factor > 0"),
         ({"error_factor": "guess"}, "'estimated'"),
-        ({"background_covariance": "climatological", "error_factor": "estimated"}, "with B only"),
+        (
+            {"background_covariance": "climatological", "error_factor": "estimated"},
+            "only together with B",
+        ),
     ],
 )
 def test_a_factor_on_r_that_cannot_be(settings, text):

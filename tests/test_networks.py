@@ -111,13 +111,13 @@ def test_a_module_is_never_changed_and_comes_back_with_its_settings(run, tmp_pat
     back = daml.load_emulator(tmp_path / "module.zarr", emulator=Module(module(3)))
     assert (back.window, back.sequence_length, back.base) == (3, 50, MODEL)
     np.testing.assert_array_equal(rolled(back), rolled(fitted))
-    with pytest.raises(InputError, match="a Module gave, whose 'module' no store can"):
+    with pytest.raises(InputError, match="holds a Module, whose 'module' no store can"):
         daml.load_emulator(tmp_path / "module.zarr")
     layers = torch.nn.Flatten(), torch.nn.Linear(9, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3)
     other = Module(torch.nn.Sequential(*layers))
     with pytest.raises(InputError, match=r"Module: the stored weights do not fit .*module\.3"):
         daml.load_emulator(tmp_path / "module.zarr", emulator=other)
-    with pytest.raises(InputError, match=r"'emulator' is a GRU, but .* holds what a Module gave"):
+    with pytest.raises(InputError, match=r"'emulator' is a GRU, but .* holds a Module"):
         daml.load_emulator(tmp_path / "module.zarr", emulator=GRU())
 
 
@@ -298,8 +298,8 @@ class Broken(torch.nn.Module):
         (lambda: Module(module(), epochs=0), "Module: 'epochs' is 0"),
         (lambda: GRU(hidden=0), "GRU: 'hidden' is 0"),
         (lambda: GRU(covariance="constant", window=3), "GRU: 'covariance' needs a memory"),
-        (lambda: Regression(Ridge), "'estimator' is no estimator"),
-        (lambda: Regression(3), "'estimator' is no estimator: it has no 'fit'"),
+        (lambda: Regression(Ridge), "'estimator' is not an estimator"),
+        (lambda: Regression(3), "'estimator' is not an estimator: it has no 'fit'"),
         (lambda: Regression(Ridge(), window=0), "Regression: 'window' is 0"),
         *((lambda f=f: Regression(Given(f)), text) for text, f in PREDICTIONS.items()),
         (lambda: Regression(Ridge(), window=600), r"more than window \(600\)"),

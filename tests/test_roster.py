@@ -224,7 +224,7 @@ class Older:
 
 def test_a_scheme_of_the_older_kind_works_for_a_release(seen):
     new = daml.assimilate(daml.Lorenz63(), seen, roster.Nudging())
-    with pytest.warns(DeprecationWarning, match=r"Older: a scheme with 'start' is of an older"):
+    with pytest.warns(DeprecationWarning, match=r"Older: schemes with 'start' are deprecated"):
         old = daml.assimilate(daml.Lorenz63(), seen, Older())
     np.testing.assert_allclose(old.analysis, new.analysis, rtol=1e-10, atol=1e-10)
 

@@ -202,7 +202,7 @@ def test_a_member_lost_by_the_cluster_is_run_again(straight, tmp_path, monkeypat
         ({"workers": -1}, "workers is -1; give 1 or more"),
         ({"workers": 2, "scheduler": "tcp://127.0.0.1:9"}, "a scheduler has its own workers"),
         ({"scheduler": "nowhere"}, "scheduler 'nowhere': no answer .* start one with"),
-        ({"resume": True}, "give the store to go on with"),
+        ({"resume": True}, "give the store of the run to resume"),
     ],
 )
 def test_what_cannot_be_run_is_refused(given, text):

@@ -509,7 +509,7 @@ class Remembering(ByNumPy):
         (lambda e, s: e.fit_cycle(s, SCHEME, burn_in=100), "fit_cycle: 'burn_in' is 100"),
         (lambda e, s: e.fit_cycle(s, SCHEME, learning_rate=0), "'learning_rate' is 0"),
         (lambda e, s: e.fit_cycle(s, daml.schemes.ETKF(5)), "fit_cycle: ETKF carries an ensemble"),
-        (lambda e, s: e.fit_cycle(s, Halfway()), "and Halfway has none; give a daml.ThreeDVar"),
+        (lambda e, s: e.fit_cycle(s, Halfway()), "but Halfway has none; give a daml.ThreeDVar"),
         (
             lambda e, s: e.fit_cycle(s.isel(time=slice(50)), SCHEME, held_out=0),
             "a record of 50 steps is too short",
@@ -520,11 +520,11 @@ class Remembering(ByNumPy):
         ),
         (
             lambda e, s: daml.assimilate(e, s, daml.ThreeDVar("model")),
-            "gives no background covariance",
+            "has no background covariance",
         ),
         (
             lambda e, s: daml.assimilate(daml.Lorenz63(), s, daml.ThreeDVar("model")),
-            "Lorenz63 gives no background covariance of its forecasts",
+            "Lorenz63 has no background covariance of its forecasts",
         ),
         (
             lambda e, s: daml.ThreeDVar("model").analyse(
@@ -534,7 +534,7 @@ class Remembering(ByNumPy):
         ),
         (
             lambda e, s: daml.improve(daml.Lorenz63(), s, daml.ThreeDVar("model")),
-            "asks the model for B, and the emulator learns none",
+            "asks the model for B, but the emulator learns none",
         ),
         (lambda e, s: daml.improve(daml.Lorenz63(), s, training="truth"), "'training' is 'truth'"),
         (

@@ -127,8 +127,8 @@ odd = xr.Dataset({"a": ("x", np.array([object()], dtype=object))})
         (giving("fit", Damped()), r"'fit' gave a Damped, which has no 'to_dataset'", True),
         (giving("to_dataset", None), r"Odd: 'to_dataset' gave a NoneType; return an xarr", True),
         (giving("to_dataset", {"a": 1}), r"Odd: 'to_dataset' gave a dict; return an xarr", True),
-        (giving("to_dataset", of("time")), "'to_dataset' has a dimension 'time' that is not", True),
-        (giving("to_dataset", of("variable")), "has a dimension 'variable' that is not that", True),
+        (giving("to_dataset", of("time")), "'to_dataset' has a dimension 'time' that", True),
+        (giving("to_dataset", of("variable")), "has a dimension 'variable' that differs", True),
         (giving("to_dataset", odd), r"^pass 0: Odd: 'to_dataset': cannot be kept in a", False),
         (giving("to_dataset", xr.Dataset({1: 2})), r"Odd: 'to_dataset': the name 1 is", False),
         (
@@ -156,7 +156,7 @@ def test_any_history_is_kept(loss, tmp_path):
     )
     xr.testing.assert_equal(tree["iteration/0000/training"].to_dataset(inherit=False), told)
     wrong = type("Told", (Mean,), {"history": of("time")})(Damped())
-    with pytest.raises(InputError, match="'history' has a dimension 'time' that is not that of"):
+    with pytest.raises(InputError, match="of 'history' has a dimension 'time' that differs from"):
         improve(wrong, store=tmp_path / "b")
 
 
@@ -208,8 +208,8 @@ def test_an_emulator_of_a_users_own_is_loaded_by_its_restored(tmp_path):
 @pytest.mark.parametrize(
     ("more", "match"),
     [
-        ({}, r"'iteration/0001/emulator' holds what a Mean gave.* emulator=Mean\(\.\.\.\)\)"),
-        ({"base": Damped()}, "holds what a Mean gave, a class of your own"),
+        ({}, r"'iteration/0001/emulator' holds a Mean.* emulator=Mean\(\.\.\.\)\)"),
+        ({"base": Damped()}, "holds a Mean, a class of your own"),
         ({"emulator": daml.LSTM()}, "'emulator' is a LSTM, but 'iteration/0001/emulator' holds"),
         ({"emulator": raising("restored", KeyError("k"), 0)}, "'emulator' is a Broken, but"),
         ({"emulator": 3}, "load_emulator: 'emulator' is 3; give an emulator"),

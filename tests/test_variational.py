@@ -151,5 +151,9 @@ def test_unknown_method_is_refused(scheme):
 def test_a_time_that_the_background_lacks_is_refused(truth, observations):
     coupled = daml.ThreeDVar(daml.climatological(truth))
     late = observations.assign_coords(time=observations.time + 0.01)
-    with pytest.raises(InputError, match="is no time of the background"):
+    with pytest.raises(InputError, match="is not a time of the background"):
         coupled.analyse(truth, late)
+    dates = np.datetime64("2026-01-01", "s") + np.arange(observations.sizes["time"])
+    dated = observations.assign_coords(time=dates)
+    with pytest.raises(InputError, match=r"'time' is datetime64.* and float64 in the background"):
+        coupled.analyse(truth, dated)

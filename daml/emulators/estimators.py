@@ -1,8 +1,8 @@
-"""Estimators as scikit-learn has them: fitted, and found again by what they predict.
+"""Estimators like those of scikit-learn: fitted, and recognised by their predictions.
 
-Anything with ``fit(X, y)`` and ``predict(X)`` is one. What an estimator has learned may be of any
-kind (trees, kernels), which no store can hold as plain arrays. A store holds the examples instead,
-and a fingerprint: what the fitted estimator predicts for some of them.
+An estimator is any object with ``fit(X, y)`` and ``predict(X)``. What it has learned may be of any
+kind (trees, kernels), so that a store cannot hold it as plain arrays. The store holds the examples
+instead, and a fingerprint: the predictions of the fitted estimator for some of them.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ import numpy as np
 from daml.errors import InputError, first_line
 
 PROBES = 100
-"""Examples in a fingerprint, at most."""
+"""Maximum number of examples in a fingerprint."""
 NEAR = 1e-5
-"""Difference of two predictions that are taken for the same, in standard deviations."""
+"""Largest difference of two equal predictions, in standard deviations."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What an estimator is fitted to: inputs (row, feature) and targets (row, variable)."""
+    """The inputs (row, feature) and targets (row, variable) that an estimator is fitted to."""
 
     inputs: np.ndarray
     targets: np.ndarray
 
     def probes(self) -> np.ndarray:
-        """Give the inputs of a fingerprint, spread evenly."""
+        """Give the inputs of the fingerprint, evenly spread over the examples."""
         return self.inputs[:: -(-len(self.inputs) // PROBES)]
 
 
 def fitted(estimator: Any, examples: Examples, seed: int) -> Any:
-    """Fit a copy of an estimator; what is random in it follows from the seed.
+    """Fit a copy of an estimator; the seed decides its random numbers.
 
     Raises
     ------
     InputError
-        If it fails, or predicts anything but a finite number for each variable.
+        If it fails, or does not predict a finite number for each variable.
     """
     from sklearn.exceptions import DataConversionWarning
 
@@ -83,9 +83,10 @@ def _copied(estimator: Any, seed: int) -> Any:
 
 
 def predicted(estimator: Any, inputs: np.ndarray, width: int) -> np.ndarray:
-    """Give what an estimator predicts (row, width) for inputs (row, feature); NaN for not finite.
+    """Give the predictions (row, width) for inputs (row, feature).
 
-    Estimators refuse inputs that are not finite, as those of a forecast that diverges are.
+    They are NaN for inputs that are not finite, such as those of a forecast that diverges, which
+    estimators refuse.
     """
     found = np.full((len(inputs), width), np.nan)
     finite = np.isfinite(inputs).all(axis=1)
@@ -103,12 +104,12 @@ def predicted(estimator: Any, inputs: np.ndarray, width: int) -> np.ndarray:
 
 
 def recovered(estimator: Any, examples: Examples, fingerprint: np.ndarray, seed: int) -> Any:
-    """Give the estimator with a fingerprint: the one given, or a copy of it fitted again.
+    """Give the estimator that has a fingerprint: the one given, or a copy that is fitted again.
 
     Raises
     ------
     InputError
-        If neither predicts what the fingerprint says.
+        If the predictions of both differ from the fingerprint.
     """
 
     def apart(one: Any) -> float:
@@ -118,7 +119,7 @@ def recovered(estimator: Any, examples: Examples, fingerprint: np.ndarray, seed:
     try:
         if apart(estimator) <= NEAR:
             return estimator
-    except Exception:  # it is not fitted, and each kind says so in its own way
+    except Exception:  # not fitted yet, which each class reports in its own way
         pass
     again = fitted(estimator, examples, seed)
     difference = apart(again)

@@ -28,7 +28,7 @@ SCALING = ("mean", "spread", "increment_mean", "increment_spread")
 
 @dataclass(frozen=True)
 class Scaled:
-    """What was fitted to: names and step, and the scaling of states and increments."""
+    """Names, step, and the scaling of states and increments of the record that was fitted to."""
 
     variables: tuple[str, ...]
     dt: float
@@ -39,7 +39,7 @@ class Scaled:
     increment_spread: np.ndarray
 
     def told(self) -> dict[str, object]:
-        """Give a short description, for a notebook."""
+        """Give a short description for notebooks."""
         return {"fitted to": f"{', '.join(self.variables)}; dt {self.dt:g}"}
 
     def to_dataset(self) -> xr.Dataset:
@@ -51,12 +51,12 @@ class Scaled:
 
 
 def scaled_of(dataset: xr.Dataset, name: str) -> Scaled:
-    """Give back what :meth:`Scaled.to_dataset` stored, from what an emulator stored with it.
+    """Restore what :meth:`Scaled.to_dataset` gave, from the Dataset of an emulator.
 
     Raises
     ------
     InputError
-        If an array is missing or damaged; ``name`` begins the message.
+        If an array is missing or damaged; the message begins with ``name``.
     """
     attrs = Attributes(dataset.attrs, name)
     check_whole(dataset, ("variable", *SCALING), name)
@@ -88,7 +88,7 @@ class Fitted(Scaled):
     def scaling(self) -> tuple[torch.Tensor, ...]:
         """Mean and spread of states, then of increments, on the device of the network.
 
-        They are transferred once, so that no step waits for it.
+        They are transferred once, so that no step has to wait for them.
         """
         parts = [getattr(self, name) for name in SCALING]
         where = next(self.network.parameters()).device
@@ -96,7 +96,7 @@ class Fitted(Scaled):
             return tuple(torch.as_tensor(part, device=where) for part in parts)
 
     def starting(self, matrix: np.ndarray) -> Fitted:
-        """Give a copy whose B is a given matrix, before the network's factor changes it."""
+        """Give a copy with a matrix as B, as long as the network's factor is the identity."""
         return replace(self, covariance_root=np.linalg.cholesky(matrix))
 
     def after(self, network: Network, losses: Mapping[str, np.ndarray]) -> Fitted:
@@ -114,12 +114,12 @@ class Fitted(Scaled):
         return scale.reshape(x.shape), memory
 
     def background_covariance(self, memory: Memory) -> torch.Tensor:
-        """Give B (..., variable, variable) of the states that the memory predicted."""
+        """Give B (..., variable, variable) of the forecast with which the memory was returned."""
         return covariance(self.network.factor(memory).to(self.places.dtype), self.places)
 
     @cached_property
     def places(self) -> torch.Tensor:
-        """The map from the entries of a factor to the root of B, on the network's device."""
+        """The map from the entries of a factor to the root of B, on the device of the network."""
         with torch.inference_mode(False):
             root = placed(np.asarray(self.covariance_root))
             return torch.as_tensor(root, device=self.network.head.weight.device)
@@ -135,7 +135,7 @@ class Fitted(Scaled):
         return result
 
     def told(self) -> dict[str, object]:
-        """Give a short description of the result, for a notebook."""
+        """Give a short description of the result for notebooks."""
         losses = {name: f"{column[-1]:.4g}" for name, column in self.losses.items()}
         return {**super().told(), "trainings": self.trainings, **losses}
 
@@ -153,13 +153,13 @@ class Fitted(Scaled):
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset, network: Network, name: str) -> Fitted:
-        """Restore the result that ``to_dataset`` stored, with its weights in ``network``.
+        """Restore the result that ``to_dataset`` gave, with its weights in ``network``.
 
         Raises
         ------
         InputError
-            If an array is missing or damaged, or the weights belong to another network; ``name``
-            begins the message.
+            If an array is missing or damaged, or the weights belong to another network; the
+            message begins with ``name``.
         """
         scaled = scaled_of(dataset, name)
         weights = {

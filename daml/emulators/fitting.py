@@ -1,4 +1,4 @@
-"""How a network is fitted: to analyses, or through the cycle to observations."""
+"""Fits networks: to analyses, or through the assimilation cycle to observations."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ E = TypeVar("E", bound=Settings)
 """An emulator with a network."""
 UPDATES, MOST = 500, 500
 CYCLE_UPDATES, CYCLE_MOST = 1200, 800
-"""Updates at least, and epochs at most, unless told: on analyses, and through the cycle."""
+"""Default minimum of updates and maximum of epochs: on analyses, and through the cycle."""
 BASE_UPDATES = 800
-"""The same where a base is corrected: there is less to learn, and more begins to fit the noise."""
+"""Default minimum of updates through the cycle with a base: more begin to fit the noise."""
 SHARD, CYCLE_SHARD = 32, 100
-"""Sequences a thread: what measured best, for the layers at once and for steps one by one."""
+"""Sequences per thread, the fastest that were measured: on analyses, and through the cycle."""
 BATCHES, FEWEST, LARGEST = 5, 20, 200
-"""Batches in an epoch through the cycle, and the fewest and most sequences of one, by default."""
+"""Default number of batches per epoch through the cycle, and limits on the size of a batch."""
 LEAST_RATE = 0.2
-"""What is left of the learning rate after many trainings, at least."""
+"""Smallest fraction of the learning rate to which ``rate_decay`` lowers it."""
 
 
 def fitted_to(
@@ -49,7 +49,7 @@ def fitted_to(
     better: Callable[[E, E], bool] | None,
     checkpoint: Checkpoint | None,
 ) -> Fitted:
-    """Give what a training on analyses finds, as :meth:`Neural.fit` says."""
+    """Give the result of a training on analyses; see :meth:`Neural.fit`."""
     examples, known, network = _begun(emulator, analysis, held_out)
     blocks = Blocks(examples.steps, len(examples), _reader(emulator, examples, known))
     rate = emulator.learning_rate * max(emulator.rate_decay**known.trainings, LEAST_RATE)
@@ -82,7 +82,7 @@ def fitted_to(
 
 
 def begun(emulator: Settings, analysis: xr.Dataset, held_out: float) -> Fitted:
-    """Give a network that adds the mean increment alone, as :meth:`Neural.begin` says."""
+    """Give a network that adds the mean increment alone; see :meth:`Neural.begin`."""
     examples, known, network = _begun(emulator, analysis, held_out)
     blocks = Blocks(examples.steps, len(examples), _reader(emulator, examples, known))
     _centre(network, SquareError(network, emulator.burn_in), blocks, emulator.sequence_length)
@@ -93,7 +93,7 @@ def begun(emulator: Settings, analysis: xr.Dataset, held_out: float) -> Fitted:
 def _begun(
     emulator: Settings, analysis: xr.Dataset, held_out: float
 ) -> tuple[Examples, Fitted, Network]:
-    """Give what a training on analyses starts from: examples, scaling, and a network to train."""
+    """Give the start of a training on analyses: examples, scaling, and a network to train."""
     name = type(emulator).__name__
     length = emulator.sequence_length
     examples = Examples(analysis, length, emulator.base, held_out, owner=name)
@@ -103,15 +103,15 @@ def _begun(
         known = Fitted(variables, dt, unit, *examples.scaling(), network)
     if (known.variables, known.dt) != (variables, dt):
         raise InputError(
-            f"{name}.fit: fitted before to {known.variables} with dt {known.dt}, given "
-            f"{variables} with dt {dt}; start from one that is not fitted"
+            f"{name}.fit: it was fitted to {known.variables} with dt {known.dt}, and is now "
+            f"given {variables} with dt {dt}; start from an emulator that is not fitted"
         )
     network.load_state_dict(known.network.state_dict())
     return examples, known, network
 
 
 def _scaled(emulator: Settings, known: Fitted, block: Block) -> Tensors:
-    """Give a block of examples in the units of the network, where it computes."""
+    """Give a block of examples in the units of the network, on its device."""
     parts = (
         (block.states - known.mean) / known.spread,
         (block.increments - known.increment_mean) / known.increment_spread,
@@ -121,7 +121,7 @@ def _scaled(emulator: Settings, known: Fitted, block: Block) -> Tensors:
 
 
 def _reader(emulator: Settings, examples: Examples, known: Fitted) -> Callable[[int], Tensors]:
-    @lru_cache(maxsize=1)  # a record in one block is put there once
+    @lru_cache(maxsize=1)  # a record in one block is moved to the device once
     def read(number: int) -> Tensors:
         return _scaled(emulator, known, examples[number])
 
@@ -129,9 +129,9 @@ def _reader(emulator: Settings, examples: Examples, known: Fitted) -> Callable[[
 
 
 def _centre(network: Network, objective: SquareError, blocks: Blocks, length: int) -> None:
-    """Move the network's bias so that its predictions err by nothing in the mean.
+    """Change the network's bias so that the mean error of its predictions is zero.
 
-    What is left of a constant error of the base is then taken away by each training at once.
+    Each training thus starts by removing what remains of a constant error of the base.
     """
     with torch.no_grad():
         parts = [
@@ -154,7 +154,7 @@ def fitted_through_cycle(
     held_out: float,
     checkpoint: Checkpoint | None,
 ) -> Fitted:
-    """Give what a training through the cycle finds, as :meth:`Neural.fit_cycle` says."""
+    """Give the result of a training through the cycle; see :meth:`Neural.fit_cycle`."""
     batch = batch_size
     check_one_state(scheme, "fit_cycle")
     check_sequences(

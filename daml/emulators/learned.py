@@ -1,4 +1,4 @@
-"""What all of daml's emulators share: they predict increments over a base, and lie in stores."""
+"""What all of daml's emulators share: increments over a base, settings, and stores."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from daml.stores.attributes import Attributes
 from daml.stores.filling import save
 
 APART = ("base", "fitted")
-"""Fields that are no settings: they are kept in other ways."""
+"""Fields that are not settings; a store holds them in other ways."""
 
 
 class Learned(ABC):
     """An emulator of increments over a base; its subclasses are frozen dataclasses of settings.
 
     A subclass has the fields ``base`` and ``fitted``. All other fields with a default are settings,
-    which a store holds; those without one (a user's network or estimator) no store can hold.
+    which a store holds. Fields without a default (a user's network or estimator) are not stored,
+    and are given again on loading.
     """
 
     base: Model | None
@@ -38,7 +39,7 @@ class Learned(ABC):
 
     @property
     def known(self) -> Any:
-        """The result of a training."""
+        """The result of a training; an emulator that is not fitted raises `InputError`."""
         if self.fitted is None:
             name = type(self).__name__
             raise InputError(
@@ -83,7 +84,7 @@ class Learned(ABC):
         return forecast(self, states, leads=leads, warmup=warmup)
 
     def to_dataset(self) -> xr.Dataset:
-        """Give what was fitted, and the settings, as plain arrays and attributes."""
+        """Give what was learned, and the settings, as plain arrays and attributes."""
         result: xr.Dataset = self.known.to_dataset()
         for array in result.data_vars.values():
             array.attrs = {"long_name": str(array.name), "units": "1"}
@@ -97,7 +98,9 @@ class Learned(ABC):
         return result
 
     def with_settings(self, dataset: xr.Dataset) -> Self:
-        """Give the emulator with the settings that ``to_dataset`` stored, on a device that is here.
+        """Give the emulator with the settings that ``to_dataset`` stored.
+
+        If they say "cuda" and this machine has no such device, it is "cpu".
 
         Raises
         ------
@@ -137,7 +140,7 @@ def settings_of(kind: type[Learned]) -> list[str]:
 
 
 def given_of(kind: type[Learned]) -> list[str]:
-    """Give the names of what no store holds, so that a user gives it on loading."""
+    """Give the names of the fields that are not stored, which a user gives on loading."""
     return [f.name for f in fields(cast("Any", kind)) if f.default is MISSING]
 
 
@@ -147,7 +150,7 @@ def check_base(kind: str, base: Model | None, fitted: Any) -> None:
     Raises
     ------
     InputError
-        It begins with ``kind``, the class of the emulator.
+        If there is one; the message begins with ``kind``, the class of the emulator.
     """
     if fitted is not None and base is not None and tuple(base.variables) != fitted.variables:
         raise InputError(

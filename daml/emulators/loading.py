@@ -1,4 +1,4 @@
-"""Fitted emulators, back from disk."""
+"""Loads fitted emulators from experiments and stores."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ def load_emulator(
     base: Model | None = None,
     emulator: Emulator | None = None,
 ) -> Model:
-    """Give a fitted emulator back from an experiment or from where it was saved.
+    """Load a fitted emulator from an experiment, or from where it was saved.
 
     Parameters
     ----------
     source : xarray.DataTree, xarray.Dataset, str or path
         An experiment (tree or store), or what ``save`` wrote.
     iteration : int, optional
-        Which pass of an experiment (3 of "LSTM-3"); -1 is the last. Unless given, the one that the
-        loop chose by its held-out observations, or else the last. Where the loop found none better
-        than the model that it was given (the attribute ``chosen`` is "given"), that model is
+        Number of the pass in an experiment (3 for "LSTM-3"); -1 is the last. Default: the pass that
+        the loop chose by its held-out observations, or the last if nothing was held out. If the
+        loop chose the model that it was given (the attribute ``chosen`` is "given"), that model is
         returned.
     base : Model, optional
-        The model that the emulator corrects, where that is not one of daml's own; it is also the
-        model that is returned where the loop chose the one given.
+        The model that the emulator corrects, if it is not one of daml's own. It is also returned
+        if the loop chose the model given.
     emulator : Emulator, optional
-        The emulator as it was given to the loop, where a store cannot hold all of it: one of a
-        class of your own, whose ``restored`` takes the Dataset that its ``to_dataset`` gave and
-        returns the fitted emulator; or a :class:`daml.emulators.Module` or
-        :class:`daml.emulators.Regression` with the module or the estimator. Settings, and the base
-        where it is one of daml's models, come from the store.
+        The emulator as it was given to the loop, if a store cannot hold all of it. Either an
+        emulator of a class of your own: its ``restored`` is called with the Dataset that
+        ``to_dataset`` gave, and returns the fitted emulator. Or a :class:`daml.emulators.Module` or
+        :class:`daml.emulators.Regression` with the module or the estimator; settings, and the base
+        if it is one of daml's models, come from the store.
 
     Returns
     -------
     Model
-        Ready for assimilate and forecast: the fitted emulator, or the model given.
+        The fitted emulator, or the model given.
 
     Raises
     ------
     InputError
-        If the source holds no such emulator, or its attributes are not those that daml wrote.
+        If the source holds no such emulator, or its attributes were changed.
     StoreError
         If it cannot be read.
 
@@ -84,8 +84,8 @@ def load_emulator(
     made = class_of_emulator(tree)
     if emulator is not None and made not in (None, type(emulator).__name__):
         raise InputError(
-            f"load_emulator: 'emulator' is a {type(emulator).__name__}, but {group!r} holds what a "
-            f"{made} gave; give the emulator that was given to the loop"
+            f"load_emulator: 'emulator' is a {type(emulator).__name__}, but {group!r} holds a "
+            f"{made}; give the emulator that was given to the loop"
         )
     return _restored(loaded(tree, group, inherit=True), group, base, emulator, made)
 
@@ -107,7 +107,7 @@ def _restored(
     emulator: Emulator | None,
     made: str | None = None,
 ) -> Model:
-    """Give the emulator that a Dataset holds; one of a user's class restores it itself."""
+    """Give the emulator in a Dataset; that of a user's class by its own ``restored``."""
     if emulator is not None and is_users(emulator):
         return trained(emulator, "restored", dataset)
     name = dataset.attrs.get("emulator")
@@ -115,27 +115,27 @@ def _restored(
     if kind is None:
         if made is not None and _public(made) is None:
             raise InputError(
-                f"load_emulator: {group!r} holds what a {made} gave, a class of your own, which "
-                f"daml cannot make; give it: load_emulator(..., emulator={made}(...)), whose "
-                "'restored' is called, or open the group with xarray and restore it yourself"
+                f"load_emulator: {group!r} holds a {made}, a class of your own; give the "
+                f"emulator, whose 'restored' is called: load_emulator(..., emulator={made}(...)); "
+                "or open the group with xarray and restore it yourself"
             )
         raise InputError(
-            "load_emulator: no emulator is there; give an experiment or a saved LSTM, or, of an "
-            "emulator of your own, what its 'to_dataset' gave and the emulator itself as 'emulator'"
+            "load_emulator: the source holds no emulator; give an experiment or a saved emulator, "
+            "or the 'to_dataset' of an emulator of your own together with emulator=MyEmulator(...)"
         )
     own: Any = emulator
     if own is None:
         lacking = given_of(kind)
         if lacking:
             raise InputError(
-                f"load_emulator: {group!r} holds what a {name} gave, whose {lacking[0]!r} no store "
-                f"can hold; give it: load_emulator(..., emulator={name}({lacking[0]}))"
+                f"load_emulator: {group!r} holds a {name}, whose {lacking[0]!r} no store can hold; "
+                f"give it: load_emulator(..., emulator={name}({lacking[0]}))"
             )
         own = kind()
     elif type(own) is not kind:
         raise InputError(
-            f"load_emulator: 'emulator' is a {type(own).__name__}, but {group!r} holds what a "
-            f"{name} gave; give the emulator that was given to the loop"
+            f"load_emulator: 'emulator' is a {type(own).__name__}, but {group!r} holds a "
+            f"{name}; give the emulator that was given to the loop"
         )
     if base is None:
         base = own.base
@@ -146,7 +146,7 @@ def _restored(
 
 
 def _public(name: object) -> Any:
-    """Give daml's own emulator of a name, as users import it; None where there is none."""
+    """Give the class in ``daml.emulators`` with a name; None if there is none."""
     public = import_module("daml.emulators")
     kind = getattr(public, str(name)) if name in public.__all__ else None
     return kind if isinstance(kind, type) else None

@@ -1,4 +1,4 @@
-"""The networks, on standardised sequences."""
+"""Networks, which map standardised sequences to standardised increments."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch.utils.checkpoint import checkpoint
 
 Memory = Any
 PIECE = 2**26
-"""Numbers that a pass over windows keeps at most for its gradient: 256 MB."""
+"""Maximum of the numbers that a pass over windows keeps for its gradient (256 MB)."""
 STEPS = 100
-"""Steps through which gradients of windows pass, typically, where each is made by itself."""
+"""Typical number of steps through which gradients pass, where windows are read one by one."""
 
 
 class Gain(torch.nn.Module):
-    """A factor and an offset for each variable: the head of a network of a user's."""
+    """A factor and an offset for each variable: the head of a user's network."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -28,11 +28,11 @@ class Gain(torch.nn.Module):
 
 
 class Network(torch.nn.Module):
-    """What a training needs of a network: (batch, time, variable) to the same shape.
+    """What a training needs of a network, which maps (batch, time, variable) to the same shape.
 
-    It ends in a ``head``, which gives its bias alone where its weight is zero. With ``covariance``
-    it also gives the entries of a triangular factor, the identity at first: from the memory where
-    it is "predicted", always the same where it is "constant".
+    Its last part is ``head``, whose output is its bias alone if its weight is zero. With
+    ``covariance`` the network also gives the entries of a triangular factor of B, which is the
+    identity at first: "predicted" from the memory, or "constant".
     """
 
     head: torch.nn.Linear | Gain
@@ -46,7 +46,7 @@ class Network(torch.nn.Module):
         raise NotImplementedError
 
     def add_factor(self, size: int, hidden: int = 0) -> None:
-        """Add what gives the factor, from the last layer's ``hidden`` outputs if predicted."""
+        """Add the parameters of the factor: constant, or predicted from ``hidden`` outputs."""
         entries = size * (size + 1) // 2
         if self.covariance == "predicted":
             self.factor_head = torch.nn.Linear(hidden, entries)
@@ -56,7 +56,7 @@ class Network(torch.nn.Module):
             self.factor_entries = torch.nn.Parameter(torch.zeros(entries))
 
     def factor(self, memory: Memory) -> torch.Tensor:
-        """Give the free entries (..., entry) of the factor for what the memory predicted."""
+        """Give the free entries (..., entry) of the factor for the memory after a prediction."""
         if self.covariance == "constant":
             return self.factor_entries
         if memory is None:  # nothing is predicted yet
@@ -103,8 +103,8 @@ class Layered(Network):
     def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
         """Predict from one more input (batch, variable) with the memory so far.
 
-        The memory holds for each layer its output (batch, hidden), and the cell of an LSTM. One
-        cell after the other takes less than the whole network on a sequence of one step.
+        The memory holds for each layer its output (batch, hidden), and for an LSTM its cell. To
+        call one cell after the other is faster than the whole network on a sequence of one step.
         """
         layers, long = self.layers, self.name == "lstm"
         if memory is None:
@@ -121,11 +121,11 @@ class Layered(Network):
 
 
 class Windowed(Layered):
-    """The same network, looking at a window of inputs and predicting after its last.
+    """Recurrent layers that read a window of inputs and predict after the last of them.
 
-    A training keeps eight numbers of each unit and step of every window for its gradient. Where
-    these are more than ``PIECE``, windows are read in pieces whose numbers are computed again for
-    the gradient, so that memory does not grow with sequences times window.
+    The gradient needs eight numbers for each unit and step of every window. If these are more than
+    ``PIECE``, windows are read in pieces and the numbers are computed again for the gradient, so
+    that the memory used does not grow with the number of sequences times the window.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Windowed(Layered):
 
     @property
     def _kept(self) -> int:
-        """The numbers that the gradient of one window keeps."""
+        """How many numbers the gradient of one window needs."""
         return 8 * self.window * self.layers.hidden_size * self.layers.num_layers
 
     def _last(self, seen: torch.Tensor) -> torch.Tensor:
@@ -159,7 +159,7 @@ class Windowed(Layered):
         return cast("torch.Tensor", self.head(self.layers(seen)[0][:, -1]))
 
     def _again(self, seen: torch.Tensor) -> torch.Tensor:
-        """Do the same, and compute what the gradient needs again rather than keep it."""
+        """Predict as :meth:`_last` does, but compute again what the gradient needs."""
         found = checkpoint(self._last, seen, use_reentrant=False, preserve_rng_state=False)
         return cast("torch.Tensor", found)
 
@@ -167,7 +167,7 @@ class Windowed(Layered):
 def windows(inputs: torch.Tensor, window: int) -> torch.Tensor:
     """Give the window (batch, time, window, variable) that ends at each step of sequences.
 
-    Before its start a sequence (batch, time, variable) is taken to be as at its first step.
+    Before its start a sequence (batch, time, variable) is filled with its first step.
     """
     padded = torch.cat((inputs[:, :1].expand(-1, window - 1, -1), inputs), dim=1)
     return padded.unfold(1, window, 1).transpose(2, 3)

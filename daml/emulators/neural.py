@@ -1,4 +1,4 @@
-"""What all networks share: how they step, are fitted, and come back from a store."""
+"""What all emulators with a network share: steps, trainings, and how they are restored."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from daml.training.bases import base_step, differentiable
 
 @dataclass(frozen=True)
 class Neural(Settings):
-    """An emulator whose increments a network predicts; a subclass says which one.
+    """An emulator whose increments are predicted by a network; a subclass gives the network.
 
-    See :class:`daml.LSTM` for the settings. A subclass writes ``network``, which gives a
-    :class:`daml.emulators.networks.Network` for a number of variables.
+    See :class:`daml.LSTM` for the settings. A subclass has a method ``network(size)``, which gives
+    a ``daml.emulators.networks.Network`` for a number of variables.
     """
 
     @property
     def history(self) -> xr.Dataset:
-        """History (epoch) of the last training: ``loss``, and scores on held-out blocks, if any."""
+        """Scores (epoch) of the last training: ``loss``, and those on held-out blocks, if any."""
         return cast("xr.Dataset", self.known.history)
 
     @checked
@@ -54,11 +54,12 @@ class Neural(Settings):
             ``innovation`` has no value were not observed and are skipped as targets. A lazily
             opened record is read block by block, again in each epoch.
         held_out : float
-            Fraction of the record, in blocks of time, that the loss leaves out. The training stops
+            Fraction of the record, in blocks of time, that is not trained on. The training stops
             when it no longer gains there, and returns the weights of the best epoch. 0: none.
         better : callable, optional
-            Returns whether the second of two emulators is clearly better. An emulator with a
-            ``base`` that adds the mean increment alone stays so where its trained network is not.
+            Takes two emulators and returns whether the second is clearly better. It is asked after
+            the first training of an emulator with a ``base``: unless the trained network is
+            clearly better than the mean increment alone, the result is the latter.
         checkpoint : Checkpoint, optional
             Stores the epochs that are done, so that an interrupted training can be resumed.
 
@@ -78,15 +79,17 @@ class Neural(Settings):
 
     @checked
     def begin(self, analysis: xr.Dataset, *, held_out: float = 0.0) -> Self:
-        """Give a copy that adds the mean increment over the base's step and nothing else.
+        """Give a copy that adds the mean increment to the base's step and nothing else.
 
-        It is the simplest correction, and :meth:`fit_cycle` starts from it as well as from what a
-        training on analyses finds.
+        It is the simplest correction. :meth:`fit_cycle` can start from it, or from the result of a
+        training on analyses.
 
         Parameters
         ----------
-        analysis, held_out
-            See :meth:`fit`.
+        analysis : xarray.Dataset
+            ``analysis``, or else ``state``, (time, variable) at every model step; see :meth:`fit`.
+        held_out : float
+            Fraction of the record, in blocks of time, that is left out.
 
         Returns
         -------
@@ -100,7 +103,7 @@ class Neural(Settings):
         if self.base is None:
             name = type(self).__name__
             raise InputError(
-                f"{name}.begin: it has no base to correct; give {name}(base=model), or fit"
+                f"{name}.begin: it has no base to correct; give {name}(base=model), or use 'fit'"
             )
         return replace(self, fitted=begun(self, analysis, held_out))
 
@@ -117,7 +120,7 @@ class Neural(Settings):
 
     @cached_property
     def _differentiable(self) -> Any:
-        """The base for torch tensors; its differences, if any, fit the states of the training."""
+        """The base for torch tensors; its differences, if any, suit the training's states."""
         known = self.known
         drawn = np.random.default_rng(0).standard_normal((16, len(known.variables)))
         return differentiable(
@@ -125,7 +128,7 @@ class Neural(Settings):
         )
 
     def _advance(self, x: torch.Tensor, memory: Memory, given: Any) -> tuple[torch.Tensor, Memory]:
-        """Step a tensor; the base steps ``given``, the same in the kind that the caller has."""
+        """Step a tensor; the base steps ``given``, the same states in the caller's kind."""
         inner, base_memory = memory
         moved = there = x.to(self.device)
         if self.base is not None:
@@ -136,12 +139,12 @@ class Neural(Settings):
 
     @property
     def knows_covariance(self) -> bool:
-        """Whether a B was learned through the cycle, which :meth:`background_covariance` gives."""
+        """Whether a B was learned through the cycle, for :meth:`background_covariance`."""
         learned = self.fitted is not None and self.fitted.covariance_root is not None
         return learned and self.covariance is not None
 
     def background_covariance(self, memory: Memory) -> Any:
-        """Give B (..., variable, variable) of the last step's forecast; at the start, of the state.
+        """Give B (..., variable, variable) of the forecast of the last step, or of the first state.
 
         Raises
         ------
@@ -151,8 +154,8 @@ class Neural(Settings):
         if not self.knows_covariance:
             name, way = type(self).__name__, self.covariances[0]
             raise InputError(
-                f"{name}: no background covariance is known; give {name}(covariance={way!r}) and "
-                "train it through the cycle: emulator.fit_cycle(observations, scheme)"
+                f"{name}: it has learned no background covariance; give {name}(covariance={way!r}) "
+                "and train it through the cycle: emulator.fit_cycle(observations, scheme)"
             )
         return self.known.background_covariance(memory[0])
 
@@ -179,18 +182,18 @@ class Neural(Settings):
         observations : xarray.Dataset
             ``observation`` (time, variable) and its ``error_variance`` (variable).
         scheme : Scheme
-            Gives the analyses, by operations that torch differentiates. If the emulator learns a
-            covariance, it is a :class:`daml.ThreeDVar` with the initial B.
+            Gives the analyses, by operations that torch can differentiate. If the emulator learns a
+            covariance, this is a :class:`daml.ThreeDVar` with the initial B.
         sequence_length, burn_in, learning_rate
             Steps of a training sequence; steps at its start that the loss leaves out; and peak
             rate of Adam.
         batch_size : int, optional
-            Sequences per update (default: a fifth of those of the record, but 20 to 200).
+            Sequences per update. Default: a fifth of those in the record, within 20 and 200.
         held_out : float
-            Fraction of the record, in blocks of time, that the loss leaves out. The training stops
+            Fraction of the record, in blocks of time, that is not trained on. The training stops
             when it no longer gains there, and returns the weights of the best epoch. 0: none.
         checkpoint : Checkpoint, optional
-            See :meth:`fit`.
+            Stores the epochs that are done, so that an interrupted training can be resumed.
 
         Returns
         -------
@@ -199,7 +202,8 @@ class Neural(Settings):
         Raises
         ------
         InputError
-            If the emulator is not fitted, the scheme has no B, or the observations are wrong.
+            If the emulator is not fitted, the scheme has no B, or the observations lack a variable
+            or have wrong dims or values.
         DivergedError
             If the loss is not finite.
 

@@ -1,4 +1,4 @@
-"""Emulators of a user's own in a loop: what breaks in one is a line that names its class."""
+"""Emulators and schemes of users in a loop: their errors are one line that names the class."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from daml.stores.store import Store
 
 FITTED = ("variables", "dt", "start", "step", "to_dataset")
-"""What a loop uses of an emulator that is fitted."""
+"""What a loop uses of a fitted emulator."""
 
 
 def is_users(owner: object) -> bool:
-    """Whether the class is a user's: what breaks in one of daml's own is an error of daml."""
+    """Whether the class is a user's; errors in daml's own keep their traceback."""
     return type(owner).__module__.partition(".")[0] != "daml"
 
 
@@ -30,7 +30,7 @@ def called(owner: Any, method: str, *args: Any, **how: Any) -> Any:
     Raises
     ------
     InputError
-        If a user's raises; the cause is chained. Interruptions pass.
+        If the method of a user's class raises; the cause is chained. Interruptions are not caught.
     """
     if not is_users(owner):
         return getattr(owner, method)(*args, **how)
@@ -46,12 +46,12 @@ def called(owner: Any, method: str, *args: Any, **how: Any) -> Any:
 
 
 def dataset_of(owner: Any) -> xr.Dataset:
-    """Give what the ``to_dataset`` of an emulator or a scheme gives.
+    """Give the ``to_dataset`` of an emulator or a scheme.
 
     Raises
     ------
     InputError
-        If it raises, or gives no Dataset.
+        If it raises, or does not return a Dataset.
     """
     found = called(owner, "to_dataset")
     if not isinstance(found, xr.Dataset):
@@ -63,12 +63,12 @@ def dataset_of(owner: Any) -> xr.Dataset:
 
 
 def trained(emulator: Emulator, method: str, *args: Any, **how: Any) -> Emulator:
-    """Call a method of an emulator that gives the fitted one.
+    """Call a method of an emulator that returns the fitted one.
 
     Raises
     ------
     InputError
-        If it raises, or gives no emulator.
+        If it raises, or does not return an emulator.
     """
     found = called(emulator, method, *args, **how)
     lacking = [name for name in FITTED if is_users(emulator) and not _has(found, name)]
@@ -81,20 +81,20 @@ def trained(emulator: Emulator, method: str, *args: Any, **how: Any) -> Emulator
 
 
 def check_kept(emulator: Emulator, analysis: xr.Dataset, store: Store | str | Path | None) -> None:
-    """Refuse a user's emulator whose ``to_dataset`` or ``history`` cannot be kept.
+    """Refuse a user's emulator whose ``to_dataset`` or ``history`` cannot be stored.
 
     Parameters
     ----------
     emulator : Emulator
     analysis : xarray.Dataset
-        With the times and observed variables of the pass, below which they are kept.
+        The analysis of the pass, whose group in the experiment is their parent.
     store : Store, str or path, optional
-        Where they are kept; memory, unless given.
+        Where they are stored; default: in memory.
 
     Raises
     ------
     InputError
-        If ``to_dataset`` raises or gives no Dataset, or a store cannot hold what they give.
+        If ``to_dataset`` raises or does not return a Dataset, or a store cannot hold the result.
     """
     if not is_users(emulator):
         return
@@ -109,21 +109,21 @@ def check_kept(emulator: Emulator, analysis: xr.Dataset, store: Store | str | Pa
             there = dataset.indexes.get(dim, labels)
             if dataset.sizes.get(dim, len(labels)) != len(labels) or not labels.equals(there):
                 raise InputError(
-                    f"{name}: {method!r} has a dimension {dim!r} that is not that of the analysis, "
-                    "with which it is kept; give it another name"
+                    f"{name}: the Dataset of {method!r} has a dimension {dim!r} that differs from "
+                    "that of the analysis, with which it is stored; give it another name"
                 )
         if store is not None:
             filling.check(dataset, f"{name}: {method!r}")
 
 
 def history(emulator: Any) -> xr.Dataset | None:
-    """Give what an emulator reports of its last training; None where it reports nothing."""
+    """Give the ``history`` of an emulator; None if it has none."""
     found = emulator.history if _has(emulator, "history") else None
     return found if isinstance(found, xr.Dataset) else None
 
 
 def _has(thing: Any, name: str) -> bool:
-    """Whether an object has an attribute; one that raises, as it is not fitted, has none."""
+    """Whether an object has an attribute; one that raises (not fitted) counts as missing."""
     try:
         getattr(thing, name)
     except Exception:

@@ -1,4 +1,4 @@
-"""What emulators with recurrent layers share: an LSTM, a GRU."""
+"""What emulators with recurrent layers (LSTM, GRU) share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Layers:
 
 @dataclass(frozen=True)
 class Recurrent(Neural, _Layers):  # the fields of the last class come first
-    """An emulator with recurrent layers, which carry a memory or see a window of states."""
+    """An emulator with recurrent layers, which carry a memory or read a window of states."""
 
     covariances: ClassVar[tuple[str, ...]] = ("predicted", "constant")
 
@@ -32,7 +32,7 @@ class Recurrent(Neural, _Layers):  # the fields of the last class come first
             raise InputError(f"{name}: 'covariance' needs a memory; leave 'window' out")
 
     def with_layers(self, kind: type[torch.nn.RNNBase], size: int) -> Network:
-        """Give a network with layers of a kind for ``size`` variables."""
+        """Give a network with layers of a class of torch's for ``size`` variables."""
         if self.window is not None:
             return Windowed(kind, size, self.hidden, self.layers, self.window)
         return Layered(kind, size, self.hidden, self.layers, self.covariance)
@@ -51,12 +51,12 @@ class Recurrent(Neural, _Layers):  # the fields of the last class come first
 
 
 def check_sizes(dataset: xr.Dataset, name: str, hidden: int, layers: int) -> None:
-    """Refuse weights of a network of another size, before the network is made.
+    """Refuse weights of a network with another size, before the network is made.
 
     Raises
     ------
     InputError
-        If the sizes differ; the message gives both. ``name`` begins it.
+        If the sizes differ; the message begins with ``name`` and gives both.
     """
     head = dataset.get("weights.head.weight")
     there = sum(".weight_hh_l" in str(key) for key in dataset.data_vars)

@@ -1,4 +1,4 @@
-"""A regressor of scikit-learn's, or like one, that learns a model's step from analyses."""
+"""An emulator with a regressor of scikit-learn, or one like it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from daml.training import examples
 
 @dataclass(frozen=True)
 class _Fitted(Scaled):
-    """An estimator, and the standardised examples that it was fitted to."""
+    """A fitted estimator, and the standardised examples that it was fitted to."""
 
     estimator: Any
     examples: Examples
 
     def to_dataset(self) -> xr.Dataset:
-        """Give scaling and examples as plain arrays, and what tells the estimator from others."""
+        """Give scaling, examples and the fingerprint of the estimator as plain arrays."""
         width, given = len(self.variables), self.examples
         known = predicted(self.estimator, given.probes(), width)
         return (
@@ -59,14 +59,14 @@ class Regression(Learned):
     Parameters
     ----------
     estimator : object
-        With ``fit(X, y)`` and ``predict(X)``, as scikit-learn's regressors have them. A copy of it
-        is fitted; the one given is never changed. Each fit starts anew.
+        An object with ``fit(X, y)`` and ``predict(X)``, like the regressors of scikit-learn. A copy
+        of it is fitted; the one given is never changed. A further fit does not use the last one.
     base : Model, optional
         Model whose step is corrected; default: the last state.
     window : int, optional
         Number of last states that the estimator sees. Default: the last state alone.
     seed : int
-        Takes the place of each ``random_state`` of the estimator that is None.
+        Used for each parameter ``random_state`` of the estimator that is None.
 
     Raises
     ------
@@ -102,8 +102,8 @@ class Regression(Learned):
         for method in ("fit", "predict"):
             if not hasattr(self.estimator, method) or isinstance(self.estimator, type):
                 raise InputError(
-                    f"Regression: 'estimator' is no estimator: it has no {method!r}; give one like "
-                    "scikit-learn's regressors, e.g. sklearn.linear_model.Ridge()"
+                    f"Regression: 'estimator' is not an estimator: it has no {method!r}; give one "
+                    "like scikit-learn's regressors, e.g. sklearn.linear_model.Ridge()"
                 )
         object.__setattr__(self, "seed", seed(self.seed, "Regression: 'seed'"))
         if self.window is not None:
@@ -145,7 +145,7 @@ class Regression(Learned):
         return replace(self, fitted=_Fitted(**known, estimator=estimator, examples=given))
 
     def _seen(self, states: np.ndarray) -> np.ndarray:
-        """Give what is seen (time, feature) at each of states (time, variable) of a record."""
+        """Give the inputs (time, feature) of the estimator for states (time, variable)."""
         window = self.window or 1
         padded = np.concatenate((np.repeat(states[:1], window - 1, axis=0), states))
         view = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0)
@@ -172,7 +172,7 @@ class Regression(Learned):
         Raises
         ------
         InputError
-            If the estimator does not predict what the stored one did.
+            If the predictions of the estimator differ from those of the stored one.
         """
         made, scaled = self.with_settings(dataset), scaled_of(dataset, "Regression")
         check_whole(dataset, ("inputs", "targets", "fingerprint"), "Regression")

@@ -25,15 +25,15 @@ RATES: dict[str, dict[str, Any]] = {
     "learning_rate": {"needed": "a rate > 0", "above": 0.0, "most": sys.float_info.max},
     "rate_decay": {"needed": "a factor in (0, 1]", "above": 0.0, "most": 1.0},
 }
-"""What a number must be."""
+"""The range of each number, and how messages describe it."""
 
 
 @dataclass(frozen=True)
 class Settings(Learned):
     """An emulator with a network: its settings, and the network itself.
 
-    A subclass is documented with all its settings (:class:`daml.LSTM`). Its own come first where
-    they are the fields of a dataclass that it also inherits from, named after this one.
+    Subclasses document all settings, see :class:`daml.LSTM`. To put fields of its own first, a
+    subclass also inherits from a dataclass with these fields, named last.
     """
 
     epochs: int | None = None
@@ -61,14 +61,14 @@ class Settings(Learned):
         """Give a network for ``size`` variables, with its initial weights."""
 
     def initial(self, size: int) -> Network:
-        """Give the network that a first training starts from, where it computes.
+        """Give the network that a first training starts from, on its device.
 
-        Weights that are drawn follow from the seed. That of a correction adds nothing to its base.
+        The seed decides its weights. The network of an emulator with a base adds nothing at first.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             made = self.network(size)
-        if self.base is not None:  # a correction starts from the mean increment alone
+        if self.base is not None:  # training starts from the mean increment alone
             torch.nn.init.zeros_(made.head.weight)
             torch.nn.init.zeros_(made.head.bias)
         return made.to(self.device)
@@ -80,7 +80,7 @@ def check(emulator: Settings) -> None:
     Raises
     ------
     InputError
-        It names the class and the setting.
+        If there is one; the message names the class and the setting.
     """
     check_fields(emulator)
     kind, plain = type(emulator).__name__, dict[str, Any]()
@@ -90,7 +90,7 @@ def check(emulator: Settings) -> None:
             plain[name] = whole(value, f"{kind}: {name!r}")
     plain["burn_in"] = whole(emulator.burn_in, f"{kind}: 'burn_in'", least=0)
     plain["seed"] = seed(emulator.seed, f"{kind}: 'seed'")
-    if emulator.fitted is None:  # else its network lives there already
+    if emulator.fitted is None:  # otherwise its network is on the device already
         plain["device"] = check_device(emulator.device, kind)
     for name in ("learning_rate", "rate_decay"):
         plain[name] = number(getattr(emulator, name), f"{kind}: {name!r}", **RATES[name])

@@ -1,4 +1,4 @@
-"""Makes the passes of a loop: trains on one pass, assimilates with what was trained."""
+"""Makes the passes of a loop: trains on one pass and assimilates with the trained emulator."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from daml.stores.store import Store
 from daml.training.held_out import HeldOut
 
 ROUNDS = 3
-"""Rounds in which the mean increment of a correction is found."""
+"""Rounds of assimilation in which the mean increment of a correction is estimated."""
 
 
 @dataclass(frozen=True)
 class Assimilator:
-    """Makes passes of models: the same observations, scheme and held-out blocks for all."""
+    """Makes the passes of a loop, all with the same observations, scheme and held-out blocks."""
 
     observations: xr.Dataset
     scheme: Scheme
@@ -66,7 +66,7 @@ class Assimilator:
 
     @cached_property
     def _pairs(self) -> Pairs:
-        """Covariance and number of pairs of the observations, which one reading gives."""
+        """Covariance and number of pairs of the observations, computed once."""
         return observed_pairs(self.observations)
 
     def _analysed(self, model: Model, scheme: Scheme) -> xr.Dataset:
@@ -82,7 +82,7 @@ class Assimilator:
         return estimated(scheme, model, self.readings, lambda: self._pairs, before, rows)
 
     def first(self, model: Model) -> Pass:
-        """Give the pass of the model that the loop starts from."""
+        """Give the first pass, that of the model given."""
         scheme, analysis = self._tuned(self.scheme, model)
         analysis = analysis.load()
         made = self.resumed(Pass(-1, model, analysis, scheme, given=analysis), model)
@@ -91,7 +91,7 @@ class Assimilator:
         return replace(made, judged=made.judge.scores(model, analysis, analysis))
 
     def resumed(self, done: Pass, model: Model) -> Pass:
-        """Give a pass with the judge of all that follow, which asks the model given."""
+        """Give a pass with the judge for all later passes, which is made from the model given."""
         if self.held_out is None or done.given is None:
             return done
         found = self._pairs[0], self.readings.of(model), self.held_out, self.observations
@@ -99,7 +99,7 @@ class Assimilator:
         return replace(done, judge=made)
 
     def after(self, before: Pass, model: Model) -> Pass:
-        """Give the pass of an emulator that was trained on the one before."""
+        """Give the pass of an emulator that was trained on the pass before."""
         rows = None if self.held_out is None else self.held_out.judged
         scheme, analysis = self._tuned(self.scheme, model, before.scheme, rows)
         number, given, judge = before.iteration + 1, before.given, before.judge
@@ -110,7 +110,7 @@ class Assimilator:
         return replace(made, judged=judged, errors=joined(before.errors, judged, number))
 
     def trained(self, emulator: Emulator, done: Pass, store: Store | None) -> Emulator:
-        """Train an emulator on a pass that is done; with checkpoints, where it takes them."""
+        """Train an emulator on a pass that is done; with checkpoints if it takes them."""
         number = done.iteration + 1
         if self.way == "analyses" or getattr(emulator, "fitted", None) is None:
             corrects = getattr(emulator, "base", None) is not None and hasattr(emulator, "begin")
@@ -130,10 +130,10 @@ class Assimilator:
         return emulator
 
     def _begun(self, emulator: Emulator, done: Pass) -> tuple[Emulator, Pass]:
-        """Give a correction by the mean increment alone, and the pass of the model given with it.
+        """Give the emulator that adds the mean increment alone, and the pass with its analyses.
 
-        Analyses follow the model that made them, so that their increments show a part of its mean
-        error only; a few rounds show nearly all of it.
+        Analyses follow the model that made them, so that their increments show only a part of its
+        mean error; a few rounds show nearly all of it.
         """
         fraction = 0.0 if self.held_out is None else self.held_out.fraction
         for _ in range(ROUNDS):
@@ -144,7 +144,7 @@ class Assimilator:
         return emulator, done
 
     def _judged(self, fit: Callable[..., Any], done: Pass) -> tuple[xr.Dataset, dict[str, Any]]:
-        """Give an analysis to train on, and how the training is to judge itself."""
+        """Give the analysis to train on, and the arguments by which the training scores itself."""
         if self.held_out is None or done.judge is None:
             return done.analysis, {}
         known = _parameters(fit)
@@ -156,10 +156,11 @@ class Assimilator:
         return done.analysis, how
 
     def _better(self, done: Pass, before: Model, after: Model) -> bool:
-        """Whether forecasts from a model's own analyses, by the B known so far, are clearly better.
+        """Whether a model's forecasts from its own analyses are clearly better than another's.
 
-        The simpler model stays unless they are: what a network learns from few analyses is in part
-        how to filter their noise, which hides that it is no better model.
+        Both assimilate with the scheme of the pass that is done. Unless they are better, the
+        simpler model stays: from few analyses a network learns in part how to filter their noise,
+        which hides that it is not the better model.
         """
         judge = cast("Judge", done.judge)
         pair = (
@@ -169,15 +170,16 @@ class Assimilator:
 
 
 def _ordered(analysis: xr.Dataset, emulator: Emulator) -> xr.Dataset:
-    """Give an analysis with its variables in the order of an emulator that names the same ones.
+    """Give an analysis with its variables in the order of an emulator with the same names.
 
-    One that is not fitted may name none: its base does then, if it has one.
+    An emulator that is not fitted may have no names; those of its base are used then, if it has
+    one.
     """
     there = names(analysis)
     for one in (emulator, getattr(emulator, "base", None)):
         try:
             wanted = tuple(one.variables)  # type: ignore[union-attr]
-        except Exception:  # each says in its own way that it is not fitted yet
+        except Exception:  # not fitted yet, which each class reports in its own way
             continue
         turned = wanted != there and set(wanted) == set(there)
         return analysis.sel(variable=list(wanted)) if turned else analysis
@@ -187,7 +189,7 @@ def _ordered(analysis: xr.Dataset, emulator: Emulator) -> xr.Dataset:
 def _parameters(train: Callable[..., Any]) -> Collection[str]:
     try:
         return inspect.signature(train).parameters
-    except ValueError:  # compiled code that does not say
+    except ValueError:  # compiled code without a signature
         return ()
 
 

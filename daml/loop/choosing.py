@@ -1,4 +1,4 @@
-"""Which pass of a loop is the best by its held-out errors, and whether passes still gain."""
+"""Chooses the best pass of a loop by its held-out errors, and says when passes gain no more."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scipy.stats import t
 from daml.training.held_out import SHORT, HeldOut, longer
 
 PATIENCE = 3
-"""Passes that a loop waits for a gain."""
+"""Number of passes without a gain after which a loop stops."""
 LEVEL = 0.05
-"""Largest probability that there is no gain, for one that a loop goes on for."""
+"""Largest probability of no gain at which a loop still continues."""
 CHOICE = 0.01
-"""The same for one that the model given is left for, all passes together."""
+"""Largest probability of no gain at which a pass replaces the model given, for all passes."""
 FEWEST = 5
-"""Blocks below which a gain must be larger than twice its spread over the blocks to be seen."""
+"""Number of blocks below which only gains above twice their spread over blocks are significant."""
 
 
 def score(errors: xr.DataArray) -> xr.DataArray:
-    """Give what models are compared by: the mean log of the root mean squared error.
+    """Give the score by which models are compared: the mean log of the root mean squared error.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def score(errors: xr.DataArray) -> xr.DataArray:
 
 
 def gain(before: xr.DataArray, after: xr.DataArray) -> tuple[float, float]:
-    """Give by how much a model is better than another, and the probability that it is not.
+    """Give by how much the second model is better than the first, and the probability of no gain.
 
     Parameters
     ----------
@@ -43,9 +43,10 @@ def gain(before: xr.DataArray, after: xr.DataArray) -> tuple[float, float]:
     Returns
     -------
     gain, probability : float
-        The gain as a part of the innovation's RMSE; the probability of a t-test of the log ratio
-        of the errors over the blocks, each of which counts once, as what lies in a block hangs
-        together in time. Logs, as single forecasts that fail dominate the errors themselves.
+        The gain as a fraction of the RMSE of the innovations, and the probability by a t-test of
+        the log ratio of the errors over the blocks. Each block counts once, as the errors in a
+        block are correlated in time. Logs are used because single forecasts that fail would
+        dominate the errors themselves.
 
     Examples
     --------
@@ -71,7 +72,7 @@ def settled(errors: xr.DataArray) -> bool:
     Parameters
     ----------
     errors : xarray.DataArray (iteration, origin, block, horizon)
-        Mean squared innovations of the held-out blocks, of all passes so far.
+        Mean squared innovations of the held-out blocks, for all passes so far.
     """
     before, after = errors[:-PATIENCE], errors[-PATIENCE:]
     if not before.sizes["iteration"]:
@@ -80,7 +81,10 @@ def settled(errors: xr.DataArray) -> bool:
 
 
 def best(errors: xr.DataArray) -> xr.DataArray:
-    """Give the errors (origin, block, horizon) of the pass with the best own forecasts."""
+    """Give the errors (origin, block, horizon) of the pass with the best score.
+
+    Scored are the forecasts that start from its own analyses.
+    """
     return errors.isel(iteration=int(np.argmin(score(_own(errors)).values)))
 
 
@@ -90,19 +94,19 @@ def _own(errors: xr.DataArray) -> xr.DataArray:
 
 
 def chosen(errors: xr.DataArray, given: xr.DataArray, name: str) -> dict[str, object]:
-    """Say which model is the best and why, for the attrs of an experiment.
+    """Give the attributes of an experiment that say which model was chosen, and why.
 
-    The model given stays unless the best pass forecasts better from its own analyses, by a t-test
-    at the level of 1 % divided by the number of passes that it is the best of, and no worse from
-    the analyses of the model given.
+    The best pass is chosen if it forecasts better than the model given from its own analyses, by a
+    t-test at the level of 1 % divided by the number of passes, and no worse from the analyses of
+    the model given. Otherwise the model given is chosen.
 
     Parameters
     ----------
     errors : xarray.DataArray (iteration, origin, block, horizon)
     given : xarray.DataArray (origin, block, horizon)
-        Of the model that the loop started from.
+        The errors of the model that the loop started from.
     name : str
-        What the emulators are called, the name of their class.
+        The name of the emulators, that of their class.
     """
     found, count = best(errors), errors.sizes["iteration"]
     number, level = int(found["iteration"]), CHOICE / count
@@ -119,10 +123,10 @@ def chosen(errors: xr.DataArray, given: xr.DataArray, name: str) -> dict[str, ob
 
 
 def too_short(errors: xr.DataArray, held_out: HeldOut) -> str:
-    """Say that a record is too short to choose a pass, and what is long enough; "" if it is not.
+    """Give the advice that a record is too short to choose a pass; "" if it is long enough.
 
-    The fewer blocks there are, the larger a gain must be for the test of :func:`chosen`: of two
-    blocks 30 to 60 times its spread over the blocks, of five twice as large.
+    The fewer blocks there are, the larger a gain must be for the test of :func:`chosen`: 30 to 60
+    times its spread over the blocks if there are two blocks, twice its spread if there are five.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What held-out observations say of a model: the loop's own judge, which never sees a truth."""
+"""Scores models by their forecasts of held-out observations; no truth is used."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from daml.training.held_out import HeldOut
 
 SQUARES = "held_out_square_error"
 WARMUP = 100
-"""Steps of analyses over which a memory runs before a forecast, where the record has them."""
+"""Steps of analyses on which a memory is warmed up before a forecast, if the record has them."""
 PIECE = 25
-"""Starts of forecasts that follow one another in a segment."""
+"""Number of consecutive starts of forecasts in a segment."""
 PARTS = (1 / 8, 1 / 4, 1 / 2)
-"""Horizons of the forecasts that are judged, in units of the lead at which half the skill is lost.
+"""Horizons of the scored forecasts, in units of the lead at which half the skill is lost.
 
-The error of one step drowns in the observations' noise, and at long leads all models are alike."""
+The error of one step is hidden by the noise of observations; at long leads all models are alike."""
 LEADS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91)
-"""Model steps at which that lead is looked for."""
+"""Model steps at which that lead is searched for."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Judge:
     record : Record
         The observations.
     times : numpy.ndarray (time,)
-        One for each model step.
+        The time of each model step.
     held_out : HeldOut
         The blocks.
     horizons : tuple of int
-        Model steps of the forecasts that are judged.
+        Leads of the scored forecasts, in model steps.
     observations : xarray.Dataset, optional
-        The same with names, for models whose variables are in another order than the record was
-        read for.
+        The same observations with names, for models whose variables are in another order than
+        those that the record was read for.
     """
 
     record: Record
@@ -56,7 +56,7 @@ class Judge:
 
     @cached_property
     def seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Values, their error variance (row, observed) and the block (row,) of held-out rows."""
+        """Values and error variances (row, observed) and block (row,) of the held-out rows."""
         kind = [self.record.kind[first:stop] for first, stop in self.held_out.blocks]
         values = [self.record.values(np.arange(*block)) for block in self.held_out.blocks]
         numbers = np.repeat(np.arange(len(kind)), [len(part) for part in kind])
@@ -77,10 +77,10 @@ class Judge:
     ) -> Judge:
         """Give a judge whose horizons follow from the skill of a model's own forecasts.
 
-        Half the skill is lost where the mean squared error of a forecast, that of the observations
-        left out, is half the variance of what is observed, of which ``covariance`` (observed,
-        observed) is that of the observations. The held-out rows hold some observation
-        (:func:`daml.pairing.check_length`).
+        Half the skill is lost at the lead at which the mean squared error of forecasts is half the
+        variance of what is observed, both without the errors of observations. ``covariance``
+        (observed, observed) is that of the observations. At least one held-out row has a value
+        (:func:`daml.loop.preconditions.check_length`).
         """
         leads = tuple(n for n in LEADS if n <= int(held_out.blocks[0, 0]) // 2)
         wide = cls(record, record.axis.grid(), held_out, leads, observations)
@@ -99,7 +99,7 @@ class Judge:
         Parameters
         ----------
         model : Model
-            Forecasts. A memory has run over the analyses before each start.
+            Gives the forecasts. Its memory is warmed up on the analyses before each start.
         analysis : xarray.Dataset
             ``analysis`` (time, variable): the states to start from.
         """
@@ -135,13 +135,13 @@ class Judge:
             return np.asarray(np.where(counts > 0, sums / counts, np.nan))
 
     def _operator(self, variables: tuple[str, ...]) -> Operator:
-        """Give H for states in the order of a model, which may not be that of the model given."""
+        """Give H for states in the order of a model, which the record may not be read for."""
         if self.observations is None:
             return self.record.operator
         return read_operator(self.observations, self.record.observed, variables)
 
     def errors(self, model: Model, analysis: xr.Dataset) -> xr.DataArray:
-        """Give the same with names on its dimensions."""
+        """Give the result of :meth:`squares` with named dimensions."""
         return xr.DataArray(self.squares(model, analysis), dims=("block", "horizon"))
 
     def scores(self, model: Model, analysis: xr.Dataset, given: xr.Dataset) -> xr.Dataset:
@@ -151,7 +151,8 @@ class Judge:
         ----------
         model : Model
         analysis : xarray.Dataset
-            Of the whole record, by this model: what is not trained on is assimilated all the same.
+            The analysis of the whole record by this model. The held-out observations, which are
+            not trained on, are assimilated all the same.
         given : xarray.Dataset
             The analysis of the model that the loop started from.
 
@@ -160,11 +161,11 @@ class Judge:
         xarray.Dataset
             ``held_out_square_error`` (origin, block, horizon): mean squared innovation of
             forecasts from the model's "own" analyses and from those of the model "given", in
-            units of the observation error variance; ``held_out_rmse`` (horizon), its root over
-            all blocks, from the own analyses; ``horizon_steps`` (horizon) in model steps;
-            ``consistency``: mean of d' (H B H' + R)^-1 d over the number of observed quantities,
-            of the background's innovations d: 1 where B and R are right. Only of a scheme that
-            gives ``chi_square``.
+            units of the observation error variance; ``held_out_rmse`` (horizon), the root of its
+            mean over all blocks, from the own analyses; ``horizon_steps`` (horizon), the leads in
+            model steps; and ``consistency``, the mean of d' (H B H' + R)^-1 d per value, where d
+            is the innovation: 1 if B and R are right. It needs a scheme that gives
+            ``chi_square``.
         """
         own = self.squares(model, analysis)
         squares = [own, own if given is analysis else self.squares(model, given)]

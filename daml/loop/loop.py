@@ -56,20 +56,22 @@ class Loop:
     model : Model
         The imperfect model to start from.
     scheme : Scheme
-        Computes the analyses. If its B is "climatological", B is estimated once, for the model
-        given; if "innovations", it is estimated in each pass.
+        Computes the analyses. What it leaves open (:class:`daml.protocols.Tunable`) is tuned for
+        each model by its innovations. For a :class:`daml.ThreeDVar` this is B if it is
+        "innovations"; if "climatological", B is estimated once, for the model given.
     emulator : Emulator
         The emulator, not fitted yet, that is trained and replaces the model.
     training : {"analyses", "cycle"}
         "analyses" trains on the analyses of the previous pass, as in the paper. "cycle" trains
-        through the assimilation cycle on the innovations (:meth:`daml.LSTM.fit_cycle`), from the
-        mean increment of a correction or after a training on analyses; one pass is enough.
+        through the assimilation cycle on the innovations (:meth:`daml.LSTM.fit_cycle`). It starts
+        from the mean increment if the emulator has a base, otherwise from a training on analyses;
+        one pass is enough.
     passes : int or "auto"
-        Number of passes, each of which trains one emulator and assimilates with it; those of an
-        LSTM are called LSTM-0 to LSTM-(passes - 1). "auto" stops when three passes gained nothing
-        significant on the held-out observations, and after 30 passes at most; with
-        ``training="cycle"`` it makes one pass, as the training itself stops by the held-out
-        observations.
+        Number of passes, each of which trains one emulator and assimilates with it. Reports call
+        the emulators by their class, for example LSTM-0 to LSTM-(passes - 1). "auto" stops when
+        three passes gained nothing significant on the held-out observations, and after at most 30
+        passes; with ``training="cycle"`` it makes one pass, as the training itself stops by the
+        held-out observations.
     warm_start : bool
         Whether each training starts from the weights of the previous pass.
     held_out : float
@@ -114,11 +116,12 @@ class Loop:
             object.__setattr__(self, "passes", passes)
         object.__setattr__(self, "held_out", fraction(self.held_out))
         if self.passes == "auto" and not self.held_out:
-            raise InputError("Loop: passes='auto' judges by what is held out; give held_out > 0")
+            raise InputError("Loop: passes='auto' needs held-out observations; give held_out > 0")
         for needed in ("fit", "to_dataset"):
             if not hasattr(self.emulator, needed):
                 raise InputError(
-                    f"Loop: {type(self.emulator).__name__} is no emulator: it has no {needed!r}"
+                    f"Loop: {type(self.emulator).__name__} is not an emulator: it has no "
+                    f"{needed!r}; give one, e.g. daml.LSTM(base=model)"
                 )
         if self.training not in TRAININGS:
             raise InputError(f"Loop: 'training' is {self.training!r}; give one of {TRAININGS}")
@@ -134,7 +137,7 @@ class Loop:
         knows = self.training == "cycle" and getattr(self.emulator, "covariance", "") is not None
         if asks and not knows:
             raise InputError(
-                f"Loop: {type(self.scheme).__name__} asks the model for B, and the emulator learns "
+                f"Loop: {type(self.scheme).__name__} asks the model for B, but the emulator learns "
                 "none; give training='cycle' and LSTM(covariance='predicted'), or "
                 "ThreeDVar('innovations')"
             )
@@ -142,14 +145,14 @@ class Loop:
     def iterate(
         self, observations: xr.Dataset, after: Pass | None = None, store: Store | None = None
     ) -> Iterator[Pass]:
-        """Yield the imperfect model's pass, then those of the emulators, each when it is done.
+        """Yield the pass of the imperfect model, then that of each emulator when it is done.
 
         Parameters
         ----------
         observations : xarray.Dataset
             ``observation`` (time, variable) and its ``error_variance`` (variable).
         after : Pass, optional
-            The last pass that is done already; the next one follows.
+            The last pass that was made before; the passes after it are yielded.
         store : Store, optional
             Receives checkpoints of the trainings.
 
@@ -197,7 +200,7 @@ class Loop:
         overwrite: bool = False,
         resume: bool = False,
     ) -> xr.DataTree:
-        """Run the loop and collect its passes.
+        """Run the loop and return all of its passes.
 
         Parameters
         ----------
@@ -210,7 +213,7 @@ class Loop:
         resume : bool
             Whether to resume the run in the store, after its last complete pass or in the middle
             of a training. The configuration must be the same, except for ``passes``: it may be
-            raised, or lowered to the number of passes that are done. The result equals that of a
+            raised, or lowered to the number of passes that were made. The result equals that of a
             run in one go, bit for bit.
 
         Returns
@@ -246,17 +249,18 @@ class Loop:
         title: str,
         scored: Callable[[Pass, float, Progress], Scored],
     ) -> None:
-        """Make the passes that are left, and keep each with its scores as it is done.
+        """Make the passes that remain, and keep each with its scores when it is done.
 
         Parameters
         ----------
         observations : xarray.Dataset
         keep : Keeper
-            Open.
+            Where the passes are kept; it is open.
         title : str
-            What the progress bar says.
+            The title of the progress report.
         scored : callable
-            Gives what is kept and reported of a pass, which took so many seconds.
+            Called with a pass, the seconds that it took and the progress report; gives the
+            Datasets to keep and the scores to report.
         """
         last = done = self.last(keep)
         with reported(title, self.most, last, self.passes == "auto") as progress:
@@ -269,7 +273,7 @@ class Loop:
         self.conclude(done, keep)
 
     def conclude(self, last: Pass | None, keep: Keeper) -> None:
-        """Choose a pass, or the model given, by what was held out, after the last pass.
+        """Choose a pass or the model given, by the held-out observations, after the last pass.
 
         Warns
         -----
@@ -296,12 +300,13 @@ class Loop:
             )
 
     def last(self, keep: Keeper) -> Pass | None:
-        """Give the last pass of a run that is resumed; None in a new run.
+        """Give the last pass of the run that is resumed; None for a new run.
 
         Raises
         ------
         InputError
-            If the emulator cannot be restored, or the store holds more passes than a whole run.
+            If the emulator or the scheme cannot be restored, or the store holds more passes than
+            the run would make.
         """
         if keep.begun is None:
             return None
@@ -312,7 +317,11 @@ class Loop:
         return done
 
     def attrs(self, exact: bool = True) -> dict[str, object]:
-        """Give the whole configuration; unless ``exact``, a type for what cannot be described."""
+        """Give the whole configuration.
+
+        If ``exact``, a part that cannot be described raises `InputError`; otherwise its type
+        stands in its place.
+        """
         parts = {"model": self.model, "scheme": self.scheme, "emulator": self.emulator}
         told = {name: description(part, name, exact=exact) for name, part in parts.items()}
         return {
@@ -341,35 +350,84 @@ def improve(
     overwrite: bool = False,
     resume: bool = False,
 ) -> xr.DataTree:
-    """Improve a data-driven model with observations: the one-line form of :class:`Loop`.
+    """Improve a model with observations.
+
+    It assimilates the observations with the model, trains an emulator on the analyses, assimilates
+    with the emulator in the model's place, trains again, and so on; then it chooses the pass that
+    forecasts held-out observations best, or the model given. It is the one-line form of
+    :class:`daml.Loop`.
 
     Parameters
     ----------
-    model, passes, warm_start, held_out, training
-        See :class:`Loop`.
+    model : Model
+        The imperfect model to start from (:class:`daml.protocols.Model`).
     observations : xarray.Dataset
-        ``observation`` (time, variable) and its ``error_variance`` (variable).
+        ``observation`` (time, variable), NaN where a value is missing, and its ``error_variance``
+        (variable) or (time, variable), or ``error_covariance`` (variable, covariable). ``operator``
+        (variable, model_variable) is H if the model's variables are not observed directly.
     scheme : Scheme, optional
-        Default: ``ThreeDVar("innovations")``; with ``training="cycle"``, ``ThreeDVar("model")``.
+        Computes the analyses; what it leaves open, such as B, is tuned for each model. Default:
+        ``ThreeDVar("innovations")``; with ``training="cycle"``, ``ThreeDVar("model")`` if the
+        emulator learns a covariance.
     emulator : Emulator, optional
-        Default: ``LSTM(base=model)``, which corrects the model's step; with ``training="cycle"``,
+        The emulator, not fitted yet, that is trained and takes the model's place. Default:
+        ``LSTM(base=model)``, which corrects the model's step; with ``training="cycle"``,
         ``LSTM(base=model, covariance="predicted")``.
+    passes : int or "auto"
+        Number of passes, each of which trains one emulator and assimilates with it. "auto" stops
+        when three passes gained nothing significant on the held-out observations, and after at
+        most 30 passes; with ``training="cycle"`` it makes one pass.
+    warm_start : bool
+        Whether each training starts from the weights of the previous pass.
+    held_out : float
+        Fraction of the record, in blocks of time, that is assimilated but not trained on. It is
+        used to tune the scheme for an emulator, to end each training, to score each pass and to
+        choose one. 0 holds nothing out; then no pass is chosen, and ``passes`` must be a number.
+    training : {"analyses", "cycle"}
+        "analyses" trains on the analyses of the previous pass. "cycle" trains through the
+        assimilation cycle, on how far each forecast is from the next observations.
     operator : callable, optional
         H as a linear function of states (..., variable) to what is observed (..., observed), in
-        place of the observations' own.
-    store, overwrite, resume
-        See :meth:`Loop.run`.
+        place of the ``operator`` of the observations.
+    store : str or path, optional
+        Zarr store to which each pass is written when it is done; default: in memory.
+    overwrite : bool
+        Whether to replace an existing store, if daml wrote it.
+    resume : bool
+        Whether to resume the run in the store, after its last complete pass or in the middle of a
+        training. All arguments must be the same, except for ``passes``: it may be raised, or
+        lowered to the number of passes that were made. The result equals that of a run in one go,
+        bit for bit.
 
     Returns
     -------
     xarray.DataTree
-        The result of :meth:`Loop.run`. Its attributes ``chosen`` and ``chosen_because`` name the
-        pass that was chosen and the reason; ``load_emulator(tree)`` gives its emulator.
+        ``/observations``; ``/imperfect``, the analysis by the model given; ``/iteration/0000``,
+        ``/iteration/0001``, ..., those by each emulator, with the groups ``scores``, ``scheme``,
+        ``emulator`` and ``training`` where there is something to keep. It is opened lazily from
+        the store, if one is given. The attribute ``chosen`` is the number of the pass that was
+        chosen, or "given"; ``chosen_because`` is the reason. ``load_emulator(tree)`` gives the
+        chosen emulator.
 
     Raises
     ------
-    InputError, DivergedError, StoreError
-        See :meth:`Loop.run`.
+    InputError
+        If an argument is wrong or does not fit the others, or the record is too short.
+    DivergedError
+        If a training or an assimilation gives numbers that are not finite; the message names the
+        pass.
+    StoreError
+        If the store cannot be read or written. Passes in the store stay readable.
+
+    Warns
+    -----
+    UserWarning
+        If no pass is significantly better than the model given, which is then chosen.
+
+    See Also
+    --------
+    daml.Loop : The same with one object, which can also yield one pass after the other.
+    daml.load_emulator : Gives a fitted emulator back.
 
     Examples
     --------

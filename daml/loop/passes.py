@@ -1,4 +1,4 @@
-"""A pass of the loop: a model, the analysis that it gives, and what held-out observations say."""
+"""A pass of the loop: a model, its analysis, and its scores on the held-out observations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daml.stores.opening import loaded
 from daml.verification.scores import innovation_statistics
 
 TRAININGS = ("analyses", "cycle")
-"""What an emulator is trained on: analyses, or the innovations of the cycle that it is part of."""
+"""What an emulator is trained on: analyses, or the innovations of its own cycle."""
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,26 @@ class Pass:
     """One pass of a loop."""
 
     iteration: int
-    """0 for the first emulator; -1 for the imperfect model, which nothing was trained for."""
+    """0 for the first emulator, -1 for the imperfect model."""
     model: Model
     analysis: xr.Dataset
     scheme: Scheme
-    """With the B that gave the analysis."""
+    """The scheme that gave the analysis, with nothing open."""
     judged: xr.Dataset | None = None
     """Scores on the held-out observations."""
     errors: xr.DataArray | None = None
     """Mean squared held-out innovations (iteration, origin, block, horizon) of all passes."""
     given: xr.Dataset | None = None
-    """The analysis of the imperfect model, from which all models are judged."""
+    """The analysis by the imperfect model, from which forecasts of all models are scored, too."""
     judge: Judge | None = None
 
     @property
     def group(self) -> str:
-        """Where it lives in an experiment."""
+        """The group of the pass in an experiment."""
         return "imperfect" if self.iteration < 0 else f"iteration/{self.iteration:04d}"
 
     def datasets(self) -> dict[str, xr.Dataset]:
-        """Give what is kept of the pass, by group."""
+        """Give the Datasets to keep of the pass, by group."""
         kept = {self.group: self.analysis}
         scores = innovation_statistics(self.analysis)
         kept[f"{self.group}/scores"] = scores if self.judged is None else scores.merge(self.judged)
@@ -69,7 +69,7 @@ class Pass:
         progress.say(", ".join(["model given", *found]))
 
     def told(self) -> dict[str, str]:
-        """Give its loss and its held-out error, formatted for a report."""
+        """Give the loss and the held-out error of the pass, formatted for a report."""
         told = {}
         training = history(self.model)
         loss = np.empty(0) if training is None else training.get("loss", np.empty(0))
@@ -81,19 +81,19 @@ class Pass:
 
 
 class Scored(NamedTuple):
-    """What is kept of a pass, by group, and what is reported of it."""
+    """The Datasets to keep of a pass, by group, and the scores to report."""
 
     datasets: dict[str, xr.Dataset]
     told: dict[str, str]
 
 
 def _kept(scheme: Scheme, variables: tuple[str, ...]) -> xr.Dataset:
-    """Give what a scheme keeps with a pass, of the variables of the model.
+    """Give the ``to_dataset`` of a scheme, for the variables of the model.
 
     Raises
     ------
     InputError
-        If a user's gives something else.
+        If it is not a Dataset, or lacks some of the variables.
     """
     found = dataset_of(scheme)
     for dim in {"variable", "covariable"} & set(found.indexes):
@@ -107,14 +107,14 @@ def _kept(scheme: Scheme, variables: tuple[str, ...]) -> xr.Dataset:
 
 
 def joined(errors: xr.DataArray | None, judged: xr.Dataset, iteration: int) -> xr.DataArray:
-    """Give the held-out errors of all passes, those of one more at the end."""
+    """Append the held-out errors of a pass to those of the passes before."""
     new = judged[SQUARES].expand_dims(iteration=[iteration])
-    new["origin"] = [str(name) for name in new["origin"].values]  # a store has texts of its own
+    new["origin"] = [str(name) for name in new["origin"].values]  # zarr's own kind of text
     return new if errors is None else xr.concat((errors, new), "iteration")
 
 
 def reported(title: str, passes: int, last: Pass | None, at_most: bool = False) -> Progress:
-    """Start to report so many passes, of which ``last`` is the last one that is done."""
+    """Start the report of a number of passes, of which ``last`` is the last one that is done."""
     done = 0 if last is None else last.iteration + 1
     progress = Progress(title, "pass", passes, done, at_most=at_most)
     begun = f"{done} already done" if last is not None else "assimilating with the model given"
@@ -123,12 +123,12 @@ def reported(title: str, passes: int, last: Pass | None, at_most: bool = False) 
 
 
 def check_passes(done: Pass | None, passes: int | str, most: int) -> None:
-    """Refuse to resume after more passes than a run with ``passes`` in one go makes.
+    """Refuse to resume a run with more passes than a run with ``passes`` in one go makes.
 
     Parameters
     ----------
     done : Pass or None
-        The last one that is done.
+        The last pass that was made.
     passes : int or "auto"
     most : int
         Maximum number of passes.
@@ -136,7 +136,7 @@ def check_passes(done: Pass | None, passes: int | str, most: int) -> None:
     Raises
     ------
     InputError
-        If there are more.
+        If more were made.
     """
     made = 0 if done is None else done.iteration + 1
     errors = done.errors if done is not None and passes == "auto" else None
@@ -150,12 +150,12 @@ def check_passes(done: Pass | None, passes: int | str, most: int) -> None:
 
 
 def given_to(observations: xr.Dataset, scheme: Scheme) -> dict[str, xr.Dataset]:
-    """Give what a loop is given and writes as it is, by name.
+    """Give the Datasets that a loop is given and writes unchanged, by name.
 
     Raises
     ------
     InputError
-        If the observations are none.
+        If the Dataset of observations has no ``observation`` (time, variable).
     """
     check_dims(observations, "observation", ("time", "variable"))
     covariance = getattr(scheme, "background_covariance", None)
@@ -165,12 +165,12 @@ def given_to(observations: xr.Dataset, scheme: Scheme) -> dict[str, xr.Dataset]:
 
 
 def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator) -> Pass | None:
-    """Give the last pass of an experiment, to go on after it; None where there is none.
+    """Give the last pass of an experiment that is resumed; None if it has none.
 
     Raises
     ------
     InputError
-        If the emulator cannot be restored.
+        If the emulator or the scheme cannot be restored.
     """
     if "imperfect" not in tree.children:
         return None
@@ -179,15 +179,16 @@ def restored(tree: xr.DataTree, model: Model, scheme: Scheme, emulator: Emulator
     if groups:
         if not hasattr(emulator, "restored"):
             raise InputError(
-                f"Loop: a {type(emulator).__name__} cannot be resumed: it has no 'restored'"
+                f"Loop: a {type(emulator).__name__} cannot be resumed: it has no 'restored'; write "
+                "restored(self, dataset), which returns the fitted emulator"
             )
         weights = loaded(tree, f"{last}/emulator", inherit=True)
         model = trained(emulator, "restored", weights)
     if hasattr(scheme, "to_dataset"):
         if not hasattr(scheme, "restored"):
             raise InputError(
-                f"Loop: a {type(scheme).__name__} cannot be resumed: it has a 'to_dataset' and no "
-                "'restored'"
+                f"Loop: a {type(scheme).__name__} cannot be resumed: it has 'to_dataset' but no "
+                "'restored'; write restored(self, dataset), which returns the scheme"
             )
         scheme = called(scheme, "restored", loaded(tree, f"{last}/scheme", inherit=True))
     errors = None

@@ -1,4 +1,4 @@
-"""What must fit together in a loop: a model, a scheme, an emulator and a record of observations."""
+"""Checks, before a loop, that model, scheme, emulator and observations fit together."""
 
 from __future__ import annotations
 
@@ -27,23 +27,22 @@ if TYPE_CHECKING:
     from daml.protocols import Array, CycleTrained, Emulator, Memory, Model, Scheme
 
 STEPS = 30
-"""Steps of the trial."""
+"""Number of steps in the trial of a scheme."""
 
 
 def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
     """Refuse what cannot run in a loop, and a scheme that ignores the model's forecasts.
 
-    A scheme that steps a model of its own gives the same analyses whichever model the loop
-    trains. On the first steps of the record its analyses are compared with those from forecasts
-    that are changed a little.
+    A scheme that steps a model of its own gives the same analyses for every model of the loop. It
+    is found out on the first steps of the record, by forecasts that are changed a little.
 
     Raises
     ------
     InputError
-        If model, scheme or observations are wrong, or the analyses are the same.
+        If model, scheme or observations are wrong, or the analyses do not change.
     """
     check_model(model, first_time(observations))
-    if not is_users(scheme):  # daml's own use the forecasts
+    if not is_users(scheme):  # daml's own schemes use the forecasts
         return
     check_scheme(scheme, model)
     if getattr(scheme, "open", ()):  # it cannot run before it is tuned
@@ -74,13 +73,13 @@ def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
         name = type(scheme).__name__
         raise InputError(
             f"improve: the analyses of {name} do not depend on the forecasts of the model, so that "
-            "no better model would change them; compute them from the 'background' that 'update' "
-            "is given, which is the forecast of the model of each pass, not from a model of its own"
+            "no better model would change them; compute them from 'forecast.state', which is the "
+            "forecast of the model of each pass, not from a model of its own"
         )
 
 
 class _Shifted:
-    """A model whose forecasts are off by a constant."""
+    """A model to whose forecasts a constant is added."""
 
     def __init__(self, model: Model, shift: float) -> None:
         self.model, self.shift = model, shift
@@ -109,17 +108,16 @@ def check_length(
     model, scheme, emulator, training
         See :class:`daml.Loop`.
     observations : xarray.Dataset
-        As the contract says.
+        ``observation`` (time, variable) and its ``error_variance`` (variable).
     record : Record
-        The same, read.
+        The same observations as read.
     held_out : HeldOut or None
         The blocks that are not trained on.
 
     Raises
     ------
     InputError
-        If it is too short to train on, or its rows, those held out or the others, hold too few
-        values.
+        If it is too short to train on, or too few values are held out or left to train on.
     """
     _check_sequences(emulator, record.axis.length, training)
     present = record.kind_present[record.kind]
@@ -130,7 +128,7 @@ def check_length(
     if not present[held_out.judged].any():
         raise InputError(
             f"improve: none of the {held_out.judged.sum()} held-out rows, by which passes are "
-            "judged, holds an observation; give a longer record, a larger held_out, or held_out=0 "
+            "scored, holds an observation; give a longer record, a larger held_out, or held_out=0 "
             "and a number of passes"
         )
     _check_values(scheme, *given, held_out, True)
@@ -143,7 +141,7 @@ def check_length(
 
 
 def _check_sequences(emulator: Emulator, steps: int, training: str) -> None:
-    """Refuse a record that is shorter than the sequences of a training."""
+    """Refuse a record that is shorter than a sequence of the training."""
     length = getattr(emulator, "sequence_length", None)
     on_analyses = training == "analyses" or getattr(emulator, "fitted", None) is None
     if on_analyses and isinstance(length, int) and steps <= length:
@@ -170,10 +168,10 @@ def _check_values(
     held_out: HeldOut | None,
     knows_covariance: bool,
 ) -> None:
-    """Refuse a record whose rows, all or those held out, hold too few values to tune a scheme.
+    """Refuse a record with too few values to tune a scheme, in all rows or in the held-out ones.
 
-    ``present`` (step, observed) says which values are there. What has none is not estimated from.
-    ``knows_covariance`` says whether the model gives a B of its own.
+    ``present`` (step, observed) says which values are present; quantities without any are left
+    out. ``knows_covariance`` says whether the model gives a B of its own.
     """
     counts = (present if held_out is None else present[held_out.judged]).sum(axis=0)
     places = np.flatnonzero(counts)

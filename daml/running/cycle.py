@@ -1,4 +1,4 @@
-"""The assimilation cycle in time: step, analysis, step, ...; assimilation and training run it."""
+"""The assimilation cycle in time, which assimilation and training run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,26 @@ def cycle(
     memory: Memory,
     seen: Iterable[tuple[Observed, Run]],
 ) -> Iterator[tuple[Array, Update]]:
-    """Yield background (..., variable) and what the scheme made of it, time after time.
+    """Yield the background (..., variable) and the scheme's update of each time.
 
-    A pure function of arrays: with torch tensors gradients pass through it. ``x`` is the first
-    background, ``memory`` the model's, ``prepared`` what the scheme prepared, and ``seen`` gives
-    the observations of each time and where the cycle stands.
+    All work is on arrays: with torch tensors gradients pass through it.
+
+    Parameters
+    ----------
+    model, scheme : Model, Scheme
+    prepared : memory
+        What ``scheme.prepare`` returned.
+    x : array (..., variable)
+        The first background.
+    memory : memory
+        That of the model at ``x``.
+    seen : iterable of (Observed, Run)
+        For each time its observations, and the position of the cycle.
+
+    Raises
+    ------
+    InputError
+        If ``update`` fails or returns no analysis.
     """
     asks = "covariance" in getattr(scheme, "needs", ())
     update, prepared = None, fresh(prepared)

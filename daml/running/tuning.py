@@ -1,4 +1,4 @@
-"""A scheme made for a model: what it leaves open is estimated from innovations."""
+"""Schemes are tuned for a model: what they leave open is estimated from innovations."""
 
 from __future__ import annotations
 
@@ -29,35 +29,40 @@ def tuned(
     before: Scheme | None = None,
     rows: np.ndarray | None = None,
 ) -> tuple[Scheme, xr.Dataset]:
-    """Give a scheme with all that it leaves open, for a model, and the analysis by it.
+    """Tune a scheme for a model, and give it with its analysis.
 
     Parameters
     ----------
     scheme : Scheme
-        What it leaves open (:class:`daml.protocols.Tunable`) is estimated; one that leaves nothing
-        open stays as it is. A :class:`ThreeDVar` is open where its B is "climatological" or
-        "innovations", and its factor on R "estimated" perhaps. Where it asks the "model" for B, it
-        stays if the model knows; for another model B is estimated from innovations.
+        Its open settings (:class:`daml.protocols.Tunable`) are estimated; a scheme with none is
+        returned as it is. A :class:`daml.ThreeDVar` is open if its B is "climatological" or
+        "innovations" (then its factor on R may be "estimated", too). If its B is "model", it
+        stays so where the model knows its B; otherwise B is estimated from innovations.
     model : Model
+        The model that gives the forecasts.
     observations : xarray.Dataset
-        As the contract says.
+        ``observation`` (time, variable) and its ``error_variance`` (variable).
     before : Scheme, optional
-        Of a model much like this one: where to start from. Otherwise from
-        :func:`daml.covariance.scaled_climatology`.
+        The scheme that was tuned for a similar model, to start from. By default the B of a
+        :class:`daml.ThreeDVar` starts from :func:`daml.covariance.scaled_climatology`.
     rows : numpy.ndarray (time,) of bool, optional
-        Model steps whose innovations count: those that the model was not trained on. All, unless
-        given.
+        The model steps whose innovations are used: those that the model was not trained on.
+        Default: all.
 
     Returns
     -------
     scheme : Scheme
+        With nothing open.
     analysis : xarray.Dataset
-        Of :func:`daml.assimilate`.
+        The analysis by this scheme; see :func:`daml.assimilate`.
 
     Raises
     ------
-    InputError, DivergedError
-        As of :func:`daml.assimilate` and :func:`daml.innovations.from_innovations`.
+    InputError
+        If the observations lack a variable or have wrong dims or values, or there are too few
+        innovations.
+    DivergedError
+        If an assimilation gives numbers that are not finite.
 
     References
     ----------
@@ -85,7 +90,10 @@ def estimated(
     before: Scheme | None = None,
     rows: np.ndarray | None = None,
 ) -> tuple[Scheme, xr.Dataset]:
-    """Do the work of :func:`tuned`; ``found`` gives the observations' pairs if they are needed."""
+    """Tune a scheme as :func:`tuned` does, with observations that are read already.
+
+    ``found`` gives the covariance of the observations and its number of pairs, if needed.
+    """
     trial = _Trial(model, readings, found, rows)
     if hasattr(scheme, "tuned"):
         scheme = _made(scheme, trial, before)

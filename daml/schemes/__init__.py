@@ -1,4 +1,4 @@
-"""Schemes: what turns a background and observations into an analysis."""
+"""Schemes: they turn backgrounds and observations into analyses."""
 
 from daml.schemes.ensembles import ETKF
 from daml.schemes.labelled import analyse

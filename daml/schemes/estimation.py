@@ -1,4 +1,4 @@
-"""What innovations say of the errors of background and observations, without any truth."""
+"""Estimates of the error covariances of background and observations, from innovations."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from daml.labels.datasets import check_dims, check_names, names
 from daml.observing.noise import observing
 
 LEAST = 0.01
-"""Smallest eigenvalue of an estimated H B H', in units of R."""
+"""Minimum eigenvalue of an estimated H B H', in units of R."""
 Pairs = tuple[np.ndarray, np.ndarray]
-"""Covariance of values, and from how many pairs (observed, observed) each entry comes."""
+"""A covariance, and the number of pairs that each entry comes from; both (observed, observed)."""
 SURE = 5.0
-"""Standard errors by which innovations must vary less than R says, before we warn of it."""
+"""Standard errors by which the variance of innovations must be below R for a warning."""
 
 
 @checked
@@ -32,36 +32,37 @@ def from_innovations(
 ) -> xr.DataArray:
     """Estimate B from innovations: their covariance less that of the observation errors.
 
-    With d = y - H xb, H B H' = cov(d) - R. Missing values leave out one pair at a time. The
-    sampling noise of cov(d) is shrunk towards s H C H' + R, where C is the climatology and s its
-    factor of the same size: in coordinates in which that matrix is the identity, the shrinkage is
-    the oracle approximating one. The smallest eigenvalue of H B H' is 0.01 in units of R.
+    With d = y - H xb, H B H' = cov(d) - R. A missing value leaves out only its own pairs. To reduce
+    the sampling noise of cov(d), it is shrunk towards s H C H' + R, where C is the climatology and
+    s scales it to the same size: by the oracle approximating shrinkage, in coordinates in which
+    that matrix is the identity. The eigenvalues of H B H' are at least 0.01 in units of R.
 
-    Only the part of an innovation that a state can cause counts: two sensors of one quantity give
-    the B of one sensor of half their error variance. What is not observed follows by regression:
-    with G = C H' (H C H')^-1,
+    Only the part of an innovation that a change of the state can cause is used: two sensors of one
+    quantity give the B of one sensor with half their error variance. What is not observed follows
+    by regression: with G = C H' (H C H')^-1,
 
     B = G (H B H') G' + s (C - G H C).
 
-    All of it is worked out in units of R and of the climatology's standard deviations, so that
-    the units of the variables do not matter.
+    The computation is in units of R and of the climatology's standard deviations, so that the
+    units of the variables do not matter.
 
     Parameters
     ----------
     analysis : xarray.Dataset
-        ``innovation`` (time, observed), in memory or not: of times that the model was not
-        trained on, or it understates B.
+        ``innovation`` (time, observed), in memory or lazy, of times that the model was not trained
+        on; from others B would be too small.
     observations : xarray.Dataset
-        As the contract says; R is the mean of the error covariance of the values that are there.
+        ``observation`` (time, variable) and its ``error_variance`` (variable). R is the mean of the
+        error covariance over the values that are present.
     climatology : xarray.DataArray (variable, covariable)
-        C; what is observed often depends on it little.
+        C; it matters little for quantities that are observed often.
     error_factor : float
-        Multiplies R.
+        Factor on R.
 
     Returns
     -------
     xarray.DataArray (variable, covariable)
-        Symmetric positive definite; attrs say from how many innovations.
+        B, symmetric positive definite. Its attribute ``innovations`` is their number.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def from_innovations(
     Warns
     -----
     UserWarning
-        If innovations vary less than the observation errors alone should: R is too large.
+        If the innovations vary less than the observation errors alone would: R is too large.
 
     References
     ----------
@@ -106,8 +107,8 @@ def from_innovations(
     excess, size = float(np.trace(covariance)) - seen.rank, seen.rank
     if excess < -SURE * np.sqrt(2 * size / count):
         warn(
-            f"from_innovations: the innovations' variance is {1 + excess / size:.2f} of R, and R "
-            "is a part of it; R is too large: correct 'error_variance', or give "
+            f"from_innovations: the innovations' variance is {1 + excess / size:.2f} times R, but "
+            "should be larger than R; R is too large: correct 'error_variance', or give "
             "ThreeDVar(error_factor='estimated')",
         )
     matrix = _even(seen.implied(covariance, count, prior))
@@ -118,9 +119,9 @@ def from_innovations(
 
 @dataclass(frozen=True)
 class Seen:
-    """What observations see of a state, in coordinates in which their errors are white.
+    """The observed part of a state, in coordinates in which observation errors are white.
 
-    z = P d has one entry for each direction of the state that is observed, and error covariance I.
+    z = P d has one entry for each observed direction of the state, and error covariance I.
 
     Attributes
     ----------
@@ -147,7 +148,7 @@ class Seen:
         spread: np.ndarray,
         error_factor: float = 1.0,
     ) -> Seen:
-        """Give it for observations, and states in units of a spread (variable,)."""
+        """Give it for observations of states in units of a spread (variable,)."""
         operator, error = observing(observations, variables)
         operator, error = operator * spread, error_factor * error
         whitener = np.linalg.inv(np.linalg.cholesky(error))
@@ -160,7 +161,7 @@ class Seen:
 
     @property
     def rank(self) -> int:
-        """The number of directions that are observed."""
+        """The number of observed directions."""
         return len(self.matrix)
 
     @property
@@ -176,11 +177,11 @@ class Seen:
         labels: Sequence[str],
         what: str,
     ) -> tuple[np.ndarray, int]:
-        """Give cov(z) of innovations, and from how many at least it was taken.
+        """Give cov(z) of innovations, and the smallest number that an entry comes from.
 
-        ``covariance`` and number of ``pairs`` (observed, observed) are those of
-        :func:`pairwise`. Pairs that were rarely observed together are taken from the ``prior``
-        C (variable, variable), scaled to the variances.
+        ``covariance`` and number of ``pairs`` (observed, observed) are those of :func:`pairwise`.
+        Entries of quantities that were rarely observed together are taken from the ``prior`` C
+        (variable, variable), scaled to the variances.
         """
         counts, needed = pairs.diagonal(), self.least
         if counts.min() < needed:
@@ -215,9 +216,10 @@ class Seen:
 
 
 def _shrunk(covariance: np.ndarray, expected: np.ndarray, count: int) -> np.ndarray:
-    """Shrink a sample covariance of so many draws towards a multiple of the one expected.
+    """Shrink a sample covariance of ``count`` values towards a multiple of the expected one.
 
-    Where the latter is the identity: (1 - w) S + w tr(S) / m I, with w of Chen et al. (2010).
+    In coordinates in which the latter is the identity, the result is (1 - w) S + w tr(S) / m I,
+    with m variables and the w of Chen et al. (2010).
     """
     root = np.linalg.cholesky(expected)
     sample = _whitened(covariance, root)
@@ -230,17 +232,17 @@ def _shrunk(covariance: np.ndarray, expected: np.ndarray, count: int) -> np.ndar
 
 @checked
 def desroziers(analysis: xr.Dataset) -> xr.Dataset:
-    """Give the covariances that innovations and residuals imply, to hold against B and R.
+    """Give the covariances that innovations and residuals imply, to be compared with B and R.
 
-    With d = y - H xb and r = y - H xa: R = mean(r d'), H B H' = mean((H xa - H xb) d'). Where
-    everything is observed any split of B + R that gave the analysis is confirmed: it is a check of
-    their sum and of the gain, and no estimate of both.
+    With d = y - H xb and r = y - H xa: R = mean(r d'), H B H' = mean((H xa - H xb) d'). If
+    everything is observed, the result confirms any split of B + R that gave the analysis: it is a
+    check of their sum and of the gain, and does not estimate B and R separately.
 
     Parameters
     ----------
     analysis : xarray.Dataset
-        ``innovation`` (time, observed), ``background``, ``analysis`` (time, variable); what is
-        observed must be variables.
+        ``innovation`` (time, observed), ``background`` and ``analysis`` (time, variable). The
+        names along ``observed`` must be names of variables.
 
     Returns
     -------
@@ -266,7 +268,9 @@ def desroziers(analysis: xr.Dataset) -> xr.Dataset:
     observed = names(analysis["innovation"], "observed")
     lacking = [v for v in observed if v not in analysis.indexes["variable"]]
     if lacking:
-        raise InputError(f"desroziers: {lacking[0]!r} is observed and no variable; select others")
+        raise InputError(
+            f"desroziers: {lacking[0]!r} is observed, but is not a variable; select others"
+        )
     innovation = analysis["innovation"]
     moved = (analysis["analysis"] - analysis["background"]).sel(variable=list(observed))
     moved = moved.rename(variable="observed").where(innovation.notnull())
@@ -292,9 +296,10 @@ def desroziers(analysis: xr.Dataset) -> xr.Dataset:
 def known_pairs(
     found: Pairs, observations: xr.Dataset
 ) -> tuple[np.ndarray, np.ndarray, xr.Dataset]:
-    """Give covariance and number of pairs, without what is never observed.
+    """Leave out quantities that are never observed.
 
-    The third result is the observations without it.
+    Gives the covariance, the number of pairs (observed, observed) and the observations without
+    them.
     """
     covariance, pairs = found
     places = np.flatnonzero(pairs.diagonal())
@@ -308,9 +313,9 @@ def known_pairs(
 
 @checked
 def lagged(innovation: xr.DataArray) -> float:
-    """Give the correlation of innovations with those one observation time later, of all together.
+    """Give the correlation of innovations with those one observation time later, over all values.
 
-    It is 0 where the gain is the best one (Mehra 1970), negative where it is too large.
+    It is 0 for the best gain (Mehra 1970), and negative if the gain is too large.
 
     Parameters
     ----------
@@ -334,12 +339,12 @@ def lagged(innovation: xr.DataArray) -> float:
 
 
 def observed_pairs(observations: xr.Dataset) -> Pairs:
-    """Give covariance and number of pairs (observed, observed) of the observations themselves."""
+    """Give the covariance and the number of pairs (observed, observed) of the observations."""
     return pairwise(observations["observation"].rename(variable="observed"))
 
 
 def pairwise(innovation: xr.DataArray) -> Pairs:
-    """Give covariance and number of pairs (observed, observed) of the values that are present."""
+    """Give the covariance and the number of pairs (observed, observed) of the values present."""
     innovation = innovation.drop_vars(innovation.coords)  # a MultiIndex cannot be renamed
     innovation = innovation - innovation.mean("time").compute()  # an offset would cancel digits
     there = innovation.notnull().astype(float)

@@ -1,4 +1,4 @@
-"""Analyses of labelled backgrounds, each on its own: no model, no cycle."""
+"""Analyses of labelled backgrounds, each on its own, without a model or a cycle."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ CHI_SQUARE: Outputs = {
         {"long_name": "squared innovation per degree of freedom, in units of B + R", "units": "1"},
     )
 }
-"""What every scheme gives that knows the covariance of its innovations; 1 in the mean if right."""
+"""The output of every scheme that knows the covariance of its innovations; its mean should be 1."""
 
 
 @checked
 def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) -> xr.Dataset:
-    """Give the analysis of each background state, all on their own.
+    """Give the analysis of each background state, each on its own.
 
     Parameters
     ----------
     scheme : Scheme
-        Of one state; it asks no model for B.
+        A scheme that does not need the model's B.
     background : xarray.Dataset
         ``background``, or else ``state``, (time, variable).
     observations : xarray.Dataset
-        As the contract says; each time must be one of the background's.
+        ``observation`` (time, variable) and its ``error_variance`` (variable); each time must be
+        one of the background's.
 
     Returns
     -------
@@ -43,7 +44,8 @@ def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) ->
     Raises
     ------
     InputError
-        If a Dataset breaks the contract or the times do not match, or B is a model's.
+        If a Dataset lacks a variable or has wrong dims or values, the times do not match, or the
+        scheme needs the model's B.
 
     Examples
     --------
@@ -96,7 +98,10 @@ def _rows(times: np.ndarray, observations: xr.Dataset) -> np.ndarray:
     """Give the row of the background that each observation time is."""
     seen = check_time(observations, "observation")
     if seen.dtype.kind != times.dtype.kind and "M" in (seen.dtype.kind, times.dtype.kind):
-        raise InputError("'time' of observations and background are of different kinds")
+        raise InputError(
+            f"analyse: 'time' is {seen.dtype} in the observations and {times.dtype} in the "
+            "background; give both as numbers, or both as dates"
+        )
     rows = np.clip(np.searchsorted(times, seen), 0, len(times) - 1)
     before = np.clip(rows - 1, 0, None)
     rows = np.where(abs(times[before] - seen) < abs(times[rows] - seen), before, rows)
@@ -104,7 +109,7 @@ def _rows(times: np.ndarray, observations: xr.Dataset) -> np.ndarray:
     if wrong.any():
         at = int(np.argmax(wrong))
         raise InputError(
-            f"'time' of 'observation': {seen[at]} is no time of the background; select the times "
-            "that both have, or interpolate the background"
+            f"analyse: 'time' of 'observation': {seen[at]} is not a time of the background; select "
+            "the times that both have, or interpolate the background"
         )
     return rows.astype(np.int64)

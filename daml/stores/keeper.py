@@ -1,4 +1,4 @@
-"""What a run keeps as it goes, and how it goes on after an interruption."""
+"""Keeps the results of a run as they are made, and resumes a run that was interrupted."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from daml.stores.opening import open_tree
 from daml.stores.store import CHECKPOINTS, Store, check_apart, check_free
 
 RESULTS = ("iteration/", "member/", "result")
-"""Groups with which a new result is worth that of before, which it replaces."""
+"""Groups with which a new result is complete enough to replace the old one."""
 PAUSE = 2.0
-"""Seconds between two checkpoints of a training, at least."""
+"""Minimum number of seconds between two checkpoints of a training."""
 
 
 class Keeper(Protocol):
-    """Takes the groups of a run as they come, into a store or into memory."""
+    """Keeps the groups of a run as they are made, in a store or in memory."""
 
     store: Store | None
     begun: xr.DataTree | None
-    """What a run that is resumed has done already."""
+    """What the run that is resumed had kept; None for a new run."""
 
     def open(self) -> AbstractContextManager[None]:
-        """Hold what is written for this run alone."""
+        """Give the context in which groups can be kept; it locks the store for this run."""
         ...
 
     def __call__(self, datasets: dict[str, xr.Dataset]) -> None:
-        """Keep several Datasets by group, which become visible all at once."""
+        """Keep Datasets by group; all become visible at the same time."""
         ...
 
     def tell(self, attrs: dict[str, object]) -> None:
-        """Add to what the experiment says of itself."""
+        """Add attributes to those of the experiment."""
         ...
 
     def tree(self) -> xr.DataTree:
-        """Give all that was kept."""
+        """Give everything that was kept."""
         ...
 
 
@@ -57,33 +57,36 @@ def keeper(
     resume: bool = False,
     may_change: Collection[str] = (),
 ) -> Keeper:
-    """Give what keeps a run.
+    """Give the keeper of a run.
 
     Parameters
     ----------
     store : str or path, optional
-        Memory, unless given.
+        Where groups are kept; default: in memory.
     attrs : mapping
-        The whole configuration.
-    overwrite, resume : bool
-        See :meth:`daml.Loop.run`.
+        The whole configuration of the run.
+    overwrite : bool
+        Whether to replace an existing store, if daml wrote it.
+    resume : bool
+        Whether to resume the run in the store.
     may_change : collection of str
-        Attributes in which a run that is resumed may differ from the one before.
+        Attributes in which a resumed run may differ from the one before.
 
     Raises
     ------
     InputError
-        If the store cannot be used so.
+        If the store exists and is neither overwritten nor resumed, if it has another
+        configuration, or if both ``overwrite`` and ``resume`` are given.
     """
     if overwrite and resume:
         raise InputError(
             "overwrite and resume are both given: overwrite replaces what is in the store, "
-            "resume goes on with it; give one of them"
+            "resume continues it; give one of them"
         )
     if store is not None:
         return _InStore(Store(store), attrs, overwrite, resume, may_change)
     if resume:
-        raise InputError("resume: give the store to go on with")
+        raise InputError("resume: no store is given; give the store of the run to resume")
     return InMemory(attrs)
 
 
@@ -98,19 +101,19 @@ class InMemory:
         self.kept: dict[str, xr.Dataset] = {}
 
     def open(self) -> AbstractContextManager[None]:
-        """Hold nothing: the memory is this run's own."""
+        """Give an empty context: memory needs no lock."""
         return nullcontext()
 
     def __call__(self, datasets: dict[str, xr.Dataset]) -> None:
-        """Keep several Datasets by group."""
+        """Keep Datasets by group."""
         self.kept |= datasets
 
     def tell(self, attrs: dict[str, object]) -> None:
-        """Add to what the experiment says of itself."""
+        """Add attributes to those of the experiment."""
         self.attrs |= attrs
 
     def tree(self) -> xr.DataTree:
-        """Give all that was kept."""
+        """Give everything that was kept."""
         tree = xr.DataTree.from_dict(self.kept)
         tree.attrs = dict(self.attrs)
         return tree
@@ -119,9 +122,9 @@ class InMemory:
 class _InStore:
     """Keeps the groups of a run in a store; see :class:`Keeper`.
 
-    The store is made with the first of them, and removed again where an input error ends the run
-    before the first pass (or member) is whole. What is overwritten stays as it is until the first
-    pass (or member) is whole; at a URL, until the first of them is written.
+    The store is made with the first group, and removed again if an input error ends the run before
+    the first pass (or member) is complete. A store that is overwritten stays as it is until the
+    first pass (or member) of the new run is complete; at a URL, until its first group is written.
     """
 
     def __init__(
@@ -143,7 +146,7 @@ class _InStore:
             check_free(store.place, overwrite)
 
     def _check_equal(self) -> None:
-        """Refuse a store of another configuration."""
+        """Refuse a store with another configuration."""
         there = self.into.root()["attributes"]
         fixed = {k: v for k, v in self.attrs.items() if k not in self.may_change}
         told = [t for k, v in fixed.items() for t in differences(k, there.get(k), v)]
@@ -156,7 +159,7 @@ class _InStore:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Hold the store for this run alone."""
+        """Lock the store for this run."""
         with self.into.lock():
             if self.resume and self.into.made():
                 self._check_equal()
@@ -168,13 +171,13 @@ class _InStore:
             with self.into.replacement() if self.into.place.exists() else nullcontext():
                 try:
                     yield
-                except InputError:  # nothing can go on from what was given
+                except InputError:  # the run cannot be resumed with these arguments
                     if self.made and not self.whole:
                         self.into.withdraw()
                     raise
 
     def __call__(self, datasets: dict[str, xr.Dataset]) -> None:
-        """Keep several Datasets by group, which become visible all at once."""
+        """Keep Datasets by group; all become visible at the same time."""
         if not self.made:
             self.into.create(self.attrs)
             self.made = True
@@ -188,16 +191,16 @@ class _InStore:
             self.into.take_place()
 
     def tell(self, attrs: dict[str, object]) -> None:
-        """Add to what the experiment says of itself."""
+        """Add attributes to those of the experiment."""
         self.into.commit((), attrs)
 
     def tree(self) -> xr.DataTree:
-        """Give all that was kept, opened lazily."""
+        """Give everything that was kept, opened lazily."""
         return open_tree(self.into.place.address)
 
 
 def differences(name: str, there: object, now: object) -> list[str]:
-    """Say where two attributes differ; of two descriptions, in which setting."""
+    """Give the differences of two attributes; for two descriptions, by setting."""
     if there == now or (name.endswith(f".{CODE}") and "nothing" in (there, now)):
         return []
     one, two = _settings(there), _settings(now)
@@ -213,7 +216,7 @@ def differences(name: str, there: object, now: object) -> list[str]:
 
 
 def _changed_code(name: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
-    """Say of which functions of a user's class the code is another than before."""
+    """Give the functions of a user's class whose code has changed."""
     changed = [
         key
         for key in sorted(one.keys() | two.keys())
@@ -223,7 +226,7 @@ def _changed_code(name: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> 
 
 
 def _settings(attribute: object) -> dict[str, object] | None:
-    """Give the settings that a description says; None where it is none."""
+    """Give the settings in a description; None if the attribute is not a description."""
     try:
         found = json.loads(attribute) if isinstance(attribute, str) else None
     except (ValueError, RecursionError):
@@ -232,7 +235,7 @@ def _settings(attribute: object) -> dict[str, object] | None:
 
 
 def _told(settings: dict[str, object], key: str) -> object:
-    """Give a setting, one that has settings itself as JSON."""
+    """Give a setting; as JSON if it has settings itself."""
     found = settings.get(key, "nothing")
     return json.dumps(found, sort_keys=True) if isinstance(found, dict) else found
 
@@ -240,14 +243,14 @@ def _told(settings: dict[str, object], key: str) -> object:
 def check_given(
     store: str | Path | None, given: Mapping[str, xr.Dataset], resume: bool = False
 ) -> None:
-    """Refuse what a run is given and a store would change or destroy; of one in memory nothing.
+    """Refuse Datasets that a store would change, or that lie in a store to be overwritten.
 
-    A run that is ``resume``d destroys nothing.
+    A run in memory refuses none, and a resumed run overwrites nothing.
 
     Raises
     ------
     InputError
-        It names the Dataset and the variable or attribute, or where the Dataset lies.
+        If there is one; the message names it and the variable or attribute, or its path.
     """
     for name, dataset in given.items() if store is not None else ():
         encodings = [dataset.encoding, *(v.encoding for v in dataset.variables.values())]
@@ -257,36 +260,36 @@ def check_given(
 
 
 class TrainingCheckpoint:
-    """Keeps how far the training of a pass is, in its store."""
+    """Stores the state of the training of a pass; see :class:`daml.protocols.Checkpoint`."""
 
     def __init__(self, store: Store, iteration: int, training: str) -> None:
         self.store, self.iteration, self.name = store, iteration, CHECKPOINTS[training]
         self.last = time.monotonic()
 
     def load(self) -> dict[str, np.ndarray] | None:
-        """Give what was saved last in the training of this pass."""
+        """Give what was saved last in the training of this pass; None if nothing was saved."""
         found = self.store.load(self.name)
         if found is None or int(found.pop("iteration", -1)) != self.iteration:
             return None
         return found
 
     def due(self) -> bool:
-        """Whether the last one is some seconds old, and there is a store to save it in."""
+        """Whether the last checkpoint is some seconds old, and the store exists."""
         return self.store.made() and time.monotonic() - self.last >= PAUSE
 
     def save(self, arrays: dict[str, np.ndarray]) -> None:
-        """Keep arrays, in place of what was kept before."""
+        """Save arrays in place of those saved before."""
         self.store.save(self.name, arrays | {"iteration": np.array(self.iteration)})
         self.last = time.monotonic()
 
 
 def fingerprint(dataset: xr.Dataset) -> str:
-    """Give a checksum of a Dataset's numbers and names, to know a record again."""
+    """Give a checksum of the numbers and names in a Dataset, by which a record is recognised."""
     found = hashlib.sha256()
     for name in sorted(map(str, dataset.variables)):
         variable = dataset[name].variable
         text = variable.dtype.kind in "OUT"
-        kind = "U" if text else variable.dtype.kind  # whichever kind of text a store gives back
+        kind = "U" if text else variable.dtype.kind  # a store may return another kind of text
         found.update(f"{name} {variable.dims} {variable.shape} {kind}".encode())
         values = variable.values
         if text or kind == "S":

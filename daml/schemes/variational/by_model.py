@@ -1,4 +1,4 @@
-"""The analysis with a B that the model gives, another one for each forecast."""
+"""The analysis with the B that the model gives for each forecast."""
 
 from __future__ import annotations
 
@@ -25,29 +25,30 @@ OUTPUTS: Outputs = {
         {"long_name": "log-likelihood of the innovation, less its constant", "units": "1"},
     ),
 }
-"""What an analysis has besides, where the model says how wrong its forecast is."""
+"""The further outputs of an analysis if the model gives B."""
 
 
 @dataclass(frozen=True)
 class Observing:
-    """H (observed, variable), and for each pattern which values there are, and R.
+    """H (observed, variable), and for each pattern R and which values are present.
 
-    NumPy's or torch's. A value that is missing has zeros in H and the identity's row in R.
+    The arrays are NumPy's or torch's. A missing value has zeros in H and a row of the identity in
+    R.
     """
 
     matrix: Any
     present: Any
-    """1 where there is a value, else 0 (pattern, observed)."""
+    """1 where a value is present, otherwise 0 (pattern, observed)."""
     variance: Any
     """The diagonal of R (pattern, observed)."""
     covariance: Any
-    """R (observed, observed) where errors are correlated, else None."""
+    """R (observed, observed) if errors are correlated, otherwise None."""
     whole: bool
-    """Whether every value of the state is observed, in its order, at all times."""
+    """Whether all variables are observed, in their order, at all times: H is the identity."""
 
     @classmethod
     def of(cls, setting: Setting, error_factor: float = 1.0) -> Observing:
-        """Take them from a setting; the factor multiplies R."""
+        """Give H and R of a setting; ``error_factor`` multiplies R."""
         noise, matrix = fetched(setting.noise), setting.operator.matrix()
         there = noise.present
         variance = noise.variance * np.where(there, error_factor, 1.0)
@@ -76,16 +77,16 @@ class Observing:
 
     @cached_property
     def alone(self) -> tuple[Any, Any]:
-        """H and R of a record that has one pattern only."""
+        """H and R of a record with only one pattern."""
         return self.of_pattern(0)
 
     def compared(self, background: Any, values: Any, pattern: Any, covariance: Any) -> Any:
-        """Give innovation, B H' and H B H' + R, of a batch with a B each.
+        """Give innovation, B H' and H B H' + R, for a batch of backgrounds, each with its B.
 
         Shapes: background (..., variable), values (..., observed), pattern (...), covariance
         (..., variable, variable).
         """
-        if len(self.present) == 1:  # nothing to pick
+        if len(self.present) == 1:  # no need to select by pattern
             matrix, error = self.alone
             if self.whole:
                 return values - background, covariance, covariance + error
@@ -99,7 +100,7 @@ class Observing:
     def analysed(
         self, background: Any, values: Any, pattern: Any, covariance: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """Give the analysis, and what was expected, by the names in `OUTPUTS`.
+        """Give the analysis, and the outputs by name (`OUTPUTS` and ``chi_square``).
 
         The innovation is normalised by the triangular root of H B H' + R: its entries have
         variance 1 if B and R are right.
@@ -107,7 +108,7 @@ class Observing:
         xp = array_namespace(background)
         covariance = xp.asarray(covariance, dtype=background.dtype)
         innovation, cross, total = self.compared(background, values, pattern, covariance)
-        size = xp.sqrt(xp.linalg.diagonal(total))[..., None]  # neither units nor pivots matter then
+        size = xp.sqrt(xp.linalg.diagonal(total))[..., None]  # then units and pivots do not matter
         scaled, apart = total / (size * size.mT), innovation[..., None] / size
         weights = xp.linalg.solve(scaled, apart) / size
         root = xp.linalg.cholesky(scaled)

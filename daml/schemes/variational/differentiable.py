@@ -1,4 +1,4 @@
-"""The analysis for torch, with a gradient by hand."""
+"""The analysis for torch tensors, with its gradient written out."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def analysed(
 
 
 class _Analysis(torch.autograd.Function):
-    """The increment C S^-1 d, and the surprise (d' S^-1 d + log det S) / 2, of a batch.
+    """The increment C S^-1 d, and the surprise (d' S^-1 d + log det S) / 2, for a batch.
 
-    Of innovation d (batch, observed), C = B H' (batch, variable, observed) and S = C + R seen
-    through H. Its gradient by hand: that of a Cholesky factor and of solving with it, which torch
-    would take, is of dozens of small operations.
+    d (batch, observed) is the innovation, C = B H' (batch, variable, observed) and S = H C + R.
+    The gradient is written out because torch's own, through a Cholesky factor and the solution
+    with it, takes dozens of small operations.
     """
 
     @staticmethod
@@ -51,10 +51,10 @@ class _Analysis(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, moved: torch.Tensor, told: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Give the gradients by innovation, C and S.
+        """Give the gradients with respect to innovation, C and S.
 
-        With w = S^-1 d, and u, s the gradients by increment and surprise: v + s w, u w' and
-        s (S^-1 - w w') / 2 - v w', where v = S^-1 C' u.
+        With w = S^-1 d, and u and s the gradients with respect to increment and surprise, they are
+        v + s w, u w' and s (S^-1 - w w') / 2 - v w', where v = S^-1 C' u.
         """
         cross, inverse, weights = ctx.saved_tensors
         back = (inverse @ (cross.mT @ moved[..., None]))[..., 0]

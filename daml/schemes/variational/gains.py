@@ -1,4 +1,4 @@
-"""The gain of a constant B, worked out once for each pattern of observations."""
+"""The gain of a constant B, computed once for each pattern of observations."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from daml.protocols import ObservationOperator, Setting
 from daml.schemes.variational.conjugate_gradients import conjugate_gradients
 
 TABLE = 2**23
-"""Numbers in a table of gains at most; a longer one is worked out a batch at a time."""
+"""Maximum number of entries in a table of gains; larger ones are computed batch by batch."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What a cycle with constant B works out once, by pattern of observations: NumPy's or torch's.
+    """What a cycle with constant B computes once for each pattern; NumPy's or torch's arrays.
 
-    Where the record has too many patterns for a table, ``made`` gives that of the patterns that a
-    batch has.
+    If the record has too many patterns for a table, ``made`` computes that of the patterns in a
+    batch.
     """
 
     operator: ObservationOperator
     root: Any
-    """A factor of B (variable, variable) for conjugate gradients; None for gains."""
+    """The Cholesky factor L of B (variable, variable) for conjugate gradients; None for gains."""
     first: Any = None
-    """K (pattern, variable, observed); or R^(-1/2) H L (pattern, observed, variable)."""
+    """K (pattern, variable, observed); for conjugate gradients R^(-1/2) H L (pattern, observed,
+    variable)."""
     second: Any = None
-    """S^-1 (pattern, observed, observed), by the number of values; or R^(-1/2)."""
+    """S^-1 (pattern, observed, observed) divided by the number of values, where S = H B H' + R; for
+    conjugate gradients R^(-1/2)."""
     counts: Any = None
-    """Number of values (pattern,); NaN where there is none."""
+    """Number of values (pattern,); NaN for patterns without any."""
     made: Callable[[Any], tuple[Any, Any, Any]] | None = None
 
     def analysed(self, background: Any, values: Any, pattern: Any) -> tuple[Any, Any]:
@@ -45,7 +47,7 @@ class Tables:
             first, second, counts = self.made(distinct)
             found = replace(self, first=first, second=second, counts=counts, made=None)
             return found.analysed(background, values, place.reshape(pattern.shape))
-        # What is missing has zeros in the tables: nothing else need mask it.
+        # Missing values have zeros in the tables, so that no mask is needed.
         innovation = values - self.operator.apply(background)
         if self.root is None:
             if len(self.first) == 1:
@@ -59,12 +61,12 @@ class Tables:
         seen = self.first[pattern]
         control = conjugate_gradients(xp, seen, whitened)
         left = whitened - xp.matmul(seen, control[..., None])[..., 0]
-        square = xp.vecdot(control, control) + xp.vecdot(left, left)  # the least of 2 J
+        square = xp.vecdot(control, control) + xp.vecdot(left, left)  # the minimum of J
         return background + control @ self.root.T, square / self.counts[pattern]
 
 
 def tables(setting: Setting, covariance: np.ndarray, factor: float, method: str) -> Tables:
-    """Work out the tables of a setting.
+    """Compute the tables of a setting.
 
     Parameters
     ----------
@@ -108,7 +110,7 @@ def _gain(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give K = B H' S^-1 (pattern, variable, observed), and the inverse of S = H B H' + R.
 
-    In units of the deviations of what is expected: neither units nor pivots matter then.
+    S is scaled to a unit diagonal before it is inverted, so that units and pivots do not matter.
     """
     cross = covariance @ np.swapaxes(matrix, 1, 2)
     total = matrix @ cross + error

@@ -1,4 +1,4 @@
-"""What is open in a scheme with a constant B, B itself and the factor on R, from innovations."""
+"""Estimates B and the factor on R of a scheme with a constant B, from innovations."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from daml.protocols import Scheme, Trial
 from daml.schemes.estimation import from_innovations, lagged
 
 ROUNDS = 4
-"""Times that B is estimated anew for a model that none was known for; once, later."""
+"""Number of times that B is estimated for the first model; for later ones it is 1."""
 PART = 20_000
-"""Observation times from which R is estimated."""
+"""Number of observation times from which the factor on R is estimated."""
 LARGEST = 4.0
-"""By what R may be wrong either way."""
+"""Largest factor by which R may be wrong, in either direction."""
 WORSE = 1.1
-"""Squared innovations, in units of the observations' variance, from which a warning is raised."""
+"""Mean squared innovation above which a warning is raised, in units of the observed variance."""
 STEP = 2**0.25
-"""Ratio of two factors on R that are tried."""
+"""Ratio of successive factors on R that are tried."""
 
 
 class Known(NamedTuple):
-    """What is known of B and of R so far."""
+    """The current B and factor on R."""
 
     covariance: xr.DataArray
     factor: float
 
 
 Made = Callable[[Known], Scheme]
-"""Gives the scheme with what is known."""
+"""Gives the scheme with a B and a factor on R."""
 
 
 def estimated(trial: Trial, made: Made, known: Known, *, new: bool, factor: bool) -> Scheme:
@@ -43,11 +43,13 @@ def estimated(trial: Trial, made: Made, known: Known, *, new: bool, factor: bool
     Parameters
     ----------
     trial : Trial
+        The model and the record.
     made : callable
+        Gives the scheme with a B and a factor on R.
     known : Known
-        Where the search starts.
+        B and the factor on R to start from.
     new : bool
-        Whether that is a climatology, not what was found for a model much like this one.
+        Whether this B is a climatology, not the B of a similar model.
     factor : bool
         Whether the factor on R is estimated, too.
     """
@@ -62,7 +64,7 @@ def estimated(trial: Trial, made: Made, known: Known, *, new: bool, factor: bool
 
 
 def _after(trial: Trial, made: Made, known: Known, rounds: int) -> Known:
-    """Estimate B so many times, each from the innovations that the last one gave."""
+    """Estimate B a number of times, each time from the innovations with the last estimate."""
     for _ in range(rounds):
         judged = trial.judged(trial.run(made(known)))
         covariance = from_innovations(judged, trial.observations, known.covariance, known.factor)
@@ -73,9 +75,10 @@ def _after(trial: Trial, made: Made, known: Known, rounds: int) -> Known:
 def _factor(trial: Trial, made: Made, known: Known, rounds: int, apart: float) -> float:
     """Give the factor on R for which successive innovations are uncorrelated (Mehra 1970).
 
-    With too small an R the gain is too large: an innovation takes back part of the one before. The
-    factor grows until they no longer do, from as far ``apart`` below the one known. Where that is
-    never so, the least correlated is taken.
+    If R is too small, the gain is too large and successive innovations are negatively correlated.
+    The factor starts at the known one divided by ``apart`` and grows until the correlation is
+    positive; the factor of correlation 0 is interpolated. If it stays negative, the factor with
+    the correlation closest to 0 is taken.
     """
     count = round(2 * np.log(LARGEST) / np.log(STEP)) + 1
     factors = known.factor / apart * STEP ** np.arange(count)
@@ -92,7 +95,7 @@ def _factor(trial: Trial, made: Made, known: Known, rounds: int, apart: float) -
 
 
 def _warn_of_climatology(trial: Trial, analysis: xr.Dataset) -> None:
-    """Warn where forecasts are farther from the observations than their mean is."""
+    """Warn if forecasts are farther from the observations than the observations' mean is."""
     _, error = observing(trial.observations, trial.variables)
     squares = (analysis["innovation"] ** 2).mean("time").values
     variance, noise = trial.pairs()[0].diagonal(), error.diagonal()

@@ -34,18 +34,19 @@ class ThreeDVar:
 
     Parameters
     ----------
-    background_covariance : xarray.DataArray (variable, covariable), or a word
-        B, symmetric positive definite, in units of the variables' products; or what it shall be
-        estimated from, for which :func:`daml.tuned` and the loop know how: "innovations", anew
-        for each model, or "climatological", the scaled climatology of the model that the loop
-        starts from, as in Goodliff and Miyoshi (2025). "model" asks the model for the B of each
-        of its forecasts, as an LSTM that was trained through the cycle knows it.
+    background_covariance : xarray.DataArray, or "innovations", "climatological" or "model"
+        B (variable, covariable), symmetric positive definite, in units of the products of the
+        variables. Or how it is found: "innovations" and "climatological" are estimated by
+        :func:`daml.tuned` and by the loop, from the innovations of each model, or once as the
+        scaled climatology of the model that the loop starts from, as in Goodliff and Miyoshi
+        (2025). "model" asks the model for the B of each of its forecasts, which an LSTM has that
+        was trained through the cycle.
     error_factor : float or "estimated"
-        Multiplies the observations' error covariance R; "estimated" is found from innovations,
-        with B, where R is known but for its size.
+        Factor on the observations' error covariance R. "estimated" is for an R of unknown size:
+        the factor is found from innovations, together with B.
     method : {"exact", "cg"}
-        By the gain K = B H' (H B H' + R)^-1, or by conjugate gradients preconditioned with the
-        factor of B; the two agree to rounding.
+        "exact" computes the gain K = B H' (H B H' + R)^-1; "cg" uses conjugate gradients,
+        preconditioned with the Cholesky factor of B. The two agree to rounding.
 
     Raises
     ------
@@ -82,7 +83,7 @@ class ThreeDVar:
             )
         if factor == "estimated" and not (isinstance(given, str) and given == "innovations"):
             raise InputError(
-                "ThreeDVar: 'error_factor' can be estimated with B only; give "
+                "ThreeDVar: 'error_factor' can be estimated only together with B; give "
                 "background_covariance='innovations'"
             )
         if isinstance(given, str):
@@ -109,7 +110,7 @@ class ThreeDVar:
         Raises
         ------
         InputError
-            If it is still to be estimated, or does not cover the variables.
+            If it is still to be estimated, or lacks some of the variables.
         """
         if isinstance(self.background_covariance, str):
             raise InputError(
@@ -119,10 +120,10 @@ class ThreeDVar:
         return check(self.background_covariance, variables, "background_covariance")
 
     def to_dataset(self) -> xr.Dataset:
-        """Give B, unless the model knows it, and the factor on R; for a store."""
+        """Give the factor on R, and B unless the model gives it; for a store."""
         told = {"long_name": "factor on the error covariance R", "units": "1"}
         found = xr.Dataset({"error_factor": ((), float(self.error_factor), told)})
-        if not self._asks_model:  # which keeps what it knows of B
+        if not self._asks_model:  # otherwise the model stores its own B
             found["background_covariance"] = cast("xr.DataArray", self.background_covariance)
         return found
 
@@ -132,7 +133,7 @@ class ThreeDVar:
         Raises
         ------
         StoreError
-            If some of it is lost.
+            If a variable is missing or damaged.
         """
         kept = ("error_factor",) if self._asks_model else ("error_factor", "background_covariance")
         check_whole(dataset, kept, "the scheme that was kept")
@@ -142,38 +143,38 @@ class ThreeDVar:
 
     @property
     def open(self) -> tuple[str, ...]:
-        """What is still to be estimated; empty where B and the factor on R are given."""
+        """Names of what is still to be estimated, or asked of the model; empty if all is given."""
         parts = ("background_covariance", "error_factor")
         return tuple(name for name in parts if isinstance(getattr(self, name), str))
 
     @property
     def needs(self) -> frozenset[str]:
-        """What is asked of the model: its own "covariance", or nothing."""
+        """What is required of the model: its own "covariance", or nothing."""
         return frozenset({"covariance"} if self._asks_model else ())
 
     @property
     def outputs(self) -> Outputs:
-        """What an analysis has besides."""
+        """The further variables of an analysis; see :class:`daml.protocols.Scheme`."""
         return {**CHI_SQUARE, **by_model.OUTPUTS} if self._asks_model else CHI_SQUARE
 
     @property
     def by_model(self) -> ThreeDVar:
-        """The same scheme with the B that the model gives."""
+        """The same scheme with the B of the model."""
         return replace(self, background_covariance="model")
 
     @property
     def _way(self) -> str | None:
-        """The word that says where B comes from; None where B is given."""
+        """How B is found ("innovations", for example); None if B is given."""
         given = self.background_covariance
         return given if isinstance(given, str) else None
 
     @property
     def _asks_model(self) -> bool:
-        """Whether B comes from the model at every step."""
+        """Whether the model gives B."""
         return self._way == "model"
 
     def tuned(self, trial: Trial, before: Scheme | None = None) -> ThreeDVar:
-        """Give the scheme with B, and the factor on R, that innovations imply.
+        """Give the scheme with B and the factor on R estimated.
 
         See :func:`daml.tuned`.
         """
@@ -201,9 +202,10 @@ class ThreeDVar:
     def values_needed(
         self, observations: xr.Dataset, variables: tuple[str, ...], knows_covariance: bool
     ) -> tuple[int, str] | None:
-        """Give how many values of each quantity the estimate of B needs, and what for, if any.
+        """Give how many values of each quantity the estimate of B needs, and its purpose in words.
 
-        ``knows_covariance`` says whether the model gives a B of its own.
+        It is None if B is not estimated from innovations. ``knows_covariance`` says whether the
+        model gives a B of its own.
         """
         way = self._way
         if way in (None, "climatological") or (way == "model" and knows_covariance):
@@ -212,12 +214,12 @@ class ThreeDVar:
         return seen.least, f"to estimate B for {seen.rank} observed quantities"
 
     def prepare(self, setting: Setting) -> Tables | Observing:
-        """Work out the gain of each pattern of observations, unless the model gives B.
+        """Compute the gain of each pattern of observations, unless the model gives B.
 
         Raises
         ------
         InputError
-            If B does not cover the variables, or is still to be estimated.
+            If B lacks some of the variables, or is still to be estimated.
         """
         factor = float(self.error_factor)
         if self._asks_model:
@@ -241,7 +243,7 @@ class ThreeDVar:
         return Update(*memory.analysed(state, values, pattern, forecast.covariance)), memory
 
     def analyse(self, background: xr.Dataset, observations: xr.Dataset) -> xr.Dataset:
-        """Give the analysis of each background state, all on their own.
+        """Give the analysis of each background state, each on its own.
 
         See :func:`daml.schemes.analyse`.
         """
