@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from daml.errors import InputError, warn
-from daml.labels.arguments import plain
+from daml.labels.arguments import plain, shown
 from daml.labels.datasets import ANALYSED
 from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 DIMS = (("time",), ("time", "variable"), ("time", "observed"))
 """The dimensions that an output of a scheme may have."""
+NEEDS = ("covariance",)
+"""What a scheme may need of a model."""
 
 
 def check_scheme(scheme: Scheme, model: Model) -> None:
@@ -34,25 +37,51 @@ def check_scheme(scheme: Scheme, model: Model) -> None:
     if isinstance(scheme, type):
         raise InputError(f"{scheme.__name__} is a class; give an instance: {scheme.__name__}()")
     for needed in ("prepare", "update"):
-        if not hasattr(scheme, needed) and not _is_older(scheme):
+        if not callable(getattr(scheme, needed, None)) and not _is_older(scheme):
             raise InputError(
-                f"{name} is not a scheme: it has no {needed!r}; give one, e.g. daml.ThreeDVar(B)"
+                f"{name} is not a scheme: it has no method {needed!r}; give one, e.g. "
+                "daml.ThreeDVar(B)"
             )
     members = getattr(scheme, "members", None)
     if members is not None and (plain("int", members) is None or members < 2):
         raise InputError(f"{name}: 'members' is {members!r}; give 2 or more, or None")
-    for output, (dims, _) in getattr(scheme, "outputs", {}).items():
-        if output in ANALYSED or tuple(dims) not in DIMS:
-            raise InputError(
-                f"{name}: 'outputs' has {output!r} with the dimensions {tuple(dims)}; give a name "
-                f"other than {', '.join(ANALYSED)}, and one of the dimensions {DIMS}"
-            )
+    _check_outputs(scheme, name)
+    needs: Any = getattr(scheme, "needs", frozenset())
+    given = isinstance(needs, (frozenset, set, tuple, list))
+    unknown = sorted(map(repr, set(needs) - set(NEEDS))) if given else [shown(needs)]
+    if unknown:
+        raise InputError(
+            f"{name}: 'needs' {'holds' if given else 'is'} {unknown[0]}; give a set of these "
+            f"words, or leave it out: {', '.join(map(repr, NEEDS))}"
+        )
     if asks_covariance(scheme) and not knows_covariance(model):
         raise InputError(
             f"{name}: it asks the model for B, but {type(model).__name__} has no background "
             "covariance of its forecasts; use daml.ThreeDVar('innovations'), or an emulator that "
             "learned a covariance through the cycle"
         )
+
+
+def _check_outputs(scheme: Scheme, name: str) -> None:
+    """Refuse outputs that could not be variables of an analysis."""
+    outputs, taken = getattr(scheme, "outputs", {}), (*ANALYSED, "time", "variable", "observed")
+    if not isinstance(outputs, Mapping):
+        raise InputError(
+            f"{name}: 'outputs' is {shown(outputs)}; give a mapping of names to dimensions "
+            "and attributes: {'spread': (('time', 'variable'), {'units': '1'})}"
+        )
+    for output, told in outputs.items():
+        if not isinstance(told, tuple) or len(told) != 2 or not isinstance(told[1], Mapping):
+            raise InputError(
+                f"{name}: 'outputs' holds {output!r} with {shown(told)}; give a pair of "
+                "dimensions and attributes: (('time', 'variable'), {'units': '1'})"
+            )
+        dims = told[0] if isinstance(told[0], str) else tuple(told[0])
+        if not isinstance(output, str) or output in taken or dims not in DIMS:
+            raise InputError(
+                f"{name}: 'outputs' holds {output!r} with the dimensions {dims!r}; give it "
+                f"another name than {', '.join(taken)}, and one of the dimensions {DIMS}"
+            )
 
 
 def asks_covariance(scheme: Scheme) -> bool:
@@ -75,9 +104,9 @@ def check_one_state(scheme: Scheme, what: str) -> None:
 
 
 def with_model_covariance(
-    scheme: Scheme, variables: tuple[str, ...], what: str
-) -> tuple[Scheme, np.ndarray]:
-    """Give the scheme with the model's B in place of its own, and its own B (variable, variable).
+    scheme: Scheme, what: str
+) -> tuple[Scheme, Callable[[tuple[str, ...]], np.ndarray]]:
+    """Give the scheme with the model's B in place of its own, and what gives its own B.
 
     Raises
     ------
@@ -89,7 +118,7 @@ def with_model_covariance(
             f"{what}: the covariance that the emulator learns replaces the B of the scheme, but "
             f"{type(scheme).__name__} has none; give a daml.ThreeDVar, or covariance=None"
         )
-    return scheme.by_model, scheme.given(variables)
+    return scheme.by_model, scheme.given
 
 
 def offered(scheme: Scheme, record: Record) -> Scheme:

@@ -80,12 +80,15 @@ class KnowsCovariance(Protocol):
     """A model that knows the error covariance of each of its forecasts."""
 
     def background_covariance(self, memory: Memory) -> Array:
-        """Give B (..., variable, variable) of the forecast with which ``memory`` was returned."""
+        """Give B (..., variable, variable) of the forecast with which ``memory`` was returned.
+
+        (variable, variable) where all states of the batch have the same.
+        """
         ...
 
 
 class ObservationOperator(Protocol):
-    """H: maps a state to what is observed of it."""
+    """H, from a state to what is observed of it."""
 
     @property
     def linear(self) -> bool:
@@ -164,7 +167,8 @@ class Forecast(NamedTuple):
     state: Array
     """The background (..., variable); for an ensemble (..., member, variable)."""
     covariance: Array | None = None
-    """The model's own B (..., variable, variable), if the scheme ``needs`` it."""
+    """The model's own B (..., variable, variable), if the scheme ``needs`` it; (variable, variable)
+    where all states of the batch have the same."""
 
 
 class Observed(NamedTuple):
@@ -227,10 +231,10 @@ class Scheme(Protocol):
     -----
     Optional attributes that daml uses where they exist:
 
-    - ``members`` (int): the scheme carries an ensemble of so many members; forecasts and analyses
-      then have the shape (..., member, variable). The Dataset has the mean of the ensemble, and
-      its standard deviations ``background_spread`` and ``spread``. The scheme's ``seed`` (int, by
-      default 0) decides the first ensemble.
+    - ``members`` (int): the scheme carries an ensemble of so many members. Forecasts and analyses
+      then have the shape (..., member, variable); the Dataset has the mean of the ensemble and its
+      standard deviations, ``background_spread`` and ``spread``. The first ensemble is drawn with
+      the ``seed`` of the scheme (int, 0 by default).
     - ``outputs``: variables that the scheme gives in addition to the analysis. A mapping of each
       name to its dims, out of "time", "variable" and "observed", and its attributes. They become
       variables of the Dataset that :func:`daml.assimilate` returns. Two names have a meaning for
@@ -257,7 +261,8 @@ class Scheme(Protocol):
     ) -> tuple[Update, Memory]:
         """Give the analysis, and the scheme's memory for the next time.
 
-        ``memory`` is what ``prepare`` returned, and later what the last ``update`` returned.
+        ``memory`` is what ``prepare`` returned, later what the last ``update`` returned. NumPy's
+        arrays of the state, the values and the memory may be written into, others may not.
         """
         ...
 

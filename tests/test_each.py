@@ -115,7 +115,10 @@ class Breaking(OneAtATime):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
     ("variable", "message"),
-    [(0, "ValueError: too warm"), (1, r"ValueError: it gave a state of shape \(2,\), not \(3,\)")],
+    [
+        (0, "ValueError: too warm"),
+        (1, r"it gave a state of float64 and shape \(2,\); return .* \(3,\)"),
+    ],
 )
 def test_an_error_names_the_state(workers, variable, message):
     x = np.zeros((2, 4, 3))
@@ -154,3 +157,44 @@ def test_attributes_of_the_model_are_its_own():
     model = each(type("Own", (OneAtATime,), {"time_unit": "h", "climate": np.ones(3)})())
     assert (model.time_unit, model.variables) == ("h", OneAtATime.variables)
     assert not hasattr(model, "device")
+
+
+STATES = {
+    r"it gave a ndarray; return \(state, memory\)": lambda x: x,
+    r"it gave a tuple of 3; return": lambda x: (x, None, None),
+    r"a state of float64 and shape \(\); return": lambda x: (x[0], None),
+    "a state of complex128 and": lambda x: (x * 1j, None),
+    "a state of bool and": lambda x: (x > 0, None),
+}
+
+
+@pytest.mark.parametrize("text", STATES)
+def test_what_is_no_state_is_refused_without_further_advice(text):
+    class Own:
+        variables, dt = daml.Lorenz63.variables, 0.05
+
+        def start(self, x, time=None):
+            return None
+
+        def step(self, x, memory):
+            return STATES[text](x)
+
+    with pytest.raises(InputError, match=f"Own: .*{text}") as raised:
+        daml.simulate(daml.models.each(Own()), steps=2)
+    assert "climate" not in str(raised.value)
+
+
+def test_a_masked_value_of_a_state_is_a_missing_one():
+    class Own:
+        variables, dt = ("u", "v"), 1.0
+
+        def start(self, x, time=None):
+            return None
+
+        def step(self, x, memory):
+            return np.ma.array(x, mask=[False, True]), memory
+
+    x = np.ones((2, 2))
+    np.testing.assert_array_equal(
+        daml.models.each(Own()).step(x, None)[0], [[1.0, np.nan], [1.0, np.nan]]
+    )

@@ -168,6 +168,111 @@ def test_a_module_runs_in_evaluation_mode(run):
     assert given.layers[0].weight.dtype == torch.float64
 
 
+class By(torch.nn.Module):
+    """A linear layer, used in a way that is given."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.layer, self.how = torch.nn.Linear(3, 3), how
+
+    def forward(self, x):
+        return self.how(self.layer, x)
+
+
+ODD = {
+    r"into shape \(4, 3\) of complex numbers": lambda layer, x: layer(x) + 0j,
+    "into a ndarray": lambda layer, x: layer(x).detach().numpy(),
+    "the gradient of By failed": lambda layer, x: layer(x) + x.zero_(),
+}
+
+
+class Mixing(torch.nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+class Complex(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3, 3, dtype=torch.complex64))
+
+    def forward(self, x):
+        return ((x + 0j) @ self.weight).real
+
+
+class Extra(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(3, 3)
+
+    def get_extra_state(self):
+        return {"calls": 1}
+
+
+@dataclass
+class Given:
+    """An estimator that predicts by what is given, and writes into what it is fitted to."""
+
+    how: object
+
+    def fit(self, inputs, targets):
+        inputs[...], targets[...] = np.nan, np.nan
+
+    def predict(self, inputs):
+        return self.how(inputs)
+
+
+PREDICTIONS = {
+    "Given predicted complex128": lambda x: x * 1j,
+    "Given predicted object": lambda x: x.astype(object),
+    r"Given predicted float64 \(3, 100\)": lambda x: x.T,
+    "Given failed on inputs .*ZeroDivisionError": lambda x: 1 / 0,
+}
+
+
+def test_an_estimator_may_write_into_what_it_is_fitted_to(run):
+    found = Regression(Given(np.sin)).fit(run)
+    assert np.isfinite(found.to_dataset().targets).all()
+
+
+def test_an_estimator_that_fails_later_is_one_line(run):
+    def few(x):
+        return x if len(x) > 20 else x[:0].reshape(7)
+
+    fitted = Regression(Given(few)).fit(run)
+    with pytest.raises(InputError, match=r"Given failed to predict from inputs \(5, 3\) \(Value"):
+        fitted.step(states(), fitted.start(states()))
+
+
+def test_an_estimator_of_one_variable_warns_of_nothing(run):
+    found = Regression(SVR()).fit(run.isel(variable=[0]))
+    assert np.isfinite(daml.forecast(found, run.isel(variable=[0]), leads=2).forecast).all()
+
+
+class Masked(torch.nn.Module):
+    """Attention to earlier states only: a mask that is infinite, and one of truth values."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = torch.nn.MultiheadAttention(3, 1, batch_first=True)
+        self.head = torch.nn.Linear(6, 3)
+        self.register_buffer("later", torch.triu(torch.full((2, 2), -torch.inf), 1))
+        self.register_buffer("observed", torch.tensor([True, False, True]))
+
+    def forward(self, x):
+        x = x * self.observed
+        return self.head(self.attention(x, x, x, attn_mask=self.later)[0].flatten(1))
+
+
+def test_buffers_of_any_kind_are_stored(run, tmp_path):
+    fitted = Module(Masked(), window=2, epochs=1).fit(run)
+    fitted.save(tmp_path / "masked.zarr")
+    back = daml.load_emulator(tmp_path / "masked.zarr", emulator=Module(Masked(), window=2))
+    x = states()
+    np.testing.assert_array_equal(
+        back.step(x, back.start(x))[0], fitted.step(x, fitted.start(x))[0]
+    )
+
+
 class Broken(torch.nn.Module):
     def forward(self, x):
         raise RuntimeError("no\nway")
@@ -176,6 +281,10 @@ class Broken(torch.nn.Module):
 @pytest.mark.parametrize(
     ("make", "match"),
     [
+        *((lambda f=f: Module(By(f)), text) for text, f in ODD.items()),
+        (lambda: Module(Mixing()), "Mixing gives another result for a state alone"),
+        (lambda: Module(Complex()), "'weight' of Complex is complex"),
+        (lambda: Module(Extra()), "'_extra_state' of Extra is a dict"),
         (
             lambda: Module(torch.nn.Linear(3, 2)),
             r"Linear turned .*\(4, 3\) into shape \(4, 2\)",
@@ -192,6 +301,8 @@ class Broken(torch.nn.Module):
         (lambda: Regression(Ridge), "'estimator' is not an estimator"),
         (lambda: Regression(3), "'estimator' is not an estimator: it has no 'fit'"),
         (lambda: Regression(Ridge(), window=0), "Regression: 'window' is 0"),
+        *((lambda f=f: Regression(Given(f)), text) for text, f in PREDICTIONS.items()),
+        (lambda: Regression(Ridge(), window=600), r"more than window \(600\)"),
         (lambda: Regression(SVR()), r"SVR failed .* wrapped: .*MultiOutputRegressor\(SVR\(\)\)"),
     ],
 )

@@ -225,3 +225,20 @@ def test_a_loop_takes_a_linear_function():
     )
     with pytest.raises(InputError, match="improve: 'operator' is not linear"):
         daml.improve(daml.Lorenz63(), plain, emulator=emulator, operator=squares)
+
+
+UNNAMED = {
+    r"\(2, 3\) into \(2,\), and \(2, observed\) is needed": lambda x: x.sum(-1),
+    r"into \(3,\), and": lambda x: x[0],
+    r"into \(2, 0\), and": lambda x: x[..., :0],
+    "'operator' failed for states .*TypeError": torch.sin,
+    "'operator' failed for states .*ZeroDivisionError": lambda x: 1 / 0,
+    "into a ndarray of type complex128": lambda x: x * 1j,
+    "into a ndarray of type bool": lambda x: x > 0,
+}
+
+
+@pytest.mark.parametrize("message", UNNAMED)
+def test_observe_refuses_it_without_names_too(truth, message):
+    with pytest.raises(InputError, match=message):
+        daml.observe(truth, operator=UNNAMED[message])

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import xarray as xr
 import daml
 from daml.errors import InputError
 from daml.protocols import Update
+from daml.schemes.variational import gains
 
 
 @pytest.fixture(scope="module")
@@ -233,13 +234,23 @@ def test_a_factor_on_r_that_is_given_stays_when_b_is_estimated(seen):
     assert scheme.error_factor == 1.5
 
 
-def test_chi_square_is_that_of_the_expected_innovations(seen):
-    scheme = roster.SCHEMES["ThreeDVar"]()
+@pytest.mark.parametrize("correlated", [False, True])
+@pytest.mark.parametrize("how", [{}, {"method": "cg"}, {"error_factor": 2.5}])
+@pytest.mark.parametrize("table", [gains.TABLE, 0])
+def test_chi_square_is_that_of_the_expected_innovations(table, how, correlated, seen, monkeypatch):
+    monkeypatch.setattr(gains, "TABLE", table)  # with 0 gains are worked out a batch at a time
+    R = np.diag(seen.error_variance)
+    if correlated:
+        R = R + 0.5
+        labels = {"covariable": seen["variable"].values}
+        seen = seen.drop_vars("error_variance").assign_coords(labels)
+        seen = seen.assign(error_covariance=(("variable", "covariable"), R))
+    scheme = replace(roster.SCHEMES["ThreeDVar"](), **how)
     found = daml.assimilate(daml.Lorenz63(), seen, scheme, segments=1)
     B, there = scheme.background_covariance.values, found.innovation.notnull().values
     for row in range(50, 60):
         part = np.ix_(there[row], there[row])
-        expected = (B + np.diag(seen.error_variance))[part]
+        expected = (B + scheme.error_factor * R)[part]
         gap = found.innovation.values[row][there[row]]
         if len(gap):
             square = gap @ np.linalg.solve(expected, gap) / len(gap)
@@ -276,7 +287,7 @@ def test_what_a_scheme_gives_besides_is_in_the_analysis(seen):
         (Telling(name="stirred"), r"Telling: 'update' gave no 'moved', and its outputs say"),
         (Telling(many=2), r"gave 'moved' of shape \(\d+, 2\)"),
         (Telling(outputs={"moved": (("level",), {})}), "with the dimensions"),
-        (Telling(outputs={"analysis": (("time",), {})}), "a name other than background"),
+        (Telling(outputs={"analysis": (("time",), {})}), "another name than background"),
     ],
 )
 def test_outputs_that_are_not_what_a_scheme_says_are_refused(scheme, text, seen):

@@ -37,6 +37,9 @@ TREE = xr.DataTree.from_dict({"/observations": SEEN})
 EDGES = ("x0", np.arange(-20, 21, 10)), ("x2", np.arange(0, 51, 10))
 SWEEP = {"steps": 300, "passes": 1, "epochs": 1, "skip": 10}
 
+KEPT = xr.DataTree.from_dict(
+    {"iteration/0000": ANALYSIS, "iteration/0000/scheme": SCHEME.to_dataset()}
+)
 CALLS = {
     daml.simulate: {"model": MODEL, "steps": 3, "spinup": 0, "seed": 0, "initial": None},
     daml.observe: {
@@ -108,6 +111,7 @@ CALLS = {
         "held_out": 0.1,
         "training": "analyses",
     },
+    daml.load_scheme: {"source": KEPT, "iteration": None},
     daml.load_emulator: {"source": FITTED.to_dataset(), "iteration": None, "base": None},
     daml.LSTM: {f: getattr(NETWORK, f) for f in inspect.signature(daml.LSTM).parameters},
     daml.ThreeDVar: {"background_covariance": B, "error_factor": 1.0, "method": "exact"},

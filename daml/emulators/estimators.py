@@ -8,6 +8,7 @@ instead, and a fingerprint: the predictions of the fitted estimator for some of 
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,18 +42,16 @@ def fitted(estimator: Any, examples: Examples, seed: int) -> Any:
     InputError
         If it fails, or does not predict a finite number for each variable.
     """
-    from sklearn.base import clone
+    from sklearn.exceptions import DataConversionWarning
 
     name, width = type(estimator).__name__, examples.targets.shape[1]
-    made = clone(estimator, safe=False)
-    made = copy.deepcopy(made) if made is estimator else made
-    known = made.get_params() if hasattr(made, "get_params") else {}
-    drawn = [key for key, value in known.items() if key.endswith("random_state") and value is None]
-    if drawn:
-        made.set_params(**dict.fromkeys(drawn, seed))
     targets = examples.targets
     try:
-        made.fit(examples.inputs, targets)
+        made = _copied(estimator, seed)
+        with warnings.catch_warnings():
+            # Of one variable, too, targets are (row, variable).
+            warnings.simplefilter("ignore", DataConversionWarning)
+            made.fit(examples.inputs.copy(), targets.copy())
         found = np.asarray(made.predict(examples.probes()))
     except Exception as error:
         raise InputError(
@@ -61,11 +60,25 @@ def fitted(estimator: Any, examples: Examples, seed: int) -> Any:
             f"single number is wrapped: sklearn.multioutput.MultiOutputRegressor({name}())"
         ) from error
     rows = len(examples.probes())
-    if found.size != rows * width or len(found) != rows or not np.isfinite(found).all():
+    fits = found.shape == (rows, width) or (width == 1 and found.shape == (rows,))
+    if not fits or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
         raise InputError(
-            f"Regression: {name} predicted {found.shape} for {rows} rows; finite numbers of shape "
-            f"(row, variable), here {(rows, width)}, are needed"
+            f"Regression: {name} predicted {found.dtype} {found.shape} for {rows} rows; finite "
+            f"numbers of shape (row, variable), here {(rows, width)}, are needed"
         )
+    return made
+
+
+def _copied(estimator: Any, seed: int) -> Any:
+    """Give an estimator that is not fitted, with a seed where it has none."""
+    from sklearn.base import clone
+
+    made = clone(estimator, safe=False)
+    made = copy.deepcopy(made) if made is estimator else made
+    known = made.get_params() if hasattr(made, "get_params") else {}
+    drawn = [key for key, value in known.items() if key.endswith("random_state") and value is None]
+    if drawn:
+        made.set_params(**dict.fromkeys(drawn, seed))
     return made
 
 
@@ -78,7 +91,15 @@ def predicted(estimator: Any, inputs: np.ndarray, width: int) -> np.ndarray:
     found = np.full((len(inputs), width), np.nan)
     finite = np.isfinite(inputs).all(axis=1)
     if finite.any():
-        found[finite] = np.reshape(estimator.predict(inputs[finite]), (-1, width))
+        try:
+            found[finite] = np.reshape(estimator.predict(inputs[finite]), (-1, width))
+        except Exception as error:
+            name, shape = type(estimator).__name__, inputs[finite].shape
+            raise InputError(
+                f"Regression: {name} failed to predict from inputs {shape} "
+                f"({type(error).__name__}: {first_line(error)}); it must return numbers of shape "
+                "(row, variable)"
+            ) from error
     return found
 
 

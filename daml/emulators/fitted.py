@@ -61,7 +61,8 @@ def scaled_of(dataset: xr.Dataset, name: str) -> Scaled:
     attrs = Attributes(dataset.attrs, name)
     check_whole(dataset, ("variable", *SCALING), name)
     for key, array in dataset.data_vars.items():
-        check_whole(dataset, (str(key),), name)
+        known = array.where(~np.isinf(array), 0.0) if str(key).startswith(WEIGHTS) else array
+        check_whole(known.to_dataset(name=key), (str(key),), name)  # a mask of a user's is infinite
         if key in SCALING and array.dims != ("variable",):
             raise InputError(f"{name}: {key!r} has the dims {array.dims}; ('variable',) is needed")
     return Scaled(

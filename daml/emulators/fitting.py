@@ -15,7 +15,7 @@ from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Network
 from daml.emulators.settings import Settings
 from daml.errors import InputError
-from daml.pairing import check_one_state, with_model_covariance
+from daml.pairing import check_one_state, offered, with_model_covariance
 from daml.training.bases import check_differentiable
 from daml.training.engine import Blocks, SquareError, Tensors, cut, train
 from daml.training.examples import Block, Examples
@@ -168,8 +168,9 @@ def fitted_through_cycle(
     network.load_state_dict(known.network.state_dict())
     like = torch.zeros((), dtype=torch.float64, device=emulator.device)
     if emulator.covariance is not None:
-        scheme, first = with_model_covariance(scheme, known.variables, "fit_cycle")
-        known = known if known.covariance_root is not None else known.starting(first)
+        scheme, given = with_model_covariance(scheme, "fit_cycle")
+        if known.covariance_root is None:  # else the scheme asks the model already, perhaps
+            known = known.starting(given(known.variables))
     opened = replace(emulator, fitted=replace(known, network=network))
     course = Course(opened, observations, held_out, like)
     if batch is None:
@@ -184,6 +185,7 @@ def fitted_through_cycle(
         shard=CYCLE_SHARD,
         rate=learning_rate,
     )
+    scheme = offered(scheme, course.record)
     objective = Innovations(lambda: opened, scheme, course.record, like, burn_in)
     return known.after(
         network,

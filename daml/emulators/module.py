@@ -103,23 +103,72 @@ class Module(Neural, _Given):  # the fields of the last class come first
         made = _Wrapped(self.module, size, self.window, self.covariance)
         rows = 3 if size != 3 else 4  # no number of variables is taken for that of states
         shape = (rows, size) if self.window is None else (rows, self.window, size)
-        given = f"standardised states of shape {shape}"
-        needed = f"it must return increments (batch, variable), here {(rows, size)}"
-        try:
-            with torch.no_grad():
-                found = made.module(torch.zeros(shape))
-        except Exception as error:
+        with torch.no_grad():
+            found = made.called(torch.zeros(shape))
+        tensor = isinstance(found, torch.Tensor)
+        if not tensor or found.shape != (rows, size) or found.is_complex():
+            what = f"a {type(found).__name__}"
+            if tensor:
+                kind = " of complex numbers" if found.is_complex() else ""
+                what = f"shape {tuple(found.shape)}{kind}"
             raise InputError(
-                f"Module: {type(self.module).__name__} failed on {given} ({type(error).__name__}: "
-                f"{first_line(error)}); {needed}"
-            ) from error
-        if getattr(found, "shape", None) != (rows, size):
-            there = tuple(getattr(found, "shape", ()))
-            what = f"shape {there}" if there else f"a {type(found).__name__}"
-            raise InputError(
-                f"Module: {type(self.module).__name__} turned {given} into {what}; {needed}"
+                f"Module: {type(self.module).__name__} turned standardised states of shape "
+                f"{shape} into {what}; it must return increments (batch, variable), here real "
+                f"numbers of shape {(rows, size)}"
             )
+        _check_weights(made.module)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            _check_rows(made, torch.randn(shape))
+            _check_gradient(made, torch.randn(shape))
         return made
+
+
+def _check_weights(module: torch.nn.Module) -> None:
+    """Refuse weights that cannot be trained, and those that no store can hold."""
+    name = type(module).__name__
+    for key, part in module.state_dict(keep_vars=True).items():
+        if not isinstance(part, torch.Tensor) or part.is_complex() or not part.is_leaf:
+            what = f"a {type(part).__name__}"
+            if isinstance(part, torch.Tensor):
+                what = "complex" if part.is_complex() else "the result of an operation"
+            raise InputError(
+                f"Module: {key!r} of {name} is {what}; a network's weights and buffers must be "
+                "tensors of real numbers, which are trained and stored (of a scripted module give "
+                "the one that was scripted)"
+            )
+
+
+def _check_rows(made: _Wrapped, states: torch.Tensor) -> None:
+    """Refuse a module that mixes the states (batch, ...) that it is given."""
+    with torch.no_grad():
+        together, again = made.called(states.clone()), made.called(states.clone())
+        alone = torch.cat([made.called(state[None].clone()) for state in states])
+
+    def same(other: torch.Tensor) -> bool:
+        return torch.allclose(together, other, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+    if same(again) and not same(alone):
+        raise InputError(
+            f"Module: {type(made.module).__name__} gives another result for a state alone than "
+            "beside others, so that it mixes the states of a batch; work along the axes after the "
+            "first, and let batch normalisation track its running statistics"
+        )
+
+
+def _check_gradient(made: _Wrapped, states: torch.Tensor) -> None:
+    """Refuse a module that cannot be trained; a copy of it is tried as in a training."""
+    tried = copy.deepcopy(made).train()
+    with torch.enable_grad():
+        found = tried.head(tried.called(states))
+    try:
+        found.sum().backward()
+    except Exception as error:
+        raise InputError(
+            f"Module: the gradient of {type(made.module).__name__} failed "
+            f"({type(error).__name__}: {first_line(error)}); compute with torch's functions, and "
+            "write into no tensor"
+        ) from error
 
 
 class _Wrapped(Network):
@@ -134,14 +183,25 @@ class _Wrapped(Network):
         self.head = Gain(size)
         self.add_factor(size)
 
+    def called(self, seen: torch.Tensor) -> torch.Tensor:
+        """Call the module on standardised states (batch, ...); an error of its own is one line."""
+        try:
+            return cast("torch.Tensor", self.module(seen))
+        except Exception as error:
+            raise InputError(
+                f"Module: {type(self.module).__name__} failed on standardised states of shape "
+                f"{tuple(seen.shape)} ({type(error).__name__}: {first_line(error)}); it must "
+                "return increments (batch, variable)"
+            ) from error
+
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Predict after each step of a sequence."""
         seen = inputs if self.window is None else windows(inputs, self.window)
-        return cast("torch.Tensor", self.head(self.module(seen.flatten(0, 1)))).view_as(inputs)
+        return cast("torch.Tensor", self.head(self.called(seen.flatten(0, 1)))).view_as(inputs)
 
     def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
         """Predict from one more input (batch, variable), and the window before it."""
         if self.window is None:
-            return self.head(self.module(x)), None
+            return self.head(self.called(x)), None
         memory = moved_on(memory, x, self.window)
-        return self.head(self.module(memory)), memory
+        return self.head(self.called(memory)), memory

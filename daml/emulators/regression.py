@@ -130,7 +130,8 @@ class Regression(Learned):
             If the record lacks a variable, has wrong dims or values, or is too short, or the
             estimator fails.
         """
-        record = examples.Examples(analysis, self.window or 1, self.base, owner="Regression")
+        length, setting = self.window or 1, "window"
+        record = examples.Examples(analysis, length, self.base, owner="Regression", setting=setting)
         (dt, unit), scaling = record.step, record.scaling()
         scaled = Scaled(record.variables, dt, unit, *scaling)
         states, increments, weights = map(np.concatenate, zip(*record, strict=True))

@@ -18,6 +18,7 @@ from daml.running.checks import check_model
 from daml.running.cycle import cycle
 from daml.running.ensemble_start import first_states
 from daml.running.first_guess import FirstGuess
+from daml.schemes.calling import prepared
 from daml.training.held_out import HeldOut, longer
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
         seen = ((Observed(v, p, setting.noise), Run(s, 0 * s, 0, frozenset())) for v, p, s in rows)
         shifted = cast("Model", _Shifted(model, shift))
         with np.errstate(all="ignore"):
-            prepared = tried.prepare(setting)
-            return [fetch(u.state) for _, u in cycle(shifted, tried, prepared, x, memory, seen)]
+            known = prepared(tried, setting)
+            return [fetch(u.state) for _, u in cycle(shifted, tried, known, x, memory, seen)]
 
     pairs = zip(analyses(0.0), analyses(0.1 * spread), strict=True)
     if all(np.array_equal(one, two, equal_nan=True) for one, two in pairs):

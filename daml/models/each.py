@@ -108,11 +108,8 @@ class Each:
         states, batch = _rows(x), x.shape[:-1]
 
         def moved(place: int) -> tuple[np.ndarray, Memory]:
-            found, after = self.model.step(states[place], _one(memory, batch, place))
-            state = np.asarray(found, dtype=np.float64)
-            if state.shape != x.shape[-1:]:
-                raise ValueError(f"it gave a state of shape {state.shape}, not {x.shape[-1:]}")
-            return state, after
+            result = self.model.step(states[place], _one(memory, batch, place))
+            return _state(result, x.shape[-1:])
 
         found = self._map("step", moved, batch)
         if not found:
@@ -130,10 +127,12 @@ class Each:
                 raise
             except (Exception, SystemExit) as error:
                 at = ", ".join(map(str, np.unravel_index(place, batch))) if batch else "0"
+                wrong = isinstance(error, _NoState)
+                reason = str(error) if wrong else f"{type(error).__name__}: {first_line(error)}"
                 raise StepError(
                     f"{type(self.model).__name__}: {what!r} failed for state {at} of a batch of "
-                    f"{batch or (1,)} ({type(error).__name__}: {first_line(error)})"
-                ) from error
+                    f"{batch or (1,)} ({reason})"
+                ) from (None if wrong else error)
 
         places = range(int(np.prod(batch)))
         if self._workers == 1 or len(places) < 2:
@@ -150,6 +149,25 @@ def _rows(x: Array) -> np.ndarray:
             f"{type(x).__name__}; for a gradient give a model that steps torch tensors"
         )
     return np.array(x).reshape(-1, x.shape[-1])
+
+
+class _NoState(ValueError):
+    """What a step gave is no state; the message says what it was."""
+
+
+def _state(result: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, Memory]:
+    """Give state (variable,) and memory of what a step returned; refuse what is no state."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        many = f" of {len(result)}" if isinstance(result, tuple) else ""
+        raise _NoState(f"it gave a {type(result).__name__}{many}; return (state, memory)")
+    found, memory = result
+    state = np.asarray(np.ma.filled(found, np.nan) if np.ma.isMaskedArray(found) else found)
+    if state.shape != shape or state.dtype.kind not in "fiu":
+        raise _NoState(
+            f"it gave a state of {state.dtype} and shape {state.shape}; return real numbers of "
+            f"shape {shape}"
+        )
+    return state.astype(np.float64, copy=False), memory
 
 
 class _Held:

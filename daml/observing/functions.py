@@ -46,23 +46,15 @@ class Function:
         InputError
             If the function raises, or gives another shape or kind of array.
         """
-        try:
-            found = self.call(x.copy() if isinstance(x, np.ndarray) else x)
-        except DamlError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"'operator' failed for states of shape {tuple(x.shape)} "
-                f"({type(error).__name__}: {first_line(error)}); it takes x (..., variable) and "
-                "gives what is observed (..., observed)"
-            ) from error
+        found = _called(self.call, x)
         shape = (*x.shape[:-1], len(self.observed))
         if isinstance(x, np.ndarray) and getattr(found, "dtype", np.dtype("O")).kind in "fiu":
             found = np.asarray(found, dtype=np.float64)
         elif isinstance(x, np.ndarray) or not isinstance(found, type(x)):
+            kind = f" of type {found.dtype}" if hasattr(found, "dtype") else ""
             raise InputError(
-                f"'operator' turned states, a {type(x).__name__}, into a {type(found).__name__}; "
-                "give an array of real numbers of the same kind"
+                f"'operator' turned states, a {type(x).__name__}, into a {type(found).__name__}"
+                f"{kind}; give an array of real numbers of the same kind"
             )
         if tuple(found.shape) != shape:
             raise InputError(
@@ -142,6 +134,38 @@ class Function:
             ) from error
         found = found.reshape(*at.shape[:-1], len(self.observed), self.size)
         return found.numpy() if isinstance(x, np.ndarray) else found
+
+
+def _called(call: Callable[[Any], Any], x: Any) -> Any:
+    """Call a function on a copy of states (..., variable); an error of its own is one line."""
+    try:
+        return call(x.copy() if isinstance(x, np.ndarray) else x)
+    except DamlError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"'operator' failed for states of shape {tuple(x.shape)} "
+            f"({type(error).__name__}: {first_line(error)}); it takes x (..., variable) and "
+            "gives what is observed (..., observed)"
+        ) from error
+
+
+def number_of_values(call: Callable[[Any], Any], states: np.ndarray) -> int:
+    """Give how many values a function gives of a state, tried on a few (row, variable).
+
+    Raises
+    ------
+    InputError
+        If the function raises, or gives anything but one row of values for each state.
+    """
+    shape = np.shape(_called(call, states))
+    if len(shape) != 2 or shape[0] != len(states) or shape[1] == 0:
+        raise InputError(
+            f"'operator' turned states of shape {states.shape} into {shape}, and ({len(states)}, "
+            "observed) is needed, with one value or more along the last axis: write x[..., :1], "
+            "not x[..., 0] or x[0]"
+        )
+    return int(shape[1])
 
 
 def described(call: Callable[[Any], Any], observations: xr.Dataset, variables: Any) -> str:

@@ -71,7 +71,7 @@ class TabledNoise:
         if device is None:
             return self
         parts = (self.present, self.variance, self.covariance)
-        return TabledNoise(*(None if part is None else put(part, device) for part in parts))
+        return TabledNoise(*(None if part is None else put(part.copy(), device) for part in parts))
 
 
 def fetched(noise: Noise) -> TabledNoise:

@@ -72,8 +72,12 @@ class Record:
 
     @cached_property
     def noise(self) -> TabledNoise:
-        """R and what is missing, by kind."""
-        return TabledNoise(self.kind_present, self.kind_variance, self.covariance)
+        """R and what is missing, by kind; a scheme that writes into it raises."""
+        parts = (self.kind_present, self.kind_variance, self.covariance)
+        for part in parts:
+            if part is not None:
+                part.flags.writeable = False
+        return TabledNoise(*parts)
 
     def setting(self, device: str | None = None) -> Setting:
         """Give what a scheme may know before a cycle, on a torch device; None is NumPy."""
@@ -81,7 +85,9 @@ class Record:
 
     def seen(self, steps: np.ndarray) -> Observed:
         """Give the observations at model steps (...)."""
-        return Observed(self.values(steps), self.kind[steps], self.noise)
+        kind = self.kind[steps]
+        kind.flags.writeable = False
+        return Observed(self.values(steps), kind, self.noise)
 
     # What a scheme of the older kind, with start(variables, record), asks of a record.
 

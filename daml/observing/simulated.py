@@ -15,7 +15,12 @@ from daml import __version__
 from daml.errors import InputError
 from daml.labels.arguments import checked, shown
 from daml.labels.datasets import check_dims, check_dtype, check_names, names
-from daml.observing.functions import check_function, described, seen_through
+from daml.observing.functions import (
+    check_function,
+    described,
+    number_of_values,
+    seen_through,
+)
 from daml.observing.operators import read_operator
 from daml.protocols import ObservationOperator
 from daml.randomness import Seed, block, blocks
@@ -121,8 +126,8 @@ def _seen(
         check_function(operator, "observe")
         states = np.array(source[:2].values, dtype=np.float64)
         if variables is None:
-            given = np.asarray(operator(states.copy()))
-            variables = [f"y{place}" for place in range(given.shape[-1] if given.ndim else 0)]
+            count = number_of_values(operator, states)
+            variables = [f"y{place}" for place in range(count)]
         labels = xr.Dataset(coords={"variable": list(variables)}, attrs=truth.attrs)
         labels.attrs["operator"] = described(operator, labels, held)
         labels, function = seen_through(labels, operator, held, states, "observe")

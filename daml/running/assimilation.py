@@ -33,6 +33,7 @@ from daml.running.first_guess import FirstGuess
 from daml.running.kept import Kept, outputs_of
 from daml.running.moments import Moments, joined, moments
 from daml.running.targets import Room, Target
+from daml.schemes.calling import prepared
 from daml.segments import Cut, rows_at_once, segment_length, side_by_side
 from daml.stores.filling import filled
 
@@ -245,7 +246,7 @@ class _Cycles:
         self.scheme = offered(scheme, record)
         self.kept = Kept(model, scheme, record, start.times)
         self.setting = record.setting(self.device)
-        self.prepared = self.scheme.prepare(self.setting)
+        self.prepared = prepared(self.scheme, self.setting)
         self.members = self.kept.members
         self.first = first_states(model, record, start, scheme)
 

@@ -209,6 +209,19 @@ def _width(states: np.ndarray) -> np.ndarray:
     return width
 
 
+def check_analysis(
+    scheme: str, background: np.ndarray, analysis: np.ndarray, times: np.ndarray
+) -> None:
+    """Refuse what a scheme made not finite, of backgrounds (..., variable) at ``times`` (...)."""
+    lost = ~np.isfinite(analysis).all(axis=-1) & np.isfinite(background).all(axis=-1)
+    if lost.any():
+        raise DivergedError(
+            f"{scheme}: 'update' turned a finite background into an analysis that is not finite, "
+            f"at time {times[lost].min()}; a missing observation has the value 0 there, and "
+            "'present' says where one is: look for a division by zero"
+        )
+
+
 def check_finite(
     states: np.ndarray, times: np.ndarray, variables: Sequence[str], what: str
 ) -> None:

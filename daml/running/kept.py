@@ -8,11 +8,11 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from daml.arrays import fetch, stacked
-from daml.errors import InputError
 from daml.labels.datasets import ANALYSED, SPREAD
 from daml.observing.records import Record
 from daml.protocols import Outputs, Update
-from daml.running.checks import check_finite
+from daml.running.checks import check_analysis, check_finite
+from daml.schemes.calling import gathered
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Model, Scheme
@@ -58,34 +58,18 @@ class Kept:
         names = ("background", "analysis", *own)
         parts = {name: fetch(stacked([kept[name] for kept in found])) for name in names}
         what = f"the cycle of {type(self.model).__name__}"
-        check_finite(parts["analysis"], self.times[steps], self.model.variables, what)
+        times, scheme = self.times[steps], type(self.scheme).__name__
+        check_analysis(scheme, parts["background"], parts["analysis"], times)
+        check_finite(parts["analysis"], times, self.model.variables, what)
         equivalent = parts.pop("equivalent", None)
         if equivalent is None:
             equivalent = self.record.operator.apply(parts["background"])
         parts["innovation"] = values - equivalent
+        sizes = {"variable": parts["analysis"].shape[-1], "observed": values.shape[-1]}
         for name, (dims, _) in self.outputs.items():
-            parts[name] = self._extra(name, dims, found, values)
+            shape = (*values.shape[1:-1], *(sizes[dim] for dim in dims[1:]))
+            parts[name] = gathered(self.scheme, name, dims, shape, found)
         present = self.record.noise.present[pattern]
         for name in ("innovation", *self.seen):
             parts[name] = np.where(present, parts[name], np.nan)
         return parts
-
-    def _extra(
-        self,
-        name: str,
-        dims: tuple[str, ...],
-        extras: list[dict[str, Array]],
-        values: np.ndarray,
-    ) -> np.ndarray:
-        """Give one of the scheme's outputs (step, segment, ...); refuse another shape."""
-        sizes = {"variable": len(self.model.variables), "observed": values.shape[-1]}
-        wanted = (*values.shape[1:-1], *(sizes[dim] for dim in dims[1:]))
-        for part in extras:
-            found = tuple(getattr(part.get(name), "shape", ())) if name in part else None
-            if found != wanted:
-                gave = f"gave no {name!r}" if found is None else f"gave {name!r} of shape {found}"
-                raise InputError(
-                    f"{type(self.scheme).__name__}: 'update' {gave}, and its outputs say {dims}, "
-                    f"here {wanted}; give it in the extras of Update, or leave it out of 'outputs'"
-                )
-        return fetch(stacked([part[name] for part in extras]))

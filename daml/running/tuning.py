@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 
-from daml.errors import InputError
-from daml.labels.arguments import checked
+from daml.errors import DamlError, InputError, first_line
+from daml.labels.arguments import checked, shown
 from daml.observing.records import Readings
 from daml.pairing import knows_covariance
 from daml.protocols import Model, Scheme
@@ -95,8 +96,27 @@ def estimated(
     """
     trial = _Trial(model, readings, found, rows)
     if hasattr(scheme, "tuned"):
-        scheme = scheme.tuned(trial, before)
+        scheme = _made(scheme, trial, before)
     return scheme, trial.run(scheme)
+
+
+def _made(scheme: Any, trial: _Trial, before: Scheme | None) -> Scheme:
+    """Give what a scheme's ``tuned`` gives; refuse what is no scheme."""
+    name = type(scheme).__name__
+    try:
+        found = scheme.tuned(trial, before)
+    except DamlError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{name}: 'tuned' failed ({type(error).__name__}: {first_line(error)}); it takes "
+            "(trial, before), a daml.protocols.Trial and a scheme or None, and returns a scheme"
+        ) from error
+    if isinstance(found, type) or not hasattr(found, "update"):
+        raise InputError(
+            f"{name}: 'tuned' gave {shown(found)}; return the scheme with what was open found"
+        )
+    return cast("Scheme", found)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from daml.labels.datasets import ANALYSED, check_time, names, pack
 from daml.observing.records import read
 from daml.pairing import check_one_state
 from daml.protocols import Forecast, Outputs, Run, Scheme
+from daml.schemes.calling import prepared, updated
 
 CHI_SQUARE: Outputs = {
     "chi_square": (
@@ -75,8 +76,8 @@ def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) ->
     place, seen = rows[0] + steps, record.seen(steps)
     analysis = x.copy()
     run = Run(steps, np.zeros_like(steps), 0, frozenset())
-    prepared = scheme.prepare(record.setting())
-    update, _ = scheme.update(Forecast(x[place]), seen, run, prepared)
+    memory = prepared(scheme, record.setting())
+    update, _ = updated(scheme, Forecast(x[place]), seen, run, memory)
     analysis[place] = update.state
     innovation = np.full((len(x), len(record.observed)), np.nan)
     distance = seen.values - record.operator.apply(x[place])

@@ -118,7 +118,7 @@ def check_whole(dataset: xr.Dataset, names: Sequence[str], where: str) -> None:
         there = name in dataset.variables
         kind = dataset[name].dtype.kind if there else ""
         text = kind in "OUT" and name in dataset.coords
-        if not there or not (text or (kind in "fiu" and bool(np.isfinite(dataset[name]).all()))):
+        if not there or not (text or (kind in "fiub" and bool(np.isfinite(dataset[name]).all()))):
             raise StoreError(
                 f"{where} has lost values of {name!r}: a file is gone, or was changed; restore it "
                 "from a copy, or run again with --overwrite (overwrite=True)"

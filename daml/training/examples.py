@@ -49,6 +49,8 @@ class Examples:
         Part of the record, in blocks of time, whose targets do not count (:class:`HeldOut`).
     owner : str
         Name of the emulator's class, for errors.
+    setting : str
+        Name of the emulator's setting that ``length`` is, for errors.
 
     Raises
     ------
@@ -64,6 +66,7 @@ class Examples:
         held_out: float = 0.0,
         *,
         owner: str,
+        setting: str = "sequence_length",
     ) -> None:
         self.what = f"{owner}.fit"
         self.name = "analysis" if "analysis" in analysis else "state"
@@ -79,7 +82,7 @@ class Examples:
         if self.steps < length:
             raise InputError(
                 f"{self.what}: a record of {len(self.array)} steps is too short to train on; give "
-                f"more than sequence_length ({length}), or shorten that"
+                f"more than {setting} ({length}), or shorten that"
             )
         self.step = _step_of(analysis, self.name, self.what)
         self.times = analysis["time"].values

@@ -17,6 +17,7 @@ from daml.pairing import asks_covariance
 from daml.protocols import Memory, Model, Observed, Run, Scheme, Setting
 from daml.running.cycle import cycle
 from daml.running.first_guess import FirstGuess
+from daml.schemes.calling import prepared
 from daml.training.engine import Blocks, Tensors
 from daml.training.held_out import HeldOut
 from daml.training.stopping import Watch
@@ -61,7 +62,7 @@ class Innovations:
     @cached_property
     def prepared(self) -> Memory:
         """What the scheme works out before a cycle."""
-        return self.scheme.prepare(self.setting)
+        return prepared(self.scheme, self.setting)
 
     @cached_property
     def noise(self) -> TabledNoise:
