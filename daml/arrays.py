@@ -48,7 +48,8 @@ def put(array: np.ndarray, device: str | None) -> Array:
         return array
     import torch
 
-    return torch.as_tensor(array, device=device)
+    # torch warns of arrays that may not be written into.
+    return torch.as_tensor(array if array.flags.writeable else array.copy(), device=device)
 
 
 def fetch(array: Array) -> np.ndarray:

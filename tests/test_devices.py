@@ -9,7 +9,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import daml
+from daml.errors import InputError
 from daml.running import assimilation, checks, forecasting
+from daml.schemes import calling
 
 
 class CountTransfers(TorchDispatchMode):
@@ -48,6 +50,7 @@ def test_transfers_go_by_blocks_and_not_by_steps(run, scheme, what, monkeypatch)
         return np.zeros(array.shape)
 
     monkeypatch.setattr(assimilation, "fetch", fetch)
+    monkeypatch.setattr(calling, "fetch", fetch)
     monkeypatch.setattr(forecasting, "fetch", fetch)
     monkeypatch.setattr(checks, "fetch", lambda array: np.zeros(array.shape))  # once, before
     moved = []
@@ -63,7 +66,7 @@ def test_transfers_go_by_blocks_and_not_by_steps(run, scheme, what, monkeypatch)
         back.clear()
     assert moved[0] == moved[1]
     assert 0 < moved[0][0] <= 12
-    assert 0 < moved[0][1] <= 2
+    assert 0 < moved[0][1] <= 3  # background, analysis, chi-square
 
 
 class NumpyOnly:
@@ -112,3 +115,11 @@ def test_the_number_of_cores_changes_no_bit(run, scheme):
     (one, first), (two, second) = found
     assert one.to_dataset().identical(two.to_dataset())
     assert first.identical(second)
+
+
+def test_a_model_on_a_device_that_is_not_here_is_refused():
+    class Elsewhere(daml.Lorenz63):
+        device = "cuda:99"
+
+    with pytest.raises(InputError, match="Elsewhere: its 'device' is 'cuda:99', on which torch"):
+        daml.simulate(Elsewhere(), steps=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -25,6 +25,8 @@ class TabledNoise:
     present: Any
     variance: Any
     covariance: Any = None
+    host: TabledNoise | None = None
+    """The same in NumPy, of tables on a device."""
 
     def covariances(self, patterns: Any = slice(None)) -> Any:
         """Give R of patterns (pattern, observed, observed); the identity where one is missing.
@@ -71,11 +73,17 @@ class TabledNoise:
         if device is None:
             return self
         parts = (self.present, self.variance, self.covariance)
-        return TabledNoise(*(None if part is None else put(part.copy(), device) for part in parts))
+        present, variance, covariance = (
+            None if part is None else put(part.copy(), device) for part in parts
+        )
+        return TabledNoise(present, variance, covariance, self)
 
 
 def fetched(noise: Noise) -> TabledNoise:
     """Give the same tables in NumPy."""
+    host = getattr(noise, "host", None)
+    if host is not None:
+        return cast("TabledNoise", host)
     covariance = None if noise.covariance is None else fetch(noise.covariance)
     return TabledNoise(fetch(noise.present), fetch(noise.variance), covariance)
 

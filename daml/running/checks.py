@@ -16,7 +16,7 @@ from daml.labels.space import StateSpace
 from daml.running.stepping import advance
 
 if TYPE_CHECKING:
-    from daml.protocols import Memory, Model
+    from daml.protocols import Array, Memory, Model
 
 APART = 1e-4
 """Difference of a state that is stepped in a batch and alone, as a part of the batch's spread."""
@@ -31,7 +31,7 @@ def check_model(model: Model, time: Any = 0.0) -> None:
     name, size = type(model).__name__, len(model.variables)
     rows = 3 if size != 3 else 4  # so that states and variables are not mistaken for each other
     states = typical(model, rows)
-    x = put(states.copy(), home(model))
+    x = _placed(model, states)
     with np.errstate(all="ignore"):
         try:
             memory = model.start(x, np.full(rows, time))
@@ -55,6 +55,18 @@ def check_model(model: Model, time: Any = 0.0) -> None:
                 "e.g. x = x + ... in place of x += ..."
             )
         _check_rows(model, x, moved, time)
+
+
+def _placed(model: Model, states: np.ndarray) -> Array:
+    """Give a copy of states where a model steps; refuse a device that is not here."""
+    device = home(model)
+    try:
+        return put(states.copy(), device)
+    except Exception as error:
+        raise InputError(
+            f"{type(model).__name__}: its 'device' is {device!r}, on which torch cannot compute "
+            f"here ({first_line(error)}); give 'cpu', or leave it out"
+        ) from error
 
 
 def _advice(model: Model, states: np.ndarray, time: Any, error: StepError) -> str:

@@ -69,8 +69,7 @@ class Innovations:
         """What is missing, and R, where the sequences are."""
         noise = self.record.noise
         variance = noise.variance * np.where(noise.present, self.factor, 1.0)
-        tables = map(self.like.new_tensor, (noise.present, variance))
-        return TabledNoise(*tables)
+        return TabledNoise(self.like.new_tensor(noise.present), self.like.new_tensor(variance))
 
     @property
     def factor(self) -> float:
