@@ -307,7 +307,8 @@ def test_a_store_behind_a_link_is_replaced_where_it_lies(folder):
     (folder / "link.zarr").symlink_to("store.zarr")
     improve(folder / "link.zarr", overwrite=True)
     assert (folder / "link.zarr").is_symlink()
-    assert daml.load_emulator(folder / "store.zarr", 0, base=Damped()).hidden == 2
+    own = Stopping(base=Damped())
+    assert daml.load_emulator(folder / "store.zarr", 0, emulator=own).hidden == 2
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
