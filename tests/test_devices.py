@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import daml
 from daml.errors import InputError
-from daml.running import assimilation, checks, forecasting
+from daml.running import checks, forecasting, kept
 from daml.schemes import calling
 
 
@@ -49,7 +49,7 @@ def test_transfers_go_by_blocks_and_not_by_steps(run, scheme, what, monkeypatch)
         back.append(array)
         return np.zeros(array.shape)
 
-    monkeypatch.setattr(assimilation, "fetch", fetch)
+    monkeypatch.setattr(kept, "fetch", fetch)
     monkeypatch.setattr(calling, "fetch", fetch)
     monkeypatch.setattr(forecasting, "fetch", fetch)
     monkeypatch.setattr(checks, "fetch", lambda array: np.zeros(array.shape))  # once, before

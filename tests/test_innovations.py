@@ -93,7 +93,7 @@ def test_an_estimate_is_positive_definite_whatever_the_record(steps, missing, si
 def test_an_r_that_the_innovations_contradict_is_told():
     analysis, observations = drawn(20_000, NAMES)
     from_innovations(analysis, observations, labelled(C, NAMES), 1.6)  # B + R is 1.77 in the mean
-    with pytest.warns(UserWarning, match=r"0\.89 of R.* too large.*error_factor='estimated'"):
+    with pytest.warns(UserWarning, match=r"0\.89 times R.* too large.*error_factor='estimated'"):
         from_innovations(analysis, observations, labelled(C, NAMES), 2.0)
 
 

@@ -162,7 +162,7 @@ ATTRIBUTES = {
     "Own: 'needs' holds 'covarience'; give .* 'covariance'": {"needs": {"covarience"}},
     "Own: 'needs' is 'covariance'; give a set": {"needs": "covariance"},
     "Own: 'needs' is None; give a set": {"needs": None},
-    "Own is no scheme: it has no method 'prepare'": {"prepare": 3},
+    "Own is not a scheme: it has no method 'prepare'": {"prepare": 3},
     r"Own: 'prepare' failed \(ZeroDivisionError": {"prepare": lambda self, setting: 1 / 0},
     r"Own: 'prepare' failed \(TypeError": {"prepare": lambda self: None},
 }
@@ -212,7 +212,7 @@ def test_a_scheme_of_the_older_kind_trains_through_the_cycle():
     truth = daml.simulate(MODEL, steps=300, spinup=200, seed=1)
     seen = daml.observe(truth, seed=2)
     emulator = daml.LSTM(base=MODEL, hidden=4, cycle_epochs=1).begin(truth)
-    with pytest.warns(DeprecationWarning, match=r"Older: a scheme with 'start'"):
+    with pytest.warns(DeprecationWarning, match=r"Older: schemes with 'start'"):
         found = emulator.fit_cycle(seen, Older(), held_out=0)
     assert np.isfinite(found.history.loss).all()
 
