@@ -69,6 +69,10 @@ SCHEMES = {
     "ThreeDVar by conjugate gradients": lambda: daml.ThreeDVar(climatology(), method="cg"),
     "a scheme of the tests": Nudging,
     "ETKF": lambda: daml.schemes.ETKF(members=12, inflation=1.2),
+    "EnKF": lambda: daml.schemes.EnKF(members=20, inflation=1.2),
+    "DEnKF": lambda: daml.schemes.DEnKF(members=12, inflation=1.2),
+    "SerialEnSRF": lambda: daml.schemes.SerialEnSRF(members=12, inflation=1.2),
+    "EnKFN": lambda: daml.schemes.EnKFN(members=12, inflation=1.1),
 }
 
 

@@ -19,6 +19,9 @@ from daml.schemes.variational.by_model import OUTPUTS
 YOUNG, WIDE = 80, 1.3
 """Steps over which inflation falls to its setting, and where it starts: the first ensemble is no
 better than the nearest observations, and must not trust itself."""
+SILENT = 1e-8
+"""Observations whose signal, in units of their errors, has a smaller variance say nothing: neither
+does a missing value, which is one of infinite variance."""
 STREAM = 2
 """Of the seed: rotations."""
 
@@ -51,11 +54,21 @@ class Ensemble:
         """Give H; nothing else is known before a forecast."""
         return setting.operator
 
-    def inflated(self, anomalies: Any, run: Run) -> Any:
-        """Multiply the anomalies of an analysis; more so while the ensemble finds the state."""
+    def around(self, mean: Any, anomalies: Any, seen: Any, run: Run) -> Any:
+        """Give the members (..., member, variable) of an analysis, inflated and rotated."""
+        return mean[..., None, :] + self.rotated(self.inflated(anomalies, seen, run), run)
+
+    def inflated(self, anomalies: Any, seen: Any, run: Run) -> Any:
+        """Multiply the anomalies of an analysis; more so while the ensemble finds the state.
+
+        ``seen`` (..., member, observed) says which ensembles saw anything: without observations
+        there is nothing to inflate for.
+        """
+        xp = array_namespace(seen)
         young = max(0.0, 1 - run.age / YOUNG)
         factor = self.inflation + max(WIDE - self.inflation, 0.0) * young
-        return anomalies * factor
+        informed = xp.astype(xp.sum(seen**2, axis=(-2, -1)) > SILENT, anomalies.dtype)
+        return anomalies * (1 + (factor - 1) * informed)[..., None, None]
 
     def rotated(self, anomalies: Any, run: Run) -> Any:
         """Turn anomalies (..., member, variable) at random, where asked for; their mean stays 0.
