@@ -34,6 +34,7 @@ class OneAtATime:
 MODELS = {
     "Lorenz63": daml.Lorenz63,
     "CoupledLorenz63": daml.CoupledLorenz63,
+    "Lorenz96": lambda: daml.models.Lorenz96(n=8),
     "Each": lambda: daml.models.each(OneAtATime()),
 }
 

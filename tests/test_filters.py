@@ -144,7 +144,7 @@ def cost(u, seen, members):
 def test_a_finite_ensemble_inflates_by_the_factor_of_least_cost(members):
     seen = record(True).isel(time=slice(0, 1))
     seen = seen.assign(observation=seen.observation * 3)
-    _, covariance, _, likelihood = filtered(daml.schemes.EnKFN(members), seen, steps=1)
+    _, covariance, *_ = filtered(daml.schemes.EnKFN(members), seen, steps=1)
     least = minimize_scalar(cost, (0.5, 1.0), args=(seen, members), tol=1e-12).x
     assert least > 1.005
     wide = np.linalg.inv(least * FIRST)

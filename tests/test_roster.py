@@ -103,7 +103,7 @@ def test_chunks_do_not_matter(make, seen):
 @schemes
 def test_a_missing_value_is_one_of_infinite_variance(make, seen):
     filled = seen.assign(observation=seen.observation.fillna(3.0))
-    # So large that perturbed observations, whose pull falls with the deviation alone, do not matter.
+    # The pull of a perturbed observation falls with the deviation alone: that must be large.
     variance = xr.where(seen.observation.isnull(), 1e24, seen.error_variance)
     filled["error_variance"] = variance.transpose("time", "variable")
     # From a state that is given: a first guess from what is observed would follow the fillers.

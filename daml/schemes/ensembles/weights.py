@@ -40,11 +40,10 @@ class Weights(NamedTuple):
         """Give K d (..., row, variable) of innovations (..., row, observed) in units of errors."""
         seen, xp = self.part.seen, array_namespace(rows)
         turned, members = xp.matrix_transpose(seen), seen.shape[-2]
+        anomalies = self.part.anomalies / (members - 1) ** 0.5
         if self.few:
-            weights = self._solved(rows) @ turned
-        else:
-            weights = self._solved(rows @ turned)
-        return weights @ self.part.anomalies / (members - 1) ** 0.5
+            return self._solved(rows) @ (turned @ anomalies)
+        return self._solved(rows @ turned) @ anomalies
 
     def square(self) -> Any:
         """Give d' (I + S' S)^-1 d (...) of the innovation of the mean."""
@@ -52,10 +51,9 @@ class Weights(NamedTuple):
         row = self.part.innovation[..., None, :]
         if self.few:
             return xp.sum(self._solved(row) * row, axis=(-2, -1))
-        row_seen = row @ xp.matrix_transpose(self.part.seen)
-        return xp.sum(row**2, axis=(-2, -1)) - xp.sum(
-            self._solved(row_seen) * row_seen, axis=(-2, -1)
-        )
+        signal = row @ xp.matrix_transpose(self.part.seen)
+        explained = xp.sum(self._solved(signal) * signal, axis=(-2, -1))
+        return xp.sum(row**2, axis=(-2, -1)) - explained
 
     def _solved(self, rows: Any) -> Any:
         """Give rows times the inverse of the matrix, which is symmetric."""
