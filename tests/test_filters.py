@@ -8,6 +8,7 @@ import xarray as xr
 from scipy.optimize import minimize_scalar
 
 import daml
+from daml.errors import InputError
 from daml.observing.records import read
 from daml.protocols import Run
 from daml.running.cycle import cycle
@@ -151,6 +152,31 @@ def test_a_finite_ensemble_inflates_by_the_factor_of_least_cost(members):
     H = seen.operator.values
     right = np.linalg.inv(wide + H.T @ np.linalg.solve(ERROR, H))
     np.testing.assert_allclose(covariance[0], right, rtol=1e-6)
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_interpolation_is_an_analysis_of_the_mean_of_the_climate(correlated):
+    seen = record(correlated)
+    climate = xr.Dataset(
+        {"mean": ("variable", START), "covariance": daml.covariance.labelled(FIRST, NAMES)}
+    )
+    scheme = daml.schemes.OptimalInterpolation(climate)
+    found = daml.assimilate(Linear(), seen, scheme)
+    for time in range(STEPS):
+        right, _, chi, _ = (part[0] for part in kalman(seen.isel(time=[time]), correlated))
+        if np.isnan(chi):  # nothing is observed: the forecast goes on
+            right = MATRIX @ found.analysis.values[time - 1]
+        np.testing.assert_allclose(found.analysis[time], right, rtol=1e-10)
+        np.testing.assert_allclose(found.chi_square[time], chi, rtol=1e-10)
+    assert found.chi_square.isnull().any()
+
+
+def test_a_climatology_is_needed():
+    seen = record(False)
+    with pytest.raises(InputError, match="'climatology' is missing; give a run of the model"):
+        daml.assimilate(Linear(), seen, daml.schemes.OptimalInterpolation())
+    with pytest.raises(InputError, match="'climatology' has no 'covariance'; give a run"):
+        daml.schemes.OptimalInterpolation(xr.Dataset({"mean": ("variable", START)}))
 
 
 @pytest.mark.parametrize("name", ["ETKF", "EnKF", "DEnKF", "SerialEnSRF", "EnKFN"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from array_api_compat import array_namespace
 
@@ -51,6 +51,9 @@ class EnKFN(Ensemble):
     >>> analysis.spread.dims
     ('time', 'variable')
     """
+
+    wide: ClassVar[float] = 1.0
+    """An ensemble that starts too narrow is inflated by what is observed."""
 
     def update(
         self, forecast: Forecast, observed: Observed, run: Run, memory: Any
