@@ -115,7 +115,8 @@ def paper(
 @click.option(
     "--model",
     required=True,
-    help="Model to improve: lorenz63, coupled-lorenz63, or a class of yours as FILE.py:CLASS.",
+    help="Model to improve: lorenz63, coupled-lorenz63, lorenz96, or a class of yours as "
+    "FILE.py:CLASS.",
 )
 @click.option("--store", required=True, help="Zarr store to write; a path or a URL.")
 @click.option(

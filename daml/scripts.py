@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from daml.errors import InputError, first_line
-from daml.models import CoupledLorenz63, Lorenz63
+from daml.models import CoupledLorenz63, Lorenz63, Lorenz96
 from daml.running.checks import check_settings
 
 
@@ -18,14 +18,19 @@ def load_model(name: str) -> Any:
     Parameters
     ----------
     name : str
-        "lorenz63", "coupled-lorenz63", or FILE.py:CLASS. The class is called without arguments.
+        "lorenz63", "coupled-lorenz63", "lorenz96", or FILE.py:CLASS. The class is called without
+        arguments.
 
     Raises
     ------
     InputError
         If the name is unknown, the script cannot be run, or it has no such class.
     """
-    known: dict[str, Any] = {"lorenz63": Lorenz63, "coupled-lorenz63": CoupledLorenz63}
+    known: dict[str, Any] = {
+        "lorenz63": Lorenz63,
+        "coupled-lorenz63": CoupledLorenz63,
+        "lorenz96": Lorenz96,
+    }
     if name in known:
         return known[name]()
     path, colon, kind = name.rpartition(":")

@@ -34,6 +34,7 @@ class OneAtATime:
 MODELS = {
     "Lorenz63": daml.Lorenz63,
     "CoupledLorenz63": daml.CoupledLorenz63,
+    "Lorenz96": lambda: daml.models.Lorenz96(n=8),
     "Each": lambda: daml.models.each(OneAtATime()),
 }
 
@@ -59,16 +60,24 @@ class Nudging:
         return Update(forecast.state + (weight * distance) @ operator.matrix()), operator
 
 
+def run():
+    return daml.simulate(daml.Lorenz63(), steps=400, spinup=200, seed=3)
+
+
 def climatology():
-    run = daml.simulate(daml.Lorenz63(), steps=400, spinup=200, seed=3)
-    return daml.climatological(run, max_variance=2)
+    return daml.climatological(run(), max_variance=2)
 
 
 SCHEMES = {
     "ThreeDVar": lambda: daml.ThreeDVar(climatology()),
     "ThreeDVar by conjugate gradients": lambda: daml.ThreeDVar(climatology(), method="cg"),
     "a scheme of the tests": Nudging,
+    "OptimalInterpolation": lambda: daml.schemes.OptimalInterpolation(run()),
     "ETKF": lambda: daml.schemes.ETKF(members=12, inflation=1.2),
+    "EnKF": lambda: daml.schemes.EnKF(members=20, inflation=1.2),
+    "DEnKF": lambda: daml.schemes.DEnKF(members=12, inflation=1.2),
+    "SerialEnSRF": lambda: daml.schemes.SerialEnSRF(members=12, inflation=1.2),
+    "EnKFN": lambda: daml.schemes.EnKFN(members=12, inflation=1.1),
 }
 
 

@@ -2,6 +2,7 @@
 
 from daml.models.each import Each, each
 from daml.models.lorenz63 import CoupledLorenz63, Lorenz63
+from daml.models.lorenz96 import Lorenz96
 from daml.models.ode import ODE
 
-__all__ = ["ODE", "CoupledLorenz63", "Each", "Lorenz63", "each"]
+__all__ = ["ODE", "CoupledLorenz63", "Each", "Lorenz63", "Lorenz96", "each"]

@@ -1,5 +1,9 @@
 """Ensemble schemes."""
 
+from daml.schemes.ensembles.denkf import DEnKF
+from daml.schemes.ensembles.enkf import EnKF
+from daml.schemes.ensembles.enkf_n import EnKFN
 from daml.schemes.ensembles.etkf import ETKF
+from daml.schemes.ensembles.serial_ensrf import SerialEnSRF
 
-__all__ = ["ETKF"]
+__all__ = ["ETKF", "DEnKF", "EnKF", "EnKFN", "SerialEnSRF"]

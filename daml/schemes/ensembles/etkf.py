@@ -25,8 +25,9 @@ class ETKF(Ensemble):
     members : int
         N, 2 or more.
     inflation : float
-        Multiplies the anomalies after each analysis. While a segment starts, the inflation falls
-        from 1.3 (or its setting, where that is larger) to its setting over 80 steps.
+        Multiplies the anomalies after each analysis, where something was observed. While a segment
+        starts, the inflation falls from 1.3 (or its setting, where that is larger) to its setting
+        over 80 steps.
     rotate : bool
         Whether the anomalies are turned at random after each analysis: their mean and covariance
         stay, and single members cannot run away.
@@ -68,8 +69,8 @@ class ETKF(Ensemble):
         weights = (vectors @ (projected / values)[..., None])[..., 0] / (self.members - 1) ** 0.5
         root = (vectors / xp.sqrt(values)[..., None, :]) @ turned
         mean = part.mean + (weights[..., None, :] @ part.anomalies)[..., 0, :]
-        anomalies = self.rotated(self.inflated(root @ part.anomalies, run), run)
+        members = self.around(mean, root @ part.anomalies, part.seen, run)
         square = xp.vecdot(part.innovation, part.innovation)
         square = square - xp.sum(projected**2 / values, axis=-1)
         extras = part.extras(observed, square, xp.sum(xp.log(values), axis=-1))
-        return Update(mean[..., None, :] + anomalies, extras), memory
+        return Update(members, extras), memory

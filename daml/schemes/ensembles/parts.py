@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -16,9 +16,12 @@ from daml.randomness import normal
 from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
 
-YOUNG, WIDE = 80, 1.3
-"""Steps over which inflation falls to its setting, and where it starts: the first ensemble is no
-better than the nearest observations, and must not trust itself."""
+YOUNG = 80
+"""Steps over which inflation falls to its setting: the first ensemble is no better than the nearest
+observations, and must not trust itself."""
+SILENT = 1e-8
+"""Observations whose signal, in units of their errors, has a smaller variance say nothing: neither
+does a missing value, which is one of infinite variance."""
 STREAM = 2
 """Of the seed: rotations."""
 
@@ -31,6 +34,9 @@ class Ensemble:
     inflation: float = 1.0
     rotate: bool = False
     seed: int = 0
+
+    wide: ClassVar[float] = 1.3
+    """Where inflation starts."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -51,11 +57,21 @@ class Ensemble:
         """Give H; nothing else is known before a forecast."""
         return setting.operator
 
-    def inflated(self, anomalies: Any, run: Run) -> Any:
-        """Multiply the anomalies of an analysis; more so while the ensemble finds the state."""
+    def around(self, mean: Any, anomalies: Any, seen: Any, run: Run) -> Any:
+        """Give the members (..., member, variable) of an analysis, inflated and rotated."""
+        return mean[..., None, :] + self.rotated(self.inflated(anomalies, seen, run), run)
+
+    def inflated(self, anomalies: Any, seen: Any, run: Run) -> Any:
+        """Multiply the anomalies of an analysis; more so while the ensemble finds the state.
+
+        ``seen`` (..., member, observed) says which ensembles saw anything: without observations
+        there is nothing to inflate for.
+        """
+        xp = array_namespace(seen)
         young = max(0.0, 1 - run.age / YOUNG)
-        factor = self.inflation + max(WIDE - self.inflation, 0.0) * young
-        return anomalies * factor
+        factor = self.inflation + max(self.wide - self.inflation, 0.0) * young
+        informed = xp.astype(xp.sum(seen**2, axis=(-2, -1)) > SILENT, anomalies.dtype)
+        return anomalies * (1 + (factor - 1) * informed)[..., None, None]
 
     def rotated(self, anomalies: Any, run: Run) -> Any:
         """Turn anomalies (..., member, variable) at random, where asked for; their mean stays 0.

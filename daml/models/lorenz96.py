@@ -1,0 +1,86 @@
+"""Lorenz 96: a ring of variables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from daml.errors import InputError
+from daml.models.ode import ODE
+
+if TYPE_CHECKING:
+    from daml.protocols import Array
+
+
+@dataclass(frozen=True)
+class Lorenz96(ODE):
+    """A quantity on a circle of latitude, in n variables, nondimensional.
+
+    dx_i/dt = (x_(i+1) - x_(i-2)) x_(i-1) - x_i + F, with indices modulo n
+
+    Parameters
+    ----------
+    dt, substeps, time_unit
+        See :class:`daml.models.ODE`. A time unit is read as five days.
+    n : int
+        Number of variables, 4 or more. Their names are "x0", "x1", ..., padded with zeros so that
+        they sort in the order of the ring.
+    forcing : float
+        F; with 8 and n = 40 the model is chaotic.
+
+    Raises
+    ------
+    InputError
+        If n is below 4, or dt or substeps is not positive.
+
+    References
+    ----------
+    Lorenz, E. N. (1996): Predictability: a problem partly solved. Proc. Seminar on Predictability,
+    ECMWF, Reading, 1-18. Lorenz, E. N. and Emanuel, K. A. (1998): Optimal sites for supplementary
+    weather observations. J. Atmos. Sci. 55, 399-414.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = Lorenz96(n=40)
+    >>> x, _ = model.step(np.ones((10, 40)))
+    >>> x.shape, model.variables[:2], model.period
+    ((10, 40), ('x00', 'x01'), 40)
+    """
+
+    n: int = 40
+    forcing: float = 8.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n < 4:
+            raise InputError(f"{type(self).__name__}: 'n' is {self.n}; give 4 or more variables")
+
+    @cached_property
+    def variables(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names along the last axis of a state."""
+        width = len(str(self.n - 1))
+        return tuple(f"x{place:0{width}}" for place in range(self.n))
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Where the variables (variable,) lie on the ring."""
+        return np.arange(self.n)
+
+    @property
+    def period(self) -> int:
+        """After which the ring repeats itself."""
+        return self.n
+
+    def tendency(self, x: Array) -> Array:
+        """Give dx/dt for a state (..., n)."""
+        if isinstance(x, np.ndarray):  # two copies at the ends are faster than three rolled states
+            ring = np.concatenate((x[..., -2:], x, x[..., :1]), axis=-1)
+            return (ring[..., 3:] - ring[..., :-3]) * ring[..., 1:-2] - x + self.forcing
+        xp = array_namespace(x)
+        ahead, behind, before = (xp.roll(x, shift, axis=-1) for shift in (-1, 1, 2))
+        return (ahead - before) * behind - x + self.forcing

@@ -1,0 +1,99 @@
+"""The ensemble Kalman filter with perturbed observations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from daml.arrays import alike
+from daml.protocols import Forecast, ObservationOperator, Observed, Run, Setting, Update
+from daml.randomness import normal
+from daml.schemes.ensembles.parts import Ensemble, Seen
+from daml.schemes.ensembles.weights import Weights
+
+STREAM = 3
+"""Of the seed: perturbations of observations."""
+
+
+class Perturbing(NamedTuple):
+    """What the filter knows before a cycle."""
+
+    operator: ObservationOperator
+    places: np.ndarray
+    """Where the observed names (observed,) stand when sorted: names decide what is drawn."""
+    root: Any
+    """The symmetric root of R (observed, observed) where its errors are correlated, else None."""
+
+
+@dataclass(frozen=True)
+class EnKF(Ensemble):
+    """Ensemble Kalman filter with perturbed observations.
+
+    With the Kalman gain K of the ensemble, each member x moves to x + K (y + e - H(x)), where e is
+    drawn from N(0, R), anew for each member and time; the mean of the e over the members is
+    removed. H need not be linear: the members see it.
+
+    Parameters
+    ----------
+    members, inflation, rotate
+        See :class:`daml.schemes.ETKF`.
+    seed : int
+        Of the first ensemble, of perturbations and of rotations.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range.
+
+    References
+    ----------
+    Burgers, G., van Leeuwen, P. J. and Evensen, G. (1998): Analysis scheme in the ensemble Kalman
+    filter. Mon. Wea. Rev. 126, 1719-1724.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> seen = daml.observe(daml.simulate(model, steps=300, spinup=500))
+    >>> analysis = daml.assimilate(model, seen, daml.schemes.EnKF(members=20, inflation=1.04))
+    >>> analysis.spread.dims
+    ('time', 'variable')
+    """
+
+    def prepare(self, setting: Setting) -> Perturbing:
+        """Work out what perturbations need: the order of names, and a root of R."""
+        covariance, root = setting.noise.covariance, None
+        if covariance is not None:
+            xp = array_namespace(covariance)
+            values, vectors = xp.linalg.eigh(covariance)
+            root = (vectors * xp.sqrt(values)) @ vectors.T
+        return Perturbing(setting.operator, np.argsort(np.argsort(setting.observed)), root)
+
+    def update(
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Perturbing
+    ) -> tuple[Update, Perturbing]:
+        """Give the analysed ensembles (..., member, variable)."""
+        part = Seen.of(forecast, observed, memory.operator)
+        xp = array_namespace(part.seen)
+        weights = Weights.of(part)
+        signal = part.seen * (self.members - 1) ** 0.5
+        drawn = self._perturbations(observed, run, memory, part.seen)
+        mean = part.mean + weights.increments(part.innovation[..., None, :])[..., 0, :]
+        anomalies = part.anomalies + weights.increments(drawn - signal)
+        anomalies = anomalies - xp.mean(anomalies, axis=-2, keepdims=True)
+        members = self.around(mean, anomalies, part.seen, run)
+        extras = part.extras(observed, weights.square(), weights.log_determinant)
+        return Update(members, extras), memory
+
+    def _perturbations(self, observed: Observed, run: Run, memory: Perturbing, like: Any) -> Any:
+        """Give R^(-1/2) e (..., member, observed), whose mean over the members is 0."""
+        xp = array_namespace(like)
+        shape = self.members, len(memory.places)
+        drawn = normal(self.seed, run.step, shape, STREAM)[..., memory.places]
+        drawn = alike(drawn - drawn.mean(axis=-2, keepdims=True), like)
+        if memory.root is not None:
+            return observed.noise.whitened(drawn @ memory.root, observed.pattern)
+        return xp.where(observed.present[..., None, :], drawn, xp.zeros_like(drawn))

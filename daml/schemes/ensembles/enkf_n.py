@@ -1,0 +1,99 @@
+"""The finite-size ensemble Kalman filter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from array_api_compat import array_namespace
+
+from daml.protocols import Forecast, Observed, Run, Update
+from daml.schemes.ensembles.parts import Ensemble, Seen
+
+LARGEST, HALVINGS = 1e4, 50
+"""The squared factor on the anomalies at most, and steps of the search for it."""
+
+
+@dataclass(frozen=True)
+class EnKFN(Ensemble):
+    """Finite-size ensemble Kalman filter: the observations decide how much to inflate.
+
+    That mean and covariance of a small ensemble are samples is part of the prior. In its dual form
+    the analysis is that of an ETKF whose background anomalies are multiplied by l, where u = l^2
+    minimises d' (I + u S' S)^-1 d / (N - 1) + e / u + c log u. With p = e / c where e = (N + 1) / N
+    and c = N / (N - 1), e is divided and c multiplied by the root of p^m, m being the mean of the
+    eigenvalues of (I + S S')^-1: where observations say nothing, nothing is inflated. There is no
+    inflation to tune; a factor can still be given.
+
+    Parameters
+    ----------
+    members, inflation, rotate, seed
+        See :class:`daml.schemes.ETKF`.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range.
+
+    References
+    ----------
+    Bocquet, M., Raanes, P. N. and Hannart, A. (2015): Expanding the validity of the ensemble Kalman
+    filter without the intrinsic need for inflation. Nonlin. Processes Geophys. 22, 645-662. Raanes,
+    P. N., Bocquet, M. and Carrassi, A. (2019): Adaptive covariance inflation in the ensemble Kalman
+    filter by Gaussian scale mixtures. Q. J. R. Meteorol. Soc. 145, 53-75.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> seen = daml.observe(daml.simulate(model, steps=300, spinup=500))
+    >>> analysis = daml.assimilate(model, seen, daml.schemes.EnKFN(members=8))
+    >>> analysis.spread.dims
+    ('time', 'variable')
+    """
+
+    wide: ClassVar[float] = 1.0
+    """An ensemble that starts too narrow is inflated by what is observed."""
+
+    def update(
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Any
+    ) -> tuple[Update, Any]:
+        """Give the analysed ensembles (..., member, variable)."""
+        part = Seen.of(forecast, observed, memory)
+        xp = array_namespace(part.seen)
+        values, vectors = xp.linalg.eigh(part.seen @ xp.matrix_transpose(part.seen))
+        values = xp.where(values > 0, values, xp.zeros_like(values))
+        turned = xp.matrix_transpose(vectors)
+        projected = (turned @ (part.seen @ part.innovation[..., None]))[..., 0]
+        factor = self._factor(values, projected)[..., None]
+        expected = 1 + factor * values
+        weights = (vectors @ (factor * projected / expected)[..., None])[..., 0]
+        weights = weights / (self.members - 1) ** 0.5
+        root = (vectors * xp.sqrt(factor / expected)[..., None, :]) @ turned
+        mean = part.mean + (weights[..., None, :] @ part.anomalies)[..., 0, :]
+        members = self.around(mean, root @ part.anomalies, part.seen, run)
+        square = xp.vecdot(part.innovation, part.innovation)
+        square = square - xp.sum(factor * projected**2 / expected, axis=-1)
+        extras = part.extras(observed, square, xp.sum(xp.log(expected), axis=-1))
+        return Update(members, extras), memory
+
+    def _factor(self, values: Any, projected: Any) -> Any:
+        """Give u (...) of eigenvalues of S S' and the projections of S d on their vectors.
+
+        Where the derivative of the cost is zero, c u = e + sum of (projected u / (1 + u v))^2 /
+        (N - 1); halving finds the smallest such u from below.
+        """
+        xp = array_namespace(values)
+        size = self.members
+        uncertain, scale = (size + 1) / size, size / (size - 1)
+        correction = (uncertain / scale) ** (xp.mean(1 / (1 + values), axis=-1) / 2)
+        constant, slope = uncertain / correction, scale * correction
+        low = xp.log(constant / slope)
+        high = xp.log(xp.full_like(low, LARGEST))
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            factor = xp.exp(middle)[..., None]
+            pulled = xp.sum((projected * factor / (1 + factor * values)) ** 2, axis=-1)
+            short = slope * factor[..., 0] < constant + pulled / (size - 1)
+            low, high = xp.where(short, middle, low), xp.where(short, high, middle)
+        return xp.exp((low + high) / 2)

@@ -1,0 +1,84 @@
+"""The ensemble square root filter that takes one observation after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from daml.protocols import Forecast, ObservationOperator, Observed, Run, Setting, Update
+from daml.schemes.ensembles.parts import Ensemble, Seen
+
+
+@dataclass(frozen=True)
+class SerialEnSRF(Ensemble):
+    """Ensemble square root filter that takes one observation after the other.
+
+    Each observation, in units of its error and with the signal s (member,) in the anomalies A,
+    moves the mean by the gain K of this observation alone, and the anomalies by
+    A - s K sqrt(N - 1) / (1 + (1 + s' s)^(-1/2)), s by the root of N - 1. What the members will
+    show of the observations that follow moves along. Observations are taken in the order of
+    their sorted names; where their errors are correlated, in the order in which they are given,
+    after a change of variables that makes them independent.
+
+    Parameters
+    ----------
+    members, inflation, rotate, seed
+        See :class:`daml.schemes.ETKF`.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range.
+
+    References
+    ----------
+    Whitaker, J. S. and Hamill, T. M. (2002): Ensemble data assimilation without perturbed
+    observations. Mon. Wea. Rev. 130, 1913-1924.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> seen = daml.observe(daml.simulate(model, steps=300, spinup=500))
+    >>> analysis = daml.assimilate(model, seen, daml.schemes.SerialEnSRF(members=8))
+    >>> analysis.spread.dims
+    ('time', 'variable')
+    """
+
+    def prepare(self, setting: Setting) -> tuple[ObservationOperator, list[int]]:
+        """Give H, and the order in which observations are taken."""
+        return setting.operator, np.argsort(setting.observed).tolist()
+
+    def update(
+        self,
+        forecast: Forecast,
+        observed: Observed,
+        run: Run,
+        memory: tuple[ObservationOperator, list[int]],
+    ) -> tuple[Update, Any]:
+        """Give the analysed ensembles (..., member, variable)."""
+        operator, order = memory
+        part = Seen.of(forecast, observed, operator)
+        xp = array_namespace(part.seen)
+        # Signals and innovations of the observations move as further variables of the state do.
+        moving = xp.concat((part.anomalies / (self.members - 1) ** 0.5, part.seen), axis=-1)
+        centre = xp.concat((part.mean, -part.innovation), axis=-1)
+        size = part.mean.shape[-1]
+        square = xp.zeros_like(part.width)
+        log_determinant = xp.zeros_like(part.width)
+        for place in order:
+            signal = moving[..., size + place]
+            total = 1 + xp.vecdot(signal, signal)
+            gain = (signal[..., None, :] @ moving)[..., 0, :] / total[..., None]
+            distance = -centre[..., size + place]
+            half = 1 / (1 + 1 / xp.sqrt(total))
+            moving = moving - (half[..., None] * signal)[..., None] * gain[..., None, :]
+            centre = centre + gain * distance[..., None]
+            square = square + distance**2 / total
+            log_determinant = log_determinant + xp.log(total)
+        anomalies = moving[..., :size] * (self.members - 1) ** 0.5
+        members = self.around(centre[..., :size], anomalies, part.seen, run)
+        return Update(members, part.extras(observed, square, log_determinant)), memory

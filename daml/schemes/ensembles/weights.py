@@ -1,0 +1,61 @@
+"""The Kalman gain of an ensemble, in the smaller of two spaces: of members, or of observations."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from array_api_compat import array_namespace, device
+
+from daml.schemes.ensembles.parts import Seen
+
+
+class Weights(NamedTuple):
+    """What turns innovations into weights of the members' anomalies.
+
+    With S (member, observed) as in :class:`daml.schemes.ensembles.parts.Seen`, an innovation d
+    moves the state by d' (I + S' S)^-1 S' A / sqrt(N - 1), which equals
+    d' S' (I + S S')^-1 A / sqrt(N - 1).
+    """
+
+    part: Seen
+    matrix: Any
+    """I + S' S (..., observed, observed), or I + S S' (..., member, member) where that is less."""
+    few: bool
+    """Whether there are no more observations than members."""
+    log_determinant: Any
+    """Of both matrices (...)."""
+
+    @classmethod
+    def of(cls, part: Seen) -> Weights:
+        """Work out the matrix of what an ensemble sees."""
+        seen, xp = part.seen, array_namespace(part.seen)
+        members, observed = seen.shape[-2:]
+        few, turned = observed <= members, xp.matrix_transpose(seen)
+        eye = xp.eye(min(members, observed), dtype=seen.dtype, device=device(seen))
+        matrix = eye + (turned @ seen if few else seen @ turned)
+        diagonal = xp.linalg.diagonal(xp.linalg.cholesky(matrix))
+        return cls(part, matrix, few, 2 * xp.sum(xp.log(diagonal), axis=-1))
+
+    def increments(self, rows: Any) -> Any:
+        """Give K d (..., row, variable) of innovations (..., row, observed) in units of errors."""
+        seen, xp = self.part.seen, array_namespace(rows)
+        turned, members = xp.matrix_transpose(seen), seen.shape[-2]
+        anomalies = self.part.anomalies / (members - 1) ** 0.5
+        if self.few:
+            return self._solved(rows) @ (turned @ anomalies)
+        return self._solved(rows @ turned) @ anomalies
+
+    def square(self) -> Any:
+        """Give d' (I + S' S)^-1 d (...) of the innovation of the mean."""
+        xp = array_namespace(self.part.seen)
+        row = self.part.innovation[..., None, :]
+        if self.few:
+            return xp.sum(self._solved(row) * row, axis=(-2, -1))
+        signal = row @ xp.matrix_transpose(self.part.seen)
+        explained = xp.sum(self._solved(signal) * signal, axis=(-2, -1))
+        return xp.sum(row**2, axis=(-2, -1)) - explained
+
+    def _solved(self, rows: Any) -> Any:
+        """Give rows times the inverse of the matrix, which is symmetric."""
+        xp = array_namespace(rows)
+        return xp.matrix_transpose(xp.linalg.solve(self.matrix, xp.matrix_transpose(rows)))

@@ -1,0 +1,24 @@
+"""Lorenz 96 with 40 variables, all observed at each step.
+
+Sakov, P. and Oke, P. R. (2008): A deterministic formulation of the ensemble Kalman filter: an
+alternative to ensemble square root filters. Tellus A 60, 361-371. The values are those of DAPPER
+1.7.1 (mods/Lorenz96/sakov2008.py).
+"""
+
+import daml
+from daml.schemes import ETKF, DEnKF, EnKF, EnKFN, SerialEnSRF
+
+MODEL = daml.models.Lorenz96(n=40, forcing=8.0, dt=0.05)
+ERROR_VARIANCE = 1.0
+CLIMATE = 0.02
+"""Of the climatology, the B of 3DVar."""
+LONG, SHORT = 20_000, 1_000
+"""Steps."""
+SCORES = {
+    "ThreeDVar": (daml.ThreeDVar, 0.41),
+    "EnKF 40": (lambda: EnKF(40, inflation=1.06), 0.22),
+    "DEnKF 40": (lambda: DEnKF(40, inflation=1.01), 0.18),
+    "ETKF 24": (lambda: ETKF(24, inflation=1.013, rotate=True), 0.18),
+    "EnKFN 24": (lambda: EnKFN(24, rotate=True), 0.21),
+    "SerialEnSRF 28": (lambda: SerialEnSRF(28, inflation=1.02, rotate=True), 0.18),
+}

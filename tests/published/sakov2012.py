@@ -1,0 +1,24 @@
+"""Lorenz 63, all observed every 0.25 time units.
+
+Sakov, P., Oliver, D. S. and Bertino, L. (2012): An iterative EnKF for strongly nonlinear systems.
+Mon. Wea. Rev. 140, 1988-2004. The values are those of DAPPER 1.7.1 (mods/Lorenz63/sakov2012.py).
+"""
+
+import daml
+from daml.schemes import ETKF, EnKF, EnKFN, SerialEnSRF
+
+MODEL = daml.Lorenz63(dt=0.25, substeps=25)  # a step of the cycle is an observation
+ERROR_VARIANCE = 2.0
+CLIMATE = 0.1
+"""Of the climatology, the B of 3DVar."""
+LONG, SHORT = 40_000, 1_500
+"""Steps."""
+SCORES = {
+    "ThreeDVar": (daml.ThreeDVar, 1.04),
+    "EnKF 10": (lambda: EnKF(10, inflation=1.04), 0.65),
+    "EnKF 100": (lambda: EnKF(100, inflation=1.01), 0.56),
+    "ETKF 10": (lambda: ETKF(10, inflation=1.02, rotate=True), 0.60),
+    "EnKFN 10": (lambda: EnKFN(10, rotate=True), 0.54),
+    # Any square root filter with the same members has the same law.
+    "SerialEnSRF 10": (lambda: SerialEnSRF(10, inflation=1.02, rotate=True), 0.60),
+}

@@ -1,0 +1,199 @@
+"""Filters of a linear model with Gaussian errors: all are the Kalman filter."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.optimize import minimize_scalar
+
+import daml
+from daml.errors import InputError
+from daml.observing.records import read
+from daml.protocols import Run
+from daml.running.cycle import cycle
+
+NAMES, STEPS = ("x0", "x1", "x2"), 25
+MATRIX = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.1, 0.0, 0.95]])
+FIRST = np.array([[2.0, 0.6, -0.3], [0.6, 1.0, 0.2], [-0.3, 0.2, 0.5]])
+ERROR = np.array([[0.5, 0.2], [0.2, 0.8]])
+START = np.array([1.0, -1.0, 0.5])
+
+
+@dataclass(frozen=True)
+class Linear:
+    """x -> M x."""
+
+    variables, dt = NAMES, 1.0
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        return x @ MATRIX.T, memory
+
+
+def record(correlated):
+    """Give observations of x0 and of 2 x1 - x2, a fifth of them missing."""
+    random = np.random.default_rng(0)
+    values = random.standard_normal((STEPS, 2)) * 2
+    values[random.random(values.shape) < 0.2] = np.nan
+    values[7] = np.nan
+    values[STEPS - 1, 0] = 1.0
+    seen = xr.Dataset(
+        {
+            "observation": (("time", "variable"), values),
+            "operator": (("variable", "model_variable"), [[1.0, 0.0, 0.0], [0.0, 2.0, -1.0]]),
+        },
+        {"time": np.arange(STEPS) * 1.0, "variable": ["a", "b"], "model_variable": list(NAMES)},
+    )
+    if correlated:
+        seen = seen.assign_coords(covariable=["a", "b"])
+        return seen.assign(error_covariance=(("variable", "covariable"), ERROR))
+    return seen.assign(error_variance=("variable", np.diag(ERROR)))
+
+
+def kalman(seen, correlated, inflation=1.0):
+    """Give mean and covariance of each analysis, chi-square and log-likelihood: the textbook's."""
+    mean, covariance, found = START, FIRST, []
+    R = ERROR if correlated else np.diag(np.diag(ERROR))
+    for row in seen.observation.values:
+        there = np.isfinite(row)
+        H, part = seen.operator.values[there], R[np.ix_(there, there)]
+        expected = H @ covariance @ H.T + part
+        gap, gain = row[there] - H @ mean, covariance @ H.T @ np.linalg.inv(expected)
+        mean = mean + gain @ gap
+        covariance = (np.eye(3) - gain @ H) @ covariance * inflation**2
+        square = gap @ np.linalg.inv(expected) @ gap
+        likelihood = -(square + np.linalg.slogdet(expected)[1]) / 2
+        chi = square / there.sum() if there.any() else np.nan
+        found.append((mean, covariance, chi, likelihood))
+        mean, covariance = MATRIX @ mean, MATRIX @ covariance @ MATRIX.T
+    return [np.array(part) for part in zip(*found, strict=True)]
+
+
+def exact(members):
+    """Give an ensemble (1, member, variable) whose mean and covariance are those of the start."""
+    drawn = np.random.default_rng(1).standard_normal((members, 3))
+    drawn -= drawn.mean(axis=0)
+    drawn = np.linalg.qr(drawn)[0] * (members - 1) ** 0.5
+    return (START + drawn @ np.linalg.cholesky(FIRST).T)[None]
+
+
+def filtered(scheme, seen, steps=None):
+    """Give the same of a scheme's ensembles, old enough that no start-up inflation acts."""
+    found = read(seen, NAMES, 1.0)
+    steps = np.arange(steps or seen.sizes["time"])[:, None]
+    at = [
+        (found.seen(step), Run(step, np.zeros(1, int), 1000 + age, frozenset(scheme.outputs)))
+        for age, step in enumerate(steps)
+    ]
+    pairs = cycle(
+        Linear(), scheme, scheme.prepare(found.setting()), exact(scheme.members), None, at
+    )
+    updates = [update for _, update in pairs]
+    states = np.array([update.state[0] for update in updates])
+    extras = [np.array([u.extras[n][0] for u in updates]) for n in ("chi_square", "log_likelihood")]
+    covariances = np.array([np.cov(state.T) for state in states])
+    return states.mean(axis=1), covariances, *extras
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+@pytest.mark.parametrize("rotate", [False, True])
+@pytest.mark.parametrize("name", ["ETKF", "SerialEnSRF"])
+def test_an_ensemble_with_the_exact_moments_is_the_kalman_filter(name, rotate, correlated):
+    seen = record(correlated)
+    scheme = getattr(daml.schemes, name)(members=8, rotate=rotate)
+    for own, expected in zip(filtered(scheme, seen), kalman(seen, correlated), strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_perturbed_observations_are_the_kalman_filter_within_their_sampling_error(correlated):
+    seen, members = record(correlated), 10_000
+    own, expected = filtered(daml.schemes.EnKF(members), seen), kalman(seen, correlated)
+    apart = 5 / members**0.5
+    for found, right in zip(own, expected, strict=True):
+        np.testing.assert_allclose(found, right, rtol=apart, atol=apart)
+
+
+def test_half_a_gain_widens_what_is_seen_by_a_quarter_of_its_square():
+    seen = record(True).isel(time=slice(0, 1))
+    mean, covariance, chi, likelihood = (p[0] for p in kalman(seen, True))
+    own = filtered(daml.schemes.DEnKF(8), seen, steps=1)
+    there = np.isfinite(seen.observation.values[0])
+    assert there.all()
+    H = seen.operator.values
+    pull = FIRST @ H.T @ np.linalg.inv(H @ FIRST @ H.T + ERROR) @ H
+    right = mean, covariance + pull @ FIRST @ pull.T / 4, chi, likelihood
+    for found, expected in zip(own, right, strict=True):
+        np.testing.assert_allclose(found[0], expected, rtol=1e-10)
+
+
+def cost(u, seen, members):
+    """Give the cost of a factor u on the first background covariance, as published."""
+    H, gap = seen.operator.values, seen.observation.values[0] - seen.operator.values @ START
+    signal = np.linalg.solve(np.linalg.cholesky(ERROR), H @ np.linalg.cholesky(FIRST))
+    eigenvalues = np.concatenate((np.linalg.eigvalsh(signal @ signal.T), np.zeros(members - 2)))
+    e, c = (members + 1) / members, members / (members - 1)
+    corrected = (e / c) ** (np.mean(1 / (1 + eigenvalues)) / 2)
+    square = gap @ np.linalg.solve(u * H @ FIRST @ H.T + ERROR, gap)
+    return square / (members - 1) + e / corrected / u + c * corrected * np.log(u)
+
+
+@pytest.mark.parametrize("members", [5, 8, 30])
+def test_a_finite_ensemble_inflates_by_the_factor_of_least_cost(members):
+    seen = record(True).isel(time=slice(0, 1))
+    seen = seen.assign(observation=seen.observation * 3)
+    _, covariance, *_ = filtered(daml.schemes.EnKFN(members), seen, steps=1)
+    least = minimize_scalar(cost, (0.5, 1.0), args=(seen, members), tol=1e-12).x
+    assert least > 1.005
+    wide = np.linalg.inv(least * FIRST)
+    H = seen.operator.values
+    right = np.linalg.inv(wide + H.T @ np.linalg.solve(ERROR, H))
+    np.testing.assert_allclose(covariance[0], right, rtol=1e-6)
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_interpolation_is_an_analysis_of_the_mean_of_the_climate(correlated):
+    seen = record(correlated)
+    climate = xr.Dataset(
+        {"mean": ("variable", START), "covariance": daml.covariance.labelled(FIRST, NAMES)}
+    )
+    scheme = daml.schemes.OptimalInterpolation(climate)
+    found = daml.assimilate(Linear(), seen, scheme)
+    for time in range(STEPS):
+        right, _, chi, _ = (part[0] for part in kalman(seen.isel(time=[time]), correlated))
+        if np.isnan(chi):  # nothing is observed: the forecast goes on
+            right = MATRIX @ found.analysis.values[time - 1]
+        np.testing.assert_allclose(found.analysis[time], right, rtol=1e-10)
+        np.testing.assert_allclose(found.chi_square[time], chi, rtol=1e-10)
+    assert found.chi_square.isnull().any()
+
+
+def test_a_climatology_is_needed():
+    seen = record(False)
+    with pytest.raises(InputError, match="'climatology' is missing; give a run of the model"):
+        daml.assimilate(Linear(), seen, daml.schemes.OptimalInterpolation())
+    with pytest.raises(InputError, match="'climatology' has no 'covariance'; give a run"):
+        daml.schemes.OptimalInterpolation(xr.Dataset({"mean": ("variable", START)}))
+
+
+@pytest.mark.parametrize("name", ["ETKF", "EnKF", "DEnKF", "SerialEnSRF", "EnKFN"])
+def test_nothing_is_inflated_where_nothing_is_observed(name):
+    seen = record(False).isel(time=slice(7, None))  # its first row is empty
+    scheme = getattr(daml.schemes, name)(8, inflation=2.0)
+    mean, covariance, chi, likelihood = filtered(scheme, seen, steps=1)
+    np.testing.assert_allclose(covariance[0], FIRST, rtol=1e-12)
+    np.testing.assert_allclose(mean[0], START, rtol=1e-12)
+    assert np.isnan(chi[0])
+    assert likelihood[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_inflation_multiplies_the_anomalies_of_each_analysis():
+    seen = record(False).isel(time=slice(0, 7))
+    kept = seen.observation.notnull().any("variable").values
+    assert kept.all()
+    own = filtered(daml.schemes.ETKF(8, inflation=1.3), seen)
+    for found, expected in zip(own, kalman(seen, False, inflation=1.3), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
