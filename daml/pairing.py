@@ -10,6 +10,7 @@ import numpy as np
 from daml.errors import InputError, warn
 from daml.labels.arguments import plain
 from daml.labels.datasets import ANALYSED
+from daml.labels.space import PLACING, StateSpace
 from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
 
@@ -21,8 +22,10 @@ DIMS = (("time",), ("time", "variable"), ("time", "observed"))
 """What an output of a scheme may have."""
 
 
-def check_scheme(scheme: Scheme, model: Model) -> None:
+def check_scheme(scheme: Scheme, model: Model, space: StateSpace) -> None:
     """Refuse what is no scheme, and one that asks the model for what it does not know.
+
+    ``space`` says where the model's variables lie, if they do.
 
     Raises
     ------
@@ -51,6 +54,11 @@ def check_scheme(scheme: Scheme, model: Model) -> None:
             f"{name}: it asks the model for B, and {type(model).__name__} gives no background "
             "covariance of its forecasts; use daml.ThreeDVar('innovations'), or an emulator that "
             "learned a covariance through the cycle"
+        )
+    if "positions" in getattr(scheme, "needs", ()) and space.positions is None:
+        raise InputError(
+            f"{name}: it weighs observations by their distance, and {type(model).__name__} does "
+            f"not say where its variables lie; {PLACING}, or use a scheme without localisation"
         )
 
 

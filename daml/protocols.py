@@ -138,6 +138,34 @@ class Noise(Protocol):
         ...
 
 
+class Space(Protocol):
+    """Where the variables of a model lie, if they lie anywhere."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables."""
+        ...
+
+    @property
+    def positions(self) -> np.ndarray | None:
+        """Positions (variable, dimension)."""
+        ...
+
+    @property
+    def period(self) -> np.ndarray | None:
+        """Length (dimension,) after which a dimension repeats itself; infinite where not."""
+        ...
+
+    def near(
+        self, entries: np.ndarray, points: np.ndarray, reach: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give all pairs of entries and points (point, dimension) within reach.
+
+        Three arrays (pair,): the row of the entry, that of the point, and their distance.
+        """
+        ...
+
+
 class Setting(NamedTuple):
     """What a cycle is about: all that a scheme may know before the first step."""
 
@@ -149,6 +177,10 @@ class Setting(NamedTuple):
     """H: ``apply`` gives what is observed (..., observed) of a state (..., variable)."""
     noise: Noise
     """R, and which values are missing."""
+    space: Space
+    """Where the variables lie."""
+    positions: np.ndarray | None = None
+    """Where what is observed lies (observed, dimension), if that is known."""
 
 
 class Forecast(NamedTuple):
@@ -229,7 +261,8 @@ class Scheme(Protocol):
       ``chi_square`` (time), the squared innovation in units of its expected covariance, divided by
       the number of values, and ``log_likelihood`` (time) of the innovation.
     - ``needs`` (frozenset of str): what it asks of the model: "covariance", the model's own B of
-      each forecast (``model.background_covariance(memory)``).
+      each forecast (``model.background_covariance(memory)``); "positions", where its variables
+      lie.
     - ``tuned``: see :class:`Tunable`.
     - ``to_dataset()`` gives what the scheme found in a run as an xarray.Dataset, which a loop keeps
       with each pass, and ``restored(dataset)`` gives the scheme with it, for resuming the loop and

@@ -31,6 +31,12 @@ class OneAtATime:
         return daml.Lorenz63().step(x, memory)
 
 
+class Placed(daml.Lorenz63):
+    """Lorenz 63 whose variables lie somewhere, as local schemes need it."""
+
+    positions = (0.0, 1.0, 2.0)
+
+
 MODELS = {
     "Lorenz63": daml.Lorenz63,
     "CoupledLorenz63": daml.CoupledLorenz63,
@@ -69,6 +75,7 @@ SCHEMES = {
     "ThreeDVar by conjugate gradients": lambda: daml.ThreeDVar(climatology(), method="cg"),
     "a scheme of the tests": Nudging,
     "ETKF": lambda: daml.schemes.ETKF(members=12, inflation=1.2),
+    "LETKF": lambda: daml.schemes.LETKF(members=12, radius=8.0, inflation=1.2),
 }
 
 
