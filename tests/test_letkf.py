@@ -5,13 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.linear_model import Ridge
 
 import daml
 from daml.errors import InputError
 from daml.labels.space import StateSpace
 from daml.models import ODE
 from daml.observing.records import read
-from daml.protocols import Forecast, Run
+from daml.protocols import Forecast, Observed, Run
 from daml.schemes import ETKF, LETKF, half_width, taper
 from daml.schemes.ensembles import letkf
 
@@ -274,3 +275,42 @@ def test_positions_in_a_plane():
     assert pairs == [(0, 0), (0, 1), (0, 3), (0, 4), (1, 1), (1, 4), (1, 5), (1, 6), (1, 9)]
     apart = space.distance([0, 5], range(12))
     np.testing.assert_allclose(found[2], apart[found[0], found[1]])
+
+
+def test_torch_gives_the_same_and_its_gradient(seen):
+    torch = pytest.importorskip("torch")
+    scheme = LETKF(5, radius=3.0, inflation=1.1, rotate=True)
+    ensemble = np.random.default_rng(3).standard_normal((1, 5, 20))
+    record = read(seen, Ring.variables, 0.05, space=StateSpace.of(Ring()))
+    steps = np.zeros(1, dtype=int)
+    run = Run(steps, steps, 1000, frozenset())
+
+    def update(x, device):
+        setting = record.setting(device)
+        values, pattern, _ = record.seen(steps)
+        if device is not None:
+            values, pattern = torch.as_tensor(values), torch.as_tensor(pattern).long()
+        there = Observed(values, pattern, setting.noise)
+        return scheme.update(Forecast(x), there, run, scheme.prepare(setting))[0].state
+
+    x = torch.as_tensor(ensemble).requires_grad_()
+    found = update(x, "cpu")
+    np.testing.assert_allclose(found.detach(), update(ensemble, None), atol=1e-12)
+    direction = torch.as_tensor(np.random.default_rng(4).standard_normal(x.shape))
+    (slope,) = torch.autograd.grad((found**2).sum(), x)
+    h = 1e-5
+    ahead, back = ((update(x.detach() + s * h * direction, "cpu") ** 2).sum() for s in (1, -1))
+    assert float((slope * direction).sum()) == pytest.approx(float(ahead - back) / (2 * h), 1e-6)
+
+
+def test_a_loop_trains_an_emulator_that_has_no_positions_of_its_own(truth, seen):
+    emulator = daml.emulators.Regression(Ridge(30.0))
+    tree = daml.improve(Ring(), seen, LETKF(6, radius=3.0), emulator, passes=1, held_out=0)
+    fitted = tree["iteration/0000"]
+    assert np.isfinite(fitted.analysis).all()
+    corrected = daml.emulators.Regression(Ridge(30.0), base=Ring())
+    analysis = daml.assimilate(Ring(), seen, LETKF(6, radius=3.0))
+    again = daml.assimilate(corrected.fit(analysis), seen, LETKF(6, radius=3.0))
+    assert np.isfinite(again.analysis).all()
+    with pytest.raises(InputError, match="LETKF: it weighs.*Regression does not say"):
+        daml.assimilate(emulator.fit(analysis), seen, LETKF(6, radius=3.0))
