@@ -14,7 +14,7 @@ from daml.models import ODE
 from daml.observing.records import read
 from daml.protocols import Forecast, Observed, Run
 from daml.schemes import ETKF, LETKF, half_width, taper
-from daml.schemes.ensembles import letkf
+from daml.schemes.ensembles import letkf, localisation
 
 
 class Ring(ODE):
@@ -132,9 +132,9 @@ def test_a_local_analysis_is_the_kalman_filters_with_a_larger_error():
         gain = covariance[place, 1] / (covariance[1, 1] + 0.5 / weight)
         mean = background.mean(0)
         expected = mean[place] + gain * (2.0 - mean[1])
-        assert analysis[:, place].mean() == pytest.approx(expected, abs=1e-12)
+        assert analysis[:, place].mean() == pytest.approx(expected, abs=1e-10)
         variance = covariance[place, place] - gain * covariance[place, 1]
-        assert analysis[:, place].var(ddof=1) == pytest.approx(variance, abs=1e-12)
+        assert analysis[:, place].var(ddof=1) == pytest.approx(variance, abs=1e-10)
 
 
 def test_the_ring_wraps_with_the_observation():
@@ -173,10 +173,13 @@ def test_the_order_of_the_places_does_not_matter(seen):
     np.testing.assert_allclose(turned.analysis[:15], plain.analysis[:15], atol=1e-7)
 
 
-def test_the_size_of_the_pieces_does_not_matter(seen, monkeypatch):
-    scheme = LETKF(5, radius=3.0)
+@pytest.mark.parametrize("values", [10 * 5 * 6, 3 * 5 * 5, 1])
+@pytest.mark.parametrize("dense", [0, 4])
+def test_the_size_of_the_pieces_does_not_matter(values, dense, seen, monkeypatch):
+    scheme = LETKF(5, radius=1.6)
     _, whole = analysed(scheme, seen)
-    monkeypatch.setattr(letkf, "VALUES", 3 * 8 * 5)  # three places at once
+    monkeypatch.setattr(letkf, "VALUES", values)
+    monkeypatch.setattr(localisation, "DENSE", dense)
     _, parts = analysed(scheme, seen)
     np.testing.assert_allclose(parts, whole, atol=1e-10)
 
@@ -312,5 +315,5 @@ def test_a_loop_trains_an_emulator_that_has_no_positions_of_its_own(truth, seen)
     analysis = daml.assimilate(Ring(), seen, LETKF(6, radius=3.0))
     again = daml.assimilate(corrected.fit(analysis), seen, LETKF(6, radius=3.0))
     assert np.isfinite(again.analysis).all()
-    with pytest.raises(InputError, match="LETKF: it weighs.*Regression does not say"):
+    with pytest.raises(InputError, match=r"LETKF: it weighs.*Regression does not say"):
         daml.assimilate(emulator.fit(analysis), seen, LETKF(6, radius=3.0))

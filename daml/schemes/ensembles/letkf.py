@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,9 @@ from daml.schemes.ensembles.parts import Ensemble, Seen, chi_square
 from daml.schemes.ensembles.roots import root_times
 from daml.schemes.labelled import CHI_SQUARE
 
-VALUES = 1 << 19
-"""Numbers of local observations that are worked on at once."""
+VALUES, PRODUCTS = 1 << 17, 1 << 20
+"""Numbers that are worked on at once, as the cache holds them; and products of members, of all
+observations, that are kept beside them."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,10 @@ class LETKF(Ensemble):
         """Give the analysed ensembles (..., member, variable)."""
         part = Seen.of(forecast, observed, memory.operator)
         xp = array_namespace(part.seen)
-        size, rows = part.mean.shape[-1], math.prod(part.mean.shape[:-1])
-        width = max(memory.root.shape[-1], self.members)
-        at_once = max(VALUES // max(rows * width * self.members, 1), 1)
-        pieces = [slice(n, n + at_once) for n in range(0, size, at_once)]
-        moved, anomalies = zip(*(_local(part, memory, piece) for piece in pieces), strict=True)
+        found = (
+            _analysed(part.anomalies[..., piece], *sums) for piece, sums in _sums(part, memory)
+        )
+        moved, anomalies = zip(*found, strict=True)
         mean = part.mean + xp.concat(moved, axis=-1) / (self.members - 1) ** 0.5
         turned = self.rotated(self.inflated(xp.concat(anomalies, axis=-1), run), run)
         expected = 1 + xp.sum(part.seen**2, axis=-2)
@@ -123,19 +124,57 @@ class LETKF(Ensemble):
         return Update(mean[..., None, :] + turned, chi_square(observed, square)), memory
 
 
-def _local(part: Seen, near: Neighbours, piece: slice) -> tuple[Any, Any]:
+def _sums(part: Seen, near: Neighbours) -> Iterator[tuple[slice, tuple[Any, Any]]]:
+    """Give S S' (..., variable, member, member) and S d (..., variable, member, 1), in pieces.
+
+    S and d are those of the observations near each variable, by the roots of their tapers.
+    """
+    rows = math.prod(part.mean.shape[:-1])
+    members, observed = part.seen.shape[-2:]
+    if near.whole is not None and rows * observed * members * (members + 1) <= PRODUCTS:
+        return _from_all(part, near.whole, VALUES // (rows * members * (members + 1)))
+    width = max(near.places.shape[1], members)
+    return _from_lists(part, near, VALUES // (rows * members * width))
+
+
+def _from_lists(
+    part: Seen, near: Neighbours, at_once: int
+) -> Iterator[tuple[slice, tuple[Any, Any]]]:
+    """Collect what is near each variable."""
+    xp = array_namespace(part.seen)
+    for piece in _pieces(near.places.shape[0], at_once):
+        places, root = near.places[piece], near.root[piece]
+        local = xp.matrix_transpose(part.seen)[..., places, :] * root[..., None]
+        across = xp.matrix_transpose(local)
+        innovation = part.innovation[..., places] * root
+        yield piece, (across @ local, across @ innovation[..., None])
+
+
+def _from_all(part: Seen, tapers: Any, at_once: int) -> Iterator[tuple[slice, tuple[Any, Any]]]:
+    """Sum over all observations, most of which are near, by one product with the tapers."""
+    xp = array_namespace(part.seen)
+    seen, members = xp.matrix_transpose(part.seen), part.seen.shape[-2]
+    both = xp.concat((seen, part.innovation[..., None]), axis=-1)
+    products = seen[..., :, None] * both[..., None, :]
+    flat = xp.reshape(products, (*products.shape[:-2], -1))
+    for piece in _pieces(tapers.shape[0], at_once):
+        total = tapers[piece] @ flat
+        total = xp.reshape(total, (*total.shape[:-1], members, members + 1))
+        yield piece, (total[..., :members], total[..., members:])
+
+
+def _pieces(size: int, at_once: int) -> Iterator[slice]:
+    step = max(at_once, 1)
+    return (slice(first, first + step) for first in range(0, size, step))
+
+
+def _analysed(anomalies: Any, squares: Any, pull: Any) -> tuple[Any, Any]:
     """Analyse some variables: give moves of their means (..., variable), and anomalies.
 
     With T = (I + S S')^(-1/2) of the local S the move A' T^2 S d is the product of T A and T S d:
     the root meets two vectors a variable, and no transform is formed.
     """
-    xp = array_namespace(part.seen)
-    places, root = near.places[piece], near.root[piece]
-    local = xp.matrix_transpose(part.seen)[..., places, :] * root[..., None]
-    across = xp.matrix_transpose(local)
-    innovation = part.innovation[..., places] * root
-    own = xp.matrix_transpose(part.anomalies[..., piece])
-    both = xp.concat((across @ innovation[..., None], own[..., None]), axis=-1)
-    both = root_times(across @ local, both)
-    moved = xp.vecdot(both[..., 0], both[..., 1])
-    return moved, xp.matrix_transpose(both[..., 1])
+    xp = array_namespace(anomalies)
+    own = xp.matrix_transpose(anomalies)
+    both = root_times(squares, xp.concat((pull, own[..., None]), axis=-1))
+    return xp.vecdot(both[..., 0], both[..., 1]), xp.matrix_transpose(both[..., 1])

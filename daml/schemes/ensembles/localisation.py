@@ -11,6 +11,9 @@ from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.protocols import ObservationOperator, Setting
 
+DENSE = 4
+"""Where there are no more observations than so many times those near a variable, a matrix of all
+tapers is quicker than lists."""
 ROWS = 4096
 """Places whose neighbours are searched for at once."""
 
@@ -87,6 +90,8 @@ class Neighbours(NamedTuple):
     """Places of observations (variable, neighbour)."""
     root: Any
     """Square root of their taper (variable, neighbour), 0 for what only fills the list."""
+    whole: Any = None
+    """Tapers of all observations (variable, observed), where most of them are near."""
 
     @classmethod
     def of(cls, setting: Setting, half_width: float, owner: str) -> Neighbours:
@@ -106,11 +111,16 @@ class Neighbours(NamedTuple):
         width = max(places.shape[1] for places, _ in parts)
         fill = [((0, 0), (0, width - places.shape[1])) for places, _ in parts]
         columns = zip(*parts, strict=True)
-        joined = (np.concatenate(list(map(np.pad, column, fill))) for column in columns)
+        places, root = (np.concatenate(list(map(np.pad, column, fill))) for column in columns)
         # A gradient or a GPU: the lists lie where the cycle's arrays do.
         device = getattr(setting.noise.variance, "device", "cpu")
         home = None if isinstance(setting.noise.variance, np.ndarray) else str(device)
-        return cls(setting.operator, *(put(array, home) for array in joined))
+        lists = put(places, home), put(root, home)
+        if len(positions) > DENSE * width:
+            return cls(setting.operator, *lists)
+        whole = np.zeros((size, len(positions)))
+        np.add.at(whole, (np.arange(size)[:, None], places), root**2)
+        return cls(setting.operator, *lists, put(whole, home))
 
 
 def _observed(setting: Setting, owner: str) -> np.ndarray:
