@@ -11,6 +11,7 @@ import numpy as np
 from daml.errors import InputError, warn
 from daml.labels.arguments import plain, shown
 from daml.labels.datasets import ANALYSED
+from daml.labels.space import PLACING, StateSpace
 from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
 
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
 DIMS = (("time",), ("time", "variable"), ("time", "observed"))
 """The dimensions that an output of a scheme may have."""
-NEEDS = ("covariance",)
+NEEDS = ("covariance", "positions")
 """What a scheme may need of a model."""
 
 
-def check_scheme(scheme: Scheme, model: Model) -> None:
+def check_scheme(scheme: Scheme, model: Model, space: StateSpace) -> None:
     """Refuse what is not a scheme, and a scheme that needs more than the model gives.
+
+    ``space`` says where the model's variables lie, if they do.
 
     Raises
     ------
@@ -59,6 +62,11 @@ def check_scheme(scheme: Scheme, model: Model) -> None:
             f"{name}: it asks the model for B, but {type(model).__name__} has no background "
             "covariance of its forecasts; use daml.ThreeDVar('innovations'), or an emulator that "
             "learned a covariance through the cycle"
+        )
+    if "positions" in getattr(scheme, "needs", ()) and space.positions is None:
+        raise InputError(
+            f"{name}: it weighs observations by their distance, and {type(model).__name__} does "
+            f"not say where its variables lie; {PLACING}, or use a scheme without localisation"
         )
 
 

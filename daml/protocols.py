@@ -148,6 +148,34 @@ class Noise(Protocol):
         ...
 
 
+class Space(Protocol):
+    """Where the variables of a model lie, if they lie anywhere."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables."""
+        ...
+
+    @property
+    def positions(self) -> np.ndarray | None:
+        """Positions (variable, dimension)."""
+        ...
+
+    @property
+    def period(self) -> np.ndarray | None:
+        """Length (dimension,) after which a dimension repeats itself; infinite where not."""
+        ...
+
+    def near(
+        self, entries: np.ndarray, points: np.ndarray, reach: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give all pairs of entries and points (point, dimension) within reach.
+
+        Three arrays (pair,): the row of the entry, that of the point, and their distance.
+        """
+        ...
+
+
 class Setting(NamedTuple):
     """What does not change during a cycle: all that a scheme may know before the first step."""
 
@@ -159,6 +187,10 @@ class Setting(NamedTuple):
     """H, which maps states (..., variable) to what is observed (..., observed)."""
     noise: Noise
     """R, and which values are present."""
+    space: Space
+    """Where the variables lie."""
+    positions: np.ndarray | None = None
+    """Where what is observed lies (observed, dimension), if that is known."""
 
 
 class Forecast(NamedTuple):
@@ -241,7 +273,8 @@ class Scheme(Protocol):
       daml: ``chi_square`` (time), the squared innovation in units of its expected covariance,
       divided by the number of values; and ``log_likelihood`` (time) of the innovation.
     - ``needs`` (frozenset of str): what the scheme requires of the model. "covariance" is the
-      model's own B of each forecast (``model.background_covariance(memory)``).
+      model's own B of each forecast (``model.background_covariance(memory)``); "positions" is
+      where its variables lie.
     - ``open`` and ``tuned``: see :class:`Tunable`.
     - ``to_dataset()`` gives what was tuned as an xarray.Dataset, which a loop stores with each
       pass; ``restored(dataset)`` gives the scheme back from it, for resuming the loop and for

@@ -31,6 +31,12 @@ class OneAtATime:
         return daml.Lorenz63().step(x, memory)
 
 
+class Placed(daml.Lorenz63):
+    """Lorenz 63 whose variables lie somewhere, as local schemes need it."""
+
+    positions = (0.0, 1.0, 2.0)
+
+
 MODELS = {
     "Lorenz63": daml.Lorenz63,
     "CoupledLorenz63": daml.CoupledLorenz63,
@@ -78,6 +84,7 @@ SCHEMES = {
     "DEnKF": lambda: daml.schemes.DEnKF(members=12, inflation=1.2),
     "SerialEnSRF": lambda: daml.schemes.SerialEnSRF(members=12, inflation=1.2),
     "EnKFN": lambda: daml.schemes.EnKFN(members=12, inflation=1.1),
+    "LETKF": lambda: daml.schemes.LETKF(members=12, radius=8.0, inflation=1.2),
 }
 
 

@@ -55,6 +55,7 @@ class Reversed:
     def __init__(self, model):
         self.model, self.dt = model, model.dt
         self.variables = tuple(reversed(model.variables))
+        self.positions = model.positions[::-1]
 
     def start(self, x, time=None):
         return self.model.start(x[..., ::-1], time)
@@ -84,8 +85,8 @@ def test_a_run_goes_on_where_it_ended(make):
 
 @schemes
 def test_segments_agree_with_the_run_in_one(make, seen):
-    one = daml.assimilate(daml.Lorenz63(), seen, make(), segments=1)
-    many = daml.assimilate(daml.Lorenz63(), seen, make(), segments=3)
+    one = daml.assimilate(roster.Placed(), seen, make(), segments=1)
+    many = daml.assimilate(roster.Placed(), seen, make(), segments=3)
     assert many.attrs["segments"] > 1
     if "spread" in one:  # an ensemble never forgets its start to rounding
         apart = ((many.analysis - one.analysis) ** 2).mean("time") / (one.spread**2).mean("time")
@@ -96,8 +97,8 @@ def test_segments_agree_with_the_run_in_one(make, seen):
 
 @schemes
 def test_chunks_do_not_matter(make, seen):
-    plain = daml.assimilate(daml.Lorenz63(), seen, make())
-    lazy = daml.assimilate(daml.Lorenz63(), seen.chunk(time=37), make()).compute()
+    plain = daml.assimilate(roster.Placed(), seen, make())
+    lazy = daml.assimilate(roster.Placed(), seen.chunk(time=37), make()).compute()
     xr.testing.assert_equal(lazy, plain)
 
 
@@ -110,14 +111,14 @@ def test_a_missing_value_is_one_of_infinite_variance(make, seen):
     # From a state that is given: a first guess from what is observed would follow the fillers.
     start = xr.Dataset({"state": ("variable", [1.0, 2.0, 20.0])}, {"variable": seen["variable"]})
     how = {"initial": start, "segments": 1}
-    given, other = (daml.assimilate(daml.Lorenz63(), s, make(), **how) for s in (seen, filled))
+    given, other = (daml.assimilate(roster.Placed(), s, make(), **how) for s in (seen, filled))
     np.testing.assert_allclose(given.analysis, other.analysis, rtol=1e-9, atol=1e-9)
 
 
 @schemes
 def test_the_order_of_the_variables_does_not_matter(make, seen):
-    plain = daml.assimilate(daml.Lorenz63(), seen, make())
-    turned = daml.assimilate(Reversed(daml.Lorenz63()), seen.isel(variable=[2, 0, 1]), make())
+    plain = daml.assimilate(roster.Placed(), seen, make())
+    turned = daml.assimilate(Reversed(roster.Placed()), seen.isel(variable=[2, 0, 1]), make())
     turned = turned.sel(variable=plain["variable"])
     np.testing.assert_allclose(turned.analysis, plain.analysis, rtol=1e-7, atol=1e-9)
 
@@ -125,8 +126,8 @@ def test_the_order_of_the_variables_does_not_matter(make, seen):
 @schemes
 def test_the_truth_does_not_leak(make, seen, truth):
     with_truth = seen.assign(state=truth.state.sel(variable=["x0", "x1", "x2"]))
-    plain = daml.assimilate(daml.Lorenz63(), seen, make())
-    xr.testing.assert_identical(daml.assimilate(daml.Lorenz63(), with_truth, make()), plain)
+    plain = daml.assimilate(roster.Placed(), seen, make())
+    xr.testing.assert_identical(daml.assimilate(roster.Placed(), with_truth, make()), plain)
 
 
 class Raises(roster.Nudging):
@@ -170,7 +171,7 @@ BROKEN = {
 @pytest.mark.parametrize("text", BROKEN)
 def test_what_breaks_the_contract_is_refused(make, text, seen):
     with pytest.raises(InputError, match=text):
-        daml.assimilate(daml.Lorenz63(), BROKEN[text](seen), make())
+        daml.assimilate(roster.Placed(), BROKEN[text](seen), make())
 
 
 @emulators
@@ -302,14 +303,14 @@ def test_a_scheme_comes_back_from_a_store(make, seen, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         daml.improve(
-            *(daml.Lorenz63(), seen, given, daml.LSTM(hidden=4, epochs=1)),
+            *(roster.Placed(), seen, given, daml.LSTM(hidden=4, epochs=1)),
             passes=1,
             held_out=0,
             store=tmp_path / "loop.zarr",
         )
     own = given if type(given).__module__ == "roster" else None
     back = daml.load_scheme(tmp_path / "loop.zarr", scheme=own)
-    one, two = (daml.assimilate(daml.Lorenz63(), seen, scheme) for scheme in (given, back))
+    one, two = (daml.assimilate(roster.Placed(), seen, scheme) for scheme in (given, back))
     xr.testing.assert_equal(one, two)
 
 

@@ -70,6 +70,16 @@ class Learned(ABC):
         """Mean state (variable,) of the record that the emulator was fitted to."""
         return cast("np.ndarray", self.known.mean)
 
+    @property
+    def positions(self) -> Any:
+        """Where the variables lie, if the base says it."""
+        return getattr(self.base, "positions", None)
+
+    @property
+    def period(self) -> Any:
+        """Lengths after which the base's space repeats itself, if it does."""
+        return getattr(self.base, "period", None)
+
     def start(self, x: Any, time: Any = None) -> Memory:
         """Give an empty memory, together with that of the base."""
         return None, None if self.base is None else self.base.start(x, time)

@@ -9,9 +9,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import KDTree
 
 from daml.errors import InputError
 from daml.labels.arguments import shown
+
+PLACING = (
+    "give the model an attribute 'positions' (variable,) or (variable, dimension), and 'period' "
+    "where space is periodic"
+)
+"""What to do where variables have no positions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +90,39 @@ class StateSpace:
         """Give the place of each name in a state; -1 where there is none."""
         return np.asarray(self.index.get_indexer(pd.Index(names, dtype=object)))
 
+    def ordered(self, names: tuple[str, ...]) -> StateSpace:
+        """Give the space with the same variables in another order."""
+        if names == self.names or self.positions is None:
+            return StateSpace(names, self.positions, self.period)
+        return StateSpace(names, self.positions[self.places(names)], self.period)
+
+    def near(
+        self, entries: np.ndarray, points: np.ndarray, reach: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give all pairs of variables and points (point, dimension) within ``reach``.
+
+        Returns
+        -------
+        tuple of numpy.ndarray (pair,)
+            Which of the entries, which of the points, and their distance.
+
+        Raises
+        ------
+        InputError
+            If the variables have no positions.
+        """
+        own = self._placed()[entries]
+        if np.isinf(reach):
+            rows, columns = np.indices((len(own), len(points))).reshape(2, -1)
+            return rows, columns, self._apart(own, points).ravel()
+        box = None
+        if self.period is not None:
+            box = np.where(np.isfinite(self.period), self.period, 0.0)
+            own, points = (_within(part, box) for part in (own, points))
+        trees = (KDTree(part, boxsize=box) for part in (own, points))
+        found = next(trees).sparse_distance_matrix(next(trees), reach, output_type="ndarray")
+        return found["i"], found["j"], found["v"]
+
     def distance(self, entries: Any, other: Any) -> np.ndarray:
         """Give the distances (entry, other) of variables, given by their places in a state.
 
@@ -93,12 +133,17 @@ class StateSpace:
         InputError
             If the variables have no positions.
         """
+        positions = self._placed()
+        return self._apart(positions[entries], positions[other])
+
+    def _placed(self) -> np.ndarray:
         if self.positions is None:
-            raise InputError(
-                "the model's variables have no positions; give the model an attribute 'positions' "
-                "(variable,) or (variable, dimension), and 'period' where space is periodic"
-            )
-        apart = np.abs(self.positions[entries][:, None] - self.positions[other][None])
+            raise InputError(f"the model's variables have no positions; {PLACING}")
+        return self.positions
+
+    def _apart(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Give the distances (one, other) of positions."""
+        apart = np.abs(one[:, None] - other[None])
         if self.period is not None:
             around = np.isfinite(self.period)
             length = self.period[around]
@@ -106,6 +151,13 @@ class StateSpace:
             apart[..., around] = np.minimum(part, length - part)
         found: np.ndarray = np.linalg.norm(apart, axis=-1)
         return found
+
+
+def _within(positions: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Give positions (row, dimension) in [0, length) of each dimension that has a length."""
+    turned = np.mod(positions, np.where(box > 0, box, np.inf))
+    turned = np.where(turned < box, turned, 0.0)  # just below 0 rounds to the length
+    return np.where(box > 0, turned, positions)
 
 
 def _numbers(values: Any, owner: str, name: str) -> np.ndarray:

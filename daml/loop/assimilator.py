@@ -13,6 +13,7 @@ import xarray as xr
 
 from daml.emulators.own import check_kept, trained
 from daml.labels.datasets import names
+from daml.labels.space import StateSpace
 from daml.loop.choosing import CHOICE, gain
 from daml.loop.judging import Judge
 from daml.loop.passes import Pass, joined
@@ -58,7 +59,7 @@ class Assimilator:
         InputError
             If the record is too short.
         """
-        readings = Readings(observations)
+        readings = Readings(observations, StateSpace.of(model))
         record = readings.of(model)
         held_out = HeldOut(record.axis.length, fraction) if fraction else None
         check_length(model, scheme, emulator, observations, record, held_out, way)

@@ -11,6 +11,7 @@ from daml.arrays import fetch, home, put
 from daml.emulators.own import is_users
 from daml.errors import InputError
 from daml.labels.datasets import first_time, names
+from daml.labels.space import StateSpace
 from daml.observing.records import Record, read
 from daml.pairing import check_scheme, knows_covariance, offered
 from daml.protocols import Observed, Run
@@ -44,10 +45,12 @@ def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
     check_model(model, first_time(observations))
     if not is_users(scheme):  # daml's own schemes use the forecasts
         return
-    check_scheme(scheme, model)
+    space = StateSpace.of(model)
+    check_scheme(scheme, model, space)
     if getattr(scheme, "open", ()):  # it cannot run before it is tuned
         return
-    record = read(observations, tuple(model.variables), model.dt, getattr(model, "time_unit", "s"))
+    how = tuple(model.variables), model.dt, getattr(model, "time_unit", "s")
+    record = read(observations, *how, space=space)
     first = FirstGuess(model, record, record.axis.grid(), None)
     steps = np.arange(min(STEPS, record.axis.length))[:, None]
     spread = np.std(record.nearest(steps[:, 0]), axis=0).max() or 1.0

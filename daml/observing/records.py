@@ -13,12 +13,14 @@ from daml.covariances.dense import check as check_covariance
 from daml.errors import InputError
 from daml.labels.datasets import TimeAxis, check_dims, check_dtype, check_names, check_values, names
 from daml.labels.datasets import time_axis as read_time
+from daml.labels.space import StateSpace
 from daml.observing.noise import TabledNoise
 from daml.observing.operators import Operator, read_operator
+from daml.observing.positions import observed_positions
 from daml.protocols import Model, Observed, Setting
 from daml.segments import rows_at_once
 
-GIVEN = ("observation", "error_variance", "error_covariance", "operator")
+GIVEN = ("observation", "error_variance", "error_covariance", "operator", "position")
 """What a record may hold; everything else in its Dataset is ignored."""
 
 
@@ -47,6 +49,10 @@ class Record:
         R, where errors are correlated.
     mean : numpy.ndarray (observed,)
         Of the values that are there; 0 where there is none.
+    space : StateSpace
+        Where the variables lie, if they do.
+    positions : numpy.ndarray (observed, dimension) or None
+        Where what is observed lies, if that is known.
     """
 
     variables: tuple[str, ...]
@@ -59,6 +65,8 @@ class Record:
     kind_variance: np.ndarray
     covariance: np.ndarray | None
     mean: np.ndarray
+    space: StateSpace
+    positions: np.ndarray | None
 
     def values(self, steps: np.ndarray) -> np.ndarray:
         """Give the observations (..., observed) at model steps (...), 0 where one is missing."""
@@ -81,7 +89,8 @@ class Record:
 
     def setting(self, device: str | None = None) -> Setting:
         """Give what a scheme may know before a cycle, on a torch device; None is NumPy."""
-        return Setting(self.variables, self.observed, self.operator, self.noise.on(device))
+        about = self.variables, self.observed, self.operator, self.noise.on(device)
+        return Setting(*about, self.space, self.positions)
 
     def seen(self, steps: np.ndarray) -> Observed:
         """Give the observations at model steps (...)."""
@@ -142,6 +151,7 @@ def read(
     dt: Any,
     time_unit: str = "s",
     operator: Operator | None = None,
+    space: StateSpace | None = None,
 ) -> Record:
     """Check observations against the contract, a window at a time.
 
@@ -159,6 +169,8 @@ def read(
         What a float dt counts on datetime64 times.
     operator : ObservationOperator, optional
         H, in place of what the observations say.
+    space : StateSpace, optional
+        Where the variables lie.
 
     Raises
     ------
@@ -199,21 +211,29 @@ def read(
         kind_variance = np.concatenate((kind_variance, np.ones((1, len(observed)))))
     mean = total / np.maximum(seen, 1)
     how = kind_present, kind_variance, errors.covariance
-    return Record(variables, observed, operator, axis, source, kind, *how, mean)
+    space = space or StateSpace(variables)
+    where = space, observed_positions(observations, operator, space)
+    return Record(variables, observed, operator, axis, source, kind, *how, mean, *where)
 
 
 class Readings:
-    """Observations that are read once for each order of a model's variables."""
+    """Observations that are read once for each order of a model's variables.
 
-    def __init__(self, observations: xr.Dataset) -> None:
-        self.observations = observations
+    ``space`` says where the variables lie of models that do not say it themselves: of emulators.
+    """
+
+    def __init__(self, observations: xr.Dataset, space: StateSpace | None = None) -> None:
+        self.observations, self.space = observations, space
         self.found: dict[tuple[Any, ...], Record] = {}
 
     def of(self, model: Model) -> Record:
         """Give the record as a model's."""
         how = tuple(model.variables), model.dt, getattr(model, "time_unit", "s")
         if how not in self.found:
-            self.found[how] = read(self.observations, *how)
+            space = StateSpace.of(model)
+            if space.positions is None and self.space is not None:
+                space = self.space.ordered(space.names)
+            self.found[how] = read(self.observations, *how, space=space)
         return self.found[how]
 
 

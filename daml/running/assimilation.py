@@ -22,6 +22,7 @@ from daml.labels.datasets import (
     time_axis,
 )
 from daml.labels.descriptions import description
+from daml.labels.space import StateSpace
 from daml.observing.functions import described, seen_through
 from daml.observing.records import GIVEN, Record, read
 from daml.pairing import check_scheme, offered
@@ -153,7 +154,8 @@ def assimilated(
 ) -> xr.Dataset:
     """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations."""
     check_model(model, first_time(observations))
-    check_scheme(scheme, model)
+    space = StateSpace.of(model) if record is None else record.space
+    check_scheme(scheme, model, space)
     variables = tuple(model.variables)
     unit = getattr(model, "time_unit", "s")
     times = time_axis(observations, "observation", model.dt, unit).grid()
@@ -167,7 +169,7 @@ def assimilated(
     )
 
     def run(arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
-        seen = record or read(source[0], variables, model.dt, unit, function)
+        seen = record or read(source[0], variables, model.dt, unit, function, space)
         cycles = _Cycles(model, scheme, seen, FirstGuess(model, seen, times, initial))
         return _joined(cycles, Cut(total, length, spinup), tolerance, segments, Target(arrays))
 

@@ -148,7 +148,7 @@ class _Trial:
 
     def shortened(self, times: int) -> _Trial:
         part = self.observations.isel(time=slice(0, times))
-        return _Trial(self.stepped, Readings(part), self.pairs, None)
+        return _Trial(self.stepped, Readings(part, self.readings.space), self.pairs, None)
 
     def run(self, scheme: Scheme) -> xr.Dataset:
         if self.last is None or self.last[0] is not scheme:

@@ -1,12 +1,22 @@
 """Schemes: they turn backgrounds and observations into analyses."""
 
-from daml.schemes.ensembles import ETKF, DEnKF, EnKF, EnKFN, SerialEnSRF
+from daml.schemes.ensembles import (
+    ETKF,
+    LETKF,
+    DEnKF,
+    EnKF,
+    EnKFN,
+    SerialEnSRF,
+    half_width,
+    taper,
+)
 from daml.schemes.gaussian import OptimalInterpolation
 from daml.schemes.labelled import analyse
 from daml.schemes.variational import WAYS, ThreeDVar
 
 __all__ = [
     "ETKF",
+    "LETKF",
     "WAYS",
     "DEnKF",
     "EnKF",
@@ -15,4 +25,6 @@ __all__ = [
     "SerialEnSRF",
     "ThreeDVar",
     "analyse",
+    "half_width",
+    "taper",
 ]

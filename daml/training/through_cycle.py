@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 from daml.errors import InputError
+from daml.labels.space import StateSpace
 from daml.observing.noise import TabledNoise
 from daml.observing.records import Record, read
 from daml.pairing import asks_covariance
@@ -169,7 +170,8 @@ class Course:
     ) -> None:
         self.what = what
         variables = tuple(model.variables)
-        self.record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
+        how = variables, model.dt, getattr(model, "time_unit", "s")
+        self.record = read(observations, *how, space=StateSpace.of(model))
         times = self.record.axis.grid()
         steps = np.arange(len(times))
         self.held_out = HeldOut(len(times), held_out) if held_out else None

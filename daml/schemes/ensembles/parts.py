@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ class Ensemble:
     """Settings that all ensemble schemes have; see :class:`daml.schemes.ETKF`."""
 
     members: int
+    _: KW_ONLY
     inflation: float = 1.0
     rotate: bool = False
     seed: int = 0
@@ -123,12 +124,15 @@ class Seen(NamedTuple):
 
     def extras(self, observed: Observed, square: Any, log_determinant: Any) -> dict[str, Any]:
         """Give the outputs of d' S^-1 d, and the log of the determinant of R^(-1/2) S R^(-1/2)."""
-        xp = array_namespace(square)
-        counts = xp.sum(xp.astype(observed.present, square.dtype), axis=-1)
-        return {
-            "chi_square": square / xp.where(counts > 0, counts, np.nan),
-            "log_likelihood": -(square + log_determinant) / 2 - self.width,
-        }
+        likelihood = -(square + log_determinant) / 2 - self.width
+        return {**chi_square(observed, square), "log_likelihood": likelihood}
+
+
+def chi_square(observed: Observed, square: Any) -> dict[str, Any]:
+    """Give the output of squared innovations in units of their expected covariance."""
+    xp = array_namespace(square)
+    counts = xp.sum(xp.astype(observed.present, square.dtype), axis=-1)
+    return {"chi_square": square / xp.where(counts > 0, counts, np.nan)}
 
 
 def _basis(members: int) -> np.ndarray:

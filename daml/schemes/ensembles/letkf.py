@@ -1,0 +1,180 @@
+"""The local ensemble transform Kalman filter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from daml.errors import InputError
+from daml.protocols import Forecast, Observed, Outputs, Run, Setting, Update
+from daml.schemes.ensembles.localisation import Neighbours
+from daml.schemes.ensembles.parts import Ensemble, Seen, chi_square
+from daml.schemes.ensembles.roots import root_times
+from daml.schemes.labelled import CHI_SQUARE
+
+VALUES, PRODUCTS = 1 << 17, 1 << 20
+"""Numbers that are worked on at once, as the cache holds them; and products of members, of all
+observations, that are kept beside them."""
+
+
+@dataclass(frozen=True)
+class LETKF(Ensemble):
+    """Local ensemble transform Kalman filter with the symmetric root.
+
+    Each variable has an analysis of its own, that of an :class:`ETKF` of the observations near it.
+    The error variance of an observation is divided by the taper of Gaspari and Cohn, so that its
+    influence falls with its distance from the variable and ends at twice ``radius``. A few members
+    suffice then for a state of any size. Memory and time grow linearly with the number of
+    variables.
+
+    Parameters
+    ----------
+    members : int
+        N, 2 or more.
+    radius : float
+        The half-width of the taper, in the unit of the model's ``positions``: an observation at
+        this distance has 5/24 of its weight, one at twice the distance none. See
+        :func:`daml.schemes.half_width` for radii as DAPPER counts them.
+    inflation : float
+        Multiplies the anomalies after each analysis; see :class:`ETKF`.
+    rotate : bool
+        Whether the anomalies are turned at random after each analysis, the same turn everywhere.
+    seed : int
+        Of the first ensemble, and of rotations.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range; in a cycle, if the model has no positions, if it is not
+        known where the observations lie, or if their errors are correlated.
+
+    Notes
+    -----
+    What is observed lies where the model's variable of its name does. Observations by a matrix or
+    a function need a coordinate ``position`` along ``variable``.
+
+    ``chi_square`` compares each innovation with its own expected variance: of an ensemble that is
+    smaller than the number of observations the covariances between them are not meant.
+
+    References
+    ----------
+    Hunt, B. R., Kostelich, E. J. and Szunyogh, I. (2007): Efficient data assimilation for
+    spatiotemporal chaos: a local ensemble transform Kalman filter. Physica D 230, 112-126. Gaspari,
+    G. and Cohn, S. E. (1999): Construction of correlation functions in two and three dimensions.
+    Q. J. R. Meteorol. Soc. 125, 723-757.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import daml
+    >>> class Ring(daml.models.ODE):  # Lorenz 96
+    ...     variables, positions, period = tuple(f"x{n}" for n in range(20)), range(20), 20
+    ...
+    ...     def tendency(self, x):
+    ...         return (np.roll(x, -1, -1) - np.roll(x, 2, -1)) * np.roll(x, 1, -1) - x + 8
+    >>> truth = daml.simulate(Ring(), steps=100, spinup=500)
+    >>> scheme = daml.schemes.LETKF(members=7, radius=daml.schemes.half_width(loc_rad=4))
+    >>> analysis = daml.assimilate(Ring(), daml.observe(truth), scheme)
+    >>> bool(((analysis.analysis - truth.state)[50:] ** 2).mean() < 0.5)
+    True
+    """
+
+    radius: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.radius > 0:
+            raise InputError(
+                f"{type(self).__name__}: 'radius' is {self.radius}; give a length > 0, in the unit "
+                "of the model's positions"
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it asks of the model."""
+        return frozenset({"positions"})
+
+    @property
+    def outputs(self) -> Outputs:
+        """What an analysis has besides."""
+        return CHI_SQUARE
+
+    def prepare(self, setting: Setting) -> Neighbours:
+        """Search for the observations near each variable."""
+        return Neighbours.of(setting, self.radius, type(self).__name__)
+
+    def update(
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Any
+    ) -> tuple[Update, Any]:
+        """Give the analysed ensembles (..., member, variable)."""
+        part = Seen.of(forecast, observed, memory.operator)
+        xp = array_namespace(part.seen)
+        found = (
+            _analysed(part.anomalies[..., piece], *sums) for piece, sums in _sums(part, memory)
+        )
+        moved, anomalies = zip(*found, strict=True)
+        mean = part.mean + xp.concat(moved, axis=-1) / (self.members - 1) ** 0.5
+        expected = 1 + xp.sum(part.seen**2, axis=-2)
+        square = xp.sum(part.innovation**2 / expected, axis=-1)
+        state = self.around(mean, xp.concat(anomalies, axis=-1), part.seen, run)
+        return Update(state, chi_square(observed, square)), memory
+
+
+def _sums(part: Seen, near: Neighbours) -> Iterator[tuple[slice, tuple[Any, Any]]]:
+    """Give S S' (..., variable, member, member) and S d (..., variable, member, 1), in pieces.
+
+    S and d are those of the observations near each variable, by the roots of their tapers.
+    """
+    rows = math.prod(part.mean.shape[:-1])
+    members, observed = part.seen.shape[-2:]
+    if near.whole is not None and rows * observed * members * (members + 1) <= PRODUCTS:
+        return _from_all(part, near.whole, VALUES // (rows * members * (members + 1)))
+    width = max(near.places.shape[1], members)
+    return _from_lists(part, near, VALUES // (rows * members * width))
+
+
+def _from_lists(
+    part: Seen, near: Neighbours, at_once: int
+) -> Iterator[tuple[slice, tuple[Any, Any]]]:
+    """Collect what is near each variable."""
+    xp = array_namespace(part.seen)
+    for piece in _pieces(near.places.shape[0], at_once):
+        places, root = near.places[piece], near.root[piece]
+        local = xp.matrix_transpose(part.seen)[..., places, :] * root[..., None]
+        across = xp.matrix_transpose(local)
+        innovation = part.innovation[..., places] * root
+        yield piece, (across @ local, across @ innovation[..., None])
+
+
+def _from_all(part: Seen, tapers: Any, at_once: int) -> Iterator[tuple[slice, tuple[Any, Any]]]:
+    """Sum over all observations, most of which are near, by one product with the tapers."""
+    xp = array_namespace(part.seen)
+    seen, members = xp.matrix_transpose(part.seen), part.seen.shape[-2]
+    both = xp.concat((seen, part.innovation[..., None]), axis=-1)
+    products = seen[..., :, None] * both[..., None, :]
+    flat = xp.reshape(products, (*products.shape[:-2], -1))
+    for piece in _pieces(tapers.shape[0], at_once):
+        total = tapers[piece] @ flat
+        total = xp.reshape(total, (*total.shape[:-1], members, members + 1))
+        yield piece, (total[..., :members], total[..., members:])
+
+
+def _pieces(size: int, at_once: int) -> Iterator[slice]:
+    step = max(at_once, 1)
+    return (slice(first, first + step) for first in range(0, size, step))
+
+
+def _analysed(anomalies: Any, squares: Any, pull: Any) -> tuple[Any, Any]:
+    """Analyse some variables: give moves of their means (..., variable), and anomalies.
+
+    With T = (I + S S')^(-1/2) of the local S the move A' T^2 S d is the product of T A and T S d:
+    the root meets two vectors a variable, and no transform is formed.
+    """
+    xp = array_namespace(anomalies)
+    own = xp.matrix_transpose(anomalies)
+    both = root_times(squares, xp.concat((pull, own[..., None]), axis=-1))
+    return xp.vecdot(both[..., 0], both[..., 1]), xp.matrix_transpose(both[..., 1])

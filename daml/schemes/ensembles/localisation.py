@@ -1,0 +1,153 @@
+"""Which observations count at which place, and how much: the taper of Gaspari and Cohn."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daml.arrays import put
+from daml.errors import InputError
+from daml.labels.arguments import checked
+from daml.protocols import ObservationOperator, Setting
+
+DENSE = 4
+"""Where there are no more observations than so many times those near a variable, a matrix of all
+tapers is quicker than lists."""
+ROWS = 4096
+"""Places whose neighbours are searched for at once."""
+
+
+@checked
+def taper(distance: Any, half_width: float) -> np.ndarray:
+    """Give the fifth-order piecewise rational function of Gaspari and Cohn.
+
+    It looks like a Gaussian and is a correlation function in up to three dimensions: 1 at distance
+    0, 5/24 at the half-width, and exactly 0 from twice the half-width on.
+
+    Parameters
+    ----------
+    distance : array_like (...)
+        0 or more, in any unit of length.
+    half_width : float
+        In the same unit. Infinite: 1 everywhere.
+
+    Returns
+    -------
+    numpy.ndarray (...)
+
+    Raises
+    ------
+    InputError
+        If the half-width is not positive.
+
+    References
+    ----------
+    Gaspari, G. and Cohn, S. E. (1999): Construction of correlation functions in two and three
+    dimensions. Q. J. R. Meteorol. Soc. 125, 723-757; equation 4.10.
+
+    Examples
+    --------
+    >>> taper([0.0, 1.0, 2.0], half_width=1.0).round(4)
+    array([1.    , 0.2083, 0.    ])
+    """
+    if not half_width > 0:
+        raise InputError(f"taper: 'half_width' is {half_width}; give a length > 0")
+    r = np.asarray(distance, dtype=np.float64) / half_width
+    near, far = np.minimum(r, 1.0), np.clip(r, 1.0, 2.0)
+    inner = (((-near / 4 + 1 / 2) * near + 5 / 8) * near - 5 / 3) * near**2 + 1
+    outer = ((((far / 12 - 1 / 2) * far + 5 / 8) * far + 5 / 3) * far - 5) * far + 4 - 2 / (3 * far)
+    # Next to twice the half-width the sum is smaller than its rounding.
+    found: np.ndarray = np.where(r < 1, inner, np.where(r < 2, np.maximum(outer, 0.0), 0.0))
+    return found
+
+
+@checked
+def half_width(loc_rad: float) -> float:
+    """Give the half-width that stands for a radius as DAPPER counts it.
+
+    DAPPER's ``loc_rad`` is the distance at which a Gaussian would be exp(-1/2); its taper is 0 from
+    3.64 ``loc_rad`` on.
+
+    Parameters
+    ----------
+    loc_rad : float
+        DAPPER's radius.
+
+    Examples
+    --------
+    >>> half_width(loc_rad=4)
+    7.28
+    """
+    return 1.82 * loc_rad
+
+
+class Neighbours(NamedTuple):
+    """The observations near each variable, as many for each: the last ones may count nothing."""
+
+    operator: ObservationOperator
+    places: Any
+    """Places of observations (variable, neighbour)."""
+    root: Any
+    """Square root of their taper (variable, neighbour), 0 for what only fills the list."""
+    whole: Any = None
+    """Tapers of all observations (variable, observed), where most of them are near."""
+
+    @classmethod
+    def of(cls, setting: Setting, half_width: float, owner: str) -> Neighbours:
+        """Search for the observations within twice a half-width of each variable.
+
+        Raises
+        ------
+        InputError
+            If variables or observations have no positions, or errors are correlated.
+        """
+        positions, size = _observed(setting, owner), len(setting.variables)
+        parts = []
+        for first in range(0, size, ROWS):
+            entries = np.arange(first, min(first + ROWS, size))
+            found = setting.space.near(entries, positions, 2 * half_width)
+            parts.append(_padded(*found, len(entries), half_width))
+        width = max(places.shape[1] for places, _ in parts)
+        fill = [((0, 0), (0, width - places.shape[1])) for places, _ in parts]
+        columns = zip(*parts, strict=True)
+        places, root = (np.concatenate(list(map(np.pad, column, fill))) for column in columns)
+        # A gradient or a GPU: the lists lie where the cycle's arrays do.
+        device = getattr(setting.noise.variance, "device", "cpu")
+        home = None if isinstance(setting.noise.variance, np.ndarray) else str(device)
+        lists = put(places, home), put(root, home)
+        if len(positions) > DENSE * width:
+            return cls(setting.operator, *lists)
+        whole = np.zeros((size, len(positions)))
+        np.add.at(whole, (np.arange(size)[:, None], places), root**2)
+        return cls(setting.operator, *lists, put(whole, home))
+
+
+def _observed(setting: Setting, owner: str) -> np.ndarray:
+    """Give the positions of the observations; refuse what cannot be localised by their errors."""
+    if setting.noise.covariance is not None:
+        raise InputError(
+            f"{owner}: the observations have correlated errors ('error_covariance'), and it weighs "
+            "each observation by its own distance; give 'error_variance', or use an ETKF"
+        )
+    if setting.positions is None:
+        raise InputError(
+            f"{owner}: it is not known where the observations lie, as they are no variables of the "
+            "model; give them a coordinate 'position' along 'variable', in the unit of the model's "
+            "positions"
+        )
+    return setting.positions
+
+
+def _padded(
+    rows: np.ndarray, points: np.ndarray, distance: np.ndarray, size: int, half_width: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give pairs as lists (row, neighbour) of points and roots of tapers."""
+    order = np.lexsort((points, rows))
+    rows, points, distance = rows[order], points[order], distance[order]
+    counts = np.bincount(rows, minlength=size)
+    column = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    shape = size, max(int(counts.max()), 1)
+    places, root = np.zeros(shape, dtype=np.int64), np.zeros(shape)
+    places[rows, column], root[rows, column] = points, np.sqrt(taper(distance, half_width))
+    return places, root

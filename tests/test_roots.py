@@ -1,0 +1,59 @@
+"""Inverse roots of many small matrices: equal to those by eigenvectors, with finite gradients."""
+
+import numpy as np
+import pytest
+import torch
+
+from daml.schemes.ensembles.roots import root_times
+
+
+def squares(spread, count=30, observations=5, members=6):
+    s = np.random.default_rng(0).standard_normal((count, observations, members)) * spread
+    return s.swapaxes(1, 2) @ s
+
+
+def by_eigenvectors(matrices, vectors):
+    values, own = np.linalg.eigh(matrices)
+    return own @ ((own.swapaxes(1, 2) @ vectors) / np.sqrt(1 + np.maximum(values, 0))[..., None])
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 0.1, 0.5, 1.0, 3.0, 30.0, 1000.0])
+def test_the_root_is_that_by_eigenvectors(spread):
+    vectors = np.random.default_rng(1).standard_normal((30, 6, 2))
+    matrices = squares(spread)
+    found, expected = root_times(matrices, vectors), by_eigenvectors(matrices, vectors)
+    np.testing.assert_allclose(found, expected, atol=1e-10 if spread < 100 else 1e-8)
+
+
+def test_matrices_side_by_side_may_differ_by_any_factor():
+    matrices = np.concatenate([squares(spread, count=2) for spread in (0, 0.1, 10, 1000)])
+    vectors = np.random.default_rng(1).standard_normal((8, 6, 1))
+    found, expected = root_times(matrices, vectors), by_eigenvectors(matrices, vectors)
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
+def test_what_is_not_finite_gives_nan():
+    matrices = squares(1.0)
+    matrices[3] = np.inf
+    assert np.isnan(root_times(matrices, np.ones((30, 6, 1)))).all()
+
+
+@pytest.mark.parametrize("observations", [0, 1, 2, 7])
+@pytest.mark.parametrize("spread", [0.3, 5.0])
+def test_the_gradient_is_that_of_differences(observations, spread):
+    generator = torch.Generator().manual_seed(0)
+    shape = (3, observations, 4)
+    seen = spread * torch.randn(shape, generator=generator, dtype=torch.float64)
+    vectors = torch.randn((3, 4, 2), generator=generator, dtype=torch.float64)
+
+    def function(seen, vectors):
+        return root_times(seen.mT @ seen, vectors)
+
+    given = seen.requires_grad_(), vectors.requires_grad_()
+    assert torch.autograd.gradcheck(function, given)
+
+
+def test_the_gradient_is_finite_where_all_eigenvalues_meet():
+    seen = torch.zeros((2, 3, 4), dtype=torch.float64, requires_grad=True)
+    root_times(seen.mT @ seen, torch.ones((2, 4, 1), dtype=torch.float64)).sum().backward()
+    np.testing.assert_array_equal(seen.grad, 0.0)
