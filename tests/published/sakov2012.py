@@ -9,10 +9,13 @@ from daml.schemes import ETKF, EnKF, EnKFN, SerialEnSRF
 
 MODEL = daml.Lorenz63(dt=0.25, substeps=25)  # a step of the cycle is an observation
 ERROR_VARIANCE = 2.0
-CLIMATE = 0.1
-"""Of the climatology, the B of 3DVar."""
+CLIMATE = 2_000, 0.1
+"""Steps of the climatology, and the part of it that is the B of 3DVar."""
 LONG, SHORT = 40_000, 1_500
 """Steps."""
+HOW = {"spinup": 200}
+LOST = 0.0
+"""Of the record: what is lost for a while counts, as in the table."""
 SCORES = {
     "ThreeDVar": (daml.ThreeDVar, 1.04),
     "EnKF 10": (lambda: EnKF(10, inflation=1.04), 0.65),
@@ -22,3 +25,4 @@ SCORES = {
     # Any square root filter with the same members has the same law.
     "SerialEnSRF 10": (lambda: SerialEnSRF(10, inflation=1.02, rotate=True), 0.60),
 }
+MISSED: dict[str, str] = {}

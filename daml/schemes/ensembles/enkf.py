@@ -33,8 +33,10 @@ class EnKF(Ensemble):
     """Ensemble Kalman filter with perturbed observations.
 
     With the Kalman gain K of the ensemble, each member x moves to x + K (y + e - H(x)), where e is
-    drawn from N(0, R), anew for each member and time; the mean of the e over the members is
-    removed. H need not be linear: the members see it.
+    drawn from N(0, R), anew for each member and time. The mean of the e over the members is
+    removed, and the rest multiplied by the root of N / (N - 1), so that each keeps the variance of
+    its error; their sample covariance exceeds R by this factor. H need not be linear: the members
+    see it.
 
     Parameters
     ----------
@@ -93,7 +95,8 @@ class EnKF(Ensemble):
         xp = array_namespace(like)
         shape = self.members, len(memory.places)
         drawn = normal(self.seed, run.step, shape, STREAM)[..., memory.places]
-        drawn = alike(drawn - drawn.mean(axis=-2, keepdims=True), like)
+        drawn = drawn - drawn.mean(axis=-2, keepdims=True)
+        drawn = alike(drawn * (self.members / (self.members - 1)) ** 0.5, like)
         if memory.root is not None:
             return observed.noise.whitened(drawn @ memory.root, observed.pattern)
         return xp.where(observed.present[..., None, :], drawn, xp.zeros_like(drawn))
