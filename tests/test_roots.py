@@ -32,6 +32,12 @@ def test_matrices_side_by_side_may_differ_by_any_factor():
     np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
+@pytest.mark.parametrize("spread", [1e9, 1e30, 1e100])
+def test_the_root_of_a_filter_that_diverges_is_finite(spread):
+    with np.errstate(all="ignore"):  # as in a cycle
+        assert np.isfinite(root_times(squares(spread), np.ones((30, 6, 1)))).all()
+
+
 def test_what_is_not_finite_gives_nan():
     matrices = squares(1.0)
     matrices[3] = np.inf

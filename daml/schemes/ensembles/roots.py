@@ -17,6 +17,8 @@ TERMS = 64
 """Most terms of a series; a matrix that needs more is inverted by iterations."""
 ACCURACY = 1e-11
 """Largest relative error of a series."""
+LARGEST = 1e12
+"""Condition number from which on iterations stop early: more of them would amplify rounding."""
 
 
 def root_times(matrices: Any, vectors: Any) -> Any:
@@ -48,7 +50,7 @@ def root_times(matrices: Any, vectors: Any) -> Any:
 def _terms(bound: float) -> int:
     """Give how many terms 1 / (x + sqrt(x)) needs on [1, 1 + bound]: its singularity lies at 0."""
     root = math.sqrt(1 + bound)
-    return math.ceil(-math.log(ACCURACY) / math.log((root + 1) / (root - 1))) + 1
+    return math.ceil(-math.log(ACCURACY) / math.log1p(2 / (root - 1))) + 1
 
 
 @cache
@@ -85,7 +87,7 @@ def _iterated(matrices: Any, scales: Any, bound: float) -> Any:
     xp = array_namespace(matrices)
     eye = _identity(matrices)
     root, inverse = (matrices + eye) / scales, eye
-    for _ in range(math.ceil(math.log(1 + bound) / math.log(9 / 4)) + 6):
+    for _ in range(math.ceil(math.log(1 + min(bound, LARGEST)) / math.log(9 / 4)) + 6):
         step = 1.5 * eye - 0.5 * (inverse @ root)
         root, inverse = root @ step, step @ inverse
     return inverse / xp.sqrt(scales)
