@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -44,6 +44,17 @@ def normal(seed: int, steps: np.ndarray, shape: tuple[int, ...], stream: int = 0
         bits = np.random.Philox(key=[seed, stream], counter=[0, 0, step, 0])
         np.random.Generator(bits).standard_normal(out=drawn[row])
     return drawn
+
+
+def ranks(names: Sequence[str]) -> np.ndarray:
+    """Give the place of each name when all are sorted: names, not places, decide what is drawn.
+
+    Examples
+    --------
+    >>> ranks(["b", "a", "c"])
+    array([1, 0, 2])
+    """
+    return np.argsort(np.argsort([str(name) for name in names]))
 
 
 def block(size: int) -> int:

@@ -10,9 +10,10 @@ from typing import Any, cast
 import xarray as xr
 
 from daml.emulators.learned import given_of
-from daml.emulators.own import is_users, trained
+from daml.emulators.own import trained
 from daml.errors import InputError
 from daml.labels.arguments import checked
+from daml.labels.definitions import is_users
 from daml.models.named import described
 from daml.protocols import Emulator, Model
 from daml.stores.attributes import Attributes, class_of_emulator, pass_of

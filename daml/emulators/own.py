@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from daml.errors import DamlError, InputError, first_line
+from daml.labels.definitions import is_users
 from daml.stores import filling
 
 if TYPE_CHECKING:
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
 
 FITTED = ("variables", "dt", "start", "step", "to_dataset")
 """What a loop uses of a fitted emulator."""
-
-
-def is_users(owner: object) -> bool:
-    """Whether the class is a user's; errors in daml's own keep their traceback."""
-    return type(owner).__module__.partition(".")[0] != "daml"
 
 
 def called(owner: Any, method: str, *args: Any, **how: Any) -> Any:

@@ -39,6 +39,11 @@ CHANGING = {
 """Methods that change what they are called on."""
 
 
+def is_users(owner: object) -> bool:
+    """Whether an object is of a class that is not daml's; errors in daml's keep their traceback."""
+    return type(owner).__module__.partition(".")[0] != "daml"
+
+
 def is_own(thing: Any) -> bool:
     """Whether a class, function or module is a user's: neither daml's, Python's nor installed."""
     name = getattr(thing, "__module__", None) if not isinstance(thing, ModuleType) else None

@@ -20,7 +20,15 @@ import numpy as np
 import xarray as xr
 
 from daml.errors import InputError
-from daml.labels.definitions import CODE, OUTER, class_attributes, definition, is_own, own_classes
+from daml.labels.definitions import (
+    CODE,
+    OUTER,
+    class_attributes,
+    definition,
+    is_own,
+    is_users,
+    own_classes,
+)
 
 DEEPEST, LONGEST = 20, 100
 """Settings that lie in one another, and values in a list, that are described one by one."""
@@ -85,7 +93,7 @@ class _Describing:
         """Describe an object by its class and its settings."""
         kind = type(value)
         told: dict[str, Any] = {"class": kind.__name__}
-        if kind.__module__.partition(".")[0] != "daml":
+        if is_users(value):
             told["defined_by"] = "user"
         if id(value) in self.path:
             found = f"{where} refers to an object that holds it"

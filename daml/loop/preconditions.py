@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from daml.arrays import fetch, home, put
-from daml.emulators.own import is_users
 from daml.errors import InputError
 from daml.labels.datasets import first_time, names
+from daml.labels.definitions import is_users
 from daml.labels.space import StateSpace
 from daml.observing.records import Record, read
 from daml.pairing import check_scheme, knows_covariance, offered

@@ -158,7 +158,8 @@ def assimilated(
     check_scheme(scheme, model, space)
     variables = tuple(model.variables)
     unit = getattr(model, "time_unit", "s")
-    times = time_axis(observations, "observation", model.dt, unit).grid()
+    axis = time_axis(observations, "observation", model.dt, unit) if record is None else record.axis
+    times = axis.grid()
     check_dims(observations, "observation", ("variable",))
     check_names(observations, "observation")
     total = len(times)

@@ -13,6 +13,7 @@ from daml.errors import DivergedError, InputError, StepError, first_line
 from daml.labels.arguments import fitting, shown
 from daml.labels.dates import is_span, span, unit_of_time
 from daml.labels.space import StateSpace
+from daml.randomness import ranks
 from daml.running.stepping import advance
 
 if TYPE_CHECKING:
@@ -195,9 +196,7 @@ def typical(model: Model, rows: int = 4) -> np.ndarray:
     middle = np.ones(size) if climate is None else np.asarray(climate, dtype=np.float64)
     width = 0.1 * np.where(middle == 0, 1.0, np.abs(middle))
     drawn = np.random.default_rng(0).random((rows, size))
-    named = np.empty_like(drawn)
-    named[:, np.argsort([str(v) for v in model.variables])] = drawn  # names, not places, decide
-    found: np.ndarray = middle + width * named
+    found: np.ndarray = middle + width * drawn[:, ranks(model.variables)]
     return found
 
 

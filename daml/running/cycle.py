@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from daml.arrays import fetch
+from daml.pairing import asks_covariance
 from daml.protocols import Forecast, Observed, Run, Update
 from daml.running.stepping import advance
 from daml.schemes.calling import fresh, updated
@@ -45,7 +46,7 @@ def cycle(
     InputError
         If ``update`` fails or returns no analysis.
     """
-    asks = "covariance" in getattr(scheme, "needs", ())
+    asks = asks_covariance(scheme)
     update, prepared = None, fresh(prepared)
     for observed, run in seen:
         if update is not None:

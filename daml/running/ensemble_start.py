@@ -11,7 +11,7 @@ import numpy as np
 
 from daml.observing.operators import Selection
 from daml.observing.records import Record
-from daml.randomness import normal
+from daml.randomness import normal, ranks
 from daml.running.first_guess import FirstGuess
 from daml.running.free_states import FreeStates
 
@@ -76,6 +76,5 @@ class EnsembleStart:
         shape = self.members, len(self.model.variables)
         drawn = normal(self.seed, rows, shape, STREAM)
         drawn -= drawn.mean(axis=1, keepdims=True)
-        named = np.empty_like(drawn)
-        named[..., np.argsort(self.model.variables)] = drawn  # names, not places, decide
+        named = drawn[..., ranks(self.model.variables)]
         return np.asarray(self.guess.state(rows)[:, None] + self.deviation * named)

@@ -9,6 +9,7 @@ import numpy as np
 
 from daml.arrays import fetch, stacked
 from daml.errors import DamlError, InputError, first_line
+from daml.labels.definitions import is_users
 from daml.protocols import Forecast, Observed, Run, Update
 
 if TYPE_CHECKING:
@@ -49,15 +50,15 @@ def updated(
         If ``update`` fails or gives no analysis.
     """
     x, name = forecast.state, type(scheme).__name__
-    own = type(scheme).__module__.partition(".")[0] == "daml"
-    if isinstance(x, np.ndarray) and not own:
+    users = is_users(scheme)
+    if isinstance(x, np.ndarray) and users:
         forecast = Forecast(x.copy(), forecast.covariance)
         observed = Observed(observed.values.copy(), observed.pattern, observed.noise)
     try:
         found = scheme.update(forecast, observed, run, memory)
         update, memory = found
         state = update.state
-        if own:
+        if not users:
             return update, memory
         extras = {key: fresh(update.extras[key]) for key in run.wanted if key in update.extras}
     except DamlError:

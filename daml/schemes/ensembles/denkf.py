@@ -49,9 +49,8 @@ class DEnKF(Ensemble):
         """Give the analysed ensembles (..., member, variable)."""
         part = Seen.of(forecast, observed, memory)
         weights = Weights.of(part)
-        mean = part.mean + weights.increments(part.innovation[..., None, :])[..., 0, :]
         signal = part.seen * (self.members - 1) ** 0.5
         anomalies = part.anomalies - weights.increments(signal) / 2
-        members = self.around(mean, anomalies, part.seen, run)
+        members = self.around(weights.mean(), anomalies, part.seen, run)
         extras = part.extras(observed, weights.square(), weights.log_determinant)
         return Update(members, extras), memory

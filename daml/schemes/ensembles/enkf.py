@@ -10,7 +10,7 @@ from array_api_compat import array_namespace
 
 from daml.arrays import alike
 from daml.protocols import Forecast, ObservationOperator, Observed, Run, Setting, Update
-from daml.randomness import normal
+from daml.randomness import normal, ranks
 from daml.schemes.ensembles.parts import Ensemble, Seen
 from daml.schemes.ensembles.weights import Weights
 
@@ -72,7 +72,7 @@ class EnKF(Ensemble):
             xp = array_namespace(covariance)
             values, vectors = xp.linalg.eigh(covariance)
             root = (vectors * xp.sqrt(values)) @ vectors.T
-        return Perturbing(setting.operator, np.argsort(np.argsort(setting.observed)), root)
+        return Perturbing(setting.operator, ranks(setting.observed), root)
 
     def update(
         self, forecast: Forecast, observed: Observed, run: Run, memory: Perturbing
@@ -83,10 +83,9 @@ class EnKF(Ensemble):
         weights = Weights.of(part)
         signal = part.seen * (self.members - 1) ** 0.5
         drawn = self._perturbations(observed, run, memory, part.seen)
-        mean = part.mean + weights.increments(part.innovation[..., None, :])[..., 0, :]
         anomalies = part.anomalies + weights.increments(drawn - signal)
         anomalies = anomalies - xp.mean(anomalies, axis=-2, keepdims=True)
-        members = self.around(mean, anomalies, part.seen, run)
+        members = self.around(weights.mean(), anomalies, part.seen, run)
         extras = part.extras(observed, weights.square(), weights.log_determinant)
         return Update(members, extras), memory
 

@@ -7,15 +7,14 @@ from typing import Any, ClassVar
 
 from array_api_compat import array_namespace
 
-from daml.protocols import Forecast, Observed, Run, Update
-from daml.schemes.ensembles.parts import Ensemble, Seen
+from daml.schemes.ensembles.etkf import ETKF
 
 LARGEST, HALVINGS = 1e4, 50
 """The squared factor on the anomalies at most, and steps of the search for it."""
 
 
 @dataclass(frozen=True)
-class EnKFN(Ensemble):
+class EnKFN(ETKF):
     """Finite-size ensemble Kalman filter: the observations decide how much to inflate.
 
     That mean and covariance of a small ensemble are samples is part of the prior. In its dual form
@@ -55,30 +54,8 @@ class EnKFN(Ensemble):
     wide: ClassVar[float] = 1.0
     """An ensemble that starts too narrow is inflated by what is observed."""
 
-    def update(
-        self, forecast: Forecast, observed: Observed, run: Run, memory: Any
-    ) -> tuple[Update, Any]:
-        """Give the analysed ensembles (..., member, variable)."""
-        part = Seen.of(forecast, observed, memory)
-        xp = array_namespace(part.seen)
-        values, vectors = xp.linalg.eigh(part.seen @ xp.matrix_transpose(part.seen))
-        values = xp.where(values > 0, values, xp.zeros_like(values))
-        turned = xp.matrix_transpose(vectors)
-        projected = (turned @ (part.seen @ part.innovation[..., None]))[..., 0]
-        factor = self._factor(values, projected)[..., None]
-        expected = 1 + factor * values
-        weights = (vectors @ (factor * projected / expected)[..., None])[..., 0]
-        weights = weights / (self.members - 1) ** 0.5
-        root = (vectors * xp.sqrt(factor / expected)[..., None, :]) @ turned
-        mean = part.mean + (weights[..., None, :] @ part.anomalies)[..., 0, :]
-        members = self.around(mean, root @ part.anomalies, part.seen, run)
-        square = xp.vecdot(part.innovation, part.innovation)
-        square = square - xp.sum(factor * projected**2 / expected, axis=-1)
-        extras = part.extras(observed, square, xp.sum(xp.log(expected), axis=-1))
-        return Update(members, extras), memory
-
-    def _factor(self, values: Any, projected: Any) -> Any:
-        """Give u (...) of eigenvalues of S S' and the projections of S d on their vectors.
+    def factor(self, values: Any, projected: Any) -> Any:
+        """Give u (..., 1) of eigenvalues of S S' and the projections of S d on their vectors.
 
         Where the derivative of the cost is zero, c u = e + sum of (projected u / (1 + u v))^2 /
         (N - 1); halving finds the smallest such u from below.
@@ -96,4 +73,4 @@ class EnKFN(Ensemble):
             pulled = xp.sum((projected * factor / (1 + factor * values)) ** 2, axis=-1)
             short = slope * factor[..., 0] < constant + pulled / (size - 1)
             low, high = xp.where(short, middle, low), xp.where(short, high, middle)
-        return xp.exp((low + high) / 2)
+        return xp.exp((low + high) / 2)[..., None]

@@ -63,14 +63,24 @@ class ETKF(Ensemble):
         part = Seen.of(forecast, observed, memory)
         xp = array_namespace(part.seen)
         values, vectors = xp.linalg.eigh(part.seen @ xp.matrix_transpose(part.seen))
-        values = 1 + xp.where(values > 0, values, xp.zeros_like(values))
+        values = xp.where(values > 0, values, xp.zeros_like(values))
         turned = xp.matrix_transpose(vectors)
         projected = (turned @ (part.seen @ part.innovation[..., None]))[..., 0]
-        weights = (vectors @ (projected / values)[..., None])[..., 0] / (self.members - 1) ** 0.5
-        root = (vectors / xp.sqrt(values)[..., None, :]) @ turned
+        factor = self.factor(values, projected)
+        expected = 1 + factor * values
+        weights = (vectors @ (factor * projected / expected)[..., None])[..., 0]
+        weights = weights / (self.members - 1) ** 0.5
+        root = (vectors / xp.sqrt(expected / factor)[..., None, :]) @ turned
         mean = part.mean + (weights[..., None, :] @ part.anomalies)[..., 0, :]
         members = self.around(mean, root @ part.anomalies, part.seen, run)
         square = xp.vecdot(part.innovation, part.innovation)
-        square = square - xp.sum(projected**2 / values, axis=-1)
-        extras = part.extras(observed, square, xp.sum(xp.log(values), axis=-1))
+        square = square - xp.sum(factor * projected**2 / expected, axis=-1)
+        extras = part.extras(observed, square, xp.sum(xp.log(expected), axis=-1))
         return Update(members, extras), memory
+
+    def factor(self, values: Any, projected: Any) -> Any:
+        """Give the squared factor on the background's anomalies (..., 1), or for all.
+
+        Of the eigenvalues (..., member) of S S', and the projections of S d on their vectors.
+        """
+        return 1.0

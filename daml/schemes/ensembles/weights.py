@@ -45,6 +45,10 @@ class Weights(NamedTuple):
             return self._solved(rows) @ (turned @ anomalies)
         return self._solved(rows @ turned) @ anomalies
 
+    def mean(self) -> Any:
+        """Give the mean of the analysis (..., variable)."""
+        return self.part.mean + self.increments(self.part.innovation[..., None, :])[..., 0, :]
+
     def square(self) -> Any:
         """Give d' (I + S' S)^-1 d (...) of the innovation of the mean."""
         xp = array_namespace(self.part.seen)
