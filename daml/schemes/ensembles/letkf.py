@@ -69,16 +69,11 @@ class LETKF(Ensemble):
 
     Examples
     --------
-    >>> import numpy as np
     >>> import daml
-    >>> class Ring(daml.models.ODE):  # Lorenz 96
-    ...     variables, positions, period = tuple(f"x{n}" for n in range(20)), range(20), 20
-    ...
-    ...     def tendency(self, x):
-    ...         return (np.roll(x, -1, -1) - np.roll(x, 2, -1)) * np.roll(x, 1, -1) - x + 8
-    >>> truth = daml.simulate(Ring(), steps=100, spinup=500)
+    >>> model = daml.models.Lorenz96(n=20)
+    >>> truth = daml.simulate(model, steps=100, spinup=500)
     >>> scheme = daml.schemes.LETKF(members=7, radius=daml.schemes.half_width(loc_rad=4))
-    >>> analysis = daml.assimilate(Ring(), daml.observe(truth), scheme)
+    >>> analysis = daml.assimilate(model, daml.observe(truth), scheme)
     >>> bool(((analysis.analysis - truth.state)[50:] ** 2).mean() < 0.5)
     True
     """
