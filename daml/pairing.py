@@ -10,7 +10,7 @@ import numpy as np
 
 from daml.errors import InputError, warn
 from daml.labels.arguments import plain, shown
-from daml.labels.datasets import ANALYSED
+from daml.labels.datasets import ANALYSED, MEMBERS
 from daml.labels.space import PLACING, StateSpace
 from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
@@ -72,7 +72,8 @@ def check_scheme(scheme: Scheme, model: Model, space: StateSpace) -> None:
 
 def _check_outputs(scheme: Scheme, name: str) -> None:
     """Refuse outputs that could not be variables of an analysis."""
-    outputs, taken = getattr(scheme, "outputs", {}), (*ANALYSED, "time", "variable", "observed")
+    outputs = getattr(scheme, "outputs", {})
+    taken = (*ANALYSED, *MEMBERS, "time", "variable", "observed", "member")
     if not isinstance(outputs, Mapping):
         raise InputError(
             f"{name}: 'outputs' is {shown(outputs)}; give a mapping of names to dimensions "
@@ -108,6 +109,15 @@ def check_one_state(scheme: Scheme, what: str) -> None:
         raise InputError(
             f"{what}: {type(scheme).__name__} carries an ensemble, and a scheme of one state is "
             "needed here; give daml.ThreeDVar(B)"
+        )
+
+
+def check_members(scheme: Scheme, what: str) -> None:
+    """Refuse a scheme of one state where members are needed; the text begins with ``what``."""
+    if getattr(scheme, "members", None) is None:
+        raise InputError(
+            f"{what}: {type(scheme).__name__} has one state and no members; give a scheme with an "
+            "ensemble, e.g. daml.schemes.ETKF(members=20), or leave it out"
         )
 
 

@@ -79,11 +79,15 @@ class Cut:
 
 @contextmanager
 def side_by_side(
-    model: Model, cut: Cut, members: int = 1
+    model: Model, cut: Cut, members: int = 1, size: int | None = None
 ) -> Iterator[tuple[list[np.ndarray], Callable[..., Iterator[Any]]]]:
-    """Give the groups of segments, and a ``map`` that runs them, on all cores where that pays."""
+    """Give the groups of segments, and a ``map`` that runs them, on all cores where that pays.
+
+    ``size`` is the number of values of a step that are kept in an array: of one state, unless
+    given.
+    """
     on_cores = hasattr(model, "device") and home(model) is None
-    fitting = max(ROOM // (cut.length * len(model.variables)), 1)
+    fitting = max(ROOM // (cut.length * (size or len(model.variables))), 1)
     if members > 1:
         fitting = min(fitting, max(STEP // (members * len(model.variables)), 1))
     groups = cut.groups(min(NETWORK_WIDTH if on_cores else WIDTH, fitting))

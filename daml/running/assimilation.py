@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from daml import __version__
 from daml.arrays import home, put
 from daml.errors import InputError, StepError
 from daml.labels.arguments import checked
@@ -18,20 +17,18 @@ from daml.labels.datasets import (
     check_dims,
     check_names,
     first_time,
-    names,
     time_axis,
 )
-from daml.labels.descriptions import description
 from daml.labels.space import StateSpace
-from daml.observing.functions import described, seen_through
+from daml.observing.functions import seen_through
 from daml.observing.records import GIVEN, Record, read
-from daml.pairing import check_scheme, offered
+from daml.pairing import check_members, check_scheme, offered
 from daml.protocols import Observed, Run
 from daml.running.checks import check_model, typical
 from daml.running.cycle import cycle
 from daml.running.ensemble_start import first_states
 from daml.running.first_guess import FirstGuess
-from daml.running.kept import Kept, outputs_of
+from daml.running.kept import Kept, labels_of, outputs_of
 from daml.running.moments import Moments, joined, moments
 from daml.running.targets import Room, Target
 from daml.schemes.calling import prepared
@@ -58,6 +55,7 @@ def assimilate(
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
     operator: Callable[[Any], Any] | None = None,
+    keep_members: bool = False,
     store: str | Path | None = None,
 ) -> xr.Dataset:
     """Cycle a model through a record: analysis, step, analysis, ...
@@ -91,6 +89,9 @@ def assimilate(
     operator : callable, optional
         H as a function of states (..., variable) to what is observed (..., observed), linear or
         not, in place of the observations' own. ``ThreeDVar`` takes linear ones only.
+    keep_members : bool
+        Whether the result also has the members of an ensemble, ``background_members`` and
+        ``analysis_members`` (time, member, variable).
     store : str or path, optional
         A new Zarr store that takes the result part by part, so that memory does not grow with
         the record; the observations may be larger than memory, too.
@@ -110,8 +111,8 @@ def assimilate(
     Raises
     ------
     InputError
-        If model or observations break the contract, or if ``segments`` were asked for and the
-        start is not forgotten.
+        If model or observations break the contract, if ``segments`` were asked for and the
+        start is not forgotten, or if the members of a scheme of one state are asked for.
     DivergedError
         If the cycle leaves the finite numbers.
 
@@ -135,6 +136,7 @@ def assimilate(
         tolerance=tolerance,
         initial=initial,
         operator=operator,
+        keep_members=keep_members,
         store=store,
     )
 
@@ -150,12 +152,15 @@ def assimilated(
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
     operator: Callable[[Any], Any] | None = None,
+    keep_members: bool = False,
     store: str | Path | None = None,
 ) -> xr.Dataset:
     """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations."""
     check_model(model, first_time(observations))
     space = StateSpace.of(model) if record is None else record.space
     check_scheme(scheme, model, space)
+    if keep_members:
+        check_members(scheme, "assimilate: keep_members=True")
     variables = tuple(model.variables)
     unit = getattr(model, "time_unit", "s")
     axis = time_axis(observations, "observation", model.dt, unit) if record is None else record.axis
@@ -164,20 +169,23 @@ def assimilated(
     check_names(observations, "observation")
     total = len(times)
     length = segment_length(total) if segments is None else -(-total // segments)
-    labels = _labels(model, scheme, observations, times, operator)
+    labels = labels_of(model, scheme, observations, times, operator, keep_members)
     observations, function = seen_through(
         observations, operator, variables, typical(model), "assimilate"
     )
 
     def run(arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
         seen = record or read(source[0], variables, model.dt, unit, function, space)
-        cycles = _Cycles(model, scheme, seen, FirstGuess(model, seen, times, initial))
+        first = FirstGuess(model, seen, times, initial)
+        cycles = _Cycles(model, scheme, seen, first, keep_members)
         return _joined(cycles, Cut(total, length, spinup), tolerance, segments, Target(arrays))
 
     units = {"units": observations["observation"].attrs.get("units", "1")}
     source = observations[[name for name in GIVEN if name in observations]]
-    filling = {n: (dims, units | dict(told)) for n, (dims, told) in outputs_of(scheme).items()}
-    chunk = _chunk(length, total, max(len(variables), labels.sizes["observed"]))
+    outputs = outputs_of(scheme, keep_members)
+    filling = {n: (dims, units | dict(told)) for n, (dims, told) in outputs.items()}
+    values = len(variables) * labels.sizes.get("member", 1)
+    chunk = _chunk(length, total, max(values, labels.sizes["observed"]))
     # What was read already is there to be computed on at once.
     lazily = source if record is None else None
     return filled(labels, filling, run, store, chunk, source=lazily)
@@ -214,40 +222,21 @@ def _chunk(length: int, total: int, size: int) -> int:
     return min(CHUNK_SEGMENTS * length, fitting) if length < total else fitting
 
 
-def _labels(
-    model: Model,
-    scheme: Scheme,
-    observations: xr.Dataset,
-    times: np.ndarray,
-    operator: Callable[[Any], Any] | None,
-) -> xr.Dataset:
-    """Give the coordinates and the attributes of an analysis."""
-    by = (
-        {} if operator is None else {"operator": described(operator, observations, model.variables)}
-    )
-    return xr.Dataset(
-        coords={
-            "time": ("time", times, observations["time"].attrs),
-            "variable": list(model.variables),
-            "observed": list(names(observations)),
-        },
-        attrs={
-            "model": description(model, "model", exact=False),
-            "scheme": description(scheme, "scheme", exact=False),
-            **by,
-            "daml_version": __version__,
-        },
-    )
-
-
 class _Cycles:
     """A model and a scheme on a record, run in segments."""
 
-    def __init__(self, model: Model, scheme: Scheme, record: Record, start: FirstGuess) -> None:
+    def __init__(
+        self,
+        model: Model,
+        scheme: Scheme,
+        record: Record,
+        start: FirstGuess,
+        keep_members: bool = False,
+    ) -> None:
         self.model, self.record, self.start = model, record, start
         self.device = home(model)
         self.scheme = offered(scheme, record)
-        self.kept = Kept(model, scheme, record, start.times)
+        self.kept = Kept(model, scheme, record, start.times, keep_members)
         self.setting = record.setting(self.device)
         self.prepared = prepared(self.scheme, self.setting)
         self.members = self.kept.members
@@ -260,7 +249,7 @@ class _Cycles:
         start to rounding: theirs is the mean square, in units of the analysis's own variance.
         """
         with (
-            side_by_side(self.model, cut, self.members or 1) as (groups, each),
+            side_by_side(self.model, cut, self.members or 1, self.kept.size) as (groups, each),
             tqdm(
                 total=cut.steps * len(groups),
                 desc="assimilate",
@@ -294,7 +283,7 @@ class _Cycles:
         loaded: list[np.ndarray] = []
 
         def seen() -> Iterator[tuple[Observed, Run]]:
-            for block in cut.blocks(group, size):
+            for block in cut.blocks(group, self.kept.size):
                 steps = np.minimum(starts + ahead[block], cut.total - 1)
                 values, pattern, _ = record.seen(steps)
                 loaded[:] = steps, values, pattern
@@ -311,7 +300,7 @@ class _Cycles:
                 times = np.repeat(times[:, None], self.members, axis=1)
             memory = self.model.start(x, times)
             pairs = cycle(self.model, self.scheme, self.prepared, x, memory, seen())
-            for block in cut.blocks(group, size):
+            for block in cut.blocks(group, self.kept.size):
                 found = []
                 for _ in ahead[block]:
                     try:
