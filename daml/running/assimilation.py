@@ -25,9 +25,9 @@ from daml.labels.descriptions import description
 from daml.labels.space import StateSpace
 from daml.observing.functions import described, seen_through
 from daml.observing.records import GIVEN, Record, read
-from daml.pairing import check_scheme, offered
+from daml.pairing import check_scheme, offered, sized
 from daml.protocols import Observed, Run
-from daml.running.checks import check_model, typical
+from daml.running.checks import check_model, remembers, typical
 from daml.running.cycle import cycle
 from daml.running.ensemble_start import first_states
 from daml.running.first_guess import FirstGuess
@@ -153,9 +153,11 @@ def assimilated(
     store: str | Path | None = None,
 ) -> xr.Dataset:
     """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations."""
-    check_model(model, first_time(observations))
+    since = first_time(observations)
+    check_model(model, since)
     space = StateSpace.of(model) if record is None else record.space
-    check_scheme(scheme, model, space)
+    given, scheme = scheme, sized(scheme, model)
+    check_scheme(scheme, model, space, remembers(model, since))
     variables = tuple(model.variables)
     unit = getattr(model, "time_unit", "s")
     axis = time_axis(observations, "observation", model.dt, unit) if record is None else record.axis
@@ -164,7 +166,7 @@ def assimilated(
     check_names(observations, "observation")
     total = len(times)
     length = segment_length(total) if segments is None else -(-total // segments)
-    labels = _labels(model, scheme, observations, times, operator)
+    labels = _labels(model, given, observations, times, operator)
     observations, function = seen_through(
         observations, operator, variables, typical(model), "assimilate"
     )
