@@ -303,7 +303,7 @@ def test_a_scheme_comes_back_from_a_store(make, seen, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         daml.improve(
-            *(roster.Placed(), seen, given, daml.LSTM(hidden=4, epochs=1)),
+            *(roster.Placed(), seen, given, daml.LSTM(hidden=4, epochs=1, window=1)),
             passes=1,
             held_out=0,
             store=tmp_path / "loop.zarr",

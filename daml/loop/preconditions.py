@@ -13,9 +13,9 @@ from daml.labels.datasets import first_time, names
 from daml.labels.definitions import is_users
 from daml.labels.space import StateSpace
 from daml.observing.records import Record, read
-from daml.pairing import check_scheme, knows_covariance, offered
+from daml.pairing import check_scheme, knows_covariance, offered, sized
 from daml.protocols import Observed, Run
-from daml.running.checks import check_model
+from daml.running.checks import check_model, remembers
 from daml.running.cycle import cycle
 from daml.running.ensemble_start import first_states
 from daml.running.first_guess import FirstGuess
@@ -45,8 +45,8 @@ def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
     check_model(model, first_time(observations))
     if not is_users(scheme):  # daml's own schemes use the forecasts
         return
-    space = StateSpace.of(model)
-    check_scheme(scheme, model, space)
+    space, scheme = StateSpace.of(model), sized(scheme, model)
+    check_scheme(scheme, model, space, remembers(model, first_time(observations)))
     if getattr(scheme, "open", ()):  # it cannot run before it is tuned
         return
     how = tuple(model.variables), model.dt, getattr(model, "time_unit", "s")

@@ -22,9 +22,9 @@ from daml.labels.datasets import (
 from daml.labels.space import StateSpace
 from daml.observing.functions import seen_through
 from daml.observing.records import GIVEN, Record, read
-from daml.pairing import check_members, check_scheme, offered
+from daml.pairing import check_members, check_scheme, offered, sized
 from daml.protocols import Observed, Run
-from daml.running.checks import check_model, typical
+from daml.running.checks import check_model, remembers, typical
 from daml.running.cycle import cycle
 from daml.running.ensemble_start import first_states
 from daml.running.first_guess import FirstGuess
@@ -156,9 +156,11 @@ def assimilated(
     store: str | Path | None = None,
 ) -> xr.Dataset:
     """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations."""
-    check_model(model, first_time(observations))
+    since = first_time(observations)
+    check_model(model, since)
     space = StateSpace.of(model) if record is None else record.space
-    check_scheme(scheme, model, space)
+    given, scheme = scheme, sized(scheme, model)
+    check_scheme(scheme, model, space, remembers(model, since))
     if keep_members:
         check_members(scheme, "assimilate: keep_members=True")
     variables = tuple(model.variables)
@@ -169,7 +171,9 @@ def assimilated(
     check_names(observations, "observation")
     total = len(times)
     length = segment_length(total) if segments is None else -(-total // segments)
-    labels = labels_of(model, scheme, observations, times, operator, keep_members)
+    labels = labels_of(model, given, observations, times, operator)
+    if keep_members:
+        labels = labels.assign_coords(member=np.arange(getattr(scheme, "members", 0)))
     observations, function = seen_through(
         observations, operator, variables, typical(model), "assimilate"
     )

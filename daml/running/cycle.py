@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from daml.arrays import fetch
+from daml.arrays import alike, fetch
+from daml.covariances.model_error import dense, model_error
 from daml.pairing import asks_covariance
 from daml.protocols import Forecast, Observed, Run, Update
 from daml.running.stepping import advance
@@ -46,15 +47,28 @@ def cycle(
     InputError
         If ``update`` fails or returns no analysis.
     """
-    asks = asks_covariance(scheme)
-    update, prepared = None, fresh(prepared)
+    asks, error = asks_covariance(scheme), _error(scheme, model, x)
+    update, prepared, added = None, fresh(prepared), None
     for observed, run in seen:
         if update is not None:
             x, memory = advance(model, update.state, memory)
+            added = error
         covariance = None
         if asks:
             covariance = cast("KnowsCovariance", model).background_covariance(memory)
             if isinstance(x, np.ndarray):  # a network gives tensors
                 covariance = fetch(covariance).astype(x.dtype, copy=False)
-        update, prepared = updated(scheme, Forecast(x, covariance), observed, run, prepared)
+        forecast = Forecast(x, covariance, added)
+        update, prepared = updated(scheme, forecast, observed, run, prepared)
         yield x, update
+
+
+def _error(scheme: Scheme, model: Model, like: Array) -> Array | None:
+    """Give Q (variable, variable) for a scheme that adds it itself, in the kind of an array."""
+    if "model_error" not in getattr(scheme, "needs", ()):
+        return None
+    found = model_error(scheme, model)
+    if found is None:
+        return None
+    found = dense(found)
+    return alike(found, like) if isinstance(found, np.ndarray) else found

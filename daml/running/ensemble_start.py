@@ -29,7 +29,11 @@ def first_states(
     members = getattr(scheme, "members", None)
     if members is None:
         return guess.state
-    return EnsembleStart(model, record, guess, members, getattr(scheme, "seed", 0)).state
+    start = EnsembleStart(model, record, guess, members, getattr(scheme, "seed", 0))
+    place = getattr(scheme, "first_members", None)
+    if place is None:
+        return start.state
+    return lambda rows: np.asarray(place(guess.state(rows), start.deviation))
 
 
 @dataclass(frozen=True)

@@ -36,19 +36,16 @@ def labels_of(
     observations: xr.Dataset,
     times: np.ndarray,
     operator: Callable[[Any], Any] | None,
-    keep_members: bool = False,
 ) -> xr.Dataset:
     """Give the coordinates and the attributes of an analysis."""
     by = (
         {} if operator is None else {"operator": described(operator, observations, model.variables)}
     )
-    members: int = getattr(scheme, "members", None) or 1
     return xr.Dataset(
         coords={
             "time": ("time", times, observations["time"].attrs),
             "variable": list(model.variables),
             "observed": list(names(observations)),
-            **({"member": np.arange(members)} if keep_members else {}),
         },
         attrs={
             "model": description(model, "model", exact=False),
@@ -72,13 +69,14 @@ class Kept:
     ) -> None:
         self.model, self.scheme, self.record, self.times = model, scheme, record, times
         self.members: int | None = getattr(scheme, "members", None)
-        self.own = () if self.members is None else ("equivalent", *SPREAD)
-        self.own += tuple(MEMBERS) if keep_members else ()
-        width = self.members or 1 if keep_members else 1
-        self.size = len(model.variables) * width
-        """Values of a step and segment in the largest array."""
         self.outputs: Outputs = getattr(scheme, "outputs", {})
         self.seen = {n for n, (dims, _) in self.outputs.items() if "observed" in dims}
+        spreads = [name for name in SPREAD if name not in self.outputs]
+        self.own = () if self.members is None else ("equivalent", *spreads)
+        """Of an ensemble, what follows from its members."""
+        self.own += tuple(MEMBERS) if keep_members else ()
+        self.size = len(model.variables) * ((self.members or 1) if keep_members else 1)
+        """Values of a step and segment in the largest array."""
 
     def of_step(self, background: Array, update: Update) -> dict[str, Array]:
         """Give what is kept of a step; of an ensemble its mean and its standard deviation."""
@@ -90,7 +88,8 @@ class Kept:
         for name, spread in (("background", "background_spread"), ("analysis", "spread")):
             members = kept[name]
             kept[name] = xp.mean(members, axis=-2)
-            kept[spread] = xp.std(members, axis=-2, correction=1)
+            if spread in self.own:
+                kept[spread] = xp.std(members, axis=-2, correction=1)
             if f"{name}_members" in self.own:
                 kept[f"{name}_members"] = members
         return kept

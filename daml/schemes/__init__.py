@@ -10,7 +10,7 @@ from daml.schemes.ensembles import (
     half_width,
     taper,
 )
-from daml.schemes.gaussian import OptimalInterpolation
+from daml.schemes.gaussian import OptimalInterpolation, SigmaPoint
 from daml.schemes.labelled import analyse
 from daml.schemes.variational import WAYS, ThreeDVar
 
@@ -23,6 +23,7 @@ __all__ = [
     "EnKFN",
     "OptimalInterpolation",
     "SerialEnSRF",
+    "SigmaPoint",
     "ThreeDVar",
     "analyse",
     "half_width",

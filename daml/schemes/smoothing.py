@@ -76,8 +76,7 @@ class Links(NamedTuple):
 
 def deviations(members: np.ndarray, weight: float) -> np.ndarray:
     """Give the deviations of members (..., member, variable), whose product is their covariance."""
-    away: np.ndarray = members - members.mean(axis=-2, keepdims=True)
-    return away * weight**0.5
+    return np.asarray((members - members.mean(axis=-2, keepdims=True)) * weight**0.5)
 
 
 def factors(forecast: np.ndarray, error: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +130,7 @@ class Smoother:
     def __init__(
         self, scheme: Scheme, lag: int, error: np.ndarray | None, keep_members: bool
     ) -> None:
-        members = cast("int", getattr(scheme, "members"))
+        members: int = getattr(scheme, "members", 0)
         self.weight: float = getattr(scheme, "member_weight", 1 / (members - 1))
         self.lag, self.error, self.keep_members = lag, error, keep_members
         self.done = 0

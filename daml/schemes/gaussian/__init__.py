@@ -1,5 +1,6 @@
 """Schemes that carry a mean and a covariance."""
 
 from daml.schemes.gaussian.optimal_interpolation import OptimalInterpolation
+from daml.schemes.gaussian.sigma_point import SigmaPoint
 
-__all__ = ["OptimalInterpolation"]
+__all__ = ["OptimalInterpolation", "SigmaPoint"]
