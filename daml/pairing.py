@@ -127,6 +127,26 @@ def check_one_state(scheme: Scheme, what: str) -> None:
         )
 
 
+def check_lag(lag: int | None, total: int, scheme: Scheme) -> int:
+    """Give the lag of a smoother of ``total`` steps, of which None takes all; refuse another one.
+
+    Raises
+    ------
+    InputError
+        If it is out of range, or the scheme has one state.
+    """
+    check_members(scheme, "smooth")
+    most = total - 1
+    if lag is None:
+        return most
+    if not 1 <= lag <= most:
+        raise InputError(
+            f"smooth: 'lag' is {lag}, and the record has {total} steps; give 1 to {most}, or None "
+            "for all that follow"
+        )
+    return lag
+
+
 def check_members(scheme: Scheme, what: str) -> None:
     """Refuse a scheme of one state where members are needed; the text begins with ``what``."""
     if getattr(scheme, "members", None) is None:

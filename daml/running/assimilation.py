@@ -14,6 +14,7 @@ from daml.arrays import home, put
 from daml.errors import InputError, StepError
 from daml.labels.arguments import checked
 from daml.labels.datasets import (
+    SMOOTHED,
     check_dims,
     check_names,
     first_time,
@@ -22,16 +23,17 @@ from daml.labels.datasets import (
 from daml.labels.space import StateSpace
 from daml.observing.functions import seen_through
 from daml.observing.records import GIVEN, Record, read
-from daml.pairing import check_members, check_scheme, offered, sized
+from daml.pairing import check_lag, check_members, check_scheme, offered, sized
 from daml.protocols import Observed, Run
 from daml.running.checks import check_model, remembers, typical
-from daml.running.cycle import cycle
+from daml.running.cycle import cycle, given_error
 from daml.running.ensemble_start import first_states
 from daml.running.first_guess import FirstGuess
 from daml.running.kept import Kept, labels_of, outputs_of
 from daml.running.moments import Moments, joined, moments
 from daml.running.targets import Room, Target
 from daml.schemes.calling import prepared
+from daml.schemes.smoothing import Smoother
 from daml.segments import Cut, rows_at_once, segment_length, side_by_side
 from daml.stores.filling import filled
 
@@ -125,10 +127,7 @@ def assimilate(
     >>> daml.assimilate(model, daml.observe(truth), daml.ThreeDVar(B)).analysis.shape
     (500, 3)
     """
-    if segments is not None and segments < 1:
-        raise InputError(f"assimilate: 'segments' is {segments}; give 1 or more")
-    if spinup < 0:
-        raise InputError(f"assimilate: 'spinup' is {spinup}; give 0 or more")
+    check_cut("assimilate", segments, spinup)
     return assimilated(
         *(model, observations, scheme),
         segments=segments,
@@ -139,6 +138,14 @@ def assimilate(
         keep_members=keep_members,
         store=store,
     )
+
+
+def check_cut(what: str, segments: int | None, spinup: int) -> None:
+    """Refuse a number of segments or a spin-up that is none; the text begins with ``what``."""
+    if segments is not None and segments < 1:
+        raise InputError(f"{what}: 'segments' is {segments}; give 1 or more")
+    if spinup < 0:
+        raise InputError(f"{what}: 'spinup' is {spinup}; give 0 or more")
 
 
 def assimilated(
@@ -153,9 +160,13 @@ def assimilated(
     initial: xr.Dataset | None = None,
     operator: Callable[[Any], Any] | None = None,
     keep_members: bool = False,
+    lag: int | None = 0,
     store: str | Path | None = None,
 ) -> xr.Dataset:
-    """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations."""
+    """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations.
+
+    With a ``lag``, that of :func:`daml.smooth`: None is the whole record.
+    """
     since = first_time(observations)
     check_model(model, since)
     space = StateSpace.of(model) if record is None else record.space
@@ -172,6 +183,10 @@ def assimilated(
     total = len(times)
     length = segment_length(total) if segments is None else -(-total // segments)
     labels = labels_of(model, given, observations, times, operator)
+    outputs = outputs_of(scheme, keep_members)
+    if lag != 0:
+        lag = check_lag(lag, total, scheme)
+        labels, outputs = labels.assign_attrs(lag=lag), {**outputs, **SMOOTHED}
     if keep_members:
         labels = labels.assign_coords(member=np.arange(getattr(scheme, "members", 0)))
     observations, function = seen_through(
@@ -181,12 +196,12 @@ def assimilated(
     def run(arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
         seen = record or read(source[0], variables, model.dt, unit, function, space)
         first = FirstGuess(model, seen, times, initial)
-        cycles = _Cycles(model, scheme, seen, first, keep_members)
-        return _joined(cycles, Cut(total, length, spinup), tolerance, segments, Target(arrays))
+        cycles = _Cycles(model, scheme, seen, first, keep_members, lag)
+        cut = Cut(total, length, spinup, lag)
+        return _joined(cycles, cut, tolerance, segments, Target(arrays))
 
     units = {"units": observations["observation"].attrs.get("units", "1")}
     source = observations[[name for name in GIVEN if name in observations]]
-    outputs = outputs_of(scheme, keep_members)
     filling = {n: (dims, units | dict(told)) for n, (dims, told) in outputs.items()}
     values = len(variables) * labels.sizes.get("member", 1)
     chunk = _chunk(length, total, max(values, labels.sizes["observed"]))
@@ -202,16 +217,17 @@ def _joined(
 
     ``cut`` has the first spin-up, and ``segments`` is how many were asked for.
     """
-    total, length, early = cut.total, cut.length, cut.spinup
+    total, length, early, tail = cut.total, cut.length, cut.spinup, cut.tail
     if tolerance is None:
         tolerance = TOLERANCE if cycles.members is None else ENSEMBLE_TOLERANCE
     while True:
-        cut = Cut(total, length, early) if early + length < total else Cut(total, total, 0)
+        part = Cut(total, length, early, tail)
+        cut = part if part.steps < total else Cut(total, total, 0)
         difference = cycles.run(cut, target)
         if cut.segments == 1 or difference <= tolerance:
             break
         early = max(2 * early, 1)
-        if segments is not None and early + length >= total:
+        if segments is not None and early + length + tail >= total:
             raise InputError(
                 f"assimilate: with {segments} segments the start is not forgotten (difference "
                 f"{difference:.3g} after {early // 2} steps, tolerance {tolerance:g}); use "
@@ -236,11 +252,14 @@ class _Cycles:
         record: Record,
         start: FirstGuess,
         keep_members: bool = False,
+        lag: int = 0,
     ) -> None:
         self.model, self.record, self.start = model, record, start
         self.device = home(model)
         self.scheme = offered(scheme, record)
-        self.kept = Kept(model, scheme, record, start.times, keep_members)
+        self.kept = Kept(model, scheme, record, start.times, keep_members or lag > 0)
+        self.lag, self.keep_members = lag, keep_members
+        self.error = given_error(self.scheme, model, np.empty(0)) if lag else None
         self.setting = record.setting(self.device)
         self.prepared = prepared(self.scheme, self.setting)
         self.members = self.kept.members
@@ -263,20 +282,21 @@ class _Cycles:
             ) as bar,
         ):
             seams = list(each(lambda group: self._run(cut, group, target, bar), groups))
-        ends, spun, found = zip(*seams, strict=True)
+        ends, widths, spun, found = zip(*seams, strict=True)
         _, spread = joined(found)
         apart = np.abs(np.concatenate(ends)[:-1] - np.concatenate(spun)[1:])
         if self.members is not None and len(apart):
-            own = target.mean_square("spread", cut)
+            own = np.mean(np.concatenate(widths)[:-1] ** 2, axis=0)
             return float((np.mean(apart**2, axis=0) / own).mean())
         return float(np.max(apart / spread, initial=0.0))
 
     def _run(
         self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]
-    ) -> tuple[np.ndarray, np.ndarray, Moments]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Moments]:
         """Run the segments of a group side by side, a block of time after the other.
 
-        Give their last analyses, those at the end of their spin-ups, and the moments of all.
+        Give the filter's last analyses and their spread, its analyses at the end of the spin-ups,
+        and the moments of all.
         """
         record, room = self.record, target.room(group, cut)
         size = len(self.model.variables)
@@ -296,7 +316,11 @@ class _Cycles:
                 for value, row, step, age in zip(*moved, steps, ages, strict=True):
                     yield Observed(value, row, noise), Run(step, group, age, wanted)
 
-        spun = np.full((len(group), size), np.inf)
+        spun, ends, widths = np.full((3, len(group), size), np.inf)
+        last = early + cut.length - 1
+        picked = (spun, "analysis", early - 1), (ends, "analysis", last), (widths, "spread", last)
+        how = self.scheme, self.lag, self.error, self.keep_members
+        smoother = Smoother(*how) if self.lag else None
         with np.errstate(all="ignore"):
             x = put(self.first(starts), self.device)
             times = self.start.times[starts]
@@ -314,16 +338,27 @@ class _Cycles:
                         raise error.at(block.start + len(found), times) from error.__cause__
                     bar.update()
                 parts = self.kept.block(found, *loaded)
-                _sort(parts, early, block.start, cut.length, room)
-                last = early - 1 - block.start
-                inside = (last >= 0) & (last < len(loaded[0]))
-                spun[inside] = parts["analysis"][last[inside], inside]
+                for into, name, step in picked:
+                    if name in parts:
+                        _pick(parts[name], step - block.start, into)
+                done = block.start
+                if smoother is not None:
+                    within = starts + ahead[block] < cut.total
+                    done, parts = smoother.done, smoother.after(parts, within)
+                _sort(parts, early, done, cut.length, room)
+            if smoother is not None:
+                done, parts = smoother.done, smoother.rest()
+                _sort(parts, early, done, cut.length, room)
         nothing = np.zeros(spun.shape[1])
-        ends, seen_moments = spun, (0, nothing, nothing)
-        if cut.segments > 1:
-            ends, seen_moments = room["analysis"][:, -1].copy(), moments(room["analysis"])
+        found_moments = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
         target.close(group, cut, room)
-        return ends, spun, seen_moments
+        return ends, widths, spun, found_moments
+
+
+def _pick(part: np.ndarray, steps: np.ndarray, into: np.ndarray) -> None:
+    """Keep the values (segment, width) of a block at steps (segment,), where they lie in it."""
+    inside = (steps >= 0) & (steps < len(part))
+    into[inside] = part[steps[inside], inside]
 
 
 def _sort(

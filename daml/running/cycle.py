@@ -47,7 +47,7 @@ def cycle(
     InputError
         If ``update`` fails or returns no analysis.
     """
-    asks, error = asks_covariance(scheme), _error(scheme, model, x)
+    asks, error = asks_covariance(scheme), given_error(scheme, model, x)
     update, prepared, added = None, fresh(prepared), None
     for observed, run in seen:
         if update is not None:
@@ -63,7 +63,7 @@ def cycle(
         yield x, update
 
 
-def _error(scheme: Scheme, model: Model, like: Array) -> Array | None:
+def given_error(scheme: Scheme, model: Model, like: Array) -> Array | None:
     """Give Q (variable, variable) for a scheme that adds it itself, in the kind of an array."""
     if "model_error" not in getattr(scheme, "needs", ()):
         return None
