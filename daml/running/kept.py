@@ -17,6 +17,7 @@ from daml.observing.functions import described
 from daml.observing.records import Record
 from daml.protocols import Outputs, Update
 from daml.running.checks import check_analysis, check_finite
+from daml.running.lost import LOST
 from daml.schemes.calling import gathered
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def outputs_of(scheme: Scheme, keep_members: bool = False) -> Outputs:
     """Give all variables of an analysis by a scheme; with the members of an ensemble, if asked."""
     spread = {} if getattr(scheme, "members", None) is None else SPREAD
     members = MEMBERS if keep_members else {}
-    return {**ANALYSED, **spread, **members, **getattr(scheme, "outputs", {})}
+    lost = LOST if is_watched(scheme) else {}
+    return {**ANALYSED, **spread, **members, **getattr(scheme, "outputs", {}), **lost}
 
 
 def labels_of(
@@ -54,6 +56,12 @@ def labels_of(
             "daml_version": __version__,
         },
     )
+
+
+def is_watched(scheme: Scheme) -> bool:
+    """Whether it is judged if a scheme loses the observations: one that says how sure it is."""
+    is_ensemble = getattr(scheme, "members", None) is not None
+    return is_ensemble and "chi_square" in getattr(scheme, "outputs", {})
 
 
 class Kept:
