@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +26,7 @@ from daml.schemes.smoothing import Smoother
 from daml.segments import Cut, segment_length, side_by_side
 
 if TYPE_CHECKING:
-    from daml.protocols import Model, Scheme
+    from daml.protocols import Array, Memory, Model, Scheme
 
 FAR = 4.0
 """Mean squared difference, in units of the analysis's variance, from which on segments of an
@@ -141,6 +141,14 @@ class Cycles:
         squares = np.mean(apart**2 / np.mean(width[:-1] ** 2, axis=0), axis=1)
         return np.asarray(np.minimum(squares, FAR))
 
+    def _begun(self, starts: np.ndarray) -> tuple[Array, Memory]:
+        """Give the first states or ensembles at steps (segment,), and the model's memory there."""
+        x = put(self.first(starts), self.device)
+        times = self.start.times[starts]
+        if self.members is not None:
+            times = np.repeat(times[:, None], self.members, axis=1)
+        return x, self.model.start(x, times)
+
     def _run(self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""
         record, room = self.record, target.room(group, cut)
@@ -164,16 +172,10 @@ class Cycles:
         spun, ends, width = np.full((3, len(group), len(self.model.variables)), np.inf)
         last = early + cut.length - 1
         picked = (spun, "analysis", early - 1), (ends, "analysis", last), (width, "spread", last)
-        smoother = None
-        if self.lag:
-            smoother = Smoother(self.scheme, self.lag, self.error, self.keep_members)
+        how = self.scheme, self.lag, self.error, self.keep_members
+        smoother = Smoother(*how) if self.lag else None
         with np.errstate(all="ignore"):
-            x = put(self.first(starts), self.device)
-            times = self.start.times[starts]
-            if self.members is not None:
-                times = np.repeat(times[:, None], self.members, axis=1)
-            memory = self.model.start(x, times)
-            pairs = cycle(self.model, self.scheme, self.prepared, x, memory, seen())
+            pairs = cycle(self.model, self.scheme, self.prepared, *self._begun(starts), seen())
             for block in cut.blocks(group, self.kept.size):
                 found = []
                 for _ in ahead[block]:
@@ -186,9 +188,7 @@ class Cycles:
                 parts = self.kept.block(found, *loaded)
                 if self.is_watched:
                     watched.append(signs(parts, record.variance))
-                for into, name, step in picked:
-                    if name in parts:
-                        _pick(parts[name], step - block.start, into)
+                _pick(parts, block.start, picked)
                 done = block.start
                 if smoother is not None:
                     within = starts + ahead[block] < cut.total
@@ -209,10 +209,17 @@ class Cycles:
         return _Segments(ends, width, spun, spread, lost)
 
 
-def _pick(part: np.ndarray, steps: np.ndarray, into: np.ndarray) -> None:
-    """Keep the values (segment, variable) of a block at steps (segment,), where it has them."""
-    inside = (steps >= 0) & (steps < len(part))
-    into[inside] = part[steps[inside], inside]
+def _pick(
+    parts: dict[str, np.ndarray],
+    done: int,
+    picked: Iterable[tuple[np.ndarray, str, np.ndarray]],
+) -> None:
+    """Keep what a block has of some steps (segment,), by name, in arrays (segment, variable)."""
+    for into, name, steps in picked:
+        if name in parts:
+            at = steps - done
+            inside = (at >= 0) & (at < len(parts[name]))
+            into[inside] = parts[name][at[inside], inside]
 
 
 def _sort(
