@@ -128,23 +128,21 @@ def check_one_state(scheme: Scheme, what: str) -> None:
 
 
 def check_lag(lag: int | None, total: int, scheme: Scheme) -> int:
-    """Give the lag of a smoother of ``total`` steps, of which None takes all; refuse another one.
+    """Give the lag of a smoother in a record of ``total`` steps; None takes all that follow.
 
     Raises
     ------
     InputError
-        If it is out of range, or the scheme has one state.
+        If it reaches beyond the record, or the scheme has one state.
     """
     check_members(scheme, "smooth")
     most = total - 1
-    if lag is None:
-        return most
-    if not 1 <= lag <= most:
+    if lag is not None and lag > most:
         raise InputError(
-            f"smooth: 'lag' is {lag}, and the record has {total} steps; give 1 to {most}, or None "
-            "for all that follow"
+            f"smooth: 'lag' is {lag}, and the record has {total} steps; give {most} or less, or "
+            "None for all that follow"
         )
-    return lag
+    return most if lag is None else lag
 
 
 def check_members(scheme: Scheme, what: str) -> None:

@@ -88,6 +88,10 @@ def smooth(
     True
     """
     check_cut("smooth", segments, spinup)
+    if lag is not None and lag < 1:
+        raise InputError(
+            f"smooth: 'lag' is {lag}; give 1 model step or more, or None for all that follow"
+        )
     if lag is None and segments not in (None, 1):
         raise InputError(
             f"smooth: 'segments' is {segments}, and without a lag the record runs in one piece; "

@@ -138,7 +138,8 @@ class Cycles:
         apart = np.abs(ends[:-1] - spun[1:])
         if self.members is None or not len(apart):
             return np.asarray(np.max(apart / spread, axis=1))
-        squares = np.mean(apart**2 / np.mean(width[:-1] ** 2, axis=0), axis=1)
+        variance = np.mean(width[:-1] ** 2, axis=0)
+        squares = np.mean(apart**2 / np.where(variance > 0, variance, 1.0), axis=1)
         return np.asarray(np.minimum(squares, FAR))
 
     def _begun(self, starts: np.ndarray) -> tuple[Array, Memory]:
