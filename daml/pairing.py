@@ -127,19 +127,19 @@ def check_one_state(scheme: Scheme, what: str) -> None:
         )
 
 
-def check_lag(lag: int | None, total: int, scheme: Scheme) -> int:
+def check_lag(lag: int | None, total: int, scheme: Scheme, what: str) -> int:
     """Give the lag of a smoother in a record of ``total`` steps; None takes all that follow.
 
     Raises
     ------
     InputError
-        If it reaches beyond the record, or the scheme has one state.
+        If it reaches beyond the record, or the scheme has one state; it begins with ``what``.
     """
-    check_members(scheme, "smooth")
+    check_members(scheme, what)
     most = total - 1
     if lag is not None and lag > most:
         raise InputError(
-            f"smooth: 'lag' is {lag}, and the record has {total} steps; give {most} or less, or "
+            f"{what}: 'lag' is {lag}, and the record has {total} steps; give {most} or less, or "
             "None for all that follow"
         )
     return most if lag is None else lag

@@ -197,7 +197,7 @@ def assimilated(
     labels = labels_of(model, given, observations, times, operator)
     outputs = outputs_of(scheme, keep_members)
     if lag != 0:
-        lag = check_lag(lag, total, scheme)
+        lag = check_lag(lag, total, scheme, "smooth")
         labels, outputs = labels.assign_attrs(lag=lag), {**outputs, **SMOOTHED}
     if keep_members:
         labels = labels.assign_coords(member=np.arange(getattr(scheme, "members", 0)))
