@@ -1,8 +1,8 @@
 """Smoothers of the perfect model in the experiment of the paper (Goodliff and Miyoshi 2025).
 
-Coupled Lorenz 63, dt 0.05, x0 to x2 observed at every step with errors of variance 1. The values are
-those of an independent fixed-lag smoother by sigma points; RMSE is the root of the mean over time
-and x0 to x2.
+Coupled Lorenz 63, dt 0.05, x0 to x2 observed at every step with errors of variance 1. The values
+are those of an independent fixed-lag smoother by sigma points; RMSE is the root of the mean over
+time and x0 to x2.
 """
 
 import numpy as np
