@@ -30,7 +30,7 @@ ROWS, VALUES = 1 << 18, 1 << 21
 ROOM = 1 << 24
 """Values of a group in each array that it fills: with many variables fewer segments go together."""
 
-STEP = 1 << 18
+STEP = 1 << 16
 """Values of the ensembles of a group: what they are worked out in stays in the cache."""
 
 
