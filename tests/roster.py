@@ -85,6 +85,7 @@ SCHEMES = {
     "SerialEnSRF": lambda: daml.schemes.SerialEnSRF(members=12, inflation=1.2),
     "EnKFN": lambda: daml.schemes.EnKFN(members=12, inflation=1.1),
     "LETKF": lambda: daml.schemes.LETKF(members=12, radius=8.0, inflation=1.2),
+    "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
     "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,11 @@ from daml.labels.descriptions import description
 from daml.labels.space import StateSpace
 from daml.observing.functions import described, seen_through
 from daml.observing.records import GIVEN, Record, read
-from daml.pairing import check_scheme, offered, sized
+from daml.pairing import certain, check_scheme, offered, sized
 from daml.protocols import Observed, Run
 from daml.running.checks import check_model, remembers, typical
 from daml.running.cycle import cycle
-from daml.running.ensemble_start import first_states
+from daml.running.ensemble_start import EnsembleStart
 from daml.running.first_guess import FirstGuess
 from daml.running.kept import Kept, outputs_of
 from daml.running.moments import Moments, joined, moments
@@ -157,7 +158,7 @@ def assimilated(
     check_model(model, since)
     space = StateSpace.of(model) if record is None else record.space
     given, scheme = scheme, sized(scheme, model)
-    check_scheme(scheme, model, space, remembers(model, since))
+    check_scheme(scheme, model, space, partial(remembers, certain(model), since))
     variables = tuple(model.variables)
     unit = getattr(model, "time_unit", "s")
     axis = time_axis(observations, "observation", model.dt, unit) if record is None else record.axis
@@ -250,10 +251,12 @@ class _Cycles:
         self.device = home(model)
         self.scheme = offered(scheme, record)
         self.kept = Kept(model, scheme, record, start.times)
-        self.setting = record.setting(self.device)
+        self.uncertain = EnsembleStart(model, record, start)
+        setting = record.setting(self.device)
+        self.setting = setting._replace(deviation=lambda: self.uncertain.deviation)
         self.prepared = prepared(self.scheme, self.setting)
         self.members = self.kept.members
-        self.first = first_states(model, record, start, scheme)
+        self.first = self.uncertain.states(scheme)
 
     def run(self, cut: Cut, target: Target) -> float:
         """Fill the target; give the difference where segments meet.
@@ -311,7 +314,7 @@ class _Cycles:
             times = self.start.times[starts]
             if self.members is not None:
                 times = np.repeat(times[:, None], self.members, axis=1)
-            memory = self.model.start(x, times)
+            memory = certain(self.model).start(x, times)
             pairs = cycle(self.model, self.scheme, self.prepared, x, memory, seen())
             for block in cut.blocks(group, size):
                 found = []
