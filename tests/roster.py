@@ -42,6 +42,7 @@ MODELS = {
     "CoupledLorenz63": daml.CoupledLorenz63,
     "Lorenz96": lambda: daml.models.Lorenz96(n=8),
     "Each": lambda: daml.models.each(OneAtATime()),
+    "Stochastic": lambda: daml.models.Stochastic(daml.Lorenz63(), model_error=0.1),
 }
 
 
