@@ -83,13 +83,19 @@ def check_scheme(
             f"{name}: it weighs observations by their distance, and {type(model).__name__} does "
             f"not say where its variables lie; {PLACING}, or use a scheme without localisation"
         )
-    if "memoryless" in needs and remembers():
+    check_memory(scheme, model, remembers)
+    model_error(scheme, model)
+
+
+def check_memory(scheme: Scheme, model: object, remembers: Callable[[], bool]) -> None:
+    """Refuse a model with a memory for a scheme whose covariance is of the state alone."""
+    if "memoryless" in getattr(scheme, "needs", ()) and remembers():
+        name = type(scheme).__name__
         raise InputError(
             f"{name}: {type(model).__name__} has a memory of the states before, which is no part "
             f"of the covariance that {name} carries; use an ensemble, e.g. daml.schemes.ETKF(20), "
             "or a model whose step depends on the state alone"
         )
-    model_error(scheme, model)
 
 
 def _check_outputs(scheme: Scheme, name: str) -> None:

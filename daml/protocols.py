@@ -376,7 +376,11 @@ class Trial(Protocol):
 
 @runtime_checkable
 class Emulator(Model, Protocol):
-    """A model that learns its step from analyses."""
+    """A model that learns its step from analyses.
+
+    An optional attribute ``remembers`` says, before it is fitted, whether a step depends on states
+    before the last one: a loop refuses it then with a scheme that takes models without a memory.
+    """
 
     def fit(self, analysis: xr.Dataset) -> Emulator:
         """Give a fitted emulator, and do not change this one.
