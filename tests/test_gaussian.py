@@ -383,7 +383,7 @@ def test_a_model_with_a_memory_is_refused():
     with pytest.raises(InputError, match=r"use an ensemble, e\.g\. daml.schemes.ETKF\(20\)"):
         daml.assimilate(window, seen, SigmaPoint())
     for forgetful in (daml.LSTM(), daml.emulators.GRU(window=2)):  # before anything is trained
-        with pytest.raises(InputError, match="SigmaPoint: .* has a memory of the states before"):
+        with pytest.raises(InputError, match=r"SigmaPoint: .* has a memory of the states before"):
             daml.improve(daml.Lorenz63(), seen, SigmaPoint(), forgetful, passes=1)
     short = daml.emulators.GRU(hidden=4, epochs=1, window=1).fit(truth)
     assert np.isfinite(daml.assimilate(short, seen, SigmaPoint(0.1)).analysis).all()

@@ -18,8 +18,8 @@ from daml.pairing import certain, check_scheme, knows_covariance, offered, sized
 from daml.protocols import Observed, Run
 from daml.running.checks import check_model, remembers
 from daml.running.cycle import cycle
-from daml.running.ensemble_start import EnsembleStart
-from daml.running.first_guess import FirstGuess
+from daml.running.starts.ensemble_start import EnsembleStart
+from daml.running.starts.first_guess import FirstGuess
 from daml.schemes.calling import prepared
 from daml.training.held_out import HeldOut, longer
 
