@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DIMS = (("time",), ("time", "variable"), ("time", "observed"))
 """The dimensions that an output of a scheme may have."""
-NEEDS = ("covariance", "memoryless", "model_error", "positions")
+NEEDS = ("covariance", "gradient", "memoryless", "model_error", "positions")
 """What a scheme may need of a model."""
 
 
@@ -32,11 +32,18 @@ def sized(scheme: Scheme, model: Model) -> Scheme:
     return scheme if own is None or isinstance(scheme, type) else own(tuple(model.variables))
 
 
-def check_scheme(scheme: Scheme, model: Model, space: StateSpace, remembers: bool = False) -> None:
+def certain(model: Model) -> Model:
+    """Give a model without the noise that a stochastic one adds: a scheme adds that."""
+    return cast("Model", getattr(model, "certain", model))
+
+
+def check_scheme(
+    scheme: Scheme, model: Model, space: StateSpace, remembers: Callable[[], bool]
+) -> None:
     """Refuse what is not a scheme, and a scheme that needs more than the model gives.
 
-    ``space`` says where the model's variables lie, if they do; ``remembers`` is whether a memory of
-    past states decides its steps.
+    ``space`` says where the model's variables lie, if they do; ``remembers`` finds out whether a
+    memory of past states decides its steps.
 
     Raises
     ------
@@ -76,13 +83,19 @@ def check_scheme(scheme: Scheme, model: Model, space: StateSpace, remembers: boo
             f"{name}: it weighs observations by their distance, and {type(model).__name__} does "
             f"not say where its variables lie; {PLACING}, or use a scheme without localisation"
         )
-    if remembers and "memoryless" in needs:
+    check_memory(scheme, model, remembers)
+    model_error(scheme, model)
+
+
+def check_memory(scheme: Scheme, model: object, remembers: Callable[[], bool]) -> None:
+    """Refuse a model with a memory for a scheme whose covariance is of the state alone."""
+    if "memoryless" in getattr(scheme, "needs", ()) and remembers():
+        name = type(scheme).__name__
         raise InputError(
             f"{name}: {type(model).__name__} has a memory of the states before, which is no part "
             f"of the covariance that {name} carries; use an ensemble, e.g. daml.schemes.ETKF(20), "
             "or a model whose step depends on the state alone"
         )
-    model_error(scheme, model)
 
 
 def _check_outputs(scheme: Scheme, name: str) -> None:

@@ -7,7 +7,7 @@ members), and every method must work for any number of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -56,6 +56,8 @@ class Model(Protocol):
     - ``model_error``: the covariance Q of the error of a step: one variance, variances (variable,)
       or a covariance (variable, variable), in units of the variables squared. Schemes add it to
       the forecast; a scheme that has a ``model_error`` of its own takes that one.
+    - ``certain``: the same model without the noise that a stochastic one adds in each step. A cycle
+      steps this one, and its scheme adds the ``model_error``.
 
     A step returns new arrays and does not change its arguments, treats each state of a batch on
     its own, and is a function of state and memory (apart from random noise). States are given in
@@ -194,6 +196,8 @@ class Setting(NamedTuple):
     """Where the variables lie."""
     positions: np.ndarray | None = None
     """Where what is observed lies (observed, dimension), if that is known."""
+    deviation: Callable[[], np.ndarray] | None = None
+    """Gives the standard deviations (variable,) of the state that a cycle starts from."""
 
 
 class Forecast(NamedTuple):
@@ -207,6 +211,9 @@ class Forecast(NamedTuple):
     model_error: Array | None = None
     """Q (variable, variable) of the step that led to this forecast, if the scheme ``needs`` it and
     there is one; None at the first time of a cycle, before which no step was taken."""
+    tangent: Array | None = None
+    """dM/dx (..., variable, variable) of that step at the analysis before it, if the scheme
+    ``needs`` the "gradient"; None at the first time."""
 
 
 class Observed(NamedTuple):
@@ -290,7 +297,9 @@ class Scheme(Protocol):
     - ``needs`` (frozenset of str): what the scheme requires of the model. "covariance" is the
       model's own B of each forecast (``model.background_covariance(memory)``); "positions" is
       where its variables lie; "memoryless" is a model whose memory does not depend on the states;
-      "model_error" is Q in ``Forecast.model_error``, which the scheme adds itself.
+      "model_error" is Q in ``Forecast.model_error``, which the scheme adds itself; "gradient" is
+      the derivative of a step in ``Forecast.tangent``. To the members of an ensemble that does not
+      name "model_error", draws from N(0, Q) are added after each step.
     - ``open`` and ``tuned``: see :class:`Tunable`.
     - ``to_dataset()`` gives what was tuned as an xarray.Dataset, which a loop stores with each
       pass; ``restored(dataset)`` gives the scheme back from it, for resuming the loop and for
@@ -371,7 +380,11 @@ class Trial(Protocol):
 
 @runtime_checkable
 class Emulator(Model, Protocol):
-    """A model that learns its step from analyses."""
+    """A model that learns its step from analyses.
+
+    An optional attribute ``remembers`` says, before it is fitted, whether a step depends on states
+    before the last one: a loop refuses it then with a scheme that takes models without a memory.
+    """
 
     def fit(self, analysis: xr.Dataset) -> Emulator:
         """Give a fitted emulator, and do not change this one.

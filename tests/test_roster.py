@@ -11,6 +11,7 @@ import xarray as xr
 
 import daml
 from daml.errors import InputError
+from daml.pairing import certain
 from daml.protocols import Update
 from daml.schemes.variational import gains
 
@@ -67,7 +68,7 @@ class Reversed:
 
 @models
 def test_a_model_treats_each_state_of_a_batch_alone(make):
-    model = make()
+    model = certain(make())
     states = np.random.default_rng(0).standard_normal((2, 3, len(model.variables)))
     together, _ = model.step(states, model.start(states))
     for at in np.ndindex(2, 3):

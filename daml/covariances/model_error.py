@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from array_api_compat import array_namespace
 
 from daml.errors import InputError
 from daml.labels.arguments import shown
@@ -121,3 +122,16 @@ def dense(error: Any) -> Any:
     if error.ndim == 2:
         return error
     return np.diag(error) if isinstance(error, np.ndarray) else error.diag()
+
+
+def error_root(error: Any) -> Any:
+    """Give the symmetric root of Q, deviations (variable,) where it is variances.
+
+    It does not depend on the order of the variables.
+    """
+    xp = array_namespace(error)
+    if error.ndim == 1:
+        return xp.sqrt(error)
+    values, vectors = xp.linalg.eigh(error)
+    roots = xp.sqrt(xp.where(values > 0, values, xp.zeros_like(values)))
+    return (vectors * roots) @ xp.matrix_transpose(vectors)

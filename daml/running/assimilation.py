@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from daml.labels.datasets import (
 from daml.labels.space import StateSpace
 from daml.observing.functions import seen_through
 from daml.observing.records import GIVEN, Record, read
-from daml.pairing import check_lag, check_members, check_scheme, sized
+from daml.pairing import certain, check_lag, check_members, check_scheme, sized
 from daml.running.checks import check_model, remembers, typical
 from daml.running.kept import labels_of, outputs_of
 from daml.running.lost import MOST, check_lost
@@ -183,7 +184,7 @@ def assimilated(
     check_model(model, since)
     space = StateSpace.of(model) if record is None else record.space
     given, scheme = scheme, sized(scheme, model)
-    check_scheme(scheme, model, space, remembers(model, since))
+    check_scheme(scheme, model, space, partial(remembers, certain(model), since))
     if keep_members:
         check_members(scheme, "assimilate: keep_members=True")
     variables = tuple(model.variables)

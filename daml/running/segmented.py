@@ -12,13 +12,13 @@ from tqdm.auto import tqdm
 from daml.arrays import home, put
 from daml.errors import StepError
 from daml.observing.records import Record
-from daml.pairing import offered
+from daml.pairing import certain, offered
 from daml.protocols import Observed, Run
 from daml.running.cycle import cycle, given_error
 from daml.running.kept import Kept, is_watched
 from daml.running.lost import MOST, flags, runs, signs
 from daml.running.moments import Moments, joined, moments
-from daml.running.starts.ensemble_start import first_states
+from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Room, Target
 from daml.schemes.calling import prepared
@@ -76,11 +76,13 @@ class Cycles:
         self.scheme = offered(scheme, record)
         self.kept = Kept(model, scheme, record, start.times, keep_members or lag > 0)
         self.lag, self.keep_members = lag, keep_members
-        self.error = given_error(self.scheme, model, np.empty(0)) if lag else None
-        self.setting = record.setting(self.device)
+        self.error = given_error(self.scheme, model) if lag else None
+        uncertain = EnsembleStart(model, record, start)
+        setting = record.setting(self.device)
+        self.setting = setting._replace(deviation=lambda: uncertain.deviation)
         self.prepared = prepared(self.scheme, self.setting)
         self.members = self.kept.members
-        self.first = first_states(model, record, start, scheme)
+        self.first = uncertain.states(scheme)
         self.is_watched = is_watched(scheme)
 
     def run(self, cut: Cut, target: Target) -> Joined:
@@ -148,7 +150,7 @@ class Cycles:
         times = self.start.times[starts]
         if self.members is not None:
             times = np.repeat(times[:, None], self.members, axis=1)
-        return x, self.model.start(x, times)
+        return x, certain(self.model).start(x, times)
 
     def _run(self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""

@@ -10,7 +10,7 @@ from daml.schemes.ensembles import (
     half_width,
     taper,
 )
-from daml.schemes.gaussian import OptimalInterpolation, SigmaPoint
+from daml.schemes.gaussian import ExtendedKalman, OptimalInterpolation, SigmaPoint
 from daml.schemes.labelled import analyse
 from daml.schemes.variational import WAYS, ThreeDVar
 
@@ -21,6 +21,7 @@ __all__ = [
     "DEnKF",
     "EnKF",
     "EnKFN",
+    "ExtendedKalman",
     "OptimalInterpolation",
     "SerialEnSRF",
     "SigmaPoint",

@@ -20,6 +20,7 @@ from daml.protocols import (
     Setting,
     Update,
 )
+from daml.schemes.erring import Erring
 from daml.schemes.gaussian.kalman import GIVEN, Analysed, Root
 
 
@@ -31,7 +32,7 @@ class Known(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SigmaPoint:
+class SigmaPoint(Erring):
     """Sigma-point (unscented) Kalman filter: 2n states around the mean, no random numbers.
 
     With n variables, mean m and covariance P = L L', the model steps the points m + sqrt(n) L_i and
