@@ -148,7 +148,7 @@ def check_lag(lag: int | None, total: int, scheme: Scheme, what: str) -> int:
     InputError
         If it reaches beyond the record, or the scheme has one state; it begins with ``what``.
     """
-    check_members(scheme, what)
+    check_smoothed(scheme, what)
     most = total - 1
     if lag is not None and lag > most:
         raise InputError(
@@ -156,6 +156,12 @@ def check_lag(lag: int | None, total: int, scheme: Scheme, what: str) -> int:
             "None for all that follow"
         )
     return most if lag is None else lag
+
+
+def check_smoothed(scheme: Scheme, what: str) -> None:
+    """Refuse a scheme that does not know how the errors of two times are related."""
+    if not getattr(scheme, "gives_deviations", False):
+        check_members(scheme, what)
 
 
 def check_members(scheme: Scheme, what: str) -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from daml.labels.datasets import MEMBERS
+from daml.labels.datasets import DEVIATIONS, MEMBERS
 
 if TYPE_CHECKING:
     from daml.protocols import Scheme
@@ -36,7 +36,8 @@ CUT = 1e-12
 
 Variables are in units of their own deviations there, so that units do not matter."""
 
-DEVIATIONS = "deviations"
+OWN = "deviations"
+"""A of the analyses, among the parts that wait."""
 
 
 class Links(NamedTuple):
@@ -111,7 +112,8 @@ class Smoother:
     Parameters
     ----------
     scheme : Scheme
-        With ``members``, and ``member_weight`` where that is not that of a sample.
+        With ``members``, and ``member_weight`` where that is not that of a sample; or one that
+        gives its deviations.
     lag : int
         Later steps that each analysis takes account of.
     error : numpy.ndarray (variable, variable), optional
@@ -130,8 +132,10 @@ class Smoother:
     def __init__(
         self, scheme: Scheme, lag: int, error: np.ndarray | None, keep_members: bool
     ) -> None:
-        members: int = getattr(scheme, "members", 0)
-        self.weight: float = getattr(scheme, "member_weight", 1 / (members - 1))
+        members: int | None = getattr(scheme, "members", None)
+        self.weight: float | None = None
+        if members is not None:
+            self.weight = getattr(scheme, "member_weight", 1 / (members - 1))
         self.lag, self.error, self.keep_members = lag, error, keep_members
         self.done = 0
         """Steps that were given."""
@@ -146,15 +150,15 @@ class Smoother:
         Parameters
         ----------
         parts : dict of numpy.ndarray (time, segment, ...)
-            The block, with the members; what is not smoothed is given back as it is.
+            The block, with members or deviations; what is not smoothed is given back as it is.
         valid : numpy.ndarray (time, segment) of bool
             Whether a step lies within the record; nothing is learned from others.
         """
         links, analysis = self._linked(parts)
         within = (np.where(valid[..., None, None], part, 0.0) for part in links[1:])
         links = Links(links.stepped, *within)
-        kept = {**parts, DEVIATIONS: analysis}
-        for name in () if self.keep_members else MEMBERS:
+        kept = {**parts, OWN: analysis}
+        for name in DEVIATIONS if self.weight is None else () if self.keep_members else MEMBERS:
             del kept[name]
         if self.links is not None:
             links = Links(*(np.concatenate(pair) for pair in zip(self.links, links, strict=True)))
@@ -170,7 +174,10 @@ class Smoother:
 
     def _linked(self, parts: dict[str, np.ndarray]) -> tuple[Links, np.ndarray]:
         """Connect a block of times; give A (time, segment, row, variable) of the analyses, too."""
-        forecast, analysis = (deviations(parts[name], self.weight) for name in MEMBERS)
+        if self.weight is None:
+            forecast, analysis = (parts[name] for name in DEVIATIONS)
+        else:
+            forecast, analysis = (deviations(parts[name], self.weight) for name in MEMBERS)
         found, whole = factors(forecast, self.error)
         seen = analysis @ found
         ratio = _turned(seen) @ seen
@@ -197,13 +204,13 @@ class Smoother:
         self.parts = {name: part[count:] for name, part in self.parts.items()}
         self.links = Links(*(part[count:] for part in links))
         self.done += count
-        own, to = found.pop(DEVIATIONS), slice(0, len(learned))
+        own, to = found.pop(OWN), slice(0, len(learned))
         stepped = links.stepped[1 : 1 + len(learned)]
         left = _turned(own[to]) @ stepped
         mean, variance = found["analysis"].copy(), np.sum(own**2, axis=-2)
         mean[to] += (left @ learned)[..., 0]
         variance[to] += np.sum((left @ spread) * left, axis=-1)
-        if self.keep_members:
+        if self.keep_members and self.weight is not None:
             widths, turns = np.linalg.eigh(np.nan_to_num(stepped @ spread @ _turned(stepped)))
             root = turns * np.sqrt(np.maximum(1 + widths, 0.0))[..., None, :]
             own[to] = root @ (_turned(turns) @ own[to])
