@@ -159,9 +159,12 @@ def check_lag(lag: int | None, total: int, scheme: Scheme, what: str) -> int:
 
 
 def check_smoothed(scheme: Scheme, what: str) -> None:
-    """Refuse a scheme that does not know how the errors of two times are related."""
-    if not getattr(scheme, "gives_deviations", False):
-        check_members(scheme, what)
+    """Refuse a scheme that carries no covariance of its errors; the text begins with ``what``."""
+    if not getattr(scheme, "gives_deviations", False) and getattr(scheme, "members", None) is None:
+        raise InputError(
+            f"{what}: {type(scheme).__name__} has one state and no covariance that goes with it "
+            "from time to time; give an ensemble, e.g. daml.schemes.ETKF(members=20)"
+        )
 
 
 def check_members(scheme: Scheme, what: str) -> None:

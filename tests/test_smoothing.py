@@ -287,7 +287,9 @@ def test_a_scheme_of_one_state_is_smoothed_without_members(seen):
 
 @pytest.mark.parametrize("name", ["ThreeDVar", "OptimalInterpolation", "a scheme of the tests"])
 def test_a_scheme_of_one_state_is_refused(seen, name):
-    with pytest.raises(InputError, match=r"smooth: .* has one state and no members; give a"):
+    with pytest.raises(
+        InputError, match=r"smooth: .* has one state and no covariance .*; give an ensemble"
+    ):
         daml.smooth(daml.Lorenz63(), seen, roster.SCHEMES[name](), lag=5)
 
 

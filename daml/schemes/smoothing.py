@@ -22,7 +22,7 @@ observations say nothing. It is taken back: P is divided by the factor, and P' i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -139,8 +139,8 @@ class Smoother:
         self.lag, self.error, self.keep_members = lag, error, keep_members
         self.done = 0
         """Steps that were given."""
-        self.parts: dict[str, np.ndarray] = {}
-        self.links: Links | None = None
+        self.waiting: list[dict[str, np.ndarray]] = []
+        """Blocks of what is to be given, with their links."""
         self.last: tuple[np.ndarray, ...] = ()
         """A, K and the inflation of the last time so far."""
 
@@ -160,17 +160,26 @@ class Smoother:
         kept = {**parts, OWN: analysis}
         for name in DEVIATIONS if self.weight is None else () if self.keep_members else MEMBERS:
             del kept[name]
-        if self.links is not None:
-            links = Links(*(np.concatenate(pair) for pair in zip(self.links, links, strict=True)))
-            kept = {n: np.concatenate((self.parts[n], part)) for n, part in kept.items()}
-        self.parts, self.links = kept, links
-        count = max(len(links.back) - self.lag, 0)
+        self.waiting.append(kept | links._asdict())
+        count = sum(len(block[OWN]) for block in self.waiting) - self.lag
+        if count <= 0:  # blocks are joined only when they are used
+            return {name: part[:0] for name, part in parts.items()}
+        links = self._joined()
         return self._given(count, links, *links.windows(count, self.lag))
 
     def rest(self) -> dict[str, np.ndarray]:
         """Give the steps that still wait, when there are no later ones."""
-        links = cast("Links", self.links)
+        links = self._joined()
         return self._given(len(links.back), links, *links.to_the_end())
+
+    def _joined(self) -> Links:
+        """Make one block of those that wait; give its links."""
+        if len(self.waiting) > 1:
+            names = self.waiting[0]
+            self.waiting = [
+                {n: np.concatenate([block[n] for block in self.waiting]) for n in names}
+            ]
+        return Links(*(self.waiting[0][name] for name in Links._fields))
 
     def _linked(self, parts: dict[str, np.ndarray]) -> tuple[Links, np.ndarray]:
         """Connect a block of times; give A (time, segment, row, variable) of the analyses, too."""
@@ -200,10 +209,10 @@ class Smoother:
         self, count: int, links: Links, learned: np.ndarray, spread: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Take the first steps from those that wait, and smooth them by what is learned."""
-        found = {name: part[:count] for name, part in self.parts.items()}
-        self.parts = {name: part[count:] for name, part in self.parts.items()}
-        self.links = Links(*(part[count:] for part in links))
+        (whole,) = self.waiting
+        self.waiting = [{name: part[count:] for name, part in whole.items()}]
         self.done += count
+        found = {n: part[:count] for n, part in whole.items() if n not in Links._fields}
         own, to = found.pop(OWN), slice(0, len(learned))
         stepped = links.stepped[1 : 1 + len(learned)]
         left = _turned(own[to]) @ stepped
