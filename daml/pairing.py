@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from daml.covariances.model_error import model_error
 from daml.errors import InputError, warn
 from daml.labels.arguments import plain, shown
 from daml.labels.datasets import ANALYSED
@@ -21,20 +22,34 @@ if TYPE_CHECKING:
 
 DIMS = (("time",), ("time", "variable"), ("time", "observed"))
 """The dimensions that an output of a scheme may have."""
-NEEDS = ("covariance", "positions")
+NEEDS = ("covariance", "gradient", "memoryless", "model_error", "positions")
 """What a scheme may need of a model."""
 
 
-def check_scheme(scheme: Scheme, model: Model, space: StateSpace) -> None:
+def sized(scheme: Scheme, model: Model) -> Scheme:
+    """Give a scheme for the variables of a model, whose number may decide its members."""
+    own = getattr(scheme, "sized", None)
+    return scheme if own is None or isinstance(scheme, type) else own(tuple(model.variables))
+
+
+def certain(model: Model) -> Model:
+    """Give a model without the noise that a stochastic one adds: a scheme adds that."""
+    return cast("Model", getattr(model, "certain", model))
+
+
+def check_scheme(
+    scheme: Scheme, model: Model, space: StateSpace, remembers: Callable[[], bool]
+) -> None:
     """Refuse what is not a scheme, and a scheme that needs more than the model gives.
 
-    ``space`` says where the model's variables lie, if they do.
+    ``space`` says where the model's variables lie, if they do; ``remembers`` finds out whether a
+    memory of past states decides its steps.
 
     Raises
     ------
     InputError
-        If a method is missing, an output has a reserved name or other dimensions, or the scheme
-        needs a B that the model does not have.
+        If a method is missing, an output has a reserved name or other dimensions, the scheme needs
+        what the model does not have, or there is a model error that is no covariance.
     """
     name = type(scheme).__name__
     if isinstance(scheme, type):
@@ -67,6 +82,19 @@ def check_scheme(scheme: Scheme, model: Model, space: StateSpace) -> None:
         raise InputError(
             f"{name}: it weighs observations by their distance, and {type(model).__name__} does "
             f"not say where its variables lie; {PLACING}, or use a scheme without localisation"
+        )
+    check_memory(scheme, model, remembers)
+    model_error(scheme, model)
+
+
+def check_memory(scheme: Scheme, model: object, remembers: Callable[[], bool]) -> None:
+    """Refuse a model with a memory for a scheme whose covariance is of the state alone."""
+    if "memoryless" in getattr(scheme, "needs", ()) and remembers():
+        name = type(scheme).__name__
+        raise InputError(
+            f"{name}: {type(model).__name__} has a memory of the states before, which is no part "
+            f"of the covariance that {name} carries; use an ensemble, e.g. daml.schemes.ETKF(20), "
+            "or a model whose step depends on the state alone"
         )
 
 

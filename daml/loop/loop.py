@@ -31,7 +31,7 @@ from daml.loop.passes import (
 )
 from daml.loop.preconditions import check_loop
 from daml.observing.functions import by_matrix
-from daml.pairing import asks_covariance
+from daml.pairing import asks_covariance, check_memory
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.checks import check_model, typical
@@ -130,6 +130,9 @@ class Loop:
                 f"Loop: a {type(self.emulator).__name__} cannot be trained through the cycle: it "
                 "has no 'fit_cycle'; give training='analyses'"
             )
+        check_memory(
+            self.scheme, self.emulator, lambda: bool(getattr(self.emulator, "remembers", False))
+        )
         base = getattr(self.emulator, "base", None)
         if self.training == "cycle" and base is not None:
             check_differentiable(base)

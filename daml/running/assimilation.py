@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,8 @@ from daml.labels.descriptions import description
 from daml.labels.space import StateSpace
 from daml.observing.functions import described, seen_through
 from daml.observing.records import GIVEN, Record, read
-from daml.pairing import check_scheme
-from daml.running.checks import check_model, typical
+from daml.pairing import certain, check_scheme, sized
+from daml.running.checks import check_model, remembers, typical
 from daml.running.kept import outputs_of
 from daml.running.lost import MOST, check_lost
 from daml.running.segmented import Cycles
@@ -168,9 +169,11 @@ def assimilated(
 
     A ``record`` is that of a loop or a trial, which go on with a filter that is lost.
     """
-    check_model(model, first_time(observations))
+    since = first_time(observations)
+    check_model(model, since)
     space = StateSpace.of(model) if record is None else record.space
-    check_scheme(scheme, model, space)
+    given, scheme = scheme, sized(scheme, model)
+    check_scheme(scheme, model, space, partial(remembers, certain(model), since))
     variables = tuple(model.variables)
     unit = getattr(model, "time_unit", "s")
     axis = time_axis(observations, "observation", model.dt, unit) if record is None else record.axis
@@ -179,7 +182,7 @@ def assimilated(
     check_names(observations, "observation")
     total = len(times)
     length = segment_length(total) if segments is None else -(-total // segments)
-    labels = _labels(model, scheme, observations, times, operator)
+    labels = _labels(model, given, observations, times, operator)
     observations, function = seen_through(
         observations, operator, variables, typical(model), "assimilate"
     )

@@ -40,6 +40,8 @@ class Kept:
         self.members: int | None = getattr(scheme, "members", None)
         self.outputs: Outputs = getattr(scheme, "outputs", {})
         self.seen = {n for n, (dims, _) in self.outputs.items() if "observed" in dims}
+        self.spreads = [name for name in SPREAD if name not in self.outputs]
+        """Of an ensemble, what follows from its members."""
 
     def of_step(self, background: Array, update: Update) -> dict[str, Array]:
         """Give what is kept of a step; of an ensemble its mean and its standard deviation."""
@@ -51,7 +53,8 @@ class Kept:
         for name, spread in (("background", "background_spread"), ("analysis", "spread")):
             members = kept[name]
             kept[name] = xp.mean(members, axis=-2)
-            kept[spread] = xp.std(members, axis=-2, correction=1)
+            if spread in self.spreads:
+                kept[spread] = xp.std(members, axis=-2, correction=1)
         return kept
 
     def block(
@@ -62,7 +65,7 @@ class Kept:
         pattern: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """Give a block of the cycle as arrays (step, segment, ...) by name."""
-        own = ("equivalent", *SPREAD) if self.members is not None else ()
+        own = ("equivalent", *self.spreads) if self.members is not None else ()
         names = ("background", "analysis", *own)
         parts = {name: fetch(stacked([kept[name] for kept in found])) for name in names}
         what = f"the cycle of {type(self.model).__name__}"

@@ -12,13 +12,13 @@ from tqdm.auto import tqdm
 from daml.arrays import home, put
 from daml.errors import StepError
 from daml.observing.records import Record
-from daml.pairing import offered
+from daml.pairing import certain, offered
 from daml.protocols import Observed, Run
 from daml.running.cycle import cycle
 from daml.running.kept import Kept, is_watched
 from daml.running.lost import MOST, flags, runs, signs
 from daml.running.moments import Moments, joined, moments
-from daml.running.starts.ensemble_start import first_states
+from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Room, Target
 from daml.schemes.calling import prepared
@@ -64,10 +64,12 @@ class Cycles:
         self.device = home(model)
         self.scheme = offered(scheme, record)
         self.kept = Kept(model, scheme, record, start.times)
-        self.setting = record.setting(self.device)
+        uncertain = EnsembleStart(model, record, start)
+        setting = record.setting(self.device)
+        self.setting = setting._replace(deviation=lambda: uncertain.deviation)
         self.prepared = prepared(self.scheme, self.setting)
         self.members = self.kept.members
-        self.first = first_states(model, record, start, scheme)
+        self.first = uncertain.states(scheme)
         self.is_watched = is_watched(scheme)
 
     def run(self, cut: Cut, target: Target) -> Joined:
@@ -152,7 +154,7 @@ class Cycles:
             times = self.start.times[starts]
             if self.members is not None:
                 times = np.repeat(times[:, None], self.members, axis=1)
-            memory = self.model.start(x, times)
+            memory = certain(self.model).start(x, times)
             pairs = cycle(self.model, self.scheme, self.prepared, x, memory, seen())
             for block in cut.blocks(group, size):
                 found = []

@@ -28,7 +28,7 @@ class EnKFN(ETKF):
 
     Parameters
     ----------
-    members, inflation, rotate, seed
+    members, inflation, rotate, seed, model_error
         See :class:`daml.schemes.ETKF`.
 
     Raises

@@ -31,7 +31,12 @@ class ETKF(Ensemble):
         Whether the anomalies are turned at random after each analysis: their mean and covariance
         stay, and single members cannot run away.
     seed : int
-        Of the first ensemble, and of rotations.
+        Of all that is random: the first ensemble, rotations and model errors.
+    model_error : float, array or xarray.DataArray, optional
+        Q, the covariance of the error of a step, which is drawn and added to the members of each
+        forecast: one variance for all variables, variances (variable,) or a covariance (variable,
+        covariable), in units of the variables squared. Default: the model's own ``model_error``, or
+        none.
 
     Raises
     ------

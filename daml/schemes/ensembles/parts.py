@@ -12,6 +12,7 @@ from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import Forecast, Observed, Outputs, Run, Setting
 from daml.schemes.ensembles.rotation import rotated
+from daml.schemes.erring import Erring
 from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
 
@@ -24,7 +25,7 @@ does a missing value, which is one of infinite variance."""
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(Erring):
     """Settings that all ensemble schemes have; see :class:`daml.schemes.ETKF`."""
 
     members: int
@@ -32,6 +33,7 @@ class Ensemble:
     inflation: float = 1.0
     rotate: bool = False
     seed: int = 0
+    model_error: Any = None
 
     wide: ClassVar[float] = 1.3
     """Where inflation starts."""
