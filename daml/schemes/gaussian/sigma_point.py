@@ -91,6 +91,11 @@ class SigmaPoint(Erring):
         """The number of points; 0 until ``sized`` was called."""
         return 2 * getattr(self, "_size", 0)
 
+    @property
+    def member_weight(self) -> float:
+        """The weight of a point in the covariance."""
+        return 1 / self.members
+
     def sized(self, variables: tuple[str, ...]) -> SigmaPoint:
         """Give the scheme with two points for each variable of a model."""
         found = copy(self)
