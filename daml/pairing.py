@@ -152,7 +152,7 @@ def check_lag(lag: int | None, total: int, scheme: Scheme, what: str) -> int:
     most = total - 1
     if lag is not None and lag > most:
         raise InputError(
-            f"{what}: 'lag' is {lag}, and the record has {total} steps; give {most} or less, or "
+            f"{what}: 'lag' is {lag}, and the record has {total} steps; give a smaller one, or "
             "None for all that follow"
         )
     return most if lag is None else lag
