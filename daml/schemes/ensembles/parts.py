@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace
 
+from daml.arrays import member_mean
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import Forecast, Observed, Outputs, Run, Setting
@@ -98,9 +99,9 @@ class Seen(NamedTuple):
         x = forecast.state
         xp = array_namespace(x)
         members = x.shape[-2]
-        mean = xp.mean(x, axis=-2, keepdims=True)
+        mean = member_mean(x)[..., None, :]
         equivalent = operator.apply(x)
-        centre = xp.mean(equivalent, axis=-2, keepdims=True)
+        centre = member_mean(equivalent)[..., None, :]
         noise, pattern = observed.noise, observed.pattern
         both = xp.concat((equivalent - centre, observed.values[..., None, :] - centre), axis=-2)
         white = noise.whitened(both, pattern)
