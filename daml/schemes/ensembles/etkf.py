@@ -8,7 +8,7 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from daml.protocols import Forecast, Observed, Run, Update
-from daml.schemes.ensembles.parts import Ensemble, Seen
+from daml.schemes.ensembles.parts import Ensemble, Prepared
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class ETKF(Ensemble):
     """
 
     def update(
-        self, forecast: Forecast, observed: Observed, run: Run, memory: Any
-    ) -> tuple[Update, Any]:
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
+    ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = Seen.of(forecast, observed, memory)
+        part = self.seen(forecast, observed, memory)
         xp = array_namespace(part.seen)
         values, vectors = xp.linalg.eigh(part.seen @ xp.matrix_transpose(part.seen))
         values = xp.where(values > 0, values, xp.zeros_like(values))
@@ -72,7 +72,7 @@ class ETKF(Ensemble):
         weights = weights / (self.members - 1) ** 0.5
         root = (vectors / xp.sqrt(expected / factor)[..., None, :]) @ turned
         mean = part.mean + (weights[..., None, :] @ part.anomalies)[..., 0, :]
-        members = self.around(mean, root @ part.anomalies, part.seen, run)
+        members = self.around(mean, root @ part.anomalies, part, run, memory)
         square = xp.vecdot(part.innovation, part.innovation)
         square = square - xp.sum(factor * projected**2 / expected, axis=-1)
         extras = part.extras(observed, square, xp.sum(xp.log(expected), axis=-1))
