@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,7 +100,9 @@ class _Scores:
 
     def _worked_out(self, numbers: Mapping[str, float]) -> float:
         try:
-            judged = self.trial.judged(self.trial.run(self.made(numbers)))
+            with warnings.catch_warnings():  # that some of what is tried loses the observations
+                warnings.simplefilter("ignore", UserWarning)
+                judged = self.trial.judged(self.trial.run(self.made(numbers)))
         except DivergedError:
             return -np.inf
         values = judged["log_likelihood"].values
