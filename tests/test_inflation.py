@@ -6,7 +6,7 @@ import xarray as xr
 from test_filters import FIRST, NAMES, Linear, exact, filtered, record
 
 import daml
-from daml.errors import StoreError
+from daml.errors import DivergedError, InputError, StoreError
 from daml.observing.records import read
 from daml.protocols import Run
 from daml.running.cycle import cycle
@@ -130,6 +130,9 @@ def test_innovations_find_an_inflation_near_the_best():
     assert error(analysis, truth) < 1.05 * min(error(one, truth) for one in scan)
 
 
+DIMS = "time", "variable"
+
+
 class Counted:
     """A trial that says how often it is run, with a likelihood of which the best is known."""
 
@@ -137,7 +140,7 @@ class Counted:
 
     def __init__(self, best, times=500):
         self.best, self.runs = best, []
-        self.observations = xr.Dataset({"observation": ("time", np.zeros(times))})
+        self.observations = xr.Dataset({"observation": (DIMS, np.zeros((times, 1)))})
 
     def shortened(self, times):
         self.runs.append(times)
@@ -237,3 +240,99 @@ def test_a_rule_comes_back_from_what_was_stored():
         ETKF(5).restored(damaged)
     with pytest.raises(StoreError, match="has lost values of 'inflation'"):
         ETKF(5).restored(ETKF(5).to_dataset().drop_vars("inflation"))
+
+
+VARIANCES = xr.DataArray([0.5, 0.1, 0.3], dims="variable", coords={"variable": list(NAMES)})
+RANGE = "give a number from 0.5 to 3, or 'innovations' to have it found, or RTPS, RTPP or Additive"
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: ETKF(1), "ETKF: 'members' is 1; give 2 or more"),
+        (lambda: ETKF(True), "ETKF: 'members' is True; give a whole number"),
+        (lambda: EnKF(5, inflation=0.4), f"EnKF: 'inflation' is 0.4; {RANGE}"),
+        (lambda: EnKF(5, inflation=3.5), "3.5; .*; a factor on variances is its square"),
+        (lambda: ETKF(5, inflation=np.nan), f"ETKF: 'inflation' is nan; {RANGE}"),
+        (lambda: ETKF(5, inflation=True), f"ETKF: 'inflation' is True; {RANGE}"),
+        (lambda: ETKF(5, inflation=None), f"ETKF: 'inflation' is None; {RANGE}"),
+        (lambda: ETKF(5, inflation=RTPS), f"'inflation' is the class RTPS; {RANGE}"),
+        (lambda: ETKF(5, inflation="adaptive"), f"'inflation' is 'adaptive'; {RANGE}"),
+        (lambda: ETKF(5, inflation=VARIANCES), f"'inflation' is a DataArray; {RANGE}"),
+        (lambda: ETKF(5, seed=-1), "ETKF: 'seed' is -1; give 0 or more"),
+        (lambda: ETKF(5, error_factor=0), "'error_factor' is 0.0; give a factor > 0, or 'estima"),
+        (lambda: ETKF(5, error_factor="fitted"), "'error_factor' is 'fitted'; give a factor > 0"),
+        (lambda: RTPS(2.5), "RTPS: 'weight' is 2.5; give a number from 0 to 2"),
+        (lambda: RTPP(1.1), "RTPP: 'weight' is 1.1; give a number from 0 to 1"),
+        (
+            lambda: RTPP("estimated"),
+            "'weight' is 'estimated'; give a number from 0 to 1",
+        ),
+        (lambda: Additive(0.1), "'covariance' is 0.1; give an xarray.DataArray: B"),
+        (lambda: Additive(B.values), "'covariance' is a ndarray; give an xarray.DataArray: B"),
+        (lambda: Additive(B.expand_dims("time")), r"a DataArray \('time', 'variable'"),
+        (lambda: Additive(-VARIANCES), "'covariance' of 'x0' is negative or not finite; give"),
+        (
+            lambda: Additive(VARIANCES.astype(str)),
+            "'covariance' holds values of type <U32, not",
+        ),
+        (lambda: Additive(VARIANCES.drop_vars("variable")), "no coordinate along 'variable'; name"),
+        (lambda: Additive(-B), "'covariance': it is not positive definite"),
+        (lambda: Additive(B, scale=-1), "Additive: 'scale' is -1; give a number >= 0, or 'innova"),
+    ],
+)
+def test_settings_out_of_range_are_refused(make, match):
+    with pytest.raises(InputError, match=match):
+        make()
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert ETKF(np.int64(5), inflation=np.array(1.5)).inflation == 1.5
+    assert type(RTPS(np.float64(0.5)).weight) is float
+
+
+@pytest.mark.parametrize(
+    ("scheme", "match"),
+    [
+        (ETKF(5, inflation="innovations"), "ETKF: 'inflation' is still to be found from innova"),
+        (EnKF(5, inflation=RTPP("innovations")), "EnKF: 'inflation' is still to be found.*daml.tu"),
+        (ETKF(5, error_factor="estimated"), "ETKF: 'error_factor' is still to be found"),
+        (
+            ETKF(5, inflation=Additive(VARIANCES[:2])),
+            "ETKF: Additive: 'covariance' lacks the",
+        ),
+        (ETKF(5, inflation=Additive(B[:2, :2])), "ETKF: Additive: 'covariance': its 'variable'"),
+    ],
+)
+def test_what_a_cycle_lacks_is_said_before_it_runs(scheme, match):
+    with pytest.raises(InputError, match=match):
+        daml.assimilate(Linear(), record(False), scheme)
+
+
+def test_a_record_that_is_too_short_to_tune_with_is_refused():
+    open_ = ETKF(5, inflation="innovations", error_factor="estimated")
+    with pytest.raises(InputError, match="24 times with observations are too few to find 'infla"):
+        daml.tuned(open_, Linear(), record(False))
+    model, seen, _ = imperfect(40)
+    emulator = daml.LSTM(hidden=2, epochs=1, sequence_length=10, burn_in=2)
+    with pytest.raises(InputError, match="and 50 are needed to find 'inflation' and 'error_fac"):
+        daml.improve(model, seen, open_, emulator, passes=1, held_out=0)
+
+
+class Exploding(Counted):
+    """A trial in which the model leaves the finite numbers with all factors but some."""
+
+    model, finite = "Exploding", ()
+
+    def run(self, scheme):
+        if scheme.inflation not in self.finite:
+            raise DivergedError("the cycle left the finite numbers")
+        return super().run(scheme)
+
+
+def test_numbers_with_which_the_model_explodes_are_not_chosen():
+    trial = Exploding([1.4, 1.0])
+    with pytest.raises(InputError, match="of Exploding leaves the finite numbers with every 'inf"):
+        ETKF(5, inflation="innovations").tuned(trial)
+    trial.finite = (1.01, 1.04, 1.07)
+    assert ETKF(5, inflation="innovations").tuned(trial).inflation == 1.07

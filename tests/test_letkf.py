@@ -251,6 +251,21 @@ def test_settings_that_are_wrong_are_refused(make, text):
         make()
 
 
+@pytest.mark.parametrize(
+    ("radius", "text"),
+    [
+        (
+            7e5,
+            "'radius' is 700000, and no observation is farther than 10 from a variable",
+        ),
+        (1e-6, "LETKF: with 'radius' 1e-06 no observation reaches any variable but those at"),
+    ],
+)
+def test_a_radius_in_another_unit_is_refused(radius, text, seen):
+    with pytest.raises(InputError, match=text):
+        daml.assimilate(Ring(), seen, LETKF(5, radius=radius))
+
+
 def test_what_cannot_be_localised_is_refused(seen):
     scheme = LETKF(5, radius=2)
     with pytest.raises(InputError, match=r"LETKF: it weighs.*Bare does not say.*'positions'"):

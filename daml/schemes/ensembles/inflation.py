@@ -13,7 +13,7 @@ from daml.arrays import alike
 from daml.covariances.dense import check
 from daml.errors import InputError, StoreError
 from daml.labels.arguments import plain, shown
-from daml.labels.datasets import check_names, named, names
+from daml.labels.datasets import check_dtype, check_names, named, names
 from daml.protocols import Run, Setting
 from daml.randomness import normal, ranks
 from daml.stores.opening import check_whole
@@ -61,21 +61,7 @@ class Factor:
 
     number: float | str = 1.0
 
-    steps: ClassVar[tuple[float, ...]] = (
-        0.9,
-        0.95,
-        1.0,
-        1.01,
-        1.02,
-        1.04,
-        1.07,
-        1.11,
-        1.17,
-        1.25,
-        1.4,
-        1.6,
-        2.0,
-    )
+    steps: ClassVar[tuple[float, ...]] = FACTORS
 
     def at(self, number: float) -> Factor:
         """Give it with another factor."""
@@ -176,22 +162,7 @@ class RTPS:
 
     weight: float | str
 
-    steps: ClassVar[tuple[float, ...]] = (
-        0.0,
-        0.05,
-        0.1,
-        0.2,
-        0.3,
-        0.4,
-        0.5,
-        0.6,
-        0.7,
-        0.8,
-        0.9,
-        1.0,
-        1.15,
-        1.3,
-    )
+    steps: ClassVar[tuple[float, ...]] = (*WEIGHTS, 1.2)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", _within("RTPS: 'weight'", self.weight, 0.0, 2.0))
@@ -257,9 +228,7 @@ class Additive:
     covariance: xr.DataArray
     scale: float | str = 1.0
 
-    steps: ClassVar[tuple[float, ...]] = tuple(
-        float(f"{10 ** (power / 3):.2g}") for power in range(-15, 4)
-    )
+    steps: ClassVar[tuple[float, ...]] = SCALES
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", _within("Additive: 'scale'", self.scale, 0.0, np.inf))
@@ -316,6 +285,7 @@ class Additive:
                 f"give it for {variables}"
             )
         ordered = given.sel(variable=list(variables)).transpose("variable", ...)
+        check_dtype(ordered, "covariance")
         values = np.asarray(ordered.values, dtype=np.float64)
         wrong = ~np.isfinite(values) | (values < 0 if values.ndim == 1 else False)
         if wrong.any():

@@ -12,6 +12,8 @@ import numpy as np
 from daml.errors import DivergedError, InputError
 from daml.protocols import Trial
 
+LEAST = 50
+"""Times with observations that are needed."""
 ROUGH, PART = 1_000, 20_000
 """Numbers of observation times on which the first values are looked for, and from which they are
 refined. A scheme that was tuned before starts from its values, on the whole record."""
@@ -52,8 +54,14 @@ def most_likely(
     Raises
     ------
     InputError
-        If the cycle stays finite for none of them.
+        If there are too few observations, or the cycle stays finite for none of the numbers.
     """
+    times = int(trial.observations["observation"].notnull().any("variable").sum())
+    if times < LEAST:
+        raise InputError(
+            f"tuned: {times} times with observations are too few to find "
+            f"{' and '.join(map(repr, steps))} from; give {LEAST} or more, or numbers"
+        )
     if before is None:
         scores = _Scores(_part(trial, ROUGH), made, steps)
         at = scores.best({name: range(1, len(tried), APART) for name, tried in steps.items()})

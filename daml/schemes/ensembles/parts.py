@@ -34,7 +34,7 @@ from daml.schemes.ensembles.inflation import (
     rule_of,
     stored,
 )
-from daml.schemes.ensembles.open_inflation import most_likely
+from daml.schemes.ensembles.open_inflation import LEAST, most_likely
 from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
 
@@ -119,6 +119,12 @@ class Ensemble:
             last = before._numbers()
         found = most_likely(trial, self._with, {name: steps[name] for name in self.open}, last)
         return self._with(found)
+
+    def values_needed(
+        self, observations: xr.Dataset, variables: tuple[str, ...], knows_covariance: bool
+    ) -> tuple[int, str] | None:
+        """Give how many values of each quantity the tuning needs, and its purpose in words."""
+        return (LEAST, f"to find {' and '.join(map(repr, self.open))}") if self.open else None
 
     def _numbers(self) -> dict[str, Any]:
         """Give what may be open, by name."""
