@@ -42,6 +42,7 @@ MODELS = {
     "CoupledLorenz63": daml.CoupledLorenz63,
     "Lorenz96": lambda: daml.models.Lorenz96(n=8),
     "Each": lambda: daml.models.each(OneAtATime()),
+    "Stochastic": lambda: daml.models.Stochastic(daml.Lorenz63(), model_error=0.1),
 }
 
 
@@ -89,6 +90,8 @@ SCHEMES = {
     "EnKF with noise": lambda: daml.schemes.EnKF(
         members=20, inflation=daml.schemes.Additive(climatology(), scale=0.02)
     ),
+    "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
+    "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
 }
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 from array_api_compat import array_namespace
 
-from daml.arrays import alike
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import (
@@ -23,7 +22,6 @@ from daml.protocols import (
     Setting,
     Trial,
 )
-from daml.randomness import normal
 from daml.schemes.ensembles.inflation import (
     RTPP,
     RTPS,
@@ -35,6 +33,8 @@ from daml.schemes.ensembles.inflation import (
     stored,
 )
 from daml.schemes.ensembles.open_inflation import LEAST, most_likely
+from daml.schemes.ensembles.rotation import rotated
+from daml.schemes.erring import Erring
 from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
 
@@ -44,8 +44,6 @@ observations, and must not trust itself."""
 SILENT = 1e-8
 """Observations whose signal, in units of their errors, has a smaller variance say nothing: neither
 does a missing value, which is one of infinite variance."""
-STREAM = 2
-"""Of the seed: rotations."""
 ERROR_FACTORS = tuple(2.0 ** (power / 2) for power in range(-5, 6))
 """Factors on R among which the best one is searched for."""
 
@@ -61,7 +59,7 @@ class Prepared(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(Erring):
     """Settings that all ensemble schemes have; see :class:`daml.schemes.ETKF`."""
 
     members: int
@@ -70,6 +68,7 @@ class Ensemble:
     rotate: bool = False
     seed: int = 0
     error_factor: float | str = 1.0
+    model_error: Any = None
 
     wide: ClassVar[float] = 1.3
     """Where inflation starts."""
@@ -139,10 +138,11 @@ class Ensemble:
         return replace(self, **changed)
 
     def to_dataset(self) -> xr.Dataset:
-        """Give the inflation and the factor on R, for a store."""
+        """Give the inflation and the factor on R, and a model error, for a store."""
         told = {"long_name": "factor on the error covariance R", "units": "1"}
         factor = xr.DataArray(float(self.error_factor), attrs=told)
-        return xr.Dataset({"error_factor": factor, **stored(self.rule)})
+        own = {"error_factor": factor, **stored(self.rule)}
+        return super().to_dataset().assign(own)
 
     def restored(self, dataset: xr.Dataset) -> Self:
         """Give this scheme with what ``to_dataset`` gave.
@@ -153,7 +153,8 @@ class Ensemble:
             If a variable is missing or damaged.
         """
         inflation = restored(dataset)
-        return replace(self, inflation=inflation, error_factor=float(dataset["error_factor"]))
+        factor = float(dataset["error_factor"])
+        return replace(super().restored(dataset), inflation=inflation, error_factor=factor)
 
     def prepare(self, setting: Setting) -> Prepared:
         """Give H, and what inflation and the scheme itself need before a forecast."""
@@ -197,17 +198,8 @@ class Ensemble:
         return anomalies * (1 + (factor - 1) * informed)[..., None, None]
 
     def rotated(self, anomalies: Any, run: Run) -> Any:
-        """Turn anomalies (..., member, variable) at random, where asked for; their mean stays 0.
-
-        The turn is one of the directions orthogonal to (1, ..., 1): covariances stay as they are.
-        """
-        if not self.rotate:
-            return anomalies
-        size = self.members - 1
-        turn = np.linalg.qr(normal(self.seed, run.step, (size, size), STREAM))[0]
-        basis = _basis(self.members)
-        whole = basis @ turn @ basis.T + 1 / self.members
-        return alike(whole, anomalies) @ anomalies
+        """Turn anomalies (..., member, variable) at random, where asked for."""
+        return rotated(anomalies, self.seed, run.step) if self.rotate else anomalies
 
 
 class Seen(NamedTuple):
@@ -262,9 +254,3 @@ def chi_square(observed: Observed, square: Any) -> dict[str, Any]:
     xp = array_namespace(square)
     counts = xp.sum(xp.astype(observed.present, square.dtype), axis=-1)
     return {"chi_square": square / xp.where(counts > 0, counts, np.nan)}
-
-
-def _basis(members: int) -> np.ndarray:
-    """Give orthonormal directions (member, members - 1) that are orthogonal to (1, ..., 1)."""
-    first = np.concatenate((np.ones((members, 1)), np.eye(members)[:, 1:]), axis=1)
-    return np.asarray(np.linalg.qr(first)[0][:, 1:])
