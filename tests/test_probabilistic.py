@@ -292,3 +292,52 @@ def test_wrong_arguments_are_refused():
     later = seen.assign_coords(time=TIMES + 1e6)
     with pytest.raises(InputError, match="the estimate has no time of the observations"):
         crps(ensemble, later, of="analysis")
+
+
+def with_members(truth, members=4, seed=0):
+    """Give an analysis with members around a truth, as ``keep_members`` gives it."""
+    noise = np.random.default_rng(seed).normal(size=(len(truth.time), members, 3))
+    noise = xr.DataArray(noise, dims=("time", "member", "variable"))
+    many = (truth.state + 0.1 * noise).transpose("time", "member", "variable")
+    return xr.Dataset({"analysis": many.mean("member"), "analysis_members": many})
+
+
+EMULATED = daml.LSTM(hidden=4, epochs=1, base=daml.Lorenz63())
+
+
+@pytest.mark.parametrize("kind", ["model", "with a memory", "lazily", "dates", "as a state"])
+def test_each_member_of_an_analysis_is_forecast_as_if_alone(kind):
+    model = daml.Lorenz63()
+    truth = daml.simulate(model, steps=260, spinup=300, seed=1)
+    if kind == "dates":
+        days = np.datetime64("2020-01-01", "ns") + np.arange(260) * np.timedelta64(50, "ms")
+        truth = truth.assign_coords(time=days)
+    model = EMULATED.fit(truth) if kind == "with a memory" else model
+    analysis = with_members(truth)
+    given = analysis.chunk(time=100) if kind == "lazily" else analysis
+    if kind == "as a state":
+        given = analysis[["analysis_members"]].rename(analysis_members="state")
+        given = given.transpose("member", "variable", "time")
+    found = daml.forecast(model, given, leads=[1, 3], warmup=20)
+    assert found.forecast.dims == ("start", "lead", "member", "variable")
+    assert (found.forecast.chunks is not None) == (kind == "lazily")
+    for member in range(4):
+        state = analysis.analysis_members.isel(member=member).to_dataset(name="state")
+        alone = daml.forecast(model, state, leads=[1, 3], warmup=20)
+        xr.testing.assert_allclose(
+            found.forecast.isel(member=member, drop=True), alone.forecast, rtol=1e-6
+        )
+    assert crps(found, truth).dims == ("lead",)
+
+
+def test_an_analysis_without_members_is_forecast_from_its_mean():
+    model = daml.Lorenz63()
+    truth = daml.simulate(model, steps=60, spinup=300, seed=1)
+    mean = with_members(truth)[["analysis"]]
+    assert daml.forecast(model, mean, warmup=0).forecast.dims == ("start", "lead", "variable")
+    with pytest.raises(InputError, match="'analysis_members' has missing values; fill them first"):
+        many = with_members(truth)
+        many.analysis_members[3, 2, 1] = np.nan
+        daml.forecast(model, many, warmup=0)
+    with pytest.raises(InputError, match="'state' has the further dimension 'run'; select one"):
+        daml.forecast(model, truth.expand_dims(run=2), warmup=0)

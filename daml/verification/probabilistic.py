@@ -154,9 +154,9 @@ def rank_histogram(
     >>> random = np.random.default_rng(0)
     >>> named = {"time": np.arange(2000), "variable": ["x"]}
     >>> truth = xr.Dataset({"state": (("time", "variable"), random.normal(size=(2000, 1)))}, named)
-    >>> drawn = ("time", "member", "variable"), random.normal(size=(2000, 3, 1))
+    >>> drawn = ("time", "member", "variable"), random.normal(size=(2000, 4, 1))
     >>> rank_histogram(xr.Dataset({"analysis": drawn}, named), truth).frequency.round(1).values
-    array([0.2, 0.2, 0.3, 0.2])
+    array([0.2, 0.2, 0.2, 0.2, 0.2])
     """
     seed = whole_seed(seed, "rank_histogram: 'seed'")
     pair = compared(estimate, truth, of, "rank_histogram")
