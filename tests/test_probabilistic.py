@@ -335,9 +335,9 @@ def test_an_analysis_without_members_is_forecast_from_its_mean():
     truth = daml.simulate(model, steps=60, spinup=300, seed=1)
     mean = with_members(truth)[["analysis"]]
     assert daml.forecast(model, mean, warmup=0).forecast.dims == ("start", "lead", "variable")
+    many = with_members(truth)
+    many.analysis_members[3, 2, 1] = np.nan
     with pytest.raises(InputError, match="'analysis_members' has missing values; fill them first"):
-        many = with_members(truth)
-        many.analysis_members[3, 2, 1] = np.nan
         daml.forecast(model, many, warmup=0)
     with pytest.raises(InputError, match="'state' has the further dimension 'run'; select one"):
         daml.forecast(model, truth.expand_dims(run=2), warmup=0)
