@@ -17,8 +17,8 @@ from daml.pairing import check_scheme, knows_covariance, offered
 from daml.protocols import Observed, Run
 from daml.running.checks import check_model
 from daml.running.cycle import cycle
-from daml.running.ensemble_start import first_states
-from daml.running.first_guess import FirstGuess
+from daml.running.starts.ensemble_start import first_states
+from daml.running.starts.first_guess import FirstGuess
 from daml.schemes.calling import prepared
 from daml.training.held_out import HeldOut, longer
 

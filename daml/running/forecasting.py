@@ -28,7 +28,7 @@ from daml.labels.descriptions import description
 from daml.observing.records import Record, read
 from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
-from daml.running.first_guess import FirstGuess, one_state
+from daml.running.starts.first_guess import FirstGuess, one_state
 from daml.running.stepping import advance
 from daml.segments import Cut, rows_at_once, segment_length, side_by_side
 from daml.stores.filling import filled

@@ -12,6 +12,7 @@ from daml.labels.datasets import ANALYSED, SPREAD
 from daml.observing.records import Record
 from daml.protocols import Outputs, Update
 from daml.running.checks import check_analysis, check_finite
+from daml.running.lost import LOST
 from daml.schemes.calling import gathered
 
 if TYPE_CHECKING:
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 def outputs_of(scheme: Scheme) -> Outputs:
     """Give all variables of an analysis by a scheme."""
     spread = {} if getattr(scheme, "members", None) is None else SPREAD
-    return {**ANALYSED, **spread, **getattr(scheme, "outputs", {})}
+    lost = LOST if is_watched(scheme) else {}
+    return {**ANALYSED, **spread, **getattr(scheme, "outputs", {}), **lost}
+
+
+def is_watched(scheme: Scheme) -> bool:
+    """Whether it is judged if a scheme loses the observations: one that says how sure it is."""
+    is_ensemble = getattr(scheme, "members", None) is not None
+    return is_ensemble and "chi_square" in getattr(scheme, "outputs", {})
 
 
 class Kept:

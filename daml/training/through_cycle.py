@@ -17,7 +17,7 @@ from daml.observing.records import Record, read
 from daml.pairing import asks_covariance
 from daml.protocols import Memory, Model, Observed, Run, Scheme, Setting
 from daml.running.cycle import cycle
-from daml.running.first_guess import FirstGuess
+from daml.running.starts.first_guess import FirstGuess
 from daml.schemes.calling import prepared
 from daml.training.engine import Blocks, Tensors
 from daml.training.held_out import HeldOut

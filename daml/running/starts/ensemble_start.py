@@ -12,8 +12,8 @@ import numpy as np
 from daml.observing.operators import Selection
 from daml.observing.records import Record
 from daml.randomness import normal, ranks
-from daml.running.first_guess import FirstGuess
-from daml.running.free_states import FreeStates
+from daml.running.starts.first_guess import FirstGuess
+from daml.running.starts.free_states import FreeStates
 
 if TYPE_CHECKING:
     from daml.protocols import Model, Scheme
