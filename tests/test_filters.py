@@ -53,9 +53,9 @@ def record(correlated):
     return seen.assign(error_variance=("variable", np.diag(ERROR)))
 
 
-def kalman(seen, correlated, inflation=1.0):
+def kalman(seen, correlated, inflation=1.0, model_error=0.0, first=FIRST):
     """Give mean and covariance of each analysis, chi-square and log-likelihood: the textbook's."""
-    mean, covariance, found = START, FIRST, []
+    mean, covariance, found = START, first, []
     R = ERROR if correlated else np.diag(np.diag(ERROR))
     for row in seen.observation.values:
         there = np.isfinite(row)
@@ -68,7 +68,7 @@ def kalman(seen, correlated, inflation=1.0):
         likelihood = -(square + np.linalg.slogdet(expected)[1]) / 2
         chi = square / there.sum() if there.any() else np.nan
         found.append((mean, covariance, chi, likelihood))
-        mean, covariance = MATRIX @ mean, MATRIX @ covariance @ MATRIX.T
+        mean, covariance = MATRIX @ mean, MATRIX @ covariance @ MATRIX.T + model_error
     return [np.array(part) for part in zip(*found, strict=True)]
 
 

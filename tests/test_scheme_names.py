@@ -204,7 +204,7 @@ def test_a_new_scheme_is_on_the_command_line_by_its_class_alone(folder, monkeypa
         "hybrid                members, positions of the model          A scheme that is new."
         in (call("schemes").output)
     )
-    words = "--scheme hybrid --members 4 --set blend=0.1"
+    words = "--scheme hybrid --members 30 --set blend=0.1"
     done = assimilate(*words.split(), store=tmp_path / "a.zarr", model="lorenz96", record="ring.nc")
     assert done.exit_code == 0, done.output
     assert '"blend": 0.1' in xr.open_zarr(tmp_path / "a.zarr").attrs["scheme"]

@@ -115,7 +115,10 @@ def simulate(
     )
 
     def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
-        for done, states in _states(model, x, times, first, spinup):
+        # Numbers count from the first row, and a clock of the model counts as the record does.
+        early = spinup * float(model.dt) if times.dtype.kind == "f" else 0
+        since = first - early if early else first
+        for done, states in _states(model, x, times, since, spinup):
             rows = slice(done, done + len(states))
             check_finite(states, times[rows], variables, type(model).__name__)
             arrays["state"][rows] = states

@@ -14,7 +14,7 @@ from daml.errors import InputError
 from daml.labels.space import StateSpace
 from daml.observing.noise import TabledNoise
 from daml.observing.records import Record, read
-from daml.pairing import asks_covariance
+from daml.pairing import asks_covariance, certain
 from daml.protocols import Memory, Model, Observed, Run, Scheme, Setting
 from daml.running.cycle import cycle
 from daml.running.starts.first_guess import FirstGuess
@@ -128,7 +128,7 @@ class Innovations:
             )
             for step in range(values.shape[1])
         )
-        steps = cycle(model, self.scheme, self.prepared, x, model.start(x), seen)
+        steps = cycle(model, self.scheme, self.prepared, x, certain(model).start(x), seen)
         kept = list(steps)[self.burn_in :]
         backgrounds = torch.stack([background for background, _ in kept], dim=1)
         distance = values[:, self.burn_in :] - self.record.operator.apply(backgrounds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,16 +22,6 @@ STREAM = 1
 """Of the scheme's seed: its first ensembles."""
 
 
-def first_states(
-    model: Model, record: Record, guess: FirstGuess, scheme: Scheme
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Give what makes the states, or the ensembles of a scheme, to start from at rows."""
-    members = getattr(scheme, "members", None)
-    if members is None:
-        return guess.state
-    return EnsembleStart(model, record, guess, members, getattr(scheme, "seed", 0)).state
-
-
 @dataclass(frozen=True)
 class EnsembleStart:
     """Members around the first guess, as wide as it is uncertain.
@@ -44,8 +34,16 @@ class EnsembleStart:
     model: Model
     record: Record
     guess: FirstGuess
-    members: int
-    seed: int
+
+    def states(self, scheme: Scheme) -> Callable[[np.ndarray], np.ndarray]:
+        """Give what makes the states, or the ensembles of a scheme, to start from at rows."""
+        members = getattr(scheme, "members", None)
+        if members is None:
+            return self.guess.state
+        place = getattr(scheme, "first_members", None)
+        if place is None:
+            return partial(self._drawn, members, getattr(scheme, "seed", 0))
+        return lambda rows: np.asarray(place(self.guess.state(rows), self.deviation))
 
     @cached_property
     def deviation(self) -> np.ndarray:
@@ -71,10 +69,10 @@ class EnsembleStart:
         np.add.at(found, list(operator.places), weights)
         return found
 
-    def state(self, rows: np.ndarray) -> np.ndarray:
+    def _drawn(self, members: int, seed: int, rows: np.ndarray) -> np.ndarray:
         """Give the ensembles (row, member, variable) to start from at each row."""
-        shape = self.members, len(self.model.variables)
-        drawn = normal(self.seed, rows, shape, STREAM)
+        shape = members, len(self.model.variables)
+        drawn = normal(seed, rows, shape, STREAM)
         drawn -= drawn.mean(axis=1, keepdims=True)
         named = drawn[..., ranks(self.model.variables)]
         return np.asarray(self.guess.state(rows)[:, None] + self.deviation * named)
