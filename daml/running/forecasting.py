@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,10 @@ from daml.stores.filling import filled
 
 if TYPE_CHECKING:
     from daml.protocols import Model
+
+
+MEMBERS = "analysis_members"
+"""What an analysis calls its members."""
 
 
 @checked
@@ -172,13 +177,17 @@ def forecast(
 ) -> xr.Dataset:
     """Forecast from every state of a record, the model's memory warmed up on the states before.
 
+    From an analysis with members each of them is forecast.
+
     Parameters
     ----------
     model : Model
         What forecasts.
     initial : xarray.Dataset
         ``state``, or else ``analysis``, (time, variable): the states to start from, a step of
-        the model apart. Variables that the model lacks are left out.
+        the model apart. Variables that the model lacks are left out. Where there is
+        ``analysis_members`` (time, member, variable), as ``assimilate(..., keep_members=True)``
+        gives it, or a ``state`` with these dims, there are forecasts of each member.
     leads : int or sequence of int
         Model steps to forecast; 4 means 1, 2, 3, 4.
     warmup : int
@@ -188,7 +197,8 @@ def forecast(
     Returns
     -------
     xarray.Dataset
-        ``forecast`` (start, lead, variable); ``lead`` in model time, with ``lead_steps``.
+        ``forecast`` (start, lead, variable), or (start, lead, member, variable); ``lead`` in model
+        time, with ``lead_steps``.
 
     Raises
     ------
@@ -210,10 +220,12 @@ def forecast(
     check_model(model, first_time(initial))
     variables = tuple(model.variables)
     name = "state" if "state" in initial else "analysis"
+    name = MEMBERS if name == "analysis" and MEMBERS in initial else name
     times = check_time(initial, name)
     axis = time_axis(initial, name, model.dt, getattr(model, "time_unit", "s"))
     check_dims(initial, name, ("variable",))
-    extra = [d for d in initial[name].dims if d not in ("time", "variable")]
+    many = ["member"] if "member" in initial[name].dims else []
+    extra = [d for d in initial[name].dims if d not in ("time", "variable", *many)]
     if extra:
         raise InputError(f"forecast: {name!r} has the further dimension {extra[0]!r}; select one")
     if axis.length != len(times):
@@ -226,8 +238,9 @@ def forecast(
         states, _ = pack(initial, name, variables)
         if not np.isfinite(states).all():
             raise InputError(f"forecast: {name!r} has missing values; fill them first")
+        states = np.moveaxis(states, 0, -2) if many else states
         with (
-            side_by_side(model, cut) as (groups, each),
+            side_by_side(model, cut, *states.shape[1:-1]) as (groups, each),
             tqdm(
                 total=cut.steps * len(groups),
                 desc="forecast",
@@ -238,7 +251,7 @@ def forecast(
         ):
 
             def run_group(group: np.ndarray) -> None:
-                result = np.empty((len(group), cut.length, len(steps), len(variables)))
+                result = np.empty((len(group), cut.length, len(steps), *states.shape[1:]))
                 starts = group * cut.length
                 for place, part in ahead(model, states, times, cut, starts, steps, bar):
                     result[:, place] = np.moveaxis(part, 2, 0)
@@ -250,8 +263,10 @@ def forecast(
         return {}
 
     labels = _labels(model, times, warmup, steps)
+    if many:
+        labels = labels.assign_coords(member=initial[name]["member"])
     told = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
-    described = {"forecast": (("start", "lead", "variable"), told)}
+    described = {"forecast": (("start", "lead", *many, "variable"), told)}
     return filled(labels, described, run, source=initial[[name]])
 
 
@@ -285,13 +300,17 @@ def ahead(
     """Yield places in segments, and the forecasts from there (place, lead, segment, variable).
 
     A segment begins at the row of ``states`` (row, variable) that ``starts`` (segment,) names, with
-    the warm-up of the ``cut``; its place 0 comes after that. ``leads`` are increasing.
+    the warm-up of the ``cut``; its place 0 comes after that. ``leads`` are increasing. States (row,
+    member, variable) have a forecast (place, lead, segment, member, variable) each.
     """
     device, warmup = home(model), cut.spinup
     steps = np.arange(cut.steps)[:, None]
-    memory = model.start(put(states[starts], device), times[starts])
+    when = times[starts]
+    if states.ndim > 2:
+        when = np.repeat(when[:, None], states.shape[1], axis=1)
+    memory = model.start(put(states[starts], device), when)
     with np.errstate(all="ignore"):
-        for block in cut.blocks(starts, states.shape[-1]):
+        for block in cut.blocks(starts, math.prod(states.shape[1:])):
             rows = np.minimum(starts + steps[block], len(times) - 1)
             found = []
             for number, x in enumerate(put(states[rows], device), block.start):

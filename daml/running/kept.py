@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from array_api_compat import array_namespace
 
 from daml import __version__
-from daml.arrays import fetch, stacked
+from daml.arrays import fetch, member_mean, stacked
 from daml.errors import InputError
 from daml.labels.datasets import ANALYSED, DEVIATIONS, MEMBERS, SPREAD, names
 from daml.labels.descriptions import description
@@ -84,6 +83,7 @@ class Kept:
         spreads = [name for name in SPREAD if name not in self.outputs]
         self.own = () if self.members is None else ("equivalent", *spreads)
         """Of an ensemble, what follows from its members."""
+        self.unbiased = self.members / (self.members - 1) if self.members else 1.0
         rows, self.wanted = 1, frozenset(self.outputs)
         if self.members is not None and (keep_members or smooths):
             self.own, rows = (*self.own, *MEMBERS), self.members
@@ -98,13 +98,13 @@ class Kept:
         kept = {"background": background, "analysis": update.state, **update.extras}
         if self.members is None:
             return kept
-        xp = array_namespace(background)
-        kept["equivalent"] = xp.mean(self.record.operator.apply(background), axis=-2)
+        kept["equivalent"] = member_mean(self.record.operator.apply(background))
         for name, spread in (("background", "background_spread"), ("analysis", "spread")):
             members = kept[name]
-            kept[name] = xp.mean(members, axis=-2)
+            kept[name] = member_mean(members)
             if spread in self.own:
-                kept[spread] = xp.std(members, axis=-2, correction=1)
+                squares = (members - kept[name][..., None, :]) ** 2
+                kept[spread] = (member_mean(squares) * self.unbiased) ** 0.5
             if f"{name}_members" in self.own:
                 kept[f"{name}_members"] = members
         return kept
