@@ -103,9 +103,10 @@ def test_without_a_scheme_b_is_estimated(folder, tmp_path):
 
 
 def test_a_local_scheme_and_one_in_a_script(folder, tmp_path):
-    words = ("--scheme", "letkf", "--members", 4, "--radius", 4, "--no-rotate")
+    words = ("--scheme", "letkf", "--members", 4, "--radius", 4, "--no-rotate", "--keep-members")
     done = assimilate(*words, store=tmp_path / "a.zarr", model="lorenz96", record="ring.nc")
     assert done.exit_code == 0, done.output
+    assert xr.open_zarr(tmp_path / "a.zarr").analysis_members.sizes["member"] == 4
     words = ("--scheme", "mine.py:Nudging", "--set", "weight=0.3", "--set", "hard=on")
     done = assimilate(*words, store=tmp_path / "b.zarr")
     assert done.exit_code == 0, done.output
