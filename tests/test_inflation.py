@@ -208,11 +208,11 @@ class Moving(daml.Lorenz63):
 
 @pytest.mark.filterwarnings("ignore:improve. no pass is significantly better")
 def test_a_loop_tunes_inflation_anew_and_goes_on_where_it_was_interrupted(tmp_path):
-    model, seen, _ = imperfect(400)
+    model, seen, _ = imperfect(340)
 
     def improve(passes, **how):
         parts = ETKF(6, inflation="innovations"), Moving()
-        return daml.improve(model, seen, *parts, passes=passes, held_out=0.25, **how)
+        return daml.improve(model, seen, *parts, passes=passes, held_out=0.3, **how)
 
     whole = improve(2)
     improve(1, store=tmp_path / "loop.zarr")
