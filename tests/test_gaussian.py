@@ -347,6 +347,8 @@ def test_gradients_pass_through_the_cycle():
     [
         (np.ones(2), r"SigmaPoint: 'model_error' has the shape \(2,\), and the model 3 variables"),
         ("large", "SigmaPoint: 'model_error' is 'large'; give a variance, variances"),
+        (True, "SigmaPoint: 'model_error' is True; give a variance, variances"),
+        ([[1, 2, 3], [4]], "SigmaPoint: 'model_error' is a list; give a variance, variances"),
         (-1.0, "SigmaPoint: 'model_error' holds a variance below 0; give variances >= 0"),
         (np.nan, "'model_error' holds values that are not finite; give finite variances"),
         (np.triu(np.ones((3, 3))), r"'model_error' is not symmetric; give \(Q \+ Q.T\) / 2"),
@@ -377,6 +379,15 @@ def test_a_model_error_is_of_the_model_unless_the_scheme_has_its_own():
 def test_inflation_is_a_factor():
     with pytest.raises(InputError, match=r"SigmaPoint: 'inflation' is 0\.0; give a factor > 0"):
         SigmaPoint(inflation=0)
+
+
+def test_a_model_that_draws_in_its_step_is_refused():
+    class Rough(Linear):
+        def step(self, x, memory):
+            return x @ MATRIX.T + np.random.default_rng().standard_normal(x.shape), memory
+
+    with pytest.raises(InputError, match="Rough: it steps the same states to different ones, and"):
+        daml.assimilate(Rough(), record(False), SigmaPoint())
 
 
 def test_a_model_with_a_memory_is_refused():

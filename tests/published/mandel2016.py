@@ -2,7 +2,8 @@
 
 Mandel, J., Bergou, E., Gürol, S., Gratton, S. and Kasanický, I. (2016): Hybrid Levenberg-Marquardt
 and weak-constraint ensemble Kalman smoother method. Nonlin. Processes Geophys. 23, 59-73. The
-values are those of DAPPER 1.7.1 (mods/Lorenz63/mandel2016.py); the paper's own are 0.3 and 3.6. DAPPER spreads the noise of an interval over its steps of 0.01, here it is added at its end.
+values are those of DAPPER 1.7.1 (mods/Lorenz63/mandel2016.py); the paper's own are 0.3 and 3.6.
+DAPPER spreads the noise of an interval over its steps of 0.01, here it is added at its end.
 """
 
 import daml
