@@ -11,7 +11,7 @@ import numpy as np
 from daml.covariances.model_error import model_error
 from daml.errors import InputError, warn
 from daml.labels.arguments import plain, shown
-from daml.labels.datasets import ANALYSED
+from daml.labels.datasets import ANALYSED, MEMBERS
 from daml.labels.space import PLACING, StateSpace
 from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 
 DIMS = (("time",), ("time", "variable"), ("time", "observed"))
 """The dimensions that an output of a scheme may have."""
-NEEDS = ("covariance", "gradient", "memoryless", "model_error", "positions")
-"""What a scheme may need of a model."""
+NEEDS = {
+    "covariance": "its B",
+    "gradient": "gradient",
+    "memoryless": "no memory",
+    "model_error": "its Q, if it has one",
+    "positions": "positions",
+}
+"""What a scheme may need of a model, and how a table says it."""
 
 
 def sized(scheme: Scheme, model: Model) -> Scheme:
@@ -100,7 +106,8 @@ def check_memory(scheme: Scheme, model: object, remembers: Callable[[], bool]) -
 
 def _check_outputs(scheme: Scheme, name: str) -> None:
     """Refuse outputs that could not be variables of an analysis."""
-    outputs, taken = getattr(scheme, "outputs", {}), (*ANALYSED, "time", "variable", "observed")
+    outputs = getattr(scheme, "outputs", {})
+    taken = (*ANALYSED, *MEMBERS, "time", "variable", "observed", "member")
     if not isinstance(outputs, Mapping):
         raise InputError(
             f"{name}: 'outputs' is {shown(outputs)}; give a mapping of names to dimensions "
@@ -136,6 +143,33 @@ def check_one_state(scheme: Scheme, what: str) -> None:
         raise InputError(
             f"{what}: {type(scheme).__name__} carries an ensemble, and a scheme of one state is "
             "needed here; give daml.ThreeDVar(B)"
+        )
+
+
+def check_lag(lag: int | None, total: int, scheme: Scheme, what: str) -> int:
+    """Give the lag of a smoother in a record of ``total`` steps; None takes all that follow.
+
+    Raises
+    ------
+    InputError
+        If it reaches beyond the record, or the scheme has one state; it begins with ``what``.
+    """
+    check_members(scheme, what)
+    most = total - 1
+    if lag is not None and lag > most:
+        raise InputError(
+            f"{what}: 'lag' is {lag}, and the record has {total} steps; give {most} or less, or "
+            "None for all that follow"
+        )
+    return most if lag is None else lag
+
+
+def check_members(scheme: Scheme, what: str) -> None:
+    """Refuse a scheme of one state where members are needed; the text begins with ``what``."""
+    if getattr(scheme, "members", None) is None:
+        raise InputError(
+            f"{what}: {type(scheme).__name__} has one state and no members; give a scheme with an "
+            "ensemble, e.g. daml.schemes.ETKF(members=20), or leave it out"
         )
 
 

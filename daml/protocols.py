@@ -283,6 +283,10 @@ class Scheme(Protocol):
       by default).
     - ``first_members(mean, deviation)`` places the first ensemble (row, member, variable) in place
       of a draw: around states (row, variable), with the standard deviations (variable,).
+    - ``member_weight`` (float): the weight of each member's squared deviation in a covariance, 1 /
+      (members - 1) by default. A scheme with ``members`` can be smoothed (:func:`daml.smooth`):
+      each member is stepped to the member of the same number at the next time, and their
+      covariances, plus Q where the scheme needs "model_error", give the gain back in time.
     - ``sized(variables)`` gives the scheme for the variables of a model. It is called once before
       a cycle, so that ``members`` may depend on their number; before that, ``members`` is 0.
     - ``outputs``: variables that the scheme gives in addition to the analysis. A mapping of each

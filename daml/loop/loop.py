@@ -29,7 +29,7 @@ from daml.loop.passes import (
     reported,
     restored,
 )
-from daml.loop.preconditions import check_loop
+from daml.loop.preconditions import check_loop, check_targets
 from daml.observing.functions import by_matrix
 from daml.pairing import asks_covariance, check_memory
 from daml.progress import Progress
@@ -78,6 +78,12 @@ class Loop:
         Fraction of the record, in blocks of time, that is assimilated but not trained on. It is
         used to estimate the B of an emulator, to end each training, to score each pass and to
         choose one, or the model given where no pass is significantly better. 0 holds nothing out.
+    targets : {"analyses", "smoothed"}
+        Whether an emulator is trained on the analyses themselves, or on the same record smoothed
+        (:func:`daml.smooth`), which needs a scheme with members. Passes are judged by the analyses
+        in both cases.
+    lag : int, optional
+        Model steps of later observations in a smoothed record; default: all that follow.
 
     Raises
     ------
@@ -108,6 +114,8 @@ class Loop:
     warm_start: bool = True
     held_out: float = 0.1
     training: str = "analyses"
+    targets: str = "analyses"
+    lag: int | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -125,6 +133,7 @@ class Loop:
                 )
         if self.training not in TRAININGS:
             raise InputError(f"Loop: 'training' is {self.training!r}; give one of {TRAININGS}")
+        check_targets(self.targets, self.lag, self.training, self.scheme)
         if self.training == "cycle" and not hasattr(self.emulator, "fit_cycle"):
             raise InputError(
                 f"Loop: a {type(self.emulator).__name__} cannot be trained through the cycle: it "
@@ -170,7 +179,8 @@ class Loop:
         """
         check_loop(self.model, self.scheme, observations)
         settings = self.scheme, self.emulator, self.held_out, self.training
-        make = Assimilator.of(self.model, observations, *settings)
+        targets = self.targets == "smoothed", self.lag
+        make = Assimilator.of(self.model, observations, *settings, *targets)
         done = make.first(self.model) if after is None else make.resumed(after, self.model)
         if after is None:
             yield done
@@ -334,7 +344,18 @@ class Loop:
             "warm_start": int(self.warm_start),
             "held_out": self.held_out,
             "training": self.training,
+            **self._smoothing(),
         }
+
+    def _smoothing(self) -> dict[str, object]:
+        """Give what the configuration says of smoothed targets, if there are any.
+
+        The training has another name then: a run on analyses does not go on with it.
+        """
+        if self.targets == "analyses":
+            return {}
+        lag = "all" if self.lag is None else self.lag
+        return {"training": "smoothed analyses", "targets": self.targets, "lag": lag}
 
 
 @checked
@@ -348,6 +369,8 @@ def improve(
     warm_start: bool = True,
     held_out: float = 0.1,
     training: str = "analyses",
+    targets: str = "analyses",
+    lag: int | None = None,
     operator: Callable[[Any], Any] | None = None,
     store: str | Path | None = None,
     overwrite: bool = False,
@@ -389,6 +412,11 @@ def improve(
     training : {"analyses", "cycle"}
         "analyses" trains on the analyses of the previous pass. "cycle" trains through the
         assimilation cycle, on how far each forecast is from the next observations.
+    targets : {"analyses", "smoothed"}
+        Whether an emulator is trained on the analyses themselves, or on the same record smoothed
+        (:func:`daml.smooth`), which needs a scheme with members, e.g. ``daml.schemes.ETKF(20)``.
+    lag : int, optional
+        Model steps of later observations in a smoothed record; default: all that follow.
     operator : callable, optional
         H as a linear function of states (..., variable) to what is observed (..., observed), in
         place of the ``operator`` of the observations.
@@ -451,5 +479,6 @@ def improve(
     if scheme is None:
         knows = through and getattr(emulator, "covariance", None) is not None
         scheme = ThreeDVar("model" if knows else "innovations")
-    loop = Loop(model, scheme, emulator, passes, warm_start, held_out, training)
+    settings = passes, warm_start, held_out, training, targets, lag
+    loop = Loop(model, scheme, emulator, *settings)
     return loop.run(observations, store, overwrite=overwrite, resume=resume)

@@ -14,7 +14,14 @@ from daml.labels.datasets import first_time, names
 from daml.labels.definitions import is_users
 from daml.labels.space import StateSpace
 from daml.observing.records import Record, read
-from daml.pairing import certain, check_scheme, knows_covariance, offered, sized
+from daml.pairing import (
+    certain,
+    check_members,
+    check_scheme,
+    knows_covariance,
+    offered,
+    sized,
+)
 from daml.protocols import Observed, Run
 from daml.running.checks import check_model, remembers
 from daml.running.cycle import cycle
@@ -28,6 +35,8 @@ if TYPE_CHECKING:
 
     from daml.protocols import Array, CycleTrained, Emulator, Memory, Model, Scheme
 
+TARGETS = ("analyses", "smoothed")
+"""The records that a training may take."""
 STEPS = 30
 """Number of steps in the trial of a scheme."""
 
@@ -81,6 +90,36 @@ def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
             "no better model would change them; compute them from 'forecast.state', which is the "
             "forecast of the model of each pass, not from a model of its own"
         )
+
+
+def check_targets(targets: str, lag: int | None, training: str, scheme: Scheme) -> None:
+    """Refuse targets of a training that there are not, or that its scheme cannot give.
+
+    Raises
+    ------
+    InputError
+        If they are unknown, smoothed for a training through the cycle or by a scheme of one state,
+        or if there is a lag without a smoother, or one that is none.
+    """
+    if targets not in TARGETS:
+        raise InputError(f"Loop: 'targets' is {targets!r}; give one of {TARGETS}")
+    if targets == "analyses":
+        if lag is not None:
+            raise InputError(
+                f"Loop: 'lag' is {lag}, but nothing is smoothed; give targets='smoothed', or "
+                "leave it out"
+            )
+        return
+    if training == "cycle":
+        raise InputError(
+            "Loop: training='cycle' trains on innovations, not on a smoothed record; give "
+            "training='analyses', or leave targets out"
+        )
+    if lag is not None and lag < 1:
+        raise InputError(
+            f"Loop: 'lag' is {lag}; give 1 model step or more, or None for all that follow"
+        )
+    check_members(scheme, "Loop: targets='smoothed'")
 
 
 class _Shifted:
@@ -200,5 +239,5 @@ def _check_values(
         more = longer(-(-rows * enough // least), len(present), held_out.fraction)
     raise InputError(
         f"improve: {where} {least} values of {name!r}, and {enough} are needed {purpose}; give "
-        f"{more}, or another background, e.g. ThreeDVar('climatological')"
+        f"{more}, or another scheme, e.g. ThreeDVar('climatological') or ETKF(20, inflation=1.05)"
     )

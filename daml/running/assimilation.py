@@ -10,23 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from daml import __version__
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import (
+    SMOOTHED,
     check_dims,
     check_names,
     first_time,
-    names,
     time_axis,
 )
-from daml.labels.descriptions import description
 from daml.labels.space import StateSpace
-from daml.observing.functions import described, seen_through
+from daml.observing.functions import seen_through
 from daml.observing.records import GIVEN, Record, read
-from daml.pairing import certain, check_scheme, sized
+from daml.pairing import certain, check_lag, check_members, check_scheme, sized
 from daml.running.checks import check_model, remembers, typical
-from daml.running.kept import outputs_of
+from daml.running.kept import labels_of, outputs_of
 from daml.running.lost import MOST, check_lost
 from daml.running.segmented import Cycles
 from daml.running.starts.first_guess import FirstGuess
@@ -56,6 +54,7 @@ def assimilate(
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
     operator: Callable[[Any], Any] | None = None,
+    keep_members: bool = False,
     store: str | Path | None = None,
 ) -> xr.Dataset:
     """Cycle a model through a record: analysis, step, analysis, ...
@@ -89,6 +88,9 @@ def assimilate(
     operator : callable, optional
         H as a function of states (..., variable) to what is observed (..., observed), linear or
         not, in place of the observations' own. ``ThreeDVar`` takes linear ones only.
+    keep_members : bool
+        Whether the result also has the members of an ensemble, ``background_members`` and
+        ``analysis_members`` (time, member, variable).
     store : str or path, optional
         A new Zarr store that takes the result part by part, so that memory does not grow with
         the record; the observations may be larger than memory, too.
@@ -109,8 +111,8 @@ def assimilate(
     Raises
     ------
     InputError
-        If model or observations break the contract, or if ``segments`` were asked for and the
-        start is not forgotten.
+        If model or observations break the contract, if ``segments`` were asked for and the
+        start is not forgotten, or if the members of a scheme of one state are asked for.
     DivergedError
         If the cycle leaves the finite numbers, or an ensemble has lost the observations in more
         than half of the record.
@@ -137,10 +139,7 @@ def assimilate(
     >>> daml.assimilate(model, daml.observe(truth), daml.ThreeDVar(B)).analysis.shape
     (500, 3)
     """
-    if segments is not None and segments < 1:
-        raise InputError(f"assimilate: 'segments' is {segments}; give 1 or more")
-    if spinup < 0:
-        raise InputError(f"assimilate: 'spinup' is {spinup}; give 0 or more")
+    check_cut("assimilate", segments, spinup)
     return assimilated(
         *(model, observations, scheme),
         segments=segments,
@@ -148,8 +147,17 @@ def assimilate(
         tolerance=tolerance,
         initial=initial,
         operator=operator,
+        keep_members=keep_members,
         store=store,
     )
+
+
+def check_cut(what: str, segments: int | None, spinup: int) -> None:
+    """Refuse a number of segments or a spin-up that is none; the text begins with ``what``."""
+    if segments is not None and segments < 1:
+        raise InputError(f"{what}: 'segments' is {segments}; give 1 or more")
+    if spinup < 0:
+        raise InputError(f"{what}: 'spinup' is {spinup}; give 0 or more")
 
 
 def assimilated(
@@ -163,17 +171,22 @@ def assimilated(
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
     operator: Callable[[Any], Any] | None = None,
+    keep_members: bool = False,
+    lag: int | None = 0,
     store: str | Path | None = None,
 ) -> xr.Dataset:
     """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations.
 
-    A ``record`` is that of a loop or a trial, which go on with a filter that is lost.
+    With a ``lag``, that of :func:`daml.smooth`: None is the whole record. A ``record`` is that of
+    a loop or a trial, which go on with a filter that is lost.
     """
     since = first_time(observations)
     check_model(model, since)
     space = StateSpace.of(model) if record is None else record.space
     given, scheme = scheme, sized(scheme, model)
     check_scheme(scheme, model, space, partial(remembers, certain(model), since))
+    if keep_members:
+        check_members(scheme, "assimilate: keep_members=True")
     variables = tuple(model.variables)
     unit = getattr(model, "time_unit", "s")
     axis = time_axis(observations, "observation", model.dt, unit) if record is None else record.axis
@@ -182,21 +195,29 @@ def assimilated(
     check_names(observations, "observation")
     total = len(times)
     length = segment_length(total) if segments is None else -(-total // segments)
-    labels = _labels(model, given, observations, times, operator)
+    labels = labels_of(model, given, observations, times, operator)
+    outputs = outputs_of(scheme, keep_members)
+    if lag != 0:
+        lag = check_lag(lag, total, scheme, "smooth")
+        labels, outputs = labels.assign_attrs(lag=lag), {**outputs, **SMOOTHED}
+    if keep_members:
+        labels = labels.assign_coords(member=np.arange(getattr(scheme, "members", 0)))
     observations, function = seen_through(
         observations, operator, variables, typical(model), "assimilate"
     )
 
     def run(arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
         seen = record or read(source[0], variables, model.dt, unit, function, space)
-        cycles = Cycles(model, scheme, seen, FirstGuess(model, seen, times, initial))
-        cut, target = Cut(total, length, spinup), Target(arrays)
+        first = FirstGuess(model, seen, times, initial)
+        cycles = Cycles(model, scheme, seen, first, keep_members, lag)
+        cut, target = Cut(total, length, spinup, lag), Target(arrays)
         return _joined(cycles, cut, tolerance, segments, target, refuse_lost=record is None)
 
     units = {"units": observations["observation"].attrs.get("units", "1")}
     source = observations[[name for name in GIVEN if name in observations]]
-    filling = {n: (dims, units | dict(told)) for n, (dims, told) in outputs_of(scheme).items()}
-    chunk = _chunk(length, total, max(len(variables), labels.sizes["observed"]))
+    filling = {n: (dims, units | dict(told)) for n, (dims, told) in outputs.items()}
+    values = len(variables) * labels.sizes.get("member", 1)
+    chunk = _chunk(length, total, max(values, labels.sizes["observed"]))
     # What was read already is there to be computed on at once.
     lazily = source if record is None else None
     return filled(labels, filling, run, store, chunk, source=lazily)
@@ -215,12 +236,13 @@ def _joined(
 
     ``cut`` has the first spin-up, and ``segments`` is how many were asked for.
     """
-    total, length, early = cut.total, cut.length, cut.spinup
+    total, length, early, tail = cut.total, cut.length, cut.spinup, cut.tail
     latest = early * PATIENCE
     if tolerance is None:
         tolerance = TOLERANCE if cycles.members is None else ENSEMBLE_TOLERANCE
     while True:
-        cut = Cut(total, length, early) if early + length < total else Cut(total, total, 0)
+        part = Cut(total, length, early, tail)
+        cut = part if part.steps < total else Cut(total, total, 0)
         joined = cycles.run(cut, target)
         difference, is_lost = joined.difference, (joined.lost or 0.0) > MOST
         if cut.segments == 1 or (difference <= tolerance and not is_lost):
@@ -228,7 +250,7 @@ def _joined(
         if is_lost and early >= latest:
             break
         early = max(2 * early, 1)
-        if segments is not None and early + length >= total:
+        if segments is not None and early + length + tail >= total:
             raise InputError(
                 f"assimilate: with {segments} segments the start is not forgotten (difference "
                 f"{difference:.3g} after {early // 2} steps, tolerance {tolerance:g}); use "
@@ -246,29 +268,3 @@ def _chunk(length: int, total: int, size: int) -> int:
     """Give the rows of ``size`` values in a chunk of a store, by the length of a segment."""
     fitting = rows_at_once(size)
     return min(CHUNK_SEGMENTS * length, fitting) if length < total else fitting
-
-
-def _labels(
-    model: Model,
-    scheme: Scheme,
-    observations: xr.Dataset,
-    times: np.ndarray,
-    operator: Callable[[Any], Any] | None,
-) -> xr.Dataset:
-    """Give the coordinates and the attributes of an analysis."""
-    by = (
-        {} if operator is None else {"operator": described(operator, observations, model.variables)}
-    )
-    return xr.Dataset(
-        coords={
-            "time": ("time", times, observations["time"].attrs),
-            "variable": list(model.variables),
-            "observed": list(names(observations)),
-        },
-        attrs={
-            "model": description(model, "model", exact=False),
-            "scheme": description(scheme, "scheme", exact=False),
-            **by,
-            "daml_version": __version__,
-        },
-    )

@@ -67,6 +67,14 @@ def cycle(
         yield x, update
 
 
+def given_error(scheme: Scheme, model: Model) -> Array | None:
+    """Give Q (variable, variable) for a scheme that adds it itself; None for another one."""
+    error = model_error(scheme, model)
+    if error is None or "model_error" not in getattr(scheme, "needs", ()):
+        return None
+    return dense(error)
+
+
 class _Steps:
     """The steps of a model, with what its scheme does about their errors.
 
@@ -77,11 +85,10 @@ class _Steps:
         needs = getattr(scheme, "needs", ())
         self.model = certain(model)
         self.tangents = Tangents(self.model) if "gradient" in needs else None
-        self.error = self.root = None
-        error = model_error(scheme, model)
-        if error is not None and "model_error" in needs:
-            self.error = _placed(dense(error), like)
-        elif error is not None and getattr(scheme, "members", None) is not None:
+        given, error = given_error(scheme, model), model_error(scheme, model)
+        self.error = None if given is None else _placed(given, like)
+        self.root = None
+        if given is None and error is not None and getattr(scheme, "members", None) is not None:
             self.root = _placed(error_root(error), like)
             self.seed, self.order = getattr(scheme, "seed", 0), ranks(model.variables)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,7 @@ from daml.errors import StepError
 from daml.observing.records import Record
 from daml.pairing import certain, offered
 from daml.protocols import Observed, Run
-from daml.running.cycle import cycle
+from daml.running.cycle import cycle, given_error
 from daml.running.kept import Kept, is_watched
 from daml.running.lost import MOST, flags, runs, signs
 from daml.running.moments import Moments, joined, moments
@@ -22,10 +22,11 @@ from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Room, Target
 from daml.schemes.calling import prepared
+from daml.schemes.smoothing import Smoother
 from daml.segments import Cut, segment_length, side_by_side
 
 if TYPE_CHECKING:
-    from daml.protocols import Model, Scheme
+    from daml.protocols import Array, Memory, Model, Scheme
 
 FAR = 4.0
 """Mean squared difference, in units of the analysis's variance, from which on segments of an
@@ -48,9 +49,11 @@ class _Segments(NamedTuple):
     """What segments that ran side by side leave."""
 
     ends: np.ndarray
-    """Their last analyses (segment, variable)."""
+    """The filter's last analyses (segment, variable)."""
+    width: np.ndarray
+    """Their spread (segment, variable)."""
     spun: np.ndarray
-    """Their analyses at the end of their spin-ups (segment, variable)."""
+    """The filter's analyses at the end of their spin-ups (segment, variable)."""
     spread: Moments
     lost: np.ndarray
     """Steps (segment,) at which the filter has lost the observations."""
@@ -59,11 +62,21 @@ class _Segments(NamedTuple):
 class Cycles:
     """A model and a scheme on a record, run in segments."""
 
-    def __init__(self, model: Model, scheme: Scheme, record: Record, start: FirstGuess) -> None:
+    def __init__(
+        self,
+        model: Model,
+        scheme: Scheme,
+        record: Record,
+        start: FirstGuess,
+        keep_members: bool = False,
+        lag: int = 0,
+    ) -> None:
         self.model, self.record, self.start = model, record, start
         self.device = home(model)
         self.scheme = offered(scheme, record)
-        self.kept = Kept(model, scheme, record, start.times)
+        self.kept = Kept(model, scheme, record, start.times, keep_members or lag > 0)
+        self.lag, self.keep_members = lag, keep_members
+        self.error = given_error(self.scheme, model) if lag else None
         uncertain = EnsembleStart(model, record, start)
         setting = record.setting(self.device)
         self.setting = setting._replace(deviation=lambda: uncertain.deviation)
@@ -81,7 +94,7 @@ class Cycles:
         twice the spin-up. One that stays lost is judged no further.
         """
         with (
-            side_by_side(self.model, cut, self.members or 1) as (groups, each),
+            side_by_side(self.model, cut, self.members or 1, self.kept.size) as (groups, each),
             tqdm(
                 total=cut.steps * len(groups),
                 desc="assimilate",
@@ -92,12 +105,13 @@ class Cycles:
         ):
             found = list(each(lambda group: self._run(cut, group, target, bar), groups))
             ends = np.concatenate([part.ends for part in found])
+            width = np.concatenate([part.width for part in found])
             spun = np.concatenate([part.spun for part in found])
             lost = np.concatenate([part.lost for part in found])
             spread = joined([part.spread for part in found])[1]
             again = lost > 0
             if self.is_watched:
-                bad = self._apart(ends, spun, spread, cut, target) >= FAR
+                bad = self._apart(ends, spun, width, spread) >= FAR
                 again[1:] |= bad
                 again[:-1] |= bad
             # The record's head has no earlier start, and a filter that is lost for the most part
@@ -106,8 +120,10 @@ class Cycles:
             again &= lost.sum() <= MOST * cut.total
             for group in runs(np.flatnonzero(again), len(groups[0])):
                 longer = replace(cut, spinup=2 * cut.spinup)
-                ends[group], spun[group], _, lost[group] = self._run(longer, group, target, bar)
-        apart = self._apart(ends, spun, spread, cut, target)
+                part = self._run(longer, group, target, bar)
+                ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
+                width[group] = part.width
+        apart = self._apart(ends, spun, width, spread)
         sound = apart[(lost[:-1] == 0) & (lost[1:] == 0)]
         judge = np.max if self.members is None else np.mean
         share = lost.sum() / cut.total if self.is_watched else None
@@ -115,7 +131,7 @@ class Cycles:
         return Joined(difference, share, int(again.sum()))
 
     def _apart(
-        self, ends: np.ndarray, spun: np.ndarray, spread: np.ndarray, cut: Cut, target: Target
+        self, ends: np.ndarray, spun: np.ndarray, width: np.ndarray, spread: np.ndarray
     ) -> np.ndarray:
         """Give the differences (segment - 1,) between the end of each segment and the next's start.
 
@@ -124,13 +140,21 @@ class Cycles:
         apart = np.abs(ends[:-1] - spun[1:])
         if self.members is None or not len(apart):
             return np.asarray(np.max(apart / spread, axis=1))
-        squares = np.mean(apart**2 / target.mean_square("spread", cut), axis=1)
+        variance = np.mean(width[:-1] ** 2, axis=0)
+        squares = np.mean(apart**2 / np.where(variance > 0, variance, 1.0), axis=1)
         return np.asarray(np.minimum(squares, FAR))
+
+    def _begun(self, starts: np.ndarray) -> tuple[Array, Memory]:
+        """Give the first states or ensembles at steps (segment,), and the model's memory there."""
+        x = put(self.first(starts), self.device)
+        times = self.start.times[starts]
+        if self.members is not None:
+            times = np.repeat(times[:, None], self.members, axis=1)
+        return x, certain(self.model).start(x, times)
 
     def _run(self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""
         record, room = self.record, target.room(group, cut)
-        size = len(self.model.variables)
         starts = np.maximum(group * cut.length - cut.spinup, 0)
         early = group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
@@ -139,7 +163,7 @@ class Cycles:
         watched: list[np.ndarray] = []
 
         def seen() -> Iterator[tuple[Observed, Run]]:
-            for block in cut.blocks(group, size):
+            for block in cut.blocks(group, self.kept.size):
                 steps = np.minimum(starts + ahead[block], cut.total - 1)
                 values, pattern, _ = record.seen(steps)
                 loaded[:] = steps, values, pattern
@@ -148,15 +172,14 @@ class Cycles:
                 for value, row, step, age in zip(*moved, steps, ages, strict=True):
                     yield Observed(value, row, noise), Run(step, group, age, wanted)
 
-        spun = np.full((len(group), size), np.inf)
+        spun, ends, width = np.full((3, len(group), len(self.model.variables)), np.inf)
+        last = early + cut.length - 1
+        picked = (spun, "analysis", early - 1), (ends, "analysis", last), (width, "spread", last)
+        how = self.scheme, self.lag, self.error, self.keep_members
+        smoother = Smoother(*how) if self.lag else None
         with np.errstate(all="ignore"):
-            x = put(self.first(starts), self.device)
-            times = self.start.times[starts]
-            if self.members is not None:
-                times = np.repeat(times[:, None], self.members, axis=1)
-            memory = certain(self.model).start(x, times)
-            pairs = cycle(self.model, self.scheme, self.prepared, x, memory, seen())
-            for block in cut.blocks(group, size):
+            pairs = cycle(self.model, self.scheme, self.prepared, *self._begun(starts), seen())
+            for block in cut.blocks(group, self.kept.size):
                 found = []
                 for _ in ahead[block]:
                     try:
@@ -168,10 +191,15 @@ class Cycles:
                 parts = self.kept.block(found, *loaded)
                 if self.is_watched:
                     watched.append(signs(parts, record.variance))
-                _sort(parts, early, block.start, cut.length, room)
-                last = early - 1 - block.start
-                inside = (last >= 0) & (last < len(loaded[0]))
-                spun[inside] = parts["analysis"][last[inside], inside]
+                _pick(parts, block.start, picked)
+                done = block.start
+                if smoother is not None:
+                    within = starts + ahead[block] < cut.total
+                    done, parts = smoother.done, smoother.after(parts, within)
+                _sort(parts, early, done, cut.length, room)
+            if smoother is not None:
+                done, parts = smoother.done, smoother.rest()
+                _sort(parts, early, done, cut.length, room)
         nothing, lost = np.zeros(spun.shape[1]), np.zeros(len(group))
         if self.is_watched:
             rows = np.minimum(cut.length, cut.total - group * cut.length)
@@ -179,11 +207,22 @@ class Cycles:
             is_lost = flags(np.concatenate(watched, axis=1), early, rows, piece)
             room["lost"][:, : is_lost.shape[1]] = is_lost
             lost = is_lost.sum(axis=1)
-        ends, seen_moments = spun, (0, nothing, nothing)
-        if cut.segments > 1:
-            ends, seen_moments = room["analysis"][:, -1].copy(), moments(room["analysis"])
+        spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
         target.close(group, cut, room)
-        return _Segments(ends, spun, seen_moments, lost)
+        return _Segments(ends, width, spun, spread, lost)
+
+
+def _pick(
+    parts: dict[str, np.ndarray],
+    done: int,
+    picked: Iterable[tuple[np.ndarray, str, np.ndarray]],
+) -> None:
+    """Keep what a block has of some steps (segment,), by name, in arrays (segment, variable)."""
+    for into, name, steps in picked:
+        if name in parts:
+            at = steps - done
+            inside = (at >= 0) & (at < len(parts[name]))
+            into[inside] = parts[name][at[inside], inside]
 
 
 def _sort(

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from array_api_compat import array_namespace
 
 from daml.schemes.ensembles.etkf import ETKF
+from daml.schemes.ensembles.parts import Seen
+from daml.schemes.ensembles.transforms import Transform, symmetric
 
 LARGEST, HALVINGS = 1e4, 50
 """The squared factor on the anomalies at most, and steps of the search for it."""
@@ -54,7 +56,11 @@ class EnKFN(ETKF):
     wide: ClassVar[float] = 1.0
     """An ensemble that starts too narrow is inflated by what is observed."""
 
-    def factor(self, values: Any, projected: Any) -> Any:
+    def transformed(self, part: Seen) -> Transform:
+        """Give mean and anomalies of the analysis."""
+        return symmetric(part, self._factor)
+
+    def _factor(self, values: Any, projected: Any) -> Any:
         """Give u (..., 1) of eigenvalues of S S' and the projections of S d on their vectors.
 
         Where the derivative of the cost is zero, c u = e + sum of (projected u / (1 + u v))^2 /

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from array_api_compat import array_namespace
 
 from daml.protocols import Forecast, Observed, Run, Update
-from daml.schemes.ensembles.parts import Ensemble, Seen
+from daml.schemes.ensembles.inflation import RTPP
+from daml.schemes.ensembles.parts import Ensemble, Prepared, Seen
+from daml.schemes.ensembles.transforms import Transform, symmetric, triangular
 
 
 @dataclass(frozen=True)
@@ -62,30 +61,20 @@ class ETKF(Ensemble):
     """
 
     def update(
-        self, forecast: Forecast, observed: Observed, run: Run, memory: Any
-    ) -> tuple[Update, Any]:
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
+    ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = Seen.of(forecast, observed, memory)
-        xp = array_namespace(part.seen)
-        values, vectors = xp.linalg.eigh(part.seen @ xp.matrix_transpose(part.seen))
-        values = xp.where(values > 0, values, xp.zeros_like(values))
-        turned = xp.matrix_transpose(vectors)
-        projected = (turned @ (part.seen @ part.innovation[..., None]))[..., 0]
-        factor = self.factor(values, projected)
-        expected = 1 + factor * values
-        weights = (vectors @ (factor * projected / expected)[..., None])[..., 0]
-        weights = weights / (self.members - 1) ** 0.5
-        root = (vectors / xp.sqrt(expected / factor)[..., None, :]) @ turned
-        mean = part.mean + (weights[..., None, :] @ part.anomalies)[..., 0, :]
-        members = self.around(mean, root @ part.anomalies, part.seen, run)
-        square = xp.vecdot(part.innovation, part.innovation)
-        square = square - xp.sum(factor * projected**2 / expected, axis=-1)
-        extras = part.extras(observed, square, xp.sum(xp.log(expected), axis=-1))
-        return Update(members, extras), memory
+        part = self.seen(forecast, observed, memory)
+        found = self.transformed(part)
+        mean = part.mean + found.increment
+        members = self.around(mean, found.anomalies, part, run, memory)
+        return Update(members, part.extras(observed, found.square, found.log_determinant)), memory
 
-    def factor(self, values: Any, projected: Any) -> Any:
-        """Give the squared factor on the background's anomalies (..., 1), or for all.
+    def transformed(self, part: Seen) -> Transform:
+        """Give mean and anomalies of the analysis.
 
-        Of the eigenvalues (..., member) of S S', and the projections of S d on their vectors.
+        A turn makes all roots alike, unless a member is compared with its own background before.
         """
-        return 1.0
+        if self.rotate and not isinstance(self.inflation, RTPP):
+            return triangular(part)
+        return symmetric(part)
