@@ -156,6 +156,9 @@ def test_an_estimate_that_is_not_finite_has_an_infinite_error():
     assert np.isfinite(found.ratio[0])
     assert (found.error[1], found.ratio[1]) == (np.inf, 0)
     np.testing.assert_allclose(rank_histogram(ensemble, truth).frequency.sum(), 1)
+    truth.state[5, 1] = np.nan  # what is not known of the truth is no failure
+    assert np.isfinite(crps(ensemble, truth))
+    assert np.isfinite(spread_error(ensemble, truth).error)
 
 
 @pytest.mark.parametrize("score", [crps, rank_histogram, spread_error])
