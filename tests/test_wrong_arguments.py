@@ -89,6 +89,7 @@ CALLS = {
         "burn_in": 2,
         "batch_size": 10,
         "learning_rate": 0.01,
+        "uncertainty": 0.1,
         "seed": 0,
     },
     daml.improve: {

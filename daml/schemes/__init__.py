@@ -3,6 +3,9 @@
 from daml.schemes.ensembles import (
     ETKF,
     LETKF,
+    RTPP,
+    RTPS,
+    Additive,
     DEnKF,
     EnKF,
     EnKFN,
@@ -17,7 +20,10 @@ from daml.schemes.variational import WAYS, ThreeDVar
 __all__ = [
     "ETKF",
     "LETKF",
+    "RTPP",
+    "RTPS",
     "WAYS",
+    "Additive",
     "DEnKF",
     "EnKF",
     "EnKFN",
