@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from array_api_compat import array_namespace
 
 from daml import __version__
-from daml.arrays import fetch, stacked
+from daml.arrays import fetch, member_mean, stacked
 from daml.labels.datasets import ANALYSED, MEMBERS, SPREAD, names
 from daml.labels.descriptions import description
 from daml.observing.functions import described
@@ -83,6 +82,7 @@ class Kept:
         self.own = () if self.members is None else ("equivalent", *spreads)
         """Of an ensemble, what follows from its members."""
         self.own += tuple(MEMBERS) if keep_members else ()
+        self.unbiased = self.members / (self.members - 1) if self.members else 1.0
         self.size = len(model.variables) * ((self.members or 1) if keep_members else 1)
         """Values of a step and segment in the largest array."""
 
@@ -91,13 +91,13 @@ class Kept:
         kept = {"background": background, "analysis": update.state, **update.extras}
         if self.members is None:
             return kept
-        xp = array_namespace(background)
-        kept["equivalent"] = xp.mean(self.record.operator.apply(background), axis=-2)
+        kept["equivalent"] = member_mean(self.record.operator.apply(background))
         for name, spread in (("background", "background_spread"), ("analysis", "spread")):
             members = kept[name]
-            kept[name] = xp.mean(members, axis=-2)
+            kept[name] = member_mean(members)
             if spread in self.own:
-                kept[spread] = xp.std(members, axis=-2, correction=1)
+                squares = (members - kept[name][..., None, :]) ** 2
+                kept[spread] = (member_mean(squares) * self.unbiased) ** 0.5
             if f"{name}_members" in self.own:
                 kept[f"{name}_members"] = members
         return kept
