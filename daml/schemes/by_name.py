@@ -98,7 +98,7 @@ def arguments(kind: type) -> dict[str, Field[Any]]:
     Examples
     --------
     >>> list(arguments(known()["letkf"]))
-    ['members', 'inflation', 'rotate', 'seed', 'radius']
+    ['members', 'inflation', 'rotate', 'seed', 'error_factor', 'model_error', 'radius']
     """
     given = fields(cast("Any", kind)) if is_dataclass(kind) else ()
     return {field.name: field for field in given if field.init and not field.name.startswith("_")}
@@ -144,8 +144,8 @@ def made(kind: type, given: Mapping[str, Any], what: str) -> Scheme:
 
     Examples
     --------
-    >>> made(known()["etkf"], {"members": 20}, "--scheme")
-    ETKF(members=20, inflation=1.0, rotate=False, seed=0)
+    >>> made(known()["etkf"], {"members": 20}, "--scheme").members
+    20
     """
     takes = arguments(kind)
     for name in given:
