@@ -33,7 +33,7 @@ class EnKFN(ETKF):
 
     Parameters
     ----------
-    members, inflation, rotate, seed, model_error
+    members, inflation, rotate, seed, error_factor, model_error
         See :class:`daml.schemes.ETKF`.
 
     Raises
