@@ -38,6 +38,7 @@ Examples:
     "--segments", type=int, default=None, help="Number of segments; 1 is the sequential run."
 )
 @click.option("--spinup", default=100, help="Steps by which a segment starts early, at first.")
+@click.option("--keep-members", is_flag=True, help="Write the members of an ensemble scheme, too.")
 @run
 @with_scheme
 def assimilate(
@@ -47,6 +48,7 @@ def assimilate(
     scheme: Scheme | None,
     segments: int | None,
     spinup: int,
+    keep_members: bool,
 ) -> None:
     """Assimilate observations with a model.
 
@@ -69,7 +71,11 @@ def assimilate(
     if getattr(chosen, "open", ()):
         chosen, _ = daml.tuned(chosen, stepping, record)
     analysis = daml.assimilate(
-        stepping, record, chosen, segments=segments, spinup=spinup, store=store
+        *(stepping, record, chosen),
+        segments=segments,
+        spinup=spinup,
+        keep_members=keep_members,
+        store=store,
     )
     click.echo(_summary(analysis))
     click.echo(f"store: {store}")

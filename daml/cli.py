@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daml import __version__, analysing, distribution
+from daml import __version__, analysing, distribution, showing
 from daml.commands import Words, run
 from daml.errors import DamlError, InputError
 from daml.options import DEVICE, MODEL, OVERWRITE, RESUME, STORE, with_scheme
@@ -112,8 +112,8 @@ def paper(
         click.echo(f"figure: {path}")
 
 
-main.add_command(analysing.assimilate)
-main.add_command(analysing.schemes)
+for command in (analysing.assimilate, analysing.schemes, showing.info, showing.figures):
+    main.add_command(command)
 
 
 @main.command(epilog=IMPROVE)
@@ -219,42 +219,6 @@ def improve(
     )
     click.echo(innovation_table(tree))
     click.echo(f"store: {store}")
-
-
-@main.command()
-@click.argument("store")
-@run
-def info(store: str) -> None:
-    """Print what a STORE holds: settings, progress, scores."""
-    from daml.experiments.reporting import overview
-    from daml.stores.attributes import reading
-    from daml.stores.opening import open_tree
-
-    with reading(store):
-        told = overview(open_tree(store))
-    click.echo(told)
-
-
-@main.command()
-@click.argument("source")
-@click.option("--figures", "folder", default="figures", help="Folder to draw into.")
-@click.option("--only", type=int, default=None, help="Number of the one figure to draw.")
-@run
-def figures(source: str, folder: str, only: int | None) -> None:
-    """Draw the figures of a SOURCE.
-
-    It is the store of an experiment, or a NetCDF file (.nc) with the scores that
-    daml.reports.collect gave.
-    """
-    from daml import paper as experiment
-    from daml.stores.attributes import reading
-    from daml.stores.opening import open_record, open_tree
-
-    with reading(source):
-        scores = open_record(source) if source.endswith(".nc") else open_tree(source)
-        paths = experiment.draw(scores, folder, only)
-    for path in paths:
-        click.echo(f"figure: {path}")
 
 
 @main.command()

@@ -81,15 +81,13 @@ SCHEMES = {
     "a scheme of the tests": Nudging,
     "OptimalInterpolation": lambda: daml.schemes.OptimalInterpolation(run()),
     "ETKF": lambda: daml.schemes.ETKF(members=12, inflation=1.2),
-    "EnKF": lambda: daml.schemes.EnKF(members=20, inflation=1.2),
-    "DEnKF": lambda: daml.schemes.DEnKF(members=12, inflation=1.2),
+    "EnKF": lambda: daml.schemes.EnKF(
+        members=20, inflation=daml.schemes.Additive(climatology(), scale=0.02)
+    ),
+    "DEnKF": lambda: daml.schemes.DEnKF(members=12, inflation=daml.schemes.RTPS(0.7)),
     "SerialEnSRF": lambda: daml.schemes.SerialEnSRF(members=12, inflation=1.2),
     "EnKFN": lambda: daml.schemes.EnKFN(members=12, inflation=1.1),
     "LETKF": lambda: daml.schemes.LETKF(members=12, radius=8.0, inflation=1.2),
-    "ETKF with relaxation": lambda: daml.schemes.ETKF(members=12, inflation=daml.schemes.RTPS(0.7)),
-    "EnKF with noise": lambda: daml.schemes.EnKF(
-        members=20, inflation=daml.schemes.Additive(climatology(), scale=0.02)
-    ),
     "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
     "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
 }

@@ -9,7 +9,7 @@ import xarray as xr
 
 import daml
 from daml.errors import DivergedError, InputError
-from daml.schemes import ETKF, LETKF, EnKF
+from daml.schemes import ETKF, LETKF, EnKF, SigmaPoint
 from daml.training.augmented import Augmented
 
 NAMES = ["sigma", "rho", "beta"]
@@ -101,6 +101,16 @@ def test_what_a_scheme_leaves_open_is_tuned_for_the_model_of_each_pass():
     assert found.rho == pytest.approx(28, rel=0.02)
     assert scheme.open == ()
     assert scheme.inflation < 1.15
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("scheme", [SigmaPoint(1e-4), ETKF(16, inflation=1.02, model_error=1e-4)])
+def test_a_model_error_is_one_of_the_variables_alone(scheme):
+    found, _ = daml.fit_parameters(
+        daml.Lorenz63(rho=26.0, beta=2.5), ["rho", "beta"], twin(daml.Lorenz63()), scheme
+    )
+    assert found.rho == pytest.approx(28, rel=0.02)
+    assert found.beta == pytest.approx(8 / 3, rel=0.02)
 
 
 @pytest.mark.statistical

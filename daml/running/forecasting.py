@@ -1,4 +1,4 @@
-"""A model alone in time: simulate, forecast, and a free run from a record."""
+"""A model alone in time: simulate, and forecast."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from daml.labels.datasets import (
 )
 from daml.labels.dates import is_span, span
 from daml.labels.descriptions import description
-from daml.observing.records import Record, read
 from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
-from daml.running.starts.first_guess import FirstGuess, one_state
+from daml.running.starts.first_guess import one_state
 from daml.running.stepping import advance
 from daml.segments import Cut, rows_at_once, segment_length, side_by_side
 from daml.stores.filling import filled
@@ -333,61 +332,3 @@ def ahead(
             if found:
                 stop = block.stop - warmup
                 yield slice(stop - len(found), stop), fetch(stacked(found))
-
-
-def free_runs(
-    model: Model,
-    observations: xr.Dataset,
-    record: Record | None = None,
-    *,
-    starts: int = 200,
-    spinup: int = 100,
-    steps: int = 100,
-) -> np.ndarray:
-    """Run a model freely from states spread over a record, as :func:`assimilate` would start.
-
-    Many short runs say what one long run says of a climate, and rounding, which a chaotic model
-    amplifies exponentially, stays small in each of them.
-
-    Parameters
-    ----------
-    model : Model
-    observations : xarray.Dataset
-        As the contract says.
-    record : Record, optional
-        What was read of them already.
-    starts, spinup, steps : int
-        Number of runs, steps at the head of each that are left out, and steps that are given.
-
-    Returns
-    -------
-    numpy.ndarray (start, step, variable)
-
-    Raises
-    ------
-    InputError
-        If model or observations break the contract.
-    DivergedError
-        If a run leaves the finite numbers.
-    """
-    check_model(model, first_time(observations))
-    variables = tuple(model.variables)
-    if record is None:
-        record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
-    times = record.axis.grid()
-    seen = np.flatnonzero(record.kind_present[record.kind].any(axis=1))
-    rows = np.unique(seen[np.linspace(0, len(seen) - 1, starts).astype(np.int64)])
-    x = put(FirstGuess(model, record, times, None).state(rows), home(model))
-    memory, found = model.start(x, times[rows]), []
-    with np.errstate(all="ignore"):
-        for step in range(spinup + steps):
-            try:
-                x, memory = advance(model, x, memory)
-            except StepError as error:
-                raise error.at(step + 1, times[rows[0]]) from error.__cause__
-            if step >= spinup:
-                found.append(x)
-    states = np.swapaxes(fetch(stacked(found)), 0, 1)
-    when = np.broadcast_to(times[rows][:, None], states.shape[:2])
-    check_finite(states, when, variables, f"a free run of {type(model).__name__}")
-    return states

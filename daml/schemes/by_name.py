@@ -13,6 +13,7 @@ import xarray as xr
 
 from daml import schemes
 from daml.errors import InputError
+from daml.pairing import NEEDS
 from daml.protocols import Scheme
 from daml.stores.opening import open_record
 
@@ -96,8 +97,8 @@ def arguments(kind: type) -> dict[str, Field[Any]]:
 
     Examples
     --------
-    >>> list(arguments(known()["letkf"]))
-    ['members', 'inflation', 'rotate', 'seed', 'radius']
+    >>> "radius" in arguments(known()["letkf"])
+    True
     """
     given = fields(cast("Any", kind)) if is_dataclass(kind) else ()
     return {field.name: field for field in given if field.init and not field.name.startswith("_")}
@@ -143,8 +144,8 @@ def made(kind: type, given: Mapping[str, Any], what: str) -> Scheme:
 
     Examples
     --------
-    >>> made(known()["etkf"], {"members": 20}, "--scheme")
-    ETKF(members=20, inflation=1.0, rotate=False, seed=0)
+    >>> made(known()["etkf"], {"members": 20}, "--scheme").members
+    20
     """
     takes = arguments(kind)
     for name in given:
@@ -185,12 +186,12 @@ def from_text(kind: type, name: str, text: str, what: str) -> Any:
     """
     field = arguments(kind).get(name)
     kinds = kinds_of(field) if field is not None else ["str"]
+    if {"None", "Any"} & set(kinds) and text.lower() == "none":
+        return None
     for allowed in kinds:
         value = _read(allowed, text, alone="str" not in kinds)
         if value is not None:
             return value
-    if "None" in kinds and text.lower() == "none":
-        return None
     if "str" in kinds or not set(kinds) <= {"int", "float", "bool", "None"}:
         return text
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "None": "none"}
@@ -202,13 +203,15 @@ def _read(kind: str, text: str, alone: bool) -> Any:
     try:
         if kind == "int":
             return int(text)
-        if kind == "float":
+        if kind in ("float", "Any"):
             return float(text)
     except ValueError:
-        return None
+        if kind != "Any":
+            return None
     if kind == "bool":
         return WORDS.get(text.lower())
-    if kind in ("xr.Dataset", "xr.DataArray") and (alone or text.endswith((".nc", ".zarr"))):
+    data = kind in ("xr.Dataset", "xr.DataArray")
+    if (alone and data) or ((data or kind == "Any") and text.endswith((".nc", ".zarr"))):
         dataset = open_record(text)
         return dataset if kind == "xr.Dataset" else _only(dataset, text)
     return None
@@ -223,22 +226,27 @@ def _only(dataset: xr.Dataset, path: str) -> xr.DataArray:
 
 
 def table() -> str:
-    """Give a line for each scheme: its name, what it needs, and what it is."""
-    rows = []
+    """Give a line for each scheme: its name, the arguments and the model it needs, what it is."""
+    rows = [("scheme", "arguments", "model", "")]
     for name, kind in known().items():
         about = told(kind)
-        asks = [f"{what} of the model" for what in about.asks]
-        rows.append((name, ", ".join([*about.arguments, *asks]) or "nothing", about.summary))
-    rows.insert(0, ("scheme", "needs", ""))
-    widths = [max(len(row[column]) for row in rows) + 2 for column in (0, 1)]
-    return "\n".join(f"{n:<{widths[0]}}{a:<{widths[1]}}{text}".rstrip() for n, a, text in rows)
+        rows.append((name, ", ".join(about.arguments) or "-", _asked(about), about.summary))
+    widths = [max(len(row[column]) for row in rows) + 2 for column in range(3)]
+    return "\n".join(
+        "".join(f"{cell:<{width}}" for cell, width in zip(row, (*widths, 0), strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _asked(about: Told) -> str:
+    return ", ".join(NEEDS.get(what, what) for what in about.asks) or "any"
 
 
 def described(kind: type) -> str:
     """Give what a scheme is, with its arguments, their defaults and what they mean."""
     about, text = told(kind), inspect.getdoc(kind) or ""
     lines = [f"{kind.__name__}: {about.summary}", ""]
-    lines += [f"needs {what} of the model" for what in about.asks] + [""] * bool(about.asks)
+    lines += [f"needs of the model: {_asked(about)}", ""] if about.asks else []
     for name, field in sorted(arguments(kind).items(), key=lambda pair: not needed(pair[1])):
         default = "required" if needed(field) else f"default: {field.default!r}"
         lines.append(f"{name}: {' or '.join(kinds_of(field))} ({default})")

@@ -22,7 +22,7 @@ from daml.experiments.reporting import collect
 from daml.experiments.twin import SYSTEMS, Experiment, Preset
 from daml.labels.space import StateSpace
 from daml.loop.judging import SQUARES
-from daml.pairing import check_scheme
+from daml.pairing import check_memory, check_scheme, sized
 from daml.progress import silenced
 from daml.protocols import Scheme
 from daml.schemes import by_name
@@ -182,7 +182,7 @@ class Member:
             As the preset, the LSTM or the scheme says it, or if the scheme does not go with the
             system.
         """
-        LSTM(epochs=self.preset.epochs, window=self.preset.window, **self.settings)
+        emulator = LSTM(epochs=self.preset.epochs, window=self.preset.window, **self.settings)
         scheme = self.scheme
         if scheme is None:
             return
@@ -192,7 +192,8 @@ class Member:
                 f"'scheme' is {self.parameters['scheme']!r}; leave one of them out"
             )
         model = SYSTEMS[self.parameters["system"]].imperfect
-        check_scheme(scheme, model, StateSpace.of(model))
+        check_scheme(sized(scheme, model), model, StateSpace.of(model), lambda: False)
+        check_memory(scheme, emulator, lambda: True)
 
     def told(self, error: str = "", seconds: float = np.nan) -> xr.Dataset:
         """Give what is known of it without any score: its parameters, how it ended."""

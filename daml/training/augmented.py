@@ -6,13 +6,15 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import xarray as xr
 
 from daml.arrays import home
+from daml.covariances.model_error import model_error
 from daml.errors import DivergedError, InputError
+from daml.pairing import certain
 from daml.protocols import Forecast, Memory, Model, Observed, Run, Scheme, Setting, Update
 from daml.randomness import normal
 from daml.running.assimilation import assimilated
@@ -62,7 +64,8 @@ def fitted(
             known = tuned(scheme, model, observations, before=known)[0]
         first = np.array([getattr(model, name) for name in names])
         width = uncertainty * np.where(first == 0, 1.0, np.abs(first))
-        augmented = Augmented(model, names, width)
+        error = _padded(model_error(known or scheme, model), len(names))
+        augmented = Augmented(certain(model), names, width, error)
         filtering = Estimating(known or scheme, len(names))
         seen = _widened(observations, augmented.variables)
         try:
@@ -96,6 +99,13 @@ def _check(model: Model, scheme: Scheme) -> None:
         )
 
 
+def _padded(error: Any, more: int) -> np.ndarray | None:
+    """Give a model error with zeros for further variables."""
+    if error is None:
+        return None
+    return np.pad(np.asarray(error), [(0, more)] * np.ndim(error))
+
+
 def _widened(observations: xr.Dataset, variables: tuple[str, ...]) -> xr.Dataset:
     """Give observations whose operator, if they have one, sees nothing of the parameters."""
     if "operator" not in observations:
@@ -116,11 +126,14 @@ class Augmented:
         Fields of the model.
     width : numpy.ndarray (parameter,)
         Standard deviations of the parameters around the model's values.
+    model_error : numpy.ndarray, optional
+        Q of the whole state: variances (variable,) or a covariance (variable, variable).
     """
 
     model: Model
     names: tuple[str, ...]
     width: np.ndarray
+    model_error: np.ndarray | None = None
 
     @cached_property
     def variables(self) -> tuple[str, ...]:
@@ -227,6 +240,14 @@ class Estimating:
 
     scheme: Any
     parameters: int
+
+    model_error: ClassVar[None] = None
+    """That of the scheme is given to the model, with zeros for the parameters."""
+
+    def sized(self, variables: tuple[str, ...]) -> Estimating:
+        """Give the same with as many members as the scheme has for these variables."""
+        own = getattr(self.scheme, "sized", None)
+        return self if own is None else replace(self, scheme=own(variables))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.scheme, name)

@@ -38,11 +38,11 @@ class LETKF(Ensemble):
         The half-width of the taper, in the unit of the model's ``positions``: an observation at
         this distance has 5/24 of its weight, one at twice the distance none. See
         :func:`daml.schemes.half_width` for radii as DAPPER counts them.
-    inflation : float
-        Multiplies the anomalies after each analysis; see :class:`ETKF`.
+    inflation : float, RTPP, RTPS, Additive or "innovations"
+        How the anomalies are widened after each analysis; see :class:`ETKF`.
     rotate : bool
         Whether the anomalies are turned at random after each analysis, the same turn everywhere.
-    seed, model_error
+    seed, error_factor, model_error
         See :class:`ETKF`.
 
     Raises
@@ -106,11 +106,12 @@ class LETKF(Ensemble):
         found = (
             _analysed(part.anomalies[..., piece], *sums) for piece, sums in _sums(part, memory.own)
         )
-        moved, anomalies = zip(*found, strict=True)
+        moved, anomalies, signals = zip(*found, strict=True)
         mean = part.mean + xp.concat(moved, axis=-1) / (self.members - 1) ** 0.5
         expected = 1 + xp.sum(part.seen**2, axis=-2)
         square = xp.sum(part.innovation**2 / expected, axis=-1)
-        state = self.around(mean, xp.concat(anomalies, axis=-1), part, run, memory)
+        near = xp.concat(signals, axis=-1)
+        state = self.around(mean, xp.concat(anomalies, axis=-1), part, run, memory, near)
         extras = part.extras(observed, square, xp.sum(xp.log(expected), axis=-1))
         return Update(state, extras), memory
 
@@ -159,8 +160,10 @@ def _pieces(size: int, at_once: int) -> Iterator[slice]:
     return (slice(first, first + step) for first in range(0, size, step))
 
 
-def _analysed(anomalies: Any, squares: Any, pull: Any) -> tuple[Any, Any]:
+def _analysed(anomalies: Any, squares: Any, pull: Any) -> tuple[Any, Any, Any]:
     """Analyse some variables: give moves of their means (..., variable), and anomalies.
+
+    The last that is given is the sum (..., variable) of S^2 near each.
 
     With T = (I + S S')^(-1/2) of the local S the move A' T^2 S d is the product of T A and T S d:
     the root meets two vectors a variable, and no transform is formed.
@@ -168,4 +171,5 @@ def _analysed(anomalies: Any, squares: Any, pull: Any) -> tuple[Any, Any]:
     xp = array_namespace(anomalies)
     own = xp.matrix_transpose(anomalies)
     both = root_times(squares, xp.concat((pull, own[..., None]), axis=-1))
-    return xp.vecdot(both[..., 0], both[..., 1]), xp.matrix_transpose(both[..., 1])
+    signal = xp.linalg.trace(squares)
+    return xp.vecdot(both[..., 0], both[..., 1]), xp.matrix_transpose(both[..., 1]), signal

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from array_api_compat import array_namespace
 
-from daml.arrays import member_mean
+from daml.arrays import alike, member_mean
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import (
@@ -53,6 +53,8 @@ class Prepared(NamedTuple):
     """What an ensemble scheme knows before a cycle."""
 
     operator: ObservationOperator
+    deviation: np.ndarray
+    """Standard deviations (variable,) of a first ensemble."""
     inflating: Any
     """What its rule of inflation needs."""
     own: Any
@@ -165,7 +167,11 @@ class Ensemble(Erring):
                 f"{name}: {self.open[0]!r} is still to be found from innovations; have it found: "
                 "scheme, analysis = daml.tuned(scheme, model, observations)"
             )
-        return Prepared(setting.operator, self.rule.prepare(setting, name), self.known(setting))
+        inflating, known = self.rule.prepare(setting, name), self.known(setting)
+        first = np.full(len(setting.variables), np.inf)  # not known outside a cycle
+        if setting.deviation is not None:
+            first = setting.deviation()
+        return Prepared(setting.operator, first, inflating, known)
 
     def known(self, setting: Setting) -> Any:
         """Give what the scheme itself needs before a forecast."""
@@ -175,28 +181,50 @@ class Ensemble(Erring):
         """Compare a forecast with the observations of its time."""
         return Seen.of(forecast, observed, memory.operator, float(self.error_factor))
 
-    def around(self, mean: Any, anomalies: Any, part: Seen, run: Run, memory: Prepared) -> Any:
-        """Give the members (..., member, variable) of an analysis, inflated and rotated."""
-        wide = self.inflated(anomalies, part, run, memory)
+    def around(
+        self,
+        mean: Any,
+        anomalies: Any,
+        part: Seen,
+        run: Run,
+        memory: Prepared,
+        signal: Any = None,
+    ) -> Any:
+        """Give the members (..., member, variable) of an analysis, inflated and rotated.
+
+        ``signal`` (..., variable) is the sum of squares of what each variable's own observations
+        see, where they are not the same for all.
+        """
+        if signal is None:
+            xp = array_namespace(part.seen)
+            signal = xp.sum(part.seen**2, axis=(-2, -1))[..., None]
+        wide = self.inflated(anomalies, signal > SILENT, part, run, memory)
         return mean[..., None, :] + self.rotated(wide, run)
 
-    def inflated(self, anomalies: Any, part: Seen, run: Run, memory: Prepared) -> Any:
+    def inflated(
+        self, anomalies: Any, informed: Any, part: Seen, run: Run, memory: Prepared
+    ) -> Any:
         """Widen the anomalies of an analysis; more so while the ensemble finds the state.
 
-        Only of ensembles that saw anything: without observations there is nothing to inflate for.
+        Only where something is observed, ``informed`` (..., variable): elsewhere there is nothing
+        to inflate for. What is added at a start makes no ensemble wider than the first one.
         """
         xp = array_namespace(part.seen)
-        informed = xp.sum(part.seen**2, axis=(-2, -1)) > SILENT
         least = 1.0
         if isinstance(self.inflation, float):
             least = self.inflation
         else:
             wide = self.rule.widened(*(anomalies, part.anomalies, run, self.seed, memory.inflating))
-            anomalies = xp.where(informed[..., None, None], wide, anomalies)
-        young = max(0.0, 1 - run.age / YOUNG)
-        factor = least + max(self.wide - least, 0.0) * young
-        informed = xp.astype(informed, anomalies.dtype)
-        return anomalies * (1 + (factor - 1) * informed)[..., None, None]
+            anomalies = xp.where(informed[..., None, :], wide, anomalies)
+        young = max(0.0, 1 - run.age / YOUNG) * max(self.wide - least, 0.0)
+        factor = 1 + (least - 1) * xp.astype(informed, anomalies.dtype)
+        if young:
+            variance = member_mean(anomalies**2) * (self.members / (self.members - 1))
+            first = alike(memory.deviation, anomalies)
+            room = first / xp.sqrt(xp.where(variance > 0, variance, 1.0))
+            grown = xp.clip(room, factor, factor + young)
+            factor = xp.where(informed, grown, factor)
+        return anomalies * factor[..., None, :]
 
     def rotated(self, anomalies: Any, run: Run) -> Any:
         """Turn anomalies (..., member, variable) at random, where asked for."""
