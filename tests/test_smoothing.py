@@ -246,7 +246,7 @@ def test_any_scheme_that_carries_a_covariance_is_smoothed(name, seen, truth):
     how = {"segments": 2}
     filtered = daml.assimilate(roster.Placed(), seen, given, **how)
     found = daml.smooth(roster.Placed(), seen, given, lag=5, **how)
-    # The median: some of these filters lose the truth for a while, and regression has no hold there.
+    # The median: some of these filters lose the truth for a while, where a regression fails.
     errors = [((a.analysis - truth.state) ** 2).median() for a in (filtered, found)]
     assert errors[1] < 0.95 * errors[0]
 
