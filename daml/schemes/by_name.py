@@ -97,8 +97,8 @@ def arguments(kind: type) -> dict[str, Field[Any]]:
 
     Examples
     --------
-    >>> list(arguments(known()["letkf"]))
-    ['members', 'inflation', 'rotate', 'seed', 'error_factor', 'model_error', 'radius']
+    >>> "radius" in arguments(known()["letkf"])
+    True
     """
     given = fields(cast("Any", kind)) if is_dataclass(kind) else ()
     return {field.name: field for field in given if field.init and not field.name.startswith("_")}

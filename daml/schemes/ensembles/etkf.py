@@ -71,12 +71,12 @@ class ETKF(Ensemble):
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
         part = self.seen(forecast, observed, memory)
-        found = self.transformed(part)
+        found = self.transformed(part, run)
         mean = part.mean + found.increment
         members = self.around(mean, found.anomalies, part, run, memory)
         return Update(members, part.extras(observed, found.square, found.log_determinant)), memory
 
-    def transformed(self, part: Seen) -> Transform:
+    def transformed(self, part: Seen, run: Run) -> Transform:
         """Give mean and anomalies of the analysis.
 
         A turn makes all roots alike, unless a member is compared with its own background before.
