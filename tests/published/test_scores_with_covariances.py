@@ -54,7 +54,7 @@ def test_cubes_are_filtered_in_a_short_run():
 @pytest.mark.parametrize(
     ("scheme", "least", "bar"),
     [
-        # DAPPER multiplies the covariance by 180 in a time unit, and there are four analyses in one.
+        # DAPPER multiplies the covariance by 180 in a time unit, with four analyses in one.
         (ExtendedKalman(inflation=180 ** (1 / 8)), 0.8, 0.92),
         # As good as ensembles that are tuned.
         (SigmaPoint(), 0.5, 0.60),
