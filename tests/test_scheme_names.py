@@ -184,7 +184,7 @@ def test_a_scheme_is_described_with_its_arguments():
         "LETKF: Local ensemble",
         "needs of the model: positions",
         "radius: float (required)",
-        "inflation: float (default: 1.0)",
+        "inflation: float or str or RTPP or RTPS or Additive (default: 1.0)",
         "half-width of the taper",
         "see ETKF.",
     ):

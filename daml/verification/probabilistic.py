@@ -319,7 +319,7 @@ def _kept(array: xr.DataArray, by: Sequence[str] | None, what: str) -> list[str]
     lacking = [dim for dim in by if dim not in dims]
     if lacking:
         raise InputError(f"{what}: 'by' holds {lacking[0]!r}; give some of {dims}")
-    return list(by)
+    return list(dict.fromkeys(by))
 
 
 def _mean(score: xr.DataArray, by: Sequence[str] | None, what: str, *always: str) -> xr.DataArray:
