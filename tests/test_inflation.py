@@ -130,6 +130,34 @@ def test_innovations_find_an_inflation_near_the_best():
     assert error(analysis, truth) < 1.05 * min(error(one, truth) for one in scan)
 
 
+SLOW = {
+    "Lorenz 63 coupled": (daml.CoupledLorenz63(), daml.Lorenz63(), 2_000, 12, (1.17, 1.25, 1.4)),
+    "Lorenz 96": (
+        *(daml.models.Lorenz96(n=20), daml.models.Lorenz96(n=20)),
+        *(800, 16, (1.01, 1.02, 1.04, 1.07)),
+    ),
+    "Lorenz 96 of a wrong forcing": (
+        *(daml.models.Lorenz96(n=20), daml.models.Lorenz96(n=20, forcing=7.5)),
+        *(800, 16, (1.04, 1.07, 1.11, 1.17)),
+    ),
+}
+"""A truth, a model, times, members, and the factors that are compared with the truth."""
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", SLOW)
+def test_the_inflation_that_is_found_is_as_good_as_the_best_that_the_truth_shows(name, seed):
+    system, model, steps, members, factors = SLOW[name]
+    truth = daml.simulate(system, steps=steps, spinup=500, seed=seed)
+    seen = daml.observe(truth, variables=list(model.variables), seed=seed + 100)
+    open_ = ETKF(members, inflation="innovations", rotate=True)
+    _, analysis = daml.tuned(open_, model, seen)
+    scan = [daml.assimilate(model, seen, ETKF(members, inflation=i, rotate=True)) for i in factors]
+    assert error(analysis, truth) < 1.06 * min(error(one, truth) for one in scan)
+
+
 DIMS = "time", "variable"
 
 

@@ -190,6 +190,7 @@ def test_a_scheme_is_described_with_its_arguments():
         "needs of the model: positions",
         "radius: float (required)",
         "rotate: bool (default: False)",
+        "inflation: float or str or RTPP or RTPS or Additive (default: 1.0)",
         "half-width of the taper",
         "see ETKF.",
     ):

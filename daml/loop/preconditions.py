@@ -16,8 +16,8 @@ from daml.labels.space import StateSpace
 from daml.observing.records import Record, read
 from daml.pairing import (
     certain,
-    check_members,
     check_scheme,
+    check_smoothed,
     knows_covariance,
     offered,
     sized,
@@ -119,7 +119,7 @@ def check_targets(targets: str, lag: int | None, training: str, scheme: Scheme) 
         raise InputError(
             f"Loop: 'lag' is {lag}; give 1 model step or more, or None for all that follow"
         )
-    check_members(scheme, "Loop: targets='smoothed'")
+    check_smoothed(scheme, "Loop: targets='smoothed'")
 
 
 class _Shifted:
