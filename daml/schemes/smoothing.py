@@ -15,9 +15,10 @@ With K (variable, factor), for which K'P'K = 1 and P'^-1 = K K', a gain is (A'F 
 learned is carried back in the space of factors, where it never grows, whatever the model does; and
 with fewer members than variables no matrix (variable, variable) is made.
 
-An analysis is never less certain than its forecast. Where one is wider in some direction, it was
-inflated: the inflation stands for the error of the model's next step, about which later
-observations say nothing. It is taken back: P is divided by the factor, and P' is as it was.
+An analysis is never less certain than its forecast. Where one is wider, because it was inflated or
+analysed locally, what is learned would grow with each step back. So C is divided by the factor of
+the standard deviation by which the analysis is wider in any direction, and what such a direction
+adds to P' does not count.
 """
 
 from __future__ import annotations
@@ -48,13 +49,14 @@ class Links(NamedTuple):
     """
 
     stepped: np.ndarray
-    """F K (..., row, factor), by the inflation of the time before: the gain is A' times this."""
+    """F K (..., row, factor), divided as C is: with the A of the time before, A' times this is the
+    left part of the gain."""
     back: np.ndarray
     """K'A'F K with the K and the A of the time before (..., factor, factor)."""
     moved: np.ndarray
     """K'(analysis - forecast) of this time (..., factor, 1)."""
     changed: np.ndarray
-    """K'(P of the analysis - P')K of this time (..., factor, factor)."""
+    """K'(P of the analysis - P')K of this time (..., factor, factor), not above 0."""
 
     def windows(self, count: int, lag: int) -> tuple[np.ndarray, np.ndarray]:
         """Give W and its covariance for the first ``count`` times, from ``lag`` later ones each."""
@@ -141,8 +143,8 @@ class Smoother:
         """Steps that were given."""
         self.waiting: list[dict[str, np.ndarray]] = []
         """Blocks of what is to be given, with their links."""
-        self.last: tuple[np.ndarray, ...] = ()
-        """A, K and the inflation of the last time so far."""
+        self.last: tuple[np.ndarray, np.ndarray] | None = None
+        """Of the last time so far A K, and how much its analysis is wider than its forecast."""
 
     def after(self, parts: dict[str, np.ndarray], valid: np.ndarray) -> dict[str, np.ndarray]:
         """Give the steps that are ready when a block of the next ones is known.
@@ -189,18 +191,16 @@ class Smoother:
             forecast, analysis = (deviations(parts[name], self.weight) for name in MEMBERS)
         found, whole = factors(forecast, self.error)
         seen = analysis @ found
-        ratio = _turned(seen) @ seen
-        square = np.maximum(np.linalg.eigvalsh(np.nan_to_num(ratio))[..., -1], 1.0)[..., None, None]
-        analysis = analysis / np.sqrt(square)
-        here = analysis, found, np.sqrt(square)
-        last, self.last = self.last or tuple(p[:1] for p in here), tuple(p[-1:] for p in here)
-        before, seeing, inflated = (
-            np.concatenate((part, own[:-1])) for part, own in zip(last, here, strict=True)
+        ratio, vectors = np.linalg.eigh(np.nan_to_num(_turned(seen) @ seen))
+        here = seen, np.sqrt(np.maximum(ratio[..., -1:, None], 1.0))
+        last, self.last = self.last or (here[0][:1], here[1][:1]), (here[0][-1:], here[1][-1:])
+        before, widened = (
+            np.concatenate((old, own[:-1])) for old, own in zip(last, here, strict=True)
         )
-        stepped = forecast @ found / inflated
-        back = _turned(before @ seeing) @ stepped
+        stepped = forecast @ found / widened
+        back = _turned(before) @ stepped
         increment = (parts["analysis"] - parts["background"])[..., None]
-        changed = ratio / square
+        changed = (vectors * np.minimum(ratio, 1.0)[..., None, :]) @ _turned(vectors)
         diagonal = np.arange(changed.shape[-1])
         changed[..., diagonal, diagonal] -= whole
         return Links(stepped, back, _turned(found) @ increment, changed), analysis
