@@ -246,6 +246,10 @@ class Update(NamedTuple):
     """The analysis: an array of the same kind and shape as the background."""
     extras: Mapping[str, Array] = MappingProxyType({})
     """Values of the scheme's ``outputs``, by name."""
+    moments: Mapping[str, Array] = MappingProxyType({})
+    """Of an ensemble whose members have different weights: ``background``, ``background_spread``,
+    ``analysis``, ``spread`` (..., variable), and ``equivalent`` (..., observed), the mean of H(x)
+    over the background. For other ensembles they are those of the members."""
 
 
 Outputs = Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from daml.arrays import fetch, stacked
+from daml.errors import InputError
 from daml.labels.datasets import ANALYSED, SPREAD
 from daml.observing.records import Record
 from daml.protocols import Outputs, Update
@@ -16,6 +18,9 @@ from daml.schemes.calling import gathered
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Model, Scheme
+
+MOMENTS = ("background", "background_spread", "analysis", "spread", "equivalent")
+"""What a scheme whose members have different weights gives of them."""
 
 
 def outputs_of(scheme: Scheme) -> Outputs:
@@ -38,6 +43,9 @@ class Kept:
         kept = {"background": background, "analysis": update.state, **update.extras}
         if self.members is None:
             return kept
+        if update.moments:
+            self._check(update.moments)
+            return kept | dict(update.moments)
         xp = array_namespace(background)
         kept["equivalent"] = xp.mean(self.record.operator.apply(background), axis=-2)
         for name, spread in (("background", "background_spread"), ("analysis", "spread")):
@@ -45,6 +53,15 @@ class Kept:
             kept[name] = xp.mean(members, axis=-2)
             kept[spread] = xp.std(members, axis=-2, correction=1)
         return kept
+
+    def _check(self, moments: Mapping[str, Array]) -> None:
+        """Refuse moments of which some are missing."""
+        lacking = [name for name in MOMENTS if name not in moments]
+        if lacking:
+            raise InputError(
+                f"{type(self.scheme).__name__}: 'update' gave no {lacking[0]!r} in the moments of "
+                f"Update; give all of {MOMENTS}, or none where the members have the same weight"
+            )
 
     def block(
         self,

@@ -5,7 +5,7 @@ Mon. Wea. Rev. 140, 1988-2004. The values are those of DAPPER 1.7.1 (mods/Lorenz
 """
 
 import daml
-from daml.schemes import ETKF, EnKF, EnKFN, SerialEnSRF
+from daml.schemes import ETKF, EnKF, EnKFN, ParticleFilter, SerialEnSRF
 
 MODEL = daml.Lorenz63(dt=0.25, substeps=25)  # a step of the cycle is an observation
 ERROR_VARIANCE = 2.0
@@ -22,6 +22,14 @@ SCORES = {
     "EnKF 100": (lambda: EnKF(100, inflation=1.01), 0.56),
     "ETKF 10": (lambda: ETKF(10, inflation=1.02, rotate=True), 0.60),
     "EnKFN 10": (lambda: EnKFN(10, rotate=True), 0.54),
+    "ParticleFilter 100": (
+        lambda: ParticleFilter(100, regularisation=2.4, resample_below=0.3),
+        0.38,
+    ),
+    "ParticleFilter 800": (
+        lambda: ParticleFilter(800, regularisation=0.9, resample_below=0.2),
+        0.28,
+    ),
     # Any square root filter with the same members has the same law.
     "SerialEnSRF 10": (lambda: SerialEnSRF(10, inflation=1.02, rotate=True), 0.60),
 }

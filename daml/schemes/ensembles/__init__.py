@@ -6,6 +6,17 @@ from daml.schemes.ensembles.enkf_n import EnKFN
 from daml.schemes.ensembles.etkf import ETKF
 from daml.schemes.ensembles.letkf import LETKF
 from daml.schemes.ensembles.localisation import half_width, taper
+from daml.schemes.ensembles.particle_filter import ParticleFilter
 from daml.schemes.ensembles.serial_ensrf import SerialEnSRF
 
-__all__ = ["ETKF", "LETKF", "DEnKF", "EnKF", "EnKFN", "SerialEnSRF", "half_width", "taper"]
+__all__ = [
+    "ETKF",
+    "LETKF",
+    "DEnKF",
+    "EnKF",
+    "EnKFN",
+    "ParticleFilter",
+    "SerialEnSRF",
+    "half_width",
+    "taper",
+]
