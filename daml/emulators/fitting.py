@@ -15,13 +15,13 @@ from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Network
 from daml.emulators.settings import Settings
 from daml.errors import InputError
-from daml.pairing import check_one_state, offered, with_model_covariance
+from daml.pairing import offered, with_model_covariance
 from daml.training.bases import check_differentiable
 from daml.training.engine import Blocks, SquareError, Tensors, cut, train
 from daml.training.examples import Block, Examples
 from daml.training.plan import Plan, check_sequences
 from daml.training.stopping import Watch
-from daml.training.through_cycle import Course, Innovations
+from daml.training.through_cycle import Course
 
 if TYPE_CHECKING:
     from daml.protocols import Checkpoint, Scheme
@@ -156,7 +156,6 @@ def fitted_through_cycle(
 ) -> Fitted:
     """Give the result of a training through the cycle; see :meth:`Neural.fit_cycle`."""
     batch = batch_size
-    check_one_state(scheme, "fit_cycle")
     check_sequences(
         "fit_cycle", sequence_length, burn_in, learning_rate, 1 if batch is None else batch
     )
@@ -186,7 +185,7 @@ def fitted_through_cycle(
         rate=learning_rate,
     )
     scheme = offered(scheme, course.record)
-    objective = Innovations(lambda: opened, scheme, course.record, like, burn_in)
+    objective = course.objective(lambda: opened, scheme, like, burn_in)
     return known.after(
         network,
         train(

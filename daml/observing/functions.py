@@ -98,8 +98,8 @@ class Function:
         """
         if not self.linear:
             raise InputError(
-                "'operator' is not linear, and a matrix H is needed here: ThreeDVar and estimates "
-                "of B take linear operators only; give a scheme that calls "
+                "'operator' is not linear, and a matrix H is needed here, as in estimates of B; "
+                "give daml.ThreeDVar with a B, an ensemble scheme, another one that calls "
                 "setting.operator.apply(x), or a linear 'operator'"
             )
         if not self.fits:

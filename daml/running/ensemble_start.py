@@ -73,8 +73,12 @@ class EnsembleStart:
 
     def state(self, rows: np.ndarray) -> np.ndarray:
         """Give the ensembles (row, member, variable) to start from at each row."""
+        return self.around(self.guess.state(rows), rows)
+
+    def around(self, states: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Give ensembles (row, member, variable) around states (row, variable) at each row."""
         shape = self.members, len(self.model.variables)
         drawn = normal(self.seed, rows, shape, STREAM)
         drawn -= drawn.mean(axis=1, keepdims=True)
         named = drawn[..., ranks(self.model.variables)]
-        return np.asarray(self.guess.state(rows)[:, None] + self.deviation * named)
+        return np.asarray(states[:, None] + self.deviation * named)

@@ -7,7 +7,10 @@ from typing import Any, ClassVar
 
 from array_api_compat import array_namespace
 
+from daml.errors import InputError
+from daml.protocols import Observed, Run, Update
 from daml.schemes.ensembles.etkf import ETKF
+from daml.schemes.ensembles.parts import Seen
 
 LARGEST, HALVINGS = 1e4, 50
 """The squared factor on the anomalies at most, and steps of the search for it."""
@@ -53,6 +56,13 @@ class EnKFN(ETKF):
 
     wide: ClassVar[float] = 1.0
     """An ensemble that starts too narrow is inflated by what is observed."""
+
+    def differentiable(self, part: Seen, observed: Observed, run: Run) -> Update:
+        """Refuse a training through the cycle."""
+        raise InputError(
+            "EnKFN: no gradient passes through the search for its inflation; train through the "
+            "cycle of daml.schemes.ETKF"
+        )
 
     def factor(self, values: Any, projected: Any) -> Any:
         """Give u (..., 1) of eigenvalues of S S' and the projections of S d on their vectors.

@@ -24,8 +24,8 @@ LONE = 1 + 1e-9
 """Effective size up to which a single member has all the weight: it has no covariance."""
 FEW, LARGE = 2.0, 4.0
 """An analysis with a smaller effective size, or with a larger ``chi_square``, has failed."""
-RECENT, MOST = 50, 0.8
-"""Analyses over which the share of failed ones is averaged, and the largest share."""
+LEAST, MOST = 50, 0.5
+"""A filter is lost after so many analyses or more, of which a larger part than this failed."""
 
 
 class Particles(NamedTuple):
@@ -37,8 +37,10 @@ class Particles(NamedTuple):
     drawn."""
     weights: Any = None
     """Those of the members (..., member); None before the first time, when all are alike."""
+    analyses: Any = 0.0
+    """The number (...) of analyses so far that had an observation."""
     failed: Any = 0.0
-    """The share (...) of the recent analyses that failed."""
+    """The number (...) of these that failed."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,9 @@ class ParticleFilter:
         If an argument is out of range; in a training through the cycle, as resampling has no
         gradient.
     DivergedError
-        In a cycle, if nearly all of the last 50 to 100 analyses failed: the effective size was
-        below 2, or ``chi_square`` above 4, as the members were not where the observations are.
+        In a cycle, if most segments of the record are lost after 50 analyses or more: in most of
+        their analyses the effective size was below 2, or ``chi_square`` above 4, as the members
+        were not where the observations are.
 
     Notes
     -----
@@ -171,8 +174,10 @@ class ParticleFilter:
         part = _weighted(before, x, white, observed)
         size = 1 / xp.sum(weights**2, axis=-1)
         extras = part.extras(observed, Weights.of(part).square(), 0 * part.width)
-        failed = _share(memory.failed, size, extras["chi_square"])
-        self._check(fetch(failed), x.shape[-1], white.shape[-1])
+        there = xp.astype(xp.any(observed.present, axis=-1), size.dtype)
+        wrong = xp.astype((size < FEW) | (extras["chi_square"] > LARGE), size.dtype)
+        analyses, failed = memory.analyses + there, memory.failed + there * wrong
+        self._check(fetch(analyses), fetch(failed), x.shape[-1], white.shape[-1])
         extras["log_likelihood"] = (xp.log(total) + top)[..., 0] - part.width
         extras["effective_size"] = size
         mean, spread = _moments(weights, x)
@@ -185,16 +190,22 @@ class ParticleFilter:
             "equivalent": (before[..., None, :] @ equivalent)[..., 0, :],
         }
         state, after = self._resampled(x, weights, fetch(size), run, memory.places)
-        return Update(state, extras, moments), memory._replace(weights=after, failed=failed)
+        return Update(state, extras, moments), Particles(
+            memory.operator, memory.places, after, analyses, failed
+        )
 
-    def _check(self, failed: np.ndarray, variables: int, observed: int) -> None:
-        """Refuse to go on with a filter that is lost."""
-        if (failed > MOST).any():
+    def _check(
+        self, analyses: np.ndarray, failed: np.ndarray, variables: int, observed: int
+    ) -> None:
+        """Refuse to go on where most of the filters side by side are lost."""
+        lost = (analyses >= LEAST) & (failed > MOST * analyses)
+        if np.mean(lost) > MOST:
             raise DivergedError(
                 f"ParticleFilter: the {self.members} members are not where the observations are, "
-                f"in most of the last {RECENT} analyses, with {variables} variables and {observed} "
-                "observed quantities; give many more members or a larger 'regularisation', or use "
-                "an ensemble Kalman filter: daml.schemes.ETKF, or LETKF for many variables"
+                f"in most of the first {int(analyses.max())} analyses, with {variables} variables "
+                f"and {observed} observed quantities; give many more members or a larger "
+                "'regularisation', or use an ensemble Kalman filter: daml.schemes.ETKF, or LETKF "
+                "for many variables"
             )
 
     def _resampled(
@@ -232,13 +243,6 @@ class ParticleFilter:
         symmetric = (vectors * deviation[..., None, :]) @ xp.matrix_transpose(vectors)
         drawn = normal(self.seed, steps, (self.members, size), KERNEL)[..., places]
         return width * (alike(drawn, x) @ symmetric)
-
-
-def _share(before: Any, size: Any, chi_square: Any) -> Any:
-    """Give the share (...) of recent analyses that failed; where nothing is observed, as before."""
-    xp = array_namespace(size)
-    wrong = xp.astype((size < FEW) | (chi_square > LARGE), size.dtype)
-    return before + xp.where(xp.isnan(chi_square), 0.0 * size, (wrong - before) / RECENT)
 
 
 def _moments(weights: Any, x: Any) -> tuple[Any, Any]:
