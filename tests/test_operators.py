@@ -101,10 +101,11 @@ def test_a_cycle_starts_from_a_state_that_looks_like_the_first_observations(trut
     np.testing.assert_array_equal(started.background[0], initial.state)
 
 
-def test_a_3dvar_refuses_a_nonlinear_function(truth):
+def test_a_scheme_that_needs_a_matrix_refuses_a_nonlinear_function(truth):
     seen = daml.observe(truth, operator=squares)
-    with pytest.raises(InputError, match=r"'operator' is not linear.*ThreeDVar"):
-        daml.assimilate(daml.Lorenz63(), seen, daml.ThreeDVar(climatology()), operator=squares)
+    scheme = daml.schemes.OptimalInterpolation(truth)
+    with pytest.raises(InputError, match=r"'operator' is not linear.*give daml.ThreeDVar"):
+        daml.assimilate(daml.Lorenz63(), seen, scheme, operator=squares)
 
 
 @pytest.mark.parametrize(

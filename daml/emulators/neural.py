@@ -11,8 +11,10 @@ import numpy as np
 import torch
 import xarray as xr
 
+from daml.arrays import fetch
 from daml.emulators.fitted import Fitted
 from daml.emulators.fitting import begun, fitted_through_cycle, fitted_to
+from daml.emulators.networks import parts_of, with_parts
 from daml.emulators.settings import Settings
 from daml.errors import InputError
 from daml.labels.arguments import checked
@@ -136,6 +138,24 @@ class Neural(Settings):
             moved, base_memory = base_step(base, given, base_memory, self.device)
         increment, inner = self.known.increment(there, inner)
         return (moved + increment).to(x.device, x.dtype), (inner, base_memory)
+
+    def packed(self, memory: Memory, x: Any) -> Any:
+        """Give the network's memory at states (..., variable) as numbers (..., entry), or None."""
+        parts = [part.reshape(*x.shape[:-1], -1) for part in parts_of(memory[0])]
+        if not parts:
+            return None
+        found = torch.cat(parts, dim=-1)
+        if isinstance(x, np.ndarray):
+            return fetch(found).astype(x.dtype)
+        return found.to(x.device, x.dtype)
+
+    def unpacked(self, memory: Memory, carried: Any) -> Memory:
+        """Give the memory with other numbers (..., entry) for the network."""
+        inner, base_memory = memory
+        count = carried[..., 0].size if isinstance(carried, np.ndarray) else carried[..., 0].numel()
+        sizes = [part.numel() // count for part in parts_of(inner)]
+        parts = iter(torch.split(torch.as_tensor(carried), sizes, dim=-1))
+        return with_parts(inner, parts), base_memory
 
     @property
     def knows_covariance(self) -> bool:

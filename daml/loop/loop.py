@@ -31,7 +31,7 @@ from daml.loop.passes import (
 )
 from daml.loop.preconditions import check_loop
 from daml.observing.functions import by_matrix
-from daml.pairing import asks_covariance
+from daml.pairing import asks_covariance, with_model_covariance
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.checks import check_model, typical
@@ -133,6 +133,8 @@ class Loop:
         base = getattr(self.emulator, "base", None)
         if self.training == "cycle" and base is not None:
             check_differentiable(base)
+        if self.training == "cycle" and getattr(self.emulator, "covariance", None) is not None:
+            with_model_covariance(self.scheme, "Loop")
         asks = asks_covariance(self.scheme)
         knows = self.training == "cycle" and getattr(self.emulator, "covariance", "") is not None
         if asks and not knows:
@@ -371,8 +373,8 @@ def improve(
         emulator learns a covariance.
     emulator : Emulator, optional
         The emulator, not fitted yet, that is trained and takes the model's place. Default:
-        ``LSTM(base=model)``, which corrects the model's step; with ``training="cycle"``,
-        ``LSTM(base=model, covariance="predicted")``.
+        ``LSTM(base=model)``, which corrects the model's step; with ``training="cycle"`` and a
+        scheme with a B, ``LSTM(base=model, covariance="predicted")``.
     passes : int or "auto"
         Number of passes, each of which trains one emulator and assimilates with it. "auto" stops
         when three passes gained nothing significant on the held-out observations, and after at
@@ -444,7 +446,8 @@ def improve(
         check_model(model, first_time(observations))
         observations = by_matrix(observations, operator, model.variables, typical(model), "improve")
     if emulator is None:
-        emulator = LSTM(base=model, covariance="predicted" if through else None)
+        learns = through and (scheme is None or hasattr(scheme, "by_model"))
+        emulator = LSTM(base=model, covariance="predicted" if learns else None)
     if scheme is None:
         knows = through and getattr(emulator, "covariance", None) is not None
         scheme = ThreeDVar("model" if knows else "innovations")

@@ -14,7 +14,7 @@ from daml.running.stepping import advance
 from daml.schemes.calling import fresh, updated
 
 if TYPE_CHECKING:
-    from daml.protocols import Array, KnowsCovariance, Memory, Model, Scheme
+    from daml.protocols import Array, CarriesMemory, KnowsCovariance, Memory, Model, Scheme
 
 
 def cycle(
@@ -47,14 +47,19 @@ def cycle(
         If ``update`` fails or returns no analysis.
     """
     asks = asks_covariance(scheme)
+    carries = getattr(scheme, "carries", False) and hasattr(model, "packed")
     update, prepared = None, fresh(prepared)
     for observed, run in seen:
         if update is not None:
+            if update.carried is not None:
+                memory = cast("CarriesMemory", model).unpacked(memory, update.carried)
             x, memory = advance(model, update.state, memory)
         covariance = None
         if asks:
             covariance = cast("KnowsCovariance", model).background_covariance(memory)
             if isinstance(x, np.ndarray):  # a network gives tensors
                 covariance = fetch(covariance).astype(x.dtype, copy=False)
-        update, prepared = updated(scheme, Forecast(x, covariance), observed, run, prepared)
+        carried = cast("CarriesMemory", model).packed(memory, x) if carries else None
+        forecast = Forecast(x, covariance, carried)
+        update, prepared = updated(scheme, forecast, observed, run, prepared)
         yield x, update

@@ -52,7 +52,7 @@ def updated(
     x, name = forecast.state, type(scheme).__name__
     users = is_users(scheme)
     if isinstance(x, np.ndarray) and users:
-        forecast = Forecast(x.copy(), forecast.covariance)
+        forecast = forecast._replace(state=x.copy())
         observed = Observed(observed.values.copy(), observed.pattern, observed.noise)
     try:
         found = scheme.update(forecast, observed, run, memory)
@@ -82,7 +82,7 @@ def updated(
         )
     if not isinstance(x, np.ndarray):
         return update._replace(state=state.to(x.dtype)), memory
-    return Update(state.astype(x.dtype), extras, moments), memory
+    return Update(state.astype(x.dtype), extras, moments, update.carried), memory
 
 
 def gathered(

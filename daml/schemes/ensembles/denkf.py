@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daml.protocols import Forecast, Observed, Run, Update
-from daml.schemes.ensembles.parts import Ensemble, Seen
+from daml.schemes.ensembles.parts import Ensemble, Seen, analysed
 from daml.schemes.ensembles.weights import Weights
 
 
@@ -53,4 +53,4 @@ class DEnKF(Ensemble):
         anomalies = part.anomalies - weights.increments(signal) / 2
         members = self.around(weights.mean(), anomalies, part.seen, run)
         extras = part.extras(observed, weights.square(), weights.log_determinant)
-        return Update(members, extras), memory
+        return analysed(forecast, members, extras), memory

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from array_api_compat import array_namespace
 
 from daml.errors import InputError
-from daml.protocols import Observed, Run, Update
+from daml.protocols import Forecast, Observed, Run, Update
 from daml.schemes.ensembles.etkf import ETKF
 from daml.schemes.ensembles.parts import Seen
 
@@ -57,7 +57,9 @@ class EnKFN(ETKF):
     wide: ClassVar[float] = 1.0
     """An ensemble that starts too narrow is inflated by what is observed."""
 
-    def differentiable(self, part: Seen, observed: Observed, run: Run) -> Update:
+    def differentiable(
+        self, forecast: Forecast, part: Seen, observed: Observed, run: Run
+    ) -> Update:
         """Refuse a training through the cycle."""
         raise InputError(
             "EnKFN: no gradient passes through the search for its inflation; train through the "

@@ -8,7 +8,7 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from daml.protocols import Forecast, Observed, Run, Update
-from daml.schemes.ensembles.parts import Ensemble, Seen
+from daml.schemes.ensembles.parts import Ensemble, Seen, analysed
 from daml.schemes.ensembles.roots import root_times
 from daml.schemes.ensembles.weights import Weights
 
@@ -65,7 +65,7 @@ class ETKF(Ensemble):
         part = Seen.of(forecast, observed, memory)
         xp = array_namespace(part.seen)
         if getattr(part.seen, "requires_grad", False):
-            return self.differentiable(part, observed, run), memory
+            return self.differentiable(forecast, part, observed, run), memory
         values, vectors = xp.linalg.eigh(part.seen @ xp.matrix_transpose(part.seen))
         values = xp.where(values > 0, values, xp.zeros_like(values))
         turned = xp.matrix_transpose(vectors)
@@ -80,15 +80,17 @@ class ETKF(Ensemble):
         square = xp.vecdot(part.innovation, part.innovation)
         square = square - xp.sum(factor * projected**2 / expected, axis=-1)
         extras = part.extras(observed, square, xp.sum(xp.log(expected), axis=-1))
-        return Update(members, extras), memory
+        return analysed(forecast, members, extras), memory
 
-    def differentiable(self, part: Seen, observed: Observed, run: Run) -> Update:
+    def differentiable(
+        self, forecast: Forecast, part: Seen, observed: Observed, run: Run
+    ) -> Update:
         """Give the same without eigenvectors, whose gradient is NaN where eigenvalues meet."""
         weights, seen = Weights.of(part), part.seen
         anomalies = root_times(seen @ seen.mT, part.anomalies)
         members = self.around(weights.mean(), anomalies, seen, run)
         extras = part.extras(observed, weights.square(), weights.log_determinant)
-        return Update(members, extras)
+        return analysed(forecast, members, extras)
 
     def factor(self, values: Any, projected: Any) -> Any:
         """Give the squared factor on the background's anomalies (..., 1), or for all.

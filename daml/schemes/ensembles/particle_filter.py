@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -117,6 +117,8 @@ class ParticleFilter:
     resample_below: float = 0.3
     regularisation: float = 1.0
     seed: int = 0
+    carries: ClassVar[bool] = True
+    """What a member carries is drawn with it."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -189,10 +191,9 @@ class ParticleFilter:
             "spread": spread,
             "equivalent": (before[..., None, :] @ equivalent)[..., 0, :],
         }
-        state, after = self._resampled(x, weights, fetch(size), run, memory.places)
-        return Update(state, extras, moments), Particles(
-            memory.operator, memory.places, after, analyses, failed
-        )
+        state, carried, after = self._resampled(forecast, weights, fetch(size), run, memory.places)
+        known = Particles(memory.operator, memory.places, after, analyses, failed)
+        return Update(state, extras, moments, carried), known
 
     def _check(
         self, analyses: np.ndarray, failed: np.ndarray, variables: int, observed: int
@@ -209,24 +210,28 @@ class ParticleFilter:
             )
 
     def _resampled(
-        self, x: Any, weights: Any, size: np.ndarray, run: Run, places: np.ndarray
-    ) -> tuple[Any, Any]:
-        """Draw members anew where few have a weight; give all members, and their weights."""
+        self, forecast: Forecast, weights: Any, size: np.ndarray, run: Run, places: np.ndarray
+    ) -> tuple[Any, Any, Any]:
+        """Draw members anew where few have a weight; give them, what they carry, and weights."""
+        x, carried = forecast.state, forecast.carried
         xp = array_namespace(x)
         rows = np.flatnonzero(size < self.resample_below * self.members * (1 - 1e-9))
         if not len(rows):
-            return x, weights
+            return x, None, weights
         steps, given = run.step[rows], weights[rows]
         counts = _counts(fetch(given), uniform(self.seed, steps, STREAM))
-        picked = np.repeat(np.arange(counts.size), counts.ravel())
-        flat = xp.reshape(x[rows], (-1, x.shape[-1]))
-        drawn = xp.reshape(flat[picked], (len(rows), *x.shape[1:]))
-        again = np.repeat(counts.ravel() > 1, counts.ravel()).reshape(counts.shape)
+        every = np.tile(np.arange(self.members), len(rows))
+        picked = np.repeat(every, counts.ravel()).reshape(counts.shape)
+        places_of = rows[:, None]
+        again = np.take_along_axis(counts, picked, axis=-1) > 1
         added = self._kernel(x[rows], given, steps, places)
         state, after = xp.asarray(x, copy=True), xp.asarray(weights, copy=True)
-        state[rows] = drawn + added * alike(again[..., None].astype(np.float64), x)
+        state[rows] = x[places_of, picked] + added * alike(again[..., None].astype(float), x)
         after[rows] = 1 / self.members
-        return state, after
+        if carried is not None:
+            carried, given = xp.asarray(carried, copy=True), carried
+            carried[rows] = given[places_of, picked]
+        return state, carried, after
 
     def _kernel(self, x: Any, weights: Any, steps: np.ndarray, places: np.ndarray) -> Any:
         """Give draws (..., member, variable) from the kernel."""

@@ -11,7 +11,7 @@ from array_api_compat import array_namespace
 from daml.arrays import alike
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
-from daml.protocols import Forecast, Observed, Outputs, Run, Setting
+from daml.protocols import Forecast, Observed, Outputs, Run, Setting, Update
 from daml.randomness import normal
 from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
@@ -38,6 +38,8 @@ class Ensemble:
 
     wide: ClassVar[float] = 1.3
     """Where inflation starts."""
+    carries: ClassVar[bool] = True
+    """Whether what members carry moves as their states do: weights are the same everywhere."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -92,9 +94,9 @@ class Seen(NamedTuple):
     """An ensemble, and what the observations see of it in units of their errors."""
 
     mean: Any
-    """(..., variable)."""
+    """(..., variable), and of what members carry besides."""
     anomalies: Any
-    """(..., member, variable)."""
+    """(..., member, variable), and of what members carry besides."""
     seen: Any
     """Anomalies of R^(-1/2) H(x) (..., member, observed), by the root of (members - 1)."""
     innovation: Any
@@ -107,8 +109,10 @@ class Seen(NamedTuple):
         """Compare a forecast with the observations of its time."""
         x = forecast.state
         xp = array_namespace(x)
-        members = x.shape[-2]
-        mean = xp.mean(x, axis=-2, keepdims=True)
+        members, moved = x.shape[-2], x
+        if forecast.carried is not None:
+            moved = xp.concat((x, forecast.carried), axis=-1)
+        mean = xp.mean(moved, axis=-2, keepdims=True)
         equivalent = operator.apply(x)
         centre = xp.mean(equivalent, axis=-2, keepdims=True)
         noise, pattern = observed.noise, observed.pattern
@@ -116,7 +120,7 @@ class Seen(NamedTuple):
         white = noise.whitened(both, pattern)
         return cls(
             mean[..., 0, :],
-            x - mean,
+            moved - mean,
             white[..., :members, :] / (members - 1) ** 0.5,
             white[..., members, :],
             noise.log_deviation(pattern),
@@ -126,6 +130,14 @@ class Seen(NamedTuple):
         """Give the outputs of d' S^-1 d, and the log of the determinant of R^(-1/2) S R^(-1/2)."""
         likelihood = -(square + log_determinant) / 2 - self.width
         return {**chi_square(observed, square), "log_likelihood": likelihood}
+
+
+def analysed(forecast: Forecast, members: Any, extras: dict[str, Any]) -> Update:
+    """Give the update of members (..., member, variable), and what they carry behind."""
+    if forecast.carried is None:
+        return Update(members, extras)
+    size = forecast.state.shape[-1]
+    return Update(members[..., :size], extras, carried=members[..., size:])
 
 
 def chi_square(observed: Observed, square: Any) -> dict[str, Any]:
