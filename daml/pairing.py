@@ -16,7 +16,7 @@ from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
 
 if TYPE_CHECKING:
-    from daml.protocols import Memory, Model, Scheme, Setting
+    from daml.protocols import Memory, Model, ObservationOperator, Scheme, Setting
 
 
 DIMS = (("time",), ("time", "variable"), ("time", "observed"))
@@ -108,6 +108,16 @@ def check_one_state(scheme: Scheme, what: str) -> None:
         raise InputError(
             f"{what}: {type(scheme).__name__} carries an ensemble, and a scheme of one state is "
             "needed here; give daml.ThreeDVar(B)"
+        )
+
+
+def check_linear(operator: ObservationOperator, what: str) -> None:
+    """Refuse an H that is not linear where B is found; the text begins with ``what``."""
+    if not operator.linear:
+        raise InputError(
+            f"{what}: B is found through a matrix H, and 'operator' is not linear; give a B, "
+            "daml.ThreeDVar(daml.climatological(run, max_variance=2)), or an ensemble scheme, e.g. "
+            "daml.schemes.ETKF(20)"
         )
 
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import xarray as xr
@@ -15,7 +15,9 @@ from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Network
 from daml.emulators.settings import Settings
 from daml.errors import InputError
+from daml.observing.functions import seen_through
 from daml.pairing import offered, with_model_covariance
+from daml.running.checks import typical
 from daml.training.bases import check_differentiable
 from daml.training.engine import Blocks, SquareError, Tensors, cut, train
 from daml.training.examples import Block, Examples
@@ -152,6 +154,7 @@ def fitted_through_cycle(
     batch_size: int | None,
     learning_rate: float,
     held_out: float,
+    operator: Callable[[Any], Any] | None,
     checkpoint: Checkpoint | None,
 ) -> Fitted:
     """Give the result of a training through the cycle; see :meth:`Neural.fit_cycle`."""
@@ -171,7 +174,9 @@ def fitted_through_cycle(
         if known.covariance_root is None:  # else the scheme asks the model already, perhaps
             known = known.starting(given(known.variables))
     opened = replace(emulator, fitted=replace(known, network=network))
-    course = Course(opened, observations, held_out, like)
+    about = emulator.variables, typical(opened), "fit_cycle"
+    observations, function = seen_through(observations, operator, *about)
+    course = Course(opened, observations, held_out, like, operator=function)
     if batch is None:
         sequences = len(course.tensors[0]) // sequence_length
         batch = min(max(sequences // BATCHES, FEWEST), LARGEST)

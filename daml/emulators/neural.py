@@ -190,19 +190,24 @@ class Neural(Settings):
         batch_size: int | None = None,
         learning_rate: float = 4.5e-3,
         held_out: float = 0.1,
+        operator: Callable[[Any], Any] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Train a fitted emulator through the assimilation cycle, on the innovations.
 
-        Gradients pass through all steps and analyses of a sequence. With a ``covariance`` the loss
-        is the Gaussian negative log-likelihood of the innovations, otherwise their mean square.
+        Gradients pass through all steps and analyses of a sequence. With a ``covariance``, or an
+        ensemble scheme that gives ``log_likelihood``, the loss is the Gaussian negative
+        log-likelihood of the innovations, otherwise their mean square. A sequence of an ensemble
+        starts with members around the nearest observations; for an inflation that falls while a
+        cycle starts, the burn-in stands for 100 steps.
 
         Parameters
         ----------
         observations : xarray.Dataset
             ``observation`` (time, variable) and its ``error_variance`` (variable).
         scheme : Scheme
-            Gives the analyses, by operations that torch can differentiate. If the emulator learns a
+            Gives the analyses, by operations that torch can differentiate, as a ``ThreeDVar`` and
+            the ensemble schemes but ``EnKFN`` and ``ParticleFilter`` do. If the emulator learns a
             covariance, this is a :class:`daml.ThreeDVar` with the initial B.
         sequence_length, burn_in, learning_rate
             Steps of a training sequence; steps at its start that the loss leaves out; and peak
@@ -212,6 +217,9 @@ class Neural(Settings):
         held_out : float
             Fraction of the record, in blocks of time, that is not trained on. The training stops
             when it no longer gains there, and returns the weights of the best epoch. 0: none.
+        operator : callable, optional
+            H as a function of states (..., variable) to what is observed (..., observed), in place
+            of the ``operator`` of the observations; torch differentiates it.
         checkpoint : Checkpoint, optional
             Stores the epochs that are done, so that an interrupted training can be resumed.
 
@@ -241,6 +249,7 @@ class Neural(Settings):
             batch_size=batch_size,
             learning_rate=learning_rate,
             held_out=held_out,
+            operator=operator,
             checkpoint=checkpoint,
         )
         return replace(self, fitted=fitted)

@@ -30,7 +30,7 @@ from daml.loop.passes import (
     restored,
 )
 from daml.loop.preconditions import check_loop
-from daml.observing.functions import by_matrix
+from daml.observing.functions import Function, seen_through
 from daml.pairing import asks_covariance, with_model_covariance
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
@@ -78,6 +78,9 @@ class Loop:
         Fraction of the record, in blocks of time, that is assimilated but not trained on. It is
         used to estimate the B of an emulator, to end each training, to score each pass and to
         choose one, or the model given where no pass is significantly better. 0 holds nothing out.
+    operator : callable, optional
+        H as a function of states (..., variable) of the model to what is observed (..., observed),
+        linear or not, in place of the ``operator`` of the observations.
 
     Raises
     ------
@@ -108,6 +111,7 @@ class Loop:
     warm_start: bool = True
     held_out: float = 0.1
     training: str = "analyses"
+    operator: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -167,9 +171,10 @@ class Loop:
             If a training or an assimilation gives numbers that are not finite; the message names
             the pass.
         """
-        check_loop(self.model, self.scheme, observations)
+        observations, function = self._seen(observations)
+        check_loop(self.model, self.scheme, observations, function)
         settings = self.scheme, self.emulator, self.held_out, self.training
-        make = Assimilator.of(self.model, observations, *settings)
+        make = Assimilator.of(self.model, observations, *settings, function)
         done = make.first(self.model) if after is None else make.resumed(after, self.model)
         if after is None:
             yield done
@@ -185,6 +190,21 @@ class Loop:
                 kind = DivergedError if isinstance(error, DivergedError) else InputError
                 raise kind(f"pass {iteration}: {error}") from error.__cause__ or error
             yield done
+
+    def _seen(self, observations: xr.Dataset) -> tuple[xr.Dataset, Function | None]:
+        """Give the observations with H as a matrix, if it is one; else H beside them."""
+        if self.operator is None:
+            return observations, None
+        check_model(self.model, first_time(observations))
+        given = tuple(self.model.variables), typical(self.model), "improve"
+        seen, function = seen_through(observations, self.operator, *given)
+        learns = self.training == "cycle" and getattr(self.emulator, "covariance", None) is not None
+        if function is not None and learns:
+            raise InputError(
+                "improve: the emulator learns B through a matrix H, and 'operator' is not linear; "
+                "give an emulator with covariance=None, e.g. daml.LSTM(base=model)"
+            )
+        return seen, function
 
     @property
     def most(self) -> int:
@@ -231,9 +251,13 @@ class Loop:
             be read or written. Passes in the store stay readable.
         """
         check_given(store, given_to(observations, self.scheme), resume)
-        check_loop(self.model, self.scheme, observations)
+        observations, function = self._seen(observations)
+        check_loop(self.model, self.scheme, observations, function)
         attrs = self.attrs(exact=store is not None)
         attrs |= {"observations_sha256": fingerprint(observations)}
+        if function is not None:
+            exact = store is not None
+            attrs |= {"operator": description(function, "operator", exact=exact)}
         keep = keeper(store, attrs, overwrite=overwrite, resume=resume, may_change=("passes",))
 
         def scored(done: Pass, seconds: float, progress: Progress) -> Scored:
@@ -389,8 +413,9 @@ def improve(
         "analyses" trains on the analyses of the previous pass. "cycle" trains through the
         assimilation cycle, on how far each forecast is from the next observations.
     operator : callable, optional
-        H as a linear function of states (..., variable) to what is observed (..., observed), in
-        place of the ``operator`` of the observations.
+        H as a function of states (..., variable) of the model to what is observed (..., observed),
+        linear or not, in place of the ``operator`` of the observations. With one that is not
+        linear no B can be estimated: give a scheme that needs none, or has one.
     store : str or path, optional
         Zarr store to which each pass is written when it is done; default: in memory.
     overwrite : bool
@@ -442,14 +467,11 @@ def improve(
     ('x0', 'x1', 'x2')
     """
     through = training == "cycle"
-    if operator is not None:
-        check_model(model, first_time(observations))
-        observations = by_matrix(observations, operator, model.variables, typical(model), "improve")
     if emulator is None:
         learns = through and (scheme is None or hasattr(scheme, "by_model"))
         emulator = LSTM(base=model, covariance="predicted" if learns else None)
     if scheme is None:
         knows = through and getattr(emulator, "covariance", None) is not None
         scheme = ThreeDVar("model" if knows else "innovations")
-    loop = Loop(model, scheme, emulator, passes, warm_start, held_out, training)
+    loop = Loop(model, scheme, emulator, passes, warm_start, held_out, training, operator)
     return loop.run(observations, store, overwrite=overwrite, resume=resume)

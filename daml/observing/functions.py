@@ -135,6 +135,29 @@ class Function:
         found = found.reshape(*at.shape[:-1], len(self.observed), self.size)
         return found.numpy() if isinstance(x, np.ndarray) else found
 
+    def reordered(self, places: Sequence[int]) -> Function:
+        """Give H for states in another order, in which each variable here has its place."""
+        return Function(_Reordered(self, tuple(places)), self.observed, self.size)
+
+
+@dataclass(frozen=True)
+class _Reordered:
+    """A function of states in another order."""
+
+    function: Function
+    places: tuple[int, ...]
+
+    @property
+    def linear(self) -> bool:
+        return self.function.linear
+
+    def __call__(self, x: Any) -> Any:
+        return self.function.call(x[..., list(self.places)])
+
+    def tangent(self, x: Any) -> Any:
+        found = self.function.tangent(x[..., list(self.places)])
+        return found[..., np.argsort(self.places).tolist()]
+
 
 def _called(call: Callable[[Any], Any], x: Any) -> Any:
     """Call a function on a copy of states (..., variable); an error of its own is one line."""
@@ -230,27 +253,3 @@ def seen_through(
         return plain, function
     rows = (("variable", "model_variable"), function.matrix())
     return plain.assign_coords(model_variable=list(variables)).assign(operator=rows), None
-
-
-def by_matrix(
-    observations: xr.Dataset,
-    call: Callable[[Any], Any],
-    variables: Sequence[str],
-    states: np.ndarray,
-    what: str,
-) -> xr.Dataset:
-    """Give the observations with a linear function as their ``operator``; see `seen_through`.
-
-    Raises
-    ------
-    InputError
-        If the function is none, or no matrix can be made of it.
-    """
-    found, function = seen_through(observations, call, variables, states, what)
-    if function is not None:
-        kind = "too large for a matrix" if function.linear else "not linear"
-        raise InputError(
-            f"{what}: 'operator' is {kind}; give a linear function, or use daml.assimilate with a "
-            "scheme that takes any operator"
-        )
-    return found

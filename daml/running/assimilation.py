@@ -90,7 +90,8 @@ def assimilate(
         observed, and the model's climate for what is never observed.
     operator : callable, optional
         H as a function of states (..., variable) to what is observed (..., observed), linear or
-        not, in place of the observations' own. ``ThreeDVar`` takes linear ones only.
+        not, in place of the observations' own. With ``ThreeDVar`` torch differentiates one that is
+        not linear.
     store : str or path, optional
         A new Zarr store that takes the result part by part, so that memory does not grow with
         the record; the observations may be larger than memory, too.

@@ -13,6 +13,7 @@ import xarray as xr
 from daml.arrays import fetch
 from daml.errors import InputError
 from daml.labels.space import StateSpace
+from daml.observing.functions import Function
 from daml.observing.records import Record, read
 from daml.protocols import Memory, Model, Observed, Run, Scheme, Setting
 from daml.running.cycle import cycle
@@ -165,6 +166,8 @@ class Course:
         Has the type and the device that the tensors get.
     what : str
         The training, for errors.
+    operator : Function, optional
+        H, where it is no matrix.
 
     Raises
     ------
@@ -179,11 +182,12 @@ class Course:
         held_out: float,
         like: torch.Tensor,
         what: str = "fit_cycle",
+        operator: Function | None = None,
     ) -> None:
         self.what = what
         variables = tuple(model.variables)
         how = variables, model.dt, getattr(model, "time_unit", "s")
-        self.record = read(observations, *how, space=StateSpace.of(model))
+        self.record = read(observations, *how, operator, StateSpace.of(model))
         times = self.record.axis.grid()
         steps = np.arange(len(times))
         self.held_out = HeldOut(len(times), held_out) if held_out else None

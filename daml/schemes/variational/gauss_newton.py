@@ -12,7 +12,7 @@ from daml.arrays import alike
 from daml.protocols import Noise, ObservationOperator, Setting
 from daml.schemes.variational.conjugate_gradients import conjugate_gradients
 
-TOLERANCE = 1e-7
+TOLERANCE = 1e-6
 """Largest step of the last iteration, in standard deviations of the background's errors."""
 ITERATIONS, HALVINGS = 100, 30
 """Most iterations, and most halvings of a step that does not lower the cost."""

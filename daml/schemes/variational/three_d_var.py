@@ -33,7 +33,7 @@ class ThreeDVar:
 
     Minimises J(x) = (x - xb)' B^-1 (x - xb) + (y - H(x))' R^-1 (y - H(x)). A linear H needs one
     step. For another H, a function that torch differentiates, Gauss-Newton iterations are made from
-    the background until no step is larger than 1e-7 standard deviations of its errors; they give
+    the background until no step is larger than 1e-6 standard deviations of its errors; they give
     the minimum that is reached from there.
 
     Parameters
