@@ -15,6 +15,7 @@ from benchmarks import network, twin
 import daml
 from daml.arrays import one_core_each
 from daml.observing.records import read
+from daml.protocols import Forecast, Observed, Run
 from daml.segments import NETWORK_WIDTH, Cut, segment_length
 
 
@@ -41,15 +42,18 @@ def bare_share(steps, rounds=5):
     observations, scheme = twin(daml.Lorenz63(), steps)
     model = network()
     seen = read(observations, model.variables, model.dt)
-    prepared = scheme.start(model.variables, seen)
+    setting = seen.setting()
+    prepared = scheme.prepare(setting)
     cut = Cut(steps, segment_length(steps), 100)
 
     def bare(group):
         x = np.ones((len(group), 3))
-        memory, values, kind = model.start(x), np.ones_like(x), np.zeros(len(group), dtype=int)
-        for _ in range(cut.steps):
-            analysis, _ = scheme.update(x, values, kind, prepared)
-            x, memory = model.step(analysis, memory)
+        memory, rows = model.start(x), np.zeros(len(group), dtype=int)
+        observed = Observed(np.ones_like(x), rows, setting.noise)
+        for age in range(cut.steps):
+            run = Run(rows, group, age, frozenset())
+            update, _ = scheme.update(Forecast(x), observed, run, prepared)
+            x, memory = model.step(update.state, memory)
 
     totals, alone = [], []
     for _ in range(rounds):

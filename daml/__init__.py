@@ -21,6 +21,7 @@ _attached, __dir__, __all__ = lazy_loader.attach(
         "loop.kept_scheme": ["load_scheme"],
         "loop.loop": ["Loop", "improve"],
         "running.forecasting": ["forecast", "simulate"],
+        "running.reanalysis": ["smooth"],
         "emulators": ["LSTM", "fit_parameters", "load_emulator"],
         "verification.predictability": ["lyapunov_exponent"],
         "models": ["CoupledLorenz63", "Lorenz63"],

@@ -141,6 +141,8 @@ def paper(
     help="analyses: train on the analyses of the previous pass; cycle: train through the "
     "assimilation cycle, on the innovations.",
 )
+@click.option("--targets", default="analyses", help="What to train on: analyses, or smoothed.")
+@click.option("--lag", type=int, help="Later model steps that smoothed targets use; default: all.")
 @click.option(
     "--held-out",
     default=0.1,
@@ -159,6 +161,8 @@ def improve(
     seed: int,
     background: str | None,
     training: str,
+    targets: str,
+    lag: int | None,
     held_out: float,
     device: str,
     overwrite: bool,
@@ -195,6 +199,8 @@ def improve(
         passes=passes if passes == "auto" else int(passes),
         held_out=held_out,
         training=training,
+        targets=targets,
+        lag=lag,
         store=store,
         overwrite=overwrite,
         resume=resume,

@@ -30,7 +30,7 @@ MOVED = {
     "experiment": "experiments.twin",
     "figures.loop": "figures.diagram",
     "files": "stores.filling",
-    "first_guess": "running.first_guess",
+    "first_guess": "running.starts.first_guess",
     "folders": "stores.folder",
     "forecasting": "running.forecasting",
     "grids": "sweeps.grid",

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from daml.covariances.model_error import model_error
 from daml.errors import InputError, warn
 from daml.labels.arguments import plain, shown
-from daml.labels.datasets import ANALYSED
+from daml.labels.datasets import ANALYSED, MEMBERS
 from daml.labels.space import PLACING, StateSpace
 from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
@@ -21,20 +22,34 @@ if TYPE_CHECKING:
 
 DIMS = (("time",), ("time", "variable"), ("time", "observed"))
 """The dimensions that an output of a scheme may have."""
-NEEDS = ("covariance", "positions")
+NEEDS = ("covariance", "gradient", "memoryless", "model_error", "positions")
 """What a scheme may need of a model."""
 
 
-def check_scheme(scheme: Scheme, model: Model, space: StateSpace) -> None:
+def sized(scheme: Scheme, model: Model) -> Scheme:
+    """Give a scheme for the variables of a model, whose number may decide its members."""
+    own = getattr(scheme, "sized", None)
+    return scheme if own is None or isinstance(scheme, type) else own(tuple(model.variables))
+
+
+def certain(model: Model) -> Model:
+    """Give a model without the noise that a stochastic one adds: a scheme adds that."""
+    return cast("Model", getattr(model, "certain", model))
+
+
+def check_scheme(
+    scheme: Scheme, model: Model, space: StateSpace, remembers: Callable[[], bool]
+) -> None:
     """Refuse what is not a scheme, and a scheme that needs more than the model gives.
 
-    ``space`` says where the model's variables lie, if they do.
+    ``space`` says where the model's variables lie, if they do; ``remembers`` finds out whether a
+    memory of past states decides its steps.
 
     Raises
     ------
     InputError
-        If a method is missing, an output has a reserved name or other dimensions, or the scheme
-        needs a B that the model does not have.
+        If a method is missing, an output has a reserved name or other dimensions, the scheme needs
+        what the model does not have, or there is a model error that is no covariance.
     """
     name = type(scheme).__name__
     if isinstance(scheme, type):
@@ -68,11 +83,25 @@ def check_scheme(scheme: Scheme, model: Model, space: StateSpace) -> None:
             f"{name}: it weighs observations by their distance, and {type(model).__name__} does "
             f"not say where its variables lie; {PLACING}, or use a scheme without localisation"
         )
+    check_memory(scheme, model, remembers)
+    model_error(scheme, model)
+
+
+def check_memory(scheme: Scheme, model: object, remembers: Callable[[], bool]) -> None:
+    """Refuse a model with a memory for a scheme whose covariance is of the state alone."""
+    if "memoryless" in getattr(scheme, "needs", ()) and remembers():
+        name = type(scheme).__name__
+        raise InputError(
+            f"{name}: {type(model).__name__} has a memory of the states before, which is no part "
+            f"of the covariance that {name} carries; use an ensemble, e.g. daml.schemes.ETKF(20), "
+            "or a model whose step depends on the state alone"
+        )
 
 
 def _check_outputs(scheme: Scheme, name: str) -> None:
     """Refuse outputs that could not be variables of an analysis."""
-    outputs, taken = getattr(scheme, "outputs", {}), (*ANALYSED, "time", "variable", "observed")
+    outputs = getattr(scheme, "outputs", {})
+    taken = (*ANALYSED, *MEMBERS, "time", "variable", "observed", "member")
     if not isinstance(outputs, Mapping):
         raise InputError(
             f"{name}: 'outputs' is {shown(outputs)}; give a mapping of names to dimensions "
@@ -118,6 +147,39 @@ def check_linear(operator: ObservationOperator, what: str) -> None:
             f"{what}: B is found through a matrix H, and 'operator' is not linear; give a B, "
             "daml.ThreeDVar(daml.climatological(run, max_variance=2)), or an ensemble scheme, e.g. "
             "daml.schemes.ETKF(20)"
+        )
+
+
+def check_lag(lag: int | None, total: int, scheme: Scheme, what: str) -> int:
+    """Give the lag of a smoother in a record of ``total`` steps; None takes all that follow.
+
+    Raises
+    ------
+    InputError
+        If it reaches beyond the record, or the scheme has one state; it begins with ``what``.
+    """
+    check_members(scheme, what)
+    most = total - 1
+    if lag is not None and lag > most:
+        raise InputError(
+            f"{what}: 'lag' is {lag}, and the record has {total} steps; give {most} or less, or "
+            "None for all that follow"
+        )
+    return most if lag is None else lag
+
+
+def check_members(scheme: Scheme, what: str) -> None:
+    """Refuse a scheme of one state where members are needed; the text begins with ``what``."""
+    if getattr(scheme, "members", None) is None:
+        raise InputError(
+            f"{what}: {type(scheme).__name__} has one state and no members; give a scheme with an "
+            "ensemble, e.g. daml.schemes.ETKF(members=20), or leave it out"
+        )
+    if getattr(scheme, "weighs", False):
+        raise InputError(
+            f"{what}: the members of {type(scheme).__name__} have different weights, and members "
+            "that count alike are needed here; give e.g. daml.schemes.ETKF(members=20), or leave "
+            "it out"
         )
 
 

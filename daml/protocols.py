@@ -7,7 +7,7 @@ members), and every method must work for any number of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -53,6 +53,11 @@ class Model(Protocol):
       says that torch can differentiate a step, as it can a :class:`daml.models.ODE`; otherwise
       gradients are central differences.
     - ``background_covariance(memory)``: gives B (..., variable, variable) of the last forecast.
+    - ``model_error``: the covariance Q of the error of a step: one variance, variances (variable,)
+      or a covariance (variable, variable), in units of the variables squared. Schemes add it to
+      the forecast; a scheme that has a ``model_error`` of its own takes that one.
+    - ``certain``: the same model without the noise that a stochastic one adds in each step. A cycle
+      steps this one, and its scheme adds the ``model_error``.
     - ``packed(memory, x)`` and ``unpacked(memory, carried)``: the memory at states ``x`` (...,
       variable) as real numbers (..., entry) in the kind of array of ``x``, or None if there is
       none; and the memory with other such numbers in it. With both, the analysis of an ensemble
@@ -208,6 +213,8 @@ class Setting(NamedTuple):
     """Where the variables lie."""
     positions: np.ndarray | None = None
     """Where what is observed lies (observed, dimension), if that is known."""
+    deviation: Callable[[], np.ndarray] | None = None
+    """Gives the standard deviations (variable,) of the state that a cycle starts from."""
 
 
 class Forecast(NamedTuple):
@@ -218,6 +225,12 @@ class Forecast(NamedTuple):
     covariance: Array | None = None
     """The model's own B (..., variable, variable), if the scheme ``needs`` it; (variable, variable)
     where all states of the batch have the same."""
+    model_error: Array | None = None
+    """Q (variable, variable) of the step that led to this forecast, if the scheme ``needs`` it and
+    there is one; None at the first time of a cycle, before which no step was taken."""
+    tangent: Array | None = None
+    """dM/dx (..., variable, variable) of that step at the analysis before it, if the scheme
+    ``needs`` the "gradient"; None at the first time."""
     carried: Array | None = None
     """What the members have besides their states (..., member, entry): the memory of a model that
     has ``packed``, for a scheme whose ``carries`` is True; otherwise None."""
@@ -291,8 +304,17 @@ class Scheme(Protocol):
 
     - ``members`` (int): the scheme carries an ensemble of so many members. Forecasts and analyses
       then have the shape (..., member, variable); the Dataset has the mean of the ensemble and its
-      standard deviations, ``background_spread`` and ``spread``. The first ensemble is drawn with
-      the ``seed`` of the scheme (int, 0 by default).
+      standard deviations, ``background_spread`` and ``spread``, unless these are among the
+      scheme's own ``outputs``. The first ensemble is drawn with the ``seed`` of the scheme (int, 0
+      by default).
+    - ``first_members(mean, deviation)`` places the first ensemble (row, member, variable) in place
+      of a draw: around states (row, variable), with the standard deviations (variable,).
+    - ``member_weight`` (float): the weight of each member's squared deviation in a covariance, 1 /
+      (members - 1) by default. A scheme with ``members`` can be smoothed (:func:`daml.smooth`):
+      each member is stepped to the member of the same number at the next time, and their
+      covariances, plus Q where the scheme needs "model_error", give the gain back in time.
+    - ``sized(variables)`` gives the scheme for the variables of a model. It is called once before
+      a cycle, so that ``members`` may depend on their number; before that, ``members`` is 0.
     - ``outputs``: variables that the scheme gives in addition to the analysis. A mapping of each
       name to its dims, out of "time", "variable" and "observed", and its attributes. They become
       variables of the Dataset that :func:`daml.assimilate` returns. Two names have a meaning for
@@ -302,7 +324,10 @@ class Scheme(Protocol):
       see ``Forecast.carried``.
     - ``needs`` (frozenset of str): what the scheme requires of the model. "covariance" is the
       model's own B of each forecast (``model.background_covariance(memory)``); "positions" is
-      where its variables lie.
+      where its variables lie; "memoryless" is a model whose memory does not depend on the states;
+      "model_error" is Q in ``Forecast.model_error``, which the scheme adds itself; "gradient" is
+      the derivative of a step in ``Forecast.tangent``. To the members of an ensemble that does not
+      name "model_error", draws from N(0, Q) are added after each step.
     - ``open`` and ``tuned``: see :class:`Tunable`.
     - ``to_dataset()`` gives what was tuned as an xarray.Dataset, which a loop stores with each
       pass; ``restored(dataset)`` gives the scheme back from it, for resuming the loop and for
@@ -383,7 +408,11 @@ class Trial(Protocol):
 
 @runtime_checkable
 class Emulator(Model, Protocol):
-    """A model that learns its step from analyses."""
+    """A model that learns its step from analyses.
+
+    An optional attribute ``remembers`` says, before it is fitted, whether a step depends on states
+    before the last one: a loop refuses it then with a scheme that takes models without a memory.
+    """
 
     def fit(self, analysis: xr.Dataset) -> Emulator:
         """Give a fitted emulator, and do not change this one.

@@ -30,7 +30,7 @@ ROWS, VALUES = 1 << 18, 1 << 21
 ROOM = 1 << 24
 """Values of a group in each array that it fills: with many variables fewer segments go together."""
 
-STEP = 1 << 18
+STEP = 1 << 16
 """Values of the ensembles of a group: what they are worked out in stays in the cache."""
 
 
@@ -49,11 +49,15 @@ def segment_length(total: int) -> int:
 
 @dataclass(frozen=True)
 class Cut:
-    """A record of ``total`` steps in segments of ``length`` that start ``spinup`` steps early."""
+    """A record of ``total`` steps in segments of ``length`` that start ``spinup`` steps early.
+
+    They run ``tail`` steps beyond their end, where later observations say something of it.
+    """
 
     total: int
     length: int
     spinup: int
+    tail: int = 0
 
     @property
     def segments(self) -> int:
@@ -63,7 +67,7 @@ class Cut:
     @property
     def steps(self) -> int:
         """Steps that a segment runs."""
-        return self.length + self.spinup
+        return self.spinup + self.length + self.tail
 
     def groups(self, width: int) -> list[np.ndarray]:
         """Give the numbers of the segments that run side by side."""
@@ -79,11 +83,15 @@ class Cut:
 
 @contextmanager
 def side_by_side(
-    model: Model, cut: Cut, members: int = 1
+    model: Model, cut: Cut, members: int = 1, size: int | None = None
 ) -> Iterator[tuple[list[np.ndarray], Callable[..., Iterator[Any]]]]:
-    """Give the groups of segments, and a ``map`` that runs them, on all cores where that pays."""
+    """Give the groups of segments, and a ``map`` that runs them, on all cores where that pays.
+
+    ``size`` is the number of values of a step that are kept in an array: of one state, unless
+    given.
+    """
     on_cores = hasattr(model, "device") and home(model) is None
-    fitting = max(ROOM // (cut.length * len(model.variables)), 1)
+    fitting = max(ROOM // ((cut.length + cut.tail) * (size or len(model.variables))), 1)
     if members > 1:
         fitting = min(fitting, max(STEP // (members * len(model.variables)), 1))
     groups = cut.groups(min(NETWORK_WIDTH if on_cores else WIDTH, fitting))

@@ -42,6 +42,7 @@ MODELS = {
     "CoupledLorenz63": daml.CoupledLorenz63,
     "Lorenz96": lambda: daml.models.Lorenz96(n=8),
     "Each": lambda: daml.models.each(OneAtATime()),
+    "Stochastic": lambda: daml.models.Stochastic(daml.Lorenz63(), model_error=0.1),
 }
 
 
@@ -88,6 +89,8 @@ SCHEMES = {
         200, resample_below=0.6, regularisation=3.0
     ),
     "LETKF": lambda: daml.schemes.LETKF(members=12, radius=8.0, inflation=1.2),
+    "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
+    "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
 }
 
 

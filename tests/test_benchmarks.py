@@ -27,3 +27,12 @@ def test_benchmarks_run(topic, monkeypatch):
                     getattr(benchmark, "setup", lambda *values: None)(*values)
                     getattr(benchmark, name)(*values)
     sys.modules.pop("benchmarks", None)
+
+
+def test_the_share_of_steps_and_analyses_is_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    growth = importlib.import_module("growth")
+    found = growth.bare_share(1_000, rounds=1)
+    assert all(alone > 0 for alone in found["alone"])
+    sys.modules.pop("benchmarks", None)
+    sys.modules.pop("growth", None)

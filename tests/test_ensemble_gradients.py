@@ -165,8 +165,7 @@ def test_the_likelihood_is_that_of_the_ensemble_whose_memory_moves_along(fitted,
     at, count = 95, 6
     with torch.no_grad():
         total = float(found.total([tensor[None, at : at + count] for tensor in course.tensors]))
-    start = course.tensors[2][at : at + 1].numpy()
-    x, memory, expected = found.first(start, np.array([at])), emulator.start(None), 0.0
+    x, memory, expected = found.first(np.array([at])), emulator.start(None), 0.0
     values = seen.observation.values[at : at + count]
     for step, row in enumerate(values):
         there = np.isfinite(row)

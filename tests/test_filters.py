@@ -53,9 +53,9 @@ def record(correlated):
     return seen.assign(error_variance=("variable", np.diag(ERROR)))
 
 
-def kalman(seen, correlated, inflation=1.0):
+def kalman(seen, correlated, inflation=1.0, model_error=0.0, first=FIRST):
     """Give mean and covariance of each analysis, chi-square and log-likelihood: the textbook's."""
-    mean, covariance, found = START, FIRST, []
+    mean, covariance, found = START, first, []
     R = ERROR if correlated else np.diag(np.diag(ERROR))
     for row in seen.observation.values:
         there = np.isfinite(row)
@@ -68,7 +68,7 @@ def kalman(seen, correlated, inflation=1.0):
         likelihood = -(square + np.linalg.slogdet(expected)[1]) / 2
         chi = square / there.sum() if there.any() else np.nan
         found.append((mean, covariance, chi, likelihood))
-        mean, covariance = MATRIX @ mean, MATRIX @ covariance @ MATRIX.T
+        mean, covariance = MATRIX @ mean, MATRIX @ covariance @ MATRIX.T + model_error
     return [np.array(part) for part in zip(*found, strict=True)]
 
 
@@ -197,3 +197,51 @@ def test_inflation_multiplies_the_anomalies_of_each_analysis():
     own = filtered(daml.schemes.ETKF(8, inflation=1.3), seen)
     for found, expected in zip(own, kalman(seen, False, inflation=1.3), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_filter_that_loses_the_observations_ends_with_an_error():
+    model = daml.models.Lorenz96()
+    seen = daml.observe(daml.simulate(model, steps=600, spinup=200, seed=0), seed=100)
+    with pytest.raises(daml.errors.DivergedError, match=r"ETKF has lost .* more members"):
+        daml.assimilate(model, seen, daml.schemes.ETKF(5, rotate=True))
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("segments", [1, None])
+def test_where_a_filter_is_lost_for_a_while_it_says_so(segments):
+    """The truth jumps, and members that hardly differ cannot follow."""
+    model = daml.models.Lorenz96()
+    parts = [daml.simulate(model, steps=n, spinup=200, seed=n) for n in (700, 200)]
+    state = np.concatenate([part.state.values for part in parts])
+    coords = {"time": np.arange(len(state)) * model.dt, "variable": list(model.variables)}
+    truth = xr.Dataset({"state": (("time", "variable"), state)}, coords)
+    scheme = daml.schemes.ETKF(24, inflation=1.03, rotate=True)
+    with pytest.warns(UserWarning, match="ETKF has lost the observations in .* % of the record"):
+        found = daml.assimilate(model, daml.observe(truth, seed=1), scheme, segments=segments)
+    wrong = np.sqrt(((found.analysis - truth.state) ** 2).mean("variable"))
+    assert (found.lost[:600] == 0).all()
+    assert (found.lost[700:] == 1).any()
+    assert float(wrong.where(found.lost == 0).mean()) < 0.5 < float(wrong.mean())
+
+
+class Unlucky(daml.schemes.ETKF):
+    """Segment 4 loses what it knows at the end of a spin-up of 100 steps."""
+
+    def update(self, forecast, observed, run, memory):
+        state = forecast.state.copy()
+        unlucky = (run.segment == 4) & (run.step == 399) & (run.age == 99)
+        mean = state.mean(axis=-2, keepdims=True)
+        state[unlucky] = (mean + 10 + 1e-6 * (state - mean))[unlucky]
+        return super().update(forecast._replace(state=state), observed, run, memory)
+
+
+@pytest.mark.statistical
+def test_a_segment_that_loses_the_observations_is_started_again():
+    model = daml.models.Lorenz96()
+    truth = daml.simulate(model, steps=800, spinup=200, seed=5)
+    scheme = Unlucky(24, inflation=1.03, rotate=True)
+    found = daml.assimilate(model, daml.observe(truth, seed=101), scheme)
+    wrong = np.sqrt(((found.analysis - truth.state) ** 2).mean("variable"))
+    assert found.attrs["segments_restarted"] >= 1
+    assert not found.lost.any()
+    assert float(wrong[100:].mean()) < 0.3

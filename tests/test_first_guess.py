@@ -8,7 +8,7 @@ import xarray as xr
 
 import daml
 from daml.observing.records import read
-from daml.running.first_guess import FirstGuess
+from daml.running.starts.first_guess import FirstGuess
 
 
 class Still:

@@ -110,7 +110,7 @@ def test_a_radius_of_dapper_is_converted():
 
 
 def test_with_an_infinite_radius_it_is_the_etkf(seen):
-    how = {"members": 6, "inflation": 1.1, "rotate": True, "seed": 4}
+    how = {"members": 6, "inflation": 1.1, "seed": 4}
     _, whole = analysed(ETKF(**how), seen)
     _, local = analysed(LETKF(radius=np.inf, **how), seen)
     np.testing.assert_allclose(local, whole, rtol=0, atol=1e-10)

@@ -1,5 +1,7 @@
 """H as a function on arrays: linear or not, observed and assimilated."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -247,23 +249,26 @@ class Turned:
 
 
 def cubed(steps=150):
-    truth = daml.simulate(daml.Lorenz63(rho=29.0), steps=steps, spinup=200, seed=1)
-    return truth, daml.observe(truth, operator=cubes, error_variance=0.3, missing=0.1, seed=2)
+    truth = daml.simulate(daml.Lorenz63(rho=28.5), steps=steps, spinup=200, seed=1)
+    return truth, daml.observe(truth, operator=cubes, error_variance=1.0, missing=0.1, seed=2)
 
 
 LOOPS = {
-    "ETKF": lambda: daml.schemes.ETKF(12, inflation=1.3, rotate=True),
-    "EnKF": lambda: daml.schemes.EnKF(20, inflation=1.3),
+    "ETKF": lambda: daml.schemes.ETKF(12, inflation=1.1, rotate=True),
+    "EnKF": lambda: daml.schemes.EnKF(20, inflation=1.1),
     "ThreeDVar": lambda: daml.ThreeDVar(climatology()),
 }
 
 
 @pytest.mark.filterwarnings("ignore:improve. no pass is significantly better")
+@pytest.mark.filterwarnings("ignore:assimilate. E.* has lost the observations")
 @pytest.mark.parametrize("training", ["analyses", "cycle"])
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_loop_takes_a_nonlinear_function(name, training):
     truth, seen = cubed(60 if name == "ThreeDVar" else 500)
     emulator = daml.LSTM(hidden=3, layers=1, epochs=1, cycle_epochs=1, sequence_length=40)
+    if name != "ThreeDVar":  # a filter would lose the observations with an emulator so poor
+        emulator = replace(emulator, base=daml.Lorenz63())
     if training == "cycle":
         fitted = emulator.fit(truth)
         how = {"operator": cubes, "sequence_length": 30, "burn_in": 5, "held_out": 0}
@@ -315,10 +320,10 @@ def test_a_loop_refuses_what_needs_a_matrix(settings, text):
 
 
 def test_a_loop_with_a_function_goes_on_where_it_ended(tmp_path):
-    _, seen = cubed()
+    _, seen = cubed(30)
     where = tmp_path / "loop.zarr"
-    how = {"operator": cubes, "held_out": 0, "scheme": LOOPS["EnKF"]()}
-    how["emulator"] = daml.LSTM(hidden=3, layers=1, epochs=1, sequence_length=40)
+    how = {"operator": cubes, "held_out": 0, "scheme": LOOPS["ThreeDVar"]()}
+    how["emulator"] = daml.LSTM(hidden=3, layers=1, epochs=1, sequence_length=20)
     whole = daml.improve(daml.Lorenz63(), seen, passes=2, **how)
     daml.improve(daml.Lorenz63(), seen, passes=1, store=where, **how)
     resumed = daml.improve(daml.Lorenz63(), seen, passes=2, store=where, resume=True, **how)

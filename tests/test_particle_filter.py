@@ -172,9 +172,16 @@ def test_draws_follow_from_seed_and_step():
 def test_where_it_is_the_wrong_tool_it_says_so():
     model = daml.models.Lorenz96(n=40)
     seen = daml.observe(daml.simulate(model, steps=150, spinup=200, seed=1), seed=2)
-    text = r"the 200 members are not where the observations are.*40 variables.*40 observed"
+    text = r"ParticleFilter has lost the observations.*give it many more members.*LETKF with many"
     with pytest.raises(DivergedError, match=text):
         daml.assimilate(model, seen, ParticleFilter(200), segments=1)
+
+
+def test_members_with_weights_are_not_kept_as_if_they_counted_alike():
+    model = daml.Lorenz63()
+    seen = daml.observe(daml.simulate(model, steps=50, spinup=200, seed=1), seed=2)
+    with pytest.raises(InputError, match="the members of ParticleFilter have different weights"):
+        daml.assimilate(model, seen, ParticleFilter(50), keep_members=True)
 
 
 def test_an_analysis_says_how_many_members_count():

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from daml.schemes.ensembles.parts import Seen
 from daml.schemes.ensembles.roots import root_times
+from daml.schemes.ensembles.transforms import symmetric, triangular
 
 
 def squares(spread, count=30, observations=5, members=6):
@@ -63,3 +65,49 @@ def test_the_gradient_is_finite_where_all_eigenvalues_meet():
     seen = torch.zeros((2, 3, 4), dtype=torch.float64, requires_grad=True)
     root_times(seen.mT @ seen, torch.ones((2, 4, 1), dtype=torch.float64)).sum().backward()
     np.testing.assert_array_equal(seen.grad, 0.0)
+
+
+def part_of(members, observed, spread=1.0, count=4):
+    drawn = np.random.default_rng(members + observed)
+    anomalies = drawn.standard_normal((count, members, 5)) * spread
+    seen = drawn.standard_normal((count, members, observed)) * spread
+    for array in (anomalies, seen):
+        array -= array.mean(axis=1, keepdims=True)
+    innovation = drawn.standard_normal((count, observed))
+    return Seen(np.zeros((count, 5)), anomalies, seen, innovation, np.zeros(count))
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 1.0, 100.0])
+@pytest.mark.parametrize(("members", "observed"), [(2, 1), (2, 3), (6, 2), (6, 6), (6, 9), (20, 3)])
+def test_a_triangular_root_gives_the_moments_of_the_symmetric_one(members, observed, spread):
+    part = part_of(members, observed, spread)
+    one, two = triangular(part), symmetric(part)
+    scale = max(spread, 1e-30)
+    covariances = [found.anomalies.mT @ found.anomalies / scale**2 for found in (one, two)]
+    np.testing.assert_allclose(*covariances, atol=1e-8)
+    np.testing.assert_allclose(one.anomalies.sum(axis=1) / scale, 0, atol=1e-8)
+    np.testing.assert_allclose(one.increment / scale, two.increment / scale, atol=1e-8)
+    for name in ("square", "log_determinant"):
+        np.testing.assert_allclose(getattr(one, name), getattr(two, name), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("spread", [1e12, 1e30, np.inf])
+@pytest.mark.parametrize("observed", [3, 9])
+def test_a_triangular_root_of_a_filter_that_diverges_raises_nothing(observed, spread):
+    with np.errstate(all="ignore"):
+        found = triangular(part_of(6, observed, spread))
+    assert np.isfinite(found.anomalies).all() == np.isfinite(spread)
+
+
+@pytest.mark.parametrize("observed", [0, 1, 2, 9])
+def test_gradients_through_a_triangular_root_are_right(observed):
+    """Also where nothing is seen, and where eigenvalues meet."""
+    part = part_of(4, max(observed, 1), count=2)
+    arrays = [torch.tensor(array, requires_grad=True) for array in part]
+    blank = 1.0 if observed else 0.0
+
+    def moments(mean, anomalies, seen, innovation, width):
+        found = triangular(Seen(mean, anomalies, seen * blank, innovation, width))
+        return found.increment, found.anomalies, found.square, found.log_determinant
+
+    assert torch.autograd.gradcheck(moments, arrays)

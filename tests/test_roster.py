@@ -12,6 +12,7 @@ from sklearn.linear_model import Ridge
 
 import daml
 from daml.errors import InputError
+from daml.pairing import certain
 from daml.protocols import Update
 from daml.schemes.variational import gains
 
@@ -68,7 +69,7 @@ class Reversed:
 
 @models
 def test_a_model_treats_each_state_of_a_batch_alone(make):
-    model = make()
+    model = certain(make())
     states = np.random.default_rng(0).standard_normal((2, 3, len(model.variables)))
     together, _ = model.step(states, model.start(states))
     for at in np.ndindex(2, 3):

@@ -80,6 +80,11 @@ class Learned(ABC):
         """Lengths after which the base's space repeats itself, if it does."""
         return getattr(self.base, "period", None)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a step depends on states before the last one."""
+        return (getattr(self, "window", None) or 1) > 1
+
     def start(self, x: Any, time: Any = None) -> Memory:
         """Give an empty memory, together with that of the base."""
         return None, None if self.base is None else self.base.start(x, time)

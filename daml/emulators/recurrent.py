@@ -31,6 +31,11 @@ class Recurrent(Neural, _Layers):  # the fields of the last class come first
             name = type(self).__name__
             raise InputError(f"{name}: 'covariance' needs a memory; leave 'window' out")
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a step depends on states before the last one."""
+        return self.window is None or self.window > 1
+
     def with_layers(self, kind: type[torch.nn.RNNBase], size: int) -> Network:
         """Give a network with layers of a class of torch's for ``size`` variables."""
         if self.window is not None:

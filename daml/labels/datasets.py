@@ -37,6 +37,22 @@ SPREAD = {
     "spread": (("time", "variable"), {"long_name": "standard deviation of the analysis's members"}),
 }
 """What an analysis by an ensemble has besides."""
+MEMBERS = {
+    "background_members": (
+        ("time", "member", "variable"),
+        {"long_name": "members of the background"},
+    ),
+    "analysis_members": (("time", "member", "variable"), {"long_name": "members of the analysis"}),
+}
+"""What it has with ``keep_members=True``: the members, of which the others are mean and spread."""
+SMOOTHED = {
+    "analysis": (("time", "variable"), {"long_name": "smoothed analysis"}),
+    "spread": (
+        ("time", "variable"),
+        {"long_name": "standard deviation of the smoothed analysis's error"},
+    ),
+}
+"""What a smoother gives in place of the filter's."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from daml.loop.passes import Pass, joined
 from daml.loop.preconditions import check_length
 from daml.observing.functions import Function
 from daml.observing.records import Readings
+from daml.pairing import check_lag
 from daml.protocols import CycleTrained, Emulator, Model, Scheme
 from daml.running.assimilation import assimilated
 from daml.running.tuning import estimated
@@ -42,6 +43,10 @@ class Assimilator:
     way: str
     readings: Readings
     """The observations, read once."""
+    smooths: bool = False
+    """Whether an emulator is trained on smoothed analyses."""
+    lag: int | None = None
+    """Of the smoother."""
 
     @classmethod
     def of(
@@ -52,6 +57,8 @@ class Assimilator:
         emulator: Emulator,
         fraction: float,
         way: str,
+        smooths: bool = False,
+        lag: int | None = None,
         function: Function | None = None,
     ) -> Assimilator:
         """Hold out a fraction of the record, or none if it is 0.
@@ -68,7 +75,9 @@ class Assimilator:
         record = readings.of(model)
         held_out = HeldOut(record.axis.length, fraction) if fraction else None
         check_length(model, scheme, emulator, observations, record, held_out, way)
-        return cls(observations, scheme, held_out, way, readings)
+        if smooths:
+            check_lag(lag, record.axis.length, scheme, "improve: targets='smoothed'")
+        return cls(observations, scheme, held_out, way, readings, smooths, lag)
 
     @cached_property
     def _pairs(self) -> Pairs:
@@ -77,6 +86,14 @@ class Assimilator:
 
     def _analysed(self, model: Model, scheme: Scheme) -> xr.Dataset:
         return assimilated(model, self.observations, scheme, self.readings.of(model))
+
+    def _targets(self, done: Pass) -> xr.Dataset:
+        """Give the analysis of a pass to train on: that of the scheme, or the smoothed one."""
+        if not self.smooths:
+            return done.analysis
+        given = done.model, self.observations, done.scheme, self.readings.of(done.model)
+        segments = 1 if self.lag is None else None
+        return assimilated(*given, segments=segments, lag=self.lag).load()
 
     def _tuned(
         self,
@@ -145,7 +162,7 @@ class Assimilator:
         """
         fraction = 0.0 if self.held_out is None else self.held_out.fraction
         for _ in range(ROUNDS):
-            analysis = _ordered(done.analysis, emulator)
+            analysis = _ordered(self._targets(done), emulator)
             emulator = trained(emulator, "begin", analysis, held_out=fraction)
             scheme, analysis = self._tuned(self.scheme, emulator, done.scheme)
             done = replace(done, analysis=analysis.load(), scheme=scheme)
@@ -153,15 +170,16 @@ class Assimilator:
 
     def _judged(self, fit: Callable[..., Any], done: Pass) -> tuple[xr.Dataset, dict[str, Any]]:
         """Give the analysis to train on, and the arguments by which the training scores itself."""
+        analysis = self._targets(done)
         if self.held_out is None or done.judge is None:
-            return done.analysis, {}
+            return analysis, {}
         known = _parameters(fit)
         if "held_out" not in known:
-            return self.held_out.masked(done.analysis), {}
+            return self.held_out.masked(analysis), {}
         how: dict[str, Any] = {"held_out": self.held_out.fraction}
         if "better" in known:
             how["better"] = lambda before, after: self._better(done, before, after)
-        return done.analysis, how
+        return analysis, how
 
     def _better(self, done: Pass, before: Model, after: Model) -> bool:
         """Whether a model's forecasts from its own analyses are clearly better than another's.

@@ -29,9 +29,9 @@ from daml.loop.passes import (
     reported,
     restored,
 )
-from daml.loop.preconditions import check_loop
+from daml.loop.preconditions import check_loop, check_targets
 from daml.observing.functions import Function, seen_through
-from daml.pairing import asks_covariance, with_model_covariance
+from daml.pairing import asks_covariance, check_memory, with_model_covariance
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.checks import check_model, typical
@@ -78,6 +78,12 @@ class Loop:
         Fraction of the record, in blocks of time, that is assimilated but not trained on. It is
         used to estimate the B of an emulator, to end each training, to score each pass and to
         choose one, or the model given where no pass is significantly better. 0 holds nothing out.
+    targets : {"analyses", "smoothed"}
+        Whether an emulator is trained on the analyses themselves, or on the same record smoothed
+        (:func:`daml.smooth`), which needs a scheme with members. Passes are judged by the analyses
+        in both cases.
+    lag : int, optional
+        Model steps of later observations in a smoothed record; default: all that follow.
     operator : callable, optional
         H as a function of states (..., variable) of the model to what is observed (..., observed),
         linear or not, in place of the ``operator`` of the observations.
@@ -111,6 +117,8 @@ class Loop:
     warm_start: bool = True
     held_out: float = 0.1
     training: str = "analyses"
+    targets: str = "analyses"
+    lag: int | None = None
     operator: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
@@ -129,11 +137,15 @@ class Loop:
                 )
         if self.training not in TRAININGS:
             raise InputError(f"Loop: 'training' is {self.training!r}; give one of {TRAININGS}")
+        check_targets(self.targets, self.lag, self.training, self.scheme)
         if self.training == "cycle" and not hasattr(self.emulator, "fit_cycle"):
             raise InputError(
                 f"Loop: a {type(self.emulator).__name__} cannot be trained through the cycle: it "
                 "has no 'fit_cycle'; give training='analyses'"
             )
+        check_memory(
+            self.scheme, self.emulator, lambda: bool(getattr(self.emulator, "remembers", False))
+        )
         base = getattr(self.emulator, "base", None)
         if self.training == "cycle" and base is not None:
             check_differentiable(base)
@@ -174,7 +186,8 @@ class Loop:
         observations, function = self._seen(observations)
         check_loop(self.model, self.scheme, observations, function)
         settings = self.scheme, self.emulator, self.held_out, self.training
-        make = Assimilator.of(self.model, observations, *settings, function)
+        targets = self.targets == "smoothed", self.lag
+        make = Assimilator.of(self.model, observations, *settings, *targets, function)
         done = make.first(self.model) if after is None else make.resumed(after, self.model)
         if after is None:
             yield done
@@ -357,7 +370,18 @@ class Loop:
             "warm_start": int(self.warm_start),
             "held_out": self.held_out,
             "training": self.training,
+            **self._smoothing(),
         }
+
+    def _smoothing(self) -> dict[str, object]:
+        """Give what the configuration says of smoothed targets, if there are any.
+
+        The training has another name then: a run on analyses does not go on with it.
+        """
+        if self.targets == "analyses":
+            return {}
+        lag = "all" if self.lag is None else self.lag
+        return {"training": "smoothed analyses", "targets": self.targets, "lag": lag}
 
 
 @checked
@@ -371,6 +395,8 @@ def improve(
     warm_start: bool = True,
     held_out: float = 0.1,
     training: str = "analyses",
+    targets: str = "analyses",
+    lag: int | None = None,
     operator: Callable[[Any], Any] | None = None,
     store: str | Path | None = None,
     overwrite: bool = False,
@@ -412,6 +438,11 @@ def improve(
     training : {"analyses", "cycle"}
         "analyses" trains on the analyses of the previous pass. "cycle" trains through the
         assimilation cycle, on how far each forecast is from the next observations.
+    targets : {"analyses", "smoothed"}
+        Whether an emulator is trained on the analyses themselves, or on the same record smoothed
+        (:func:`daml.smooth`), which needs a scheme with members, e.g. ``daml.schemes.ETKF(20)``.
+    lag : int, optional
+        Model steps of later observations in a smoothed record; default: all that follow.
     operator : callable, optional
         H as a function of states (..., variable) of the model to what is observed (..., observed),
         linear or not, in place of the ``operator`` of the observations. With one that is not
@@ -473,5 +504,6 @@ def improve(
     if scheme is None:
         knows = through and getattr(emulator, "covariance", None) is not None
         scheme = ThreeDVar("model" if knows else "innovations")
-    loop = Loop(model, scheme, emulator, passes, warm_start, held_out, training, operator)
+    settings = passes, warm_start, held_out, training, targets, lag, operator
+    loop = Loop(model, scheme, emulator, *settings)
     return loop.run(observations, store, overwrite=overwrite, resume=resume)

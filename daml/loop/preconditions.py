@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,16 +17,19 @@ from daml.observing.functions import Function
 from daml.observing.records import Record, read
 from daml.pairing import (
     asks_covariance,
+    certain,
     check_linear,
+    check_members,
     check_scheme,
     knows_covariance,
     offered,
+    sized,
 )
 from daml.protocols import Observed, Run
-from daml.running.checks import check_model
+from daml.running.checks import check_model, remembers
 from daml.running.cycle import cycle
-from daml.running.ensemble_start import first_states
-from daml.running.first_guess import FirstGuess
+from daml.running.starts.ensemble_start import EnsembleStart
+from daml.running.starts.first_guess import FirstGuess
 from daml.schemes.calling import prepared
 from daml.training.held_out import HeldOut, longer
 
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 
     from daml.protocols import Array, CycleTrained, Emulator, Memory, Model, Scheme
 
+TARGETS = ("analyses", "smoothed")
+"""The records that a training may take."""
 STEPS = 30
 """Number of steps in the trial of a scheme."""
 
@@ -59,8 +65,8 @@ def check_loop(
         check_linear(function, "improve")
     if not is_users(scheme):  # daml's own schemes use the forecasts
         return
-    space = StateSpace.of(model)
-    check_scheme(scheme, model, space)
+    space, scheme = StateSpace.of(model), sized(scheme, model)
+    check_scheme(scheme, model, space, partial(remembers, certain(model), first_time(observations)))
     if getattr(scheme, "open", ()):  # it cannot run before it is tuned
         return
     how = tuple(model.variables), model.dt, getattr(model, "time_unit", "s")
@@ -69,18 +75,19 @@ def check_loop(
     steps = np.arange(min(STEPS, record.axis.length))[:, None]
     spread = np.std(record.nearest(steps[:, 0]), axis=0).max() or 1.0
     tried, device = offered(scheme, record), home(model)
-    setting = record.setting(device)
-    states = first_states(model, record, first, scheme)
+    start = EnsembleStart(model, record, first)
+    setting = record.setting(device)._replace(deviation=lambda: start.deviation)
+    states = start.states(scheme)
 
     def analyses(shift: float) -> list[np.ndarray]:
         """Cycle from the same first state, each forecast shifted."""
         x = put(states(steps[0]), device)
         times = np.broadcast_to(first.times[steps[0]][:1], x.shape[:-1])
-        memory = model.start(x, times)
+        memory = certain(model).start(x, times)
         values, pattern, _ = record.seen(steps)
         rows = zip(put(values, device), put(pattern, device), steps, strict=True)
         seen = ((Observed(v, p, setting.noise), Run(s, 0 * s, 0, frozenset())) for v, p, s in rows)
-        shifted = cast("Model", _Shifted(model, shift))
+        shifted = cast("Model", _Shifted(certain(model), shift))
         with np.errstate(all="ignore"):
             known = prepared(tried, setting)
             return [fetch(u.state) for _, u in cycle(shifted, tried, known, x, memory, seen)]
@@ -93,6 +100,36 @@ def check_loop(
             "no better model would change them; compute them from 'forecast.state', which is the "
             "forecast of the model of each pass, not from a model of its own"
         )
+
+
+def check_targets(targets: str, lag: int | None, training: str, scheme: Scheme) -> None:
+    """Refuse targets of a training that there are not, or that its scheme cannot give.
+
+    Raises
+    ------
+    InputError
+        If they are unknown, smoothed for a training through the cycle or by a scheme of one state,
+        or if there is a lag without a smoother, or one that is none.
+    """
+    if targets not in TARGETS:
+        raise InputError(f"Loop: 'targets' is {targets!r}; give one of {TARGETS}")
+    if targets == "analyses":
+        if lag is not None:
+            raise InputError(
+                f"Loop: 'lag' is {lag}, but nothing is smoothed; give targets='smoothed', or "
+                "leave it out"
+            )
+        return
+    if training == "cycle":
+        raise InputError(
+            "Loop: training='cycle' trains on innovations, not on a smoothed record; give "
+            "training='analyses', or leave targets out"
+        )
+    if lag is not None and lag < 1:
+        raise InputError(
+            f"Loop: 'lag' is {lag}; give 1 model step or more, or None for all that follow"
+        )
+    check_members(scheme, "Loop: targets='smoothed'")
 
 
 class _Shifted:

@@ -4,5 +4,6 @@ from daml.models.each import Each, each
 from daml.models.lorenz63 import CoupledLorenz63, Lorenz63
 from daml.models.lorenz96 import Lorenz96
 from daml.models.ode import ODE
+from daml.models.stochastic import Stochastic
 
-__all__ = ["ODE", "CoupledLorenz63", "Each", "Lorenz63", "Lorenz96", "each"]
+__all__ = ["ODE", "CoupledLorenz63", "Each", "Lorenz63", "Lorenz96", "Stochastic", "each"]

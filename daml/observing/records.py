@@ -50,6 +50,8 @@ class Record:
         R, where errors are correlated.
     mean : numpy.ndarray (observed,)
         Of the values that are there; 0 where there is none.
+    variance : numpy.ndarray (observed,)
+        Of the values that are there; 1 where they do not vary.
     space : StateSpace
         Where the variables lie, if they do.
     positions : numpy.ndarray (observed, dimension) or None
@@ -66,6 +68,7 @@ class Record:
     kind_variance: np.ndarray
     covariance: np.ndarray | None
     mean: np.ndarray
+    variance: np.ndarray
     space: StateSpace
     positions: np.ndarray | None
 
@@ -193,6 +196,7 @@ def read(
     errors = _errors(observations, observed)
     number = np.empty(len(axis.index), dtype=np.int32)
     seen, total = np.zeros(len(observed), dtype=np.int64), np.zeros(len(observed))
+    squares, origin = np.zeros(len(observed)), np.zeros(len(observed))
     step = rows_at_once(len(observed))
     for first in range(0, len(number), step):
         rows = slice(first, first + step)
@@ -201,6 +205,9 @@ def read(
         number[rows], present = errors.number(values, rows)
         seen += present.sum(axis=0)
         total += np.where(present, values, 0.0).sum(axis=0)
+        if not first:  # squares of large values would lose their variance to rounding
+            origin = total / np.maximum(seen, 1)
+        squares += np.where(present, (values - origin) ** 2, 0.0).sum(axis=0)
     if not seen.any():
         raise InputError("'observation' holds no value at all, only missing ones; give some")
     kind_present, kind_variance = errors.kinds(seen > 0)
@@ -211,10 +218,12 @@ def read(
         kind_present = np.concatenate((kind_present, np.zeros((1, len(observed)), bool)))
         kind_variance = np.concatenate((kind_variance, np.ones((1, len(observed)))))
     mean = total / np.maximum(seen, 1)
+    variance = squares / np.maximum(seen, 1) - np.where(seen > 0, (mean - origin) ** 2, 0.0)
+    spread = mean, np.where(variance > 0, variance, 1.0)
     how = kind_present, kind_variance, errors.covariance
     space = space or StateSpace(variables)
     where = space, observed_positions(observations, operator, space)
-    return Record(variables, observed, operator, axis, source, kind, *how, mean, *where)
+    return Record(variables, observed, operator, axis, source, kind, *how, *spread, *where)
 
 
 class Readings:

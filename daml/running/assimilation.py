@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
-from daml import __version__
-from daml.arrays import home, put
-from daml.errors import InputError, StepError
+from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import (
+    SMOOTHED,
     check_dims,
     check_names,
     first_time,
-    names,
     time_axis,
 )
-from daml.labels.descriptions import description
 from daml.labels.space import StateSpace
-from daml.observing.functions import described, seen_through
+from daml.observing.functions import seen_through
 from daml.observing.records import GIVEN, Record, read
-from daml.pairing import check_scheme, offered
-from daml.protocols import Observed, Run
-from daml.running.checks import check_model, typical
-from daml.running.cycle import cycle
-from daml.running.ensemble_start import first_states
-from daml.running.first_guess import FirstGuess
-from daml.running.kept import Kept, outputs_of
-from daml.running.moments import Moments, joined, moments
-from daml.running.targets import Room, Target
-from daml.schemes.calling import prepared
-from daml.segments import Cut, rows_at_once, segment_length, side_by_side
+from daml.pairing import certain, check_lag, check_members, check_scheme, sized
+from daml.running.checks import check_model, remembers, typical
+from daml.running.kept import labels_of, outputs_of
+from daml.running.lost import ADVICE, MOST, check_lost
+from daml.running.segmented import Cycles
+from daml.running.starts.first_guess import FirstGuess
+from daml.running.targets import Target
+from daml.segments import Cut, rows_at_once, segment_length
 from daml.stores.filling import filled
 
 if TYPE_CHECKING:
     from daml.protocols import Model, Scheme
 
 TOLERANCE, ENSEMBLE_TOLERANCE = 0.01, 0.5
-"""Largest difference where segments meet: see `_Cycles.run`."""
+"""Largest difference where segments meet: see `Cycles.run`."""
+PATIENCE = 4
+"""Times the first spin-up at most, of a filter that is lost for the most part."""
 CHUNK_SEGMENTS = 32
 """Segments in a chunk on disk, of few variables: groups of segments end with a chunk then."""
 
@@ -58,6 +54,7 @@ def assimilate(
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
     operator: Callable[[Any], Any] | None = None,
+    keep_members: bool = False,
     store: str | Path | None = None,
 ) -> xr.Dataset:
     """Cycle a model through a record: analysis, step, analysis, ...
@@ -92,6 +89,9 @@ def assimilate(
         H as a function of states (..., variable) to what is observed (..., observed), linear or
         not, in place of the observations' own. With ``ThreeDVar`` torch differentiates one that is
         not linear.
+    keep_members : bool
+        Whether the result also has the members of an ensemble, ``background_members`` and
+        ``analysis_members`` (time, member, variable).
     store : str or path, optional
         A new Zarr store that takes the result part by part, so that memory does not grow with
         the record; the observations may be larger than memory, too.
@@ -104,17 +104,32 @@ def assimilate(
         where the scheme is right about the size of the innovations. A scheme that asks the model
         for B also gives the standard deviations that it expects, ``background_spread`` and
         ``innovation_spread``, ``normalized_innovation``, whose variance is 1 where they are right,
-        and ``log_likelihood`` (time). attrs say segments, spin-up and difference. With
+        and ``log_likelihood`` (time). attrs say segments, spin-up and difference,
+        and of an ensemble how many segments were started again. With
         ``store`` opened lazily; of observations that are Dask's lazy, too, and computed as a whole
         (attrs without those).
 
     Raises
     ------
     InputError
-        If model or observations break the contract, or if ``segments`` were asked for and the
-        start is not forgotten.
+        If model or observations break the contract, if ``segments`` were asked for and the
+        start is not forgotten, or if the members of a scheme of one state are asked for.
     DivergedError
-        If the cycle leaves the finite numbers.
+        If the cycle leaves the finite numbers, or an ensemble has lost the observations in more
+        than half of the record.
+
+    Warns
+    -----
+    UserWarning
+        If an ensemble has lost the observations in parts of the record, where ``lost`` is 1.
+
+    Notes
+    -----
+    An ensemble that is too small or too narrow can lose the observations and never find them again:
+    its innovations are as large as those of a free run, and far larger than its spread says. It is
+    lost where, over a piece of the record as long as a segment, ``chi_square`` is above 3 in the
+    mean, and the squared innovations above half the variance of what is observed. Such a segment
+    is started again, once, with twice the spin-up.
 
     Examples
     --------
@@ -125,10 +140,7 @@ def assimilate(
     >>> daml.assimilate(model, daml.observe(truth), daml.ThreeDVar(B)).analysis.shape
     (500, 3)
     """
-    if segments is not None and segments < 1:
-        raise InputError(f"assimilate: 'segments' is {segments}; give 1 or more")
-    if spinup < 0:
-        raise InputError(f"assimilate: 'spinup' is {spinup}; give 0 or more")
+    check_cut("assimilate", segments, spinup)
     return assimilated(
         *(model, observations, scheme),
         segments=segments,
@@ -136,8 +148,17 @@ def assimilate(
         tolerance=tolerance,
         initial=initial,
         operator=operator,
+        keep_members=keep_members,
         store=store,
     )
+
+
+def check_cut(what: str, segments: int | None, spinup: int) -> None:
+    """Refuse a number of segments or a spin-up that is none; the text begins with ``what``."""
+    if segments is not None and segments < 1:
+        raise InputError(f"{what}: 'segments' is {segments}; give 1 or more")
+    if spinup < 0:
+        raise InputError(f"{what}: 'spinup' is {spinup}; give 0 or more")
 
 
 def assimilated(
@@ -151,12 +172,22 @@ def assimilated(
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
     operator: Callable[[Any], Any] | None = None,
+    keep_members: bool = False,
+    lag: int | None = 0,
     store: str | Path | None = None,
 ) -> xr.Dataset:
-    """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations."""
-    check_model(model, first_time(observations))
+    """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations.
+
+    With a ``lag``, that of :func:`daml.smooth`: None is the whole record. A ``record`` is that of
+    a loop or a trial, which go on with a filter that is lost.
+    """
+    since = first_time(observations)
+    check_model(model, since)
     space = StateSpace.of(model) if record is None else record.space
-    check_scheme(scheme, model, space)
+    given, scheme = scheme, sized(scheme, model)
+    check_scheme(scheme, model, space, partial(remembers, certain(model), since))
+    if keep_members:
+        check_members(scheme, "assimilate: keep_members=True")
     variables = tuple(model.variables)
     unit = getattr(model, "time_unit", "s")
     axis = time_axis(observations, "observation", model.dt, unit) if record is None else record.axis
@@ -165,188 +196,78 @@ def assimilated(
     check_names(observations, "observation")
     total = len(times)
     length = segment_length(total) if segments is None else -(-total // segments)
-    labels = _labels(model, scheme, observations, times, operator)
+    labels = labels_of(model, given, observations, times, operator)
+    outputs = outputs_of(scheme, keep_members)
+    if lag != 0:
+        lag = check_lag(lag, total, scheme, "smooth")
+        labels, outputs = labels.assign_attrs(lag=lag), {**outputs, **SMOOTHED}
+    if keep_members:
+        labels = labels.assign_coords(member=np.arange(getattr(scheme, "members", 0)))
     observations, function = seen_through(
         observations, operator, variables, typical(model), "assimilate"
     )
 
     def run(arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
         seen = record or read(source[0], variables, model.dt, unit, function, space)
-        cycles = _Cycles(model, scheme, seen, FirstGuess(model, seen, times, initial))
-        return _joined(cycles, Cut(total, length, spinup), tolerance, segments, Target(arrays))
+        first = FirstGuess(model, seen, times, initial)
+        cycles = Cycles(model, scheme, seen, first, keep_members, lag)
+        cut, target = Cut(total, length, spinup, lag), Target(arrays)
+        return _joined(cycles, cut, tolerance, segments, target, refuse_lost=record is None)
 
     units = {"units": observations["observation"].attrs.get("units", "1")}
     source = observations[[name for name in GIVEN if name in observations]]
-    filling = {n: (dims, units | dict(told)) for n, (dims, told) in outputs_of(scheme).items()}
-    chunk = _chunk(length, total, max(len(variables), labels.sizes["observed"]))
+    filling = {n: (dims, units | dict(told)) for n, (dims, told) in outputs.items()}
+    values = len(variables) * labels.sizes.get("member", 1)
+    chunk = _chunk(length, total, max(values, labels.sizes["observed"]))
     # What was read already is there to be computed on at once.
     lazily = source if record is None else None
     return filled(labels, filling, run, store, chunk, source=lazily)
 
 
 def _joined(
-    cycles: _Cycles, cut: Cut, tolerance: float | None, segments: int | None, target: Target
+    cycles: Cycles,
+    cut: Cut,
+    tolerance: float | None,
+    segments: int | None,
+    target: Target,
+    *,
+    refuse_lost: bool,
 ) -> dict[str, Any]:
     """Cycle until the start of the segments is forgotten; give what attrs say of it.
 
     ``cut`` has the first spin-up, and ``segments`` is how many were asked for.
     """
-    total, length, early = cut.total, cut.length, cut.spinup
+    total, length, early, tail = cut.total, cut.length, cut.spinup, cut.tail
+    latest = early * PATIENCE
     if tolerance is None:
         tolerance = TOLERANCE if cycles.members is None else ENSEMBLE_TOLERANCE
     while True:
-        cut = Cut(total, length, early) if early + length < total else Cut(total, total, 0)
-        difference = cycles.run(cut, target)
-        if cut.segments == 1 or difference <= tolerance:
+        part = Cut(total, length, early, tail)
+        cut = part if part.steps < total else Cut(total, total, 0)
+        joined = cycles.run(cut, target)
+        difference, is_lost = joined.difference, (joined.lost or 0.0) > MOST
+        if cut.segments == 1 or (difference <= tolerance and not is_lost):
+            break
+        if is_lost and early >= latest:
             break
         early = max(2 * early, 1)
-        if segments is not None and early + length >= total:
+        if segments is not None and early + length + tail >= total:
             raise InputError(
                 f"assimilate: with {segments} segments the start is not forgotten (difference "
                 f"{difference:.3g} after {early // 2} steps, tolerance {tolerance:g}); use "
                 "segments=1"
             )
-    return {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
+    told = {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
+    if joined.lost is None:
+        return told
+    what = f"assimilate: {type(cycles.scheme).__name__}"
+    advice = getattr(cycles.scheme, "advice", ADVICE)
+    about = joined.lost, cut.segments, joined.restarted, what
+    check_lost(*about, advice=advice, refuse=refuse_lost)
+    return {**told, "segments_restarted": joined.restarted}
 
 
 def _chunk(length: int, total: int, size: int) -> int:
     """Give the rows of ``size`` values in a chunk of a store, by the length of a segment."""
     fitting = rows_at_once(size)
     return min(CHUNK_SEGMENTS * length, fitting) if length < total else fitting
-
-
-def _labels(
-    model: Model,
-    scheme: Scheme,
-    observations: xr.Dataset,
-    times: np.ndarray,
-    operator: Callable[[Any], Any] | None,
-) -> xr.Dataset:
-    """Give the coordinates and the attributes of an analysis."""
-    by = (
-        {} if operator is None else {"operator": described(operator, observations, model.variables)}
-    )
-    return xr.Dataset(
-        coords={
-            "time": ("time", times, observations["time"].attrs),
-            "variable": list(model.variables),
-            "observed": list(names(observations)),
-        },
-        attrs={
-            "model": description(model, "model", exact=False),
-            "scheme": description(scheme, "scheme", exact=False),
-            **by,
-            "daml_version": __version__,
-        },
-    )
-
-
-class _Cycles:
-    """A model and a scheme on a record, run in segments."""
-
-    def __init__(self, model: Model, scheme: Scheme, record: Record, start: FirstGuess) -> None:
-        self.model, self.record, self.start = model, record, start
-        self.device = home(model)
-        self.scheme = offered(scheme, record)
-        self.kept = Kept(model, scheme, record, start.times)
-        self.setting = record.setting(self.device)
-        self.prepared = prepared(self.scheme, self.setting)
-        self.members = self.kept.members
-        self.first = first_states(model, record, start, scheme)
-
-    def run(self, cut: Cut, target: Target) -> float:
-        """Fill the target; give the difference where segments meet.
-
-        It is the largest one, in standard deviations of the analysis. Ensembles never forget their
-        start to rounding: theirs is the mean square, in units of the analysis's own variance.
-        """
-        with (
-            side_by_side(self.model, cut, self.members or 1) as (groups, each),
-            tqdm(
-                total=cut.steps * len(groups),
-                desc="assimilate",
-                delay=2,
-                disable=None,
-                leave=False,
-            ) as bar,
-        ):
-            seams = list(each(lambda group: self._run(cut, group, target, bar), groups))
-        ends, spun, found = zip(*seams, strict=True)
-        _, spread = joined(found)
-        apart = np.abs(np.concatenate(ends)[:-1] - np.concatenate(spun)[1:])
-        if self.members is not None and len(apart):
-            own = target.mean_square("spread", cut)
-            return float((np.mean(apart**2, axis=0) / own).mean())
-        return float(np.max(apart / spread, initial=0.0))
-
-    def _run(
-        self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]
-    ) -> tuple[np.ndarray, np.ndarray, Moments]:
-        """Run the segments of a group side by side, a block of time after the other.
-
-        Give their last analyses, those at the end of their spin-ups, and the moments of all.
-        """
-        record, room = self.record, target.room(group, cut)
-        size = len(self.model.variables)
-        starts = np.maximum(group * cut.length - cut.spinup, 0)
-        early = group * cut.length - starts
-        ahead = np.arange(cut.steps)[:, None]
-        noise, wanted = self.setting.noise, frozenset(self.kept.outputs)
-        loaded: list[np.ndarray] = []
-
-        def seen() -> Iterator[tuple[Observed, Run]]:
-            for block in cut.blocks(group, size):
-                steps = np.minimum(starts + ahead[block], cut.total - 1)
-                values, pattern, _ = record.seen(steps)
-                loaded[:] = steps, values, pattern
-                moved = (put(part, self.device) for part in (values, pattern))
-                ages = range(block.start, block.stop)
-                for value, row, step, age in zip(*moved, steps, ages, strict=True):
-                    yield Observed(value, row, noise), Run(step, group, age, wanted)
-
-        spun = np.full((len(group), size), np.inf)
-        with np.errstate(all="ignore"):
-            x = put(self.first(starts), self.device)
-            times = self.start.times[starts]
-            if self.members is not None:
-                times = np.repeat(times[:, None], self.members, axis=1)
-            memory = self.model.start(x, times)
-            pairs = cycle(self.model, self.scheme, self.prepared, x, memory, seen())
-            for block in cut.blocks(group, size):
-                found = []
-                for _ in ahead[block]:
-                    try:
-                        found.append(self.kept.of_step(*next(pairs)))
-                    except StepError as error:
-                        times = self.start.times[loaded[0][len(found)]]
-                        raise error.at(block.start + len(found), times) from error.__cause__
-                    bar.update()
-                parts = self.kept.block(found, *loaded)
-                _sort(parts, early, block.start, cut.length, room)
-                last = early - 1 - block.start
-                inside = (last >= 0) & (last < len(loaded[0]))
-                spun[inside] = parts["analysis"][last[inside], inside]
-        nothing = np.zeros(spun.shape[1])
-        ends, seen_moments = spun, (0, nothing, nothing)
-        if cut.segments > 1:
-            ends, seen_moments = room["analysis"][:, -1].copy(), moments(room["analysis"])
-        target.close(group, cut, room)
-        return ends, spun, seen_moments
-
-
-def _sort(
-    parts: dict[str, np.ndarray], early: np.ndarray, done: int, length: int, room: Room
-) -> None:
-    """Put a block (step, segment, width), ``done`` steps after the start, into its room.
-
-    ``early`` says how many steps of spin-up each segment has.
-    """
-    for spinup in np.unique(early):
-        members = np.flatnonzero(early == spinup)
-        side = slice(members[0], members[-1] + 1)
-        first = max(spinup - done, 0)
-        stop = min(spinup + length - done, len(parts["analysis"]))
-        if first < stop:
-            place = slice(done + first - spinup, done + stop - spinup)
-            for name, part in parts.items():
-                room[name][side, place] = part[first:stop, side].swapaxes(0, 1)

@@ -200,6 +200,24 @@ def typical(model: Model, rows: int = 4) -> np.ndarray:
     return found
 
 
+def remembers(model: Model, time: Any = 0.0) -> bool:
+    """Whether a step depends on earlier states: tried on the same states after different ones.
+
+    A memory that holds a clock, or nothing that matters, is none.
+    """
+    device, states = home(model), typical(model)
+    times, memories = np.full(len(states), time), []
+    with np.errstate(all="ignore"):
+        for x in (put(states.copy(), device), put(states[::-1].copy(), device)):
+            memory = model.start(x, times)
+            for _ in range(2):  # a window of states starts full of the first one
+                x, memory = advance(model, x, memory)
+            memories.append(memory)
+        same = put(states.copy(), device)
+        one, two = (fetch(advance(model, same, memory)[0]) for memory in memories)
+    return not np.array_equal(one, two, equal_nan=True)
+
+
 def _leaves(memory: Memory) -> Iterator[np.ndarray]:
     """Give the NumPy arrays of a memory."""
     if isinstance(memory, np.ndarray):

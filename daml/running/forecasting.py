@@ -27,7 +27,7 @@ from daml.labels.descriptions import description
 from daml.observing.records import Record, read
 from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
-from daml.running.first_guess import FirstGuess, one_state
+from daml.running.starts.first_guess import FirstGuess, one_state
 from daml.running.stepping import advance
 from daml.segments import Cut, rows_at_once, segment_length, side_by_side
 from daml.stores.filling import filled
@@ -110,7 +110,10 @@ def simulate(
     )
 
     def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
-        for done, states in _states(model, x, times, first, spinup):
+        # Numbers count from the first row, and a clock of the model counts as the record does.
+        early = spinup * float(model.dt) if times.dtype.kind == "f" else 0
+        since = first - early if early else first
+        for done, states in _states(model, x, times, since, spinup):
             rows = slice(done, done + len(states))
             check_finite(states, times[rows], variables, type(model).__name__)
             arrays["state"][rows] = states

@@ -1,19 +1,23 @@
-"""What is kept of the steps of a cycle: the mean and the spread of an ensemble, and outputs."""
+"""What is kept of a cycle: its labels; of its steps mean and spread of an ensemble, and outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from array_api_compat import array_namespace
+import xarray as xr
 
-from daml.arrays import fetch, stacked
+from daml import __version__
+from daml.arrays import fetch, member_mean, stacked
 from daml.errors import InputError
-from daml.labels.datasets import ANALYSED, SPREAD
+from daml.labels.datasets import ANALYSED, MEMBERS, SPREAD, names
+from daml.labels.descriptions import description
+from daml.observing.functions import described
 from daml.observing.records import Record
 from daml.protocols import Outputs, Update
 from daml.running.checks import check_analysis, check_finite
+from daml.running.lost import LOST
 from daml.schemes.calling import gathered
 
 if TYPE_CHECKING:
@@ -23,20 +27,68 @@ MOMENTS = ("background", "background_spread", "analysis", "spread", "equivalent"
 """What a scheme whose members have different weights gives of them."""
 
 
-def outputs_of(scheme: Scheme) -> Outputs:
-    """Give all variables of an analysis by a scheme."""
+def outputs_of(scheme: Scheme, keep_members: bool = False) -> Outputs:
+    """Give all variables of an analysis by a scheme; with the members of an ensemble, if asked."""
     spread = {} if getattr(scheme, "members", None) is None else SPREAD
-    return {**ANALYSED, **spread, **getattr(scheme, "outputs", {})}
+    members = MEMBERS if keep_members else {}
+    lost = LOST if is_watched(scheme) else {}
+    return {**ANALYSED, **spread, **members, **getattr(scheme, "outputs", {}), **lost}
+
+
+def labels_of(
+    model: Model,
+    scheme: Scheme,
+    observations: xr.Dataset,
+    times: np.ndarray,
+    operator: Callable[[Any], Any] | None,
+) -> xr.Dataset:
+    """Give the coordinates and the attributes of an analysis."""
+    by = (
+        {} if operator is None else {"operator": described(operator, observations, model.variables)}
+    )
+    return xr.Dataset(
+        coords={
+            "time": ("time", times, observations["time"].attrs),
+            "variable": list(model.variables),
+            "observed": list(names(observations)),
+        },
+        attrs={
+            "model": description(model, "model", exact=False),
+            "scheme": description(scheme, "scheme", exact=False),
+            **by,
+            "daml_version": __version__,
+        },
+    )
+
+
+def is_watched(scheme: Scheme) -> bool:
+    """Whether it is judged if a scheme loses the observations: one that says how sure it is."""
+    is_ensemble = getattr(scheme, "members", None) is not None
+    return is_ensemble and "chi_square" in getattr(scheme, "outputs", {})
 
 
 class Kept:
     """Turns what a cycle yields into the arrays of an analysis."""
 
-    def __init__(self, model: Model, scheme: Scheme, record: Record, times: np.ndarray) -> None:
+    def __init__(
+        self,
+        model: Model,
+        scheme: Scheme,
+        record: Record,
+        times: np.ndarray,
+        keep_members: bool = False,
+    ) -> None:
         self.model, self.scheme, self.record, self.times = model, scheme, record, times
         self.members: int | None = getattr(scheme, "members", None)
         self.outputs: Outputs = getattr(scheme, "outputs", {})
         self.seen = {n for n, (dims, _) in self.outputs.items() if "observed" in dims}
+        spreads = [name for name in SPREAD if name not in self.outputs]
+        self.own = () if self.members is None else ("equivalent", *spreads)
+        """Of an ensemble, what follows from its members."""
+        self.own += tuple(MEMBERS) if keep_members else ()
+        self.unbiased = self.members / (self.members - 1) if self.members else 1.0
+        self.size = len(model.variables) * ((self.members or 1) if keep_members else 1)
+        """Values of a step and segment in the largest array."""
 
     def of_step(self, background: Array, update: Update) -> dict[str, Array]:
         """Give what is kept of a step; of an ensemble its mean and its standard deviation."""
@@ -46,12 +98,15 @@ class Kept:
         if update.moments:
             self._check(update.moments)
             return kept | dict(update.moments)
-        xp = array_namespace(background)
-        kept["equivalent"] = xp.mean(self.record.operator.apply(background), axis=-2)
+        kept["equivalent"] = member_mean(self.record.operator.apply(background))
         for name, spread in (("background", "background_spread"), ("analysis", "spread")):
             members = kept[name]
-            kept[name] = xp.mean(members, axis=-2)
-            kept[spread] = xp.std(members, axis=-2, correction=1)
+            kept[name] = member_mean(members)
+            if spread in self.own:
+                squares = (members - kept[name][..., None, :]) ** 2
+                kept[spread] = (member_mean(squares) * self.unbiased) ** 0.5
+            if f"{name}_members" in self.own:
+                kept[f"{name}_members"] = members
         return kept
 
     def _check(self, moments: Mapping[str, Array]) -> None:
@@ -71,8 +126,7 @@ class Kept:
         pattern: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """Give a block of the cycle as arrays (step, segment, ...) by name."""
-        own = ("equivalent", *SPREAD) if self.members is not None else ()
-        names = ("background", "analysis", *own)
+        names = ("background", "analysis", *self.own)
         parts = {name: fetch(stacked([kept[name] for kept in found])) for name in names}
         what = f"the cycle of {type(self.model).__name__}"
         times, scheme = self.times[steps], type(self.scheme).__name__

@@ -33,12 +33,6 @@ class Target:
             for name, array in self.arrays.items()
         }
 
-    def mean_square(self, name: str, cut: Cut) -> np.ndarray:
-        """Give the mean square (width,) of an array at the ends of the segments."""
-        ends = np.arange(1, cut.segments) * cut.length - 1
-        values: np.ndarray = np.stack([self.arrays[name][end] for end in ends])
-        return np.asarray(np.mean(values**2, axis=0))
-
     def close(self, group: np.ndarray, cut: Cut, room: Room) -> None:
         """Put the room of a group into its rows; the last segment may reach beyond them."""
         if cut.segments == 1:

@@ -11,7 +11,7 @@ from daml.schemes.ensembles import (
     half_width,
     taper,
 )
-from daml.schemes.gaussian import OptimalInterpolation
+from daml.schemes.gaussian import ExtendedKalman, OptimalInterpolation, SigmaPoint
 from daml.schemes.labelled import analyse
 from daml.schemes.variational import WAYS, ThreeDVar
 
@@ -22,9 +22,11 @@ __all__ = [
     "DEnKF",
     "EnKF",
     "EnKFN",
+    "ExtendedKalman",
     "OptimalInterpolation",
     "ParticleFilter",
     "SerialEnSRF",
+    "SigmaPoint",
     "ThreeDVar",
     "analyse",
     "half_width",

@@ -8,18 +8,12 @@ import numpy as np
 import torch
 
 from daml.arrays import fetch, home
-from daml.errors import InputError, first_line
+from daml.errors import InputError
 from daml.protocols import Memory, Model
 from daml.running.checks import check_model, typical
 from daml.running.stepping import advance
-from daml.training.differences import Differenced, largest
-
-FEW = 8
-"""Variables up to which differences in NumPy take less than torch's gradient of a step, by half."""
-NEAR = 1e-4
-"""Largest difference of torch's gradient from the true one, as a part of it."""
-SIZES = 10.0 ** -np.arange(4, 11)
-"""Sizes of the differences that it is compared with, in units of the largest values."""
+from daml.running.tangents import FEW, no_gradient, takes_tensors
+from daml.training.differences import Differenced
 
 
 def base_step(
@@ -91,34 +85,3 @@ def check_torch(model: Model, what: str) -> None:
             "write it on the Array API, xp = array_api_compat.array_namespace(x), without NumPy's "
             "functions"
         )
-
-
-def takes_tensors(base: Any) -> bool:
-    """Whether a base steps torch tensors: its ``arrays`` say so, or it names a device."""
-    return "torch" in getattr(base, "arrays", ()) or home(base) is not None
-
-
-def no_gradient(base: Model, states: np.ndarray) -> str:
-    """Give why torch does not differentiate a step rightly; nothing where it does.
-
-    A step that leaves torch for NumPy in part has a gradient that lacks this part: the gradient
-    is compared with differences of several sizes along one direction.
-    """
-    x = torch.as_tensor(states, dtype=torch.float64, device=home(base)).requires_grad_()
-    along, back = np.random.default_rng(0).standard_normal((2, *states.shape))
-    ahead, weights = x.new_tensor(along * largest(states)), x.new_tensor(back / largest(states))
-    try:
-        moved = base.step(x, base.start(x))[0]
-        if not getattr(moved, "requires_grad", False):
-            return "the result has no gradient"
-        (found,) = torch.autograd.grad(moved, x, weights)
-        found, apart = torch.sum(found * ahead, dim=-1), []
-        with torch.no_grad():
-            for size in SIZES:
-                sides = (base.step(x + s * size * ahead, base.start(x))[0] for s in (1, -1))
-                expected = torch.sum(weights * torch.sub(*sides), dim=-1) / (2 * size)
-                apart.append(float(torch.nan_to_num((found - expected).abs()).max()))
-        least = float(torch.nan_to_num(found.abs()).max())
-    except Exception as error:
-        return first_line(error)
-    return "" if min(apart) <= NEAR * max(least, 1.0) else "a part of it does not come from torch"

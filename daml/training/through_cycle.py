@@ -15,10 +15,11 @@ from daml.errors import InputError
 from daml.labels.space import StateSpace
 from daml.observing.functions import Function
 from daml.observing.records import Record, read
+from daml.pairing import certain, sized
 from daml.protocols import Memory, Model, Observed, Run, Scheme, Setting
 from daml.running.cycle import cycle
-from daml.running.ensemble_start import EnsembleStart
-from daml.running.first_guess import FirstGuess
+from daml.running.starts.ensemble_start import EnsembleStart
+from daml.running.starts.first_guess import FirstGuess
 from daml.schemes.calling import prepared
 from daml.training.engine import Blocks, Tensors
 from daml.training.held_out import HeldOut
@@ -53,8 +54,8 @@ class Innovations:
     burn_in : int
         Steps at the head of a sequence that the loss leaves out.
     first : callable, optional
-        Gives the ensembles (row, member, variable) around states (row, variable) at steps (row,) of
-        the record, from which sequences start where the scheme carries ensembles.
+        Gives the ensembles (row, member, variable) from which sequences start at steps (row,) of
+        the record, where the scheme carries ensembles.
     """
 
     model: Callable[[], Model]
@@ -62,7 +63,7 @@ class Innovations:
     record: Record
     like: torch.Tensor
     burn_in: int
-    first: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    first: Callable[[np.ndarray], np.ndarray] | None = None
 
     @cached_property
     def setting(self) -> Setting:
@@ -128,7 +129,7 @@ class Innovations:
         values, kind, start, _, steps = sequences
         model, x, at = self.model(), start[:, 0], fetch(steps)
         if self.first is not None:
-            x = self.like.new_tensor(self.first(fetch(x), at[:, 0]))
+            x = self.like.new_tensor(self.first(at[:, 0]))
         wanted = frozenset({"log_likelihood"} if self.likelihood else ())
         segment = np.zeros(len(x), dtype=np.int64)
         seen = (
@@ -138,7 +139,7 @@ class Innovations:
             )
             for step in range(values.shape[1])
         )
-        updates = cycle(model, self.scheme, self.prepared, x, model.start(x), seen)
+        updates = cycle(model, self.scheme, self.prepared, x, certain(model).start(x), seen)
         kept = list(updates)[self.burn_in :]
         backgrounds = torch.stack([background for background, _ in kept], dim=1)
         equivalent = self.record.operator.apply(backgrounds)
@@ -203,11 +204,9 @@ class Course:
         self, model: Callable[[], Model], scheme: Scheme, like: torch.Tensor, burn_in: int
     ) -> Innovations:
         """Give what a training through this record makes small; see :class:`Innovations`."""
-        members, first = getattr(scheme, "members", None), None
-        if members is not None:
-            seed = getattr(scheme, "seed", 0)
-            made = EnsembleStart(self.model, self.record, self.guess, members, seed)
-            first = made.around
+        scheme, first = sized(scheme, self.model), None
+        if getattr(scheme, "members", None) is not None:
+            first = EnsembleStart(self.model, self.record, self.guess).states(scheme)
         return Innovations(model, scheme, self.record, like, burn_in, first)
 
     def blocks(self, length: int) -> Blocks:

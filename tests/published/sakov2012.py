@@ -15,7 +15,7 @@ LONG, SHORT = 40_000, 1_500
 """Steps."""
 HOW = {"spinup": 200}
 LOST = 0.0
-"""Of the record: what is lost for a while counts, as in the table."""
+"""Of the record at most."""
 SCORES = {
     "ThreeDVar": (daml.ThreeDVar, 1.04),
     "EnKF 10": (lambda: EnKF(10, inflation=1.04), 0.65),

@@ -20,7 +20,7 @@ class DEnKF(Ensemble):
 
     Parameters
     ----------
-    members, inflation, rotate, seed
+    members, inflation, rotate, seed, model_error
         See :class:`daml.schemes.ETKF`.
 
     Raises

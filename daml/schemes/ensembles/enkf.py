@@ -40,10 +40,10 @@ class EnKF(Ensemble):
 
     Parameters
     ----------
-    members, inflation, rotate
+    members, inflation, rotate, model_error
         See :class:`daml.schemes.ETKF`.
     seed : int
-        Of the first ensemble, of perturbations and of rotations.
+        Of all that is random: the first ensemble, perturbations, rotations and model errors.
 
     Raises
     ------

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from array_api_compat import array_namespace
 
 from daml.errors import InputError
-from daml.protocols import Forecast, Observed, Run, Update
 from daml.schemes.ensembles.etkf import ETKF
 from daml.schemes.ensembles.parts import Seen
+from daml.schemes.ensembles.transforms import Transform, symmetric
 
 LARGEST, HALVINGS = 1e4, 50
 """The squared factor on the anomalies at most, and steps of the search for it."""
@@ -29,7 +29,7 @@ class EnKFN(ETKF):
 
     Parameters
     ----------
-    members, inflation, rotate, seed
+    members, inflation, rotate, seed, model_error
         See :class:`daml.schemes.ETKF`.
 
     Raises
@@ -57,16 +57,16 @@ class EnKFN(ETKF):
     wide: ClassVar[float] = 1.0
     """An ensemble that starts too narrow is inflated by what is observed."""
 
-    def differentiable(
-        self, forecast: Forecast, part: Seen, observed: Observed, run: Run
-    ) -> Update:
-        """Refuse a training through the cycle."""
-        raise InputError(
-            "EnKFN: no gradient passes through the search for its inflation; train through the "
-            "cycle of daml.schemes.ETKF"
-        )
+    def transformed(self, part: Seen) -> Transform:
+        """Give mean and anomalies of the analysis."""
+        if getattr(part.seen, "requires_grad", False):
+            raise InputError(
+                "EnKFN: no gradient passes through the search for its inflation; train through the "
+                "cycle of daml.schemes.ETKF"
+            )
+        return symmetric(part, self._factor)
 
-    def factor(self, values: Any, projected: Any) -> Any:
+    def _factor(self, values: Any, projected: Any) -> Any:
         """Give u (..., 1) of eigenvalues of S S' and the projections of S d on their vectors.
 
         Where the derivative of the cost is zero, c u = e + sum of (projected u / (1 + u v))^2 /

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from array_api_compat import array_namespace
-
 from daml.protocols import Forecast, Observed, Run, Update
 from daml.schemes.ensembles.parts import Ensemble, Seen, analysed
-from daml.schemes.ensembles.roots import root_times
-from daml.schemes.ensembles.weights import Weights
+from daml.schemes.ensembles.transforms import Transform, symmetric, triangular
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,12 @@ class ETKF(Ensemble):
         Whether the anomalies are turned at random after each analysis: their mean and covariance
         stay, and single members cannot run away.
     seed : int
-        Of the first ensemble, and of rotations.
+        Of all that is random: the first ensemble, rotations and model errors.
+    model_error : float, array or xarray.DataArray, optional
+        Q, the covariance of the error of a step, which is drawn and added to the members of each
+        forecast: one variance for all variables, variances (variable,) or a covariance (variable,
+        covariable), in units of the variables squared. Default: the model's own ``model_error``, or
+        none.
 
     Raises
     ------
@@ -63,38 +65,12 @@ class ETKF(Ensemble):
     ) -> tuple[Update, Any]:
         """Give the analysed ensembles (..., member, variable)."""
         part = Seen.of(forecast, observed, memory)
-        xp = array_namespace(part.seen)
-        if getattr(part.seen, "requires_grad", False):
-            return self.differentiable(forecast, part, observed, run), memory
-        values, vectors = xp.linalg.eigh(part.seen @ xp.matrix_transpose(part.seen))
-        values = xp.where(values > 0, values, xp.zeros_like(values))
-        turned = xp.matrix_transpose(vectors)
-        projected = (turned @ (part.seen @ part.innovation[..., None]))[..., 0]
-        factor = self.factor(values, projected)
-        expected = 1 + factor * values
-        weights = (vectors @ (factor * projected / expected)[..., None])[..., 0]
-        weights = weights / (self.members - 1) ** 0.5
-        root = (vectors / xp.sqrt(expected / factor)[..., None, :]) @ turned
-        mean = part.mean + (weights[..., None, :] @ part.anomalies)[..., 0, :]
-        members = self.around(mean, root @ part.anomalies, part.seen, run)
-        square = xp.vecdot(part.innovation, part.innovation)
-        square = square - xp.sum(factor * projected**2 / expected, axis=-1)
-        extras = part.extras(observed, square, xp.sum(xp.log(expected), axis=-1))
+        found = self.transformed(part)
+        mean = part.mean + found.increment
+        members = self.around(mean, found.anomalies, part.seen, run)
+        extras = part.extras(observed, found.square, found.log_determinant)
         return analysed(forecast, members, extras), memory
 
-    def differentiable(
-        self, forecast: Forecast, part: Seen, observed: Observed, run: Run
-    ) -> Update:
-        """Give the same without eigenvectors, whose gradient is NaN where eigenvalues meet."""
-        weights, seen = Weights.of(part), part.seen
-        anomalies = root_times(seen @ seen.mT, part.anomalies)
-        members = self.around(weights.mean(), anomalies, seen, run)
-        extras = part.extras(observed, weights.square(), weights.log_determinant)
-        return analysed(forecast, members, extras)
-
-    def factor(self, values: Any, projected: Any) -> Any:
-        """Give the squared factor on the background's anomalies (..., 1), or for all.
-
-        Of the eigenvalues (..., member) of S S', and the projections of S d on their vectors.
-        """
-        return 1.0
+    def transformed(self, part: Seen) -> Transform:
+        """Give mean and anomalies of the analysis; a turn makes all roots alike."""
+        return triangular(part) if self.rotate else symmetric(part)

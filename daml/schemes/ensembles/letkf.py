@@ -43,8 +43,8 @@ class LETKF(Ensemble):
         Multiplies the anomalies after each analysis; see :class:`ETKF`.
     rotate : bool
         Whether the anomalies are turned at random after each analysis, the same turn everywhere.
-    seed : int
-        Of the first ensemble, and of rotations.
+    seed, model_error
+        See :class:`ETKF`.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from daml.arrays import alike, fetch
-from daml.errors import DivergedError, InputError
+from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import Forecast, ObservationOperator, Observed, Outputs, Run, Setting, Update
 from daml.randomness import normal, ranks, uniform
@@ -22,10 +22,6 @@ STREAM, KERNEL = 11, 12
 """Of the seed: which members are drawn, and what is added to them."""
 LONE = 1 + 1e-9
 """Effective size up to which a single member has all the weight: it has no covariance."""
-FEW, LARGE = 2.0, 4.0
-"""An analysis with a smaller effective size, or with a larger ``chi_square``, has failed."""
-LEAST, MOST = 50, 0.5
-"""A filter is lost after so many analyses or more, of which a larger part than this failed."""
 
 
 class Particles(NamedTuple):
@@ -37,10 +33,6 @@ class Particles(NamedTuple):
     drawn."""
     weights: Any = None
     """Those of the members (..., member); None before the first time, when all are alike."""
-    analyses: Any = 0.0
-    """The number (...) of analyses so far that had an observation."""
-    failed: Any = 0.0
-    """The number (...) of these that failed."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +72,7 @@ class ParticleFilter:
         If an argument is out of range; in a training through the cycle, as resampling has no
         gradient.
     DivergedError
-        In a cycle, if most segments of the record are lost after 50 analyses or more: in most of
-        their analyses the effective size was below 2, or ``chi_square`` above 4, as the members
-        were not where the observations are.
+        In :func:`daml.assimilate`, if the members have lost the observations in most of the record.
 
     Notes
     -----
@@ -119,6 +109,13 @@ class ParticleFilter:
     seed: int = 0
     carries: ClassVar[bool] = True
     """What a member carries is drawn with it."""
+    weighs: ClassVar[bool] = True
+    """Whether members have different weights."""
+    advice: ClassVar[str] = (
+        "give it many more members or a larger 'regularisation', or use an ensemble Kalman filter: "
+        "daml.schemes.ETKF, or LETKF with many variables"
+    )
+    """What to try where it has lost the observations."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -176,10 +173,6 @@ class ParticleFilter:
         part = _weighted(before, x, white, observed)
         size = 1 / xp.sum(weights**2, axis=-1)
         extras = part.extras(observed, Weights.of(part).square(), 0 * part.width)
-        there = xp.astype(xp.any(observed.present, axis=-1), size.dtype)
-        wrong = xp.astype((size < FEW) | (extras["chi_square"] > LARGE), size.dtype)
-        analyses, failed = memory.analyses + there, memory.failed + there * wrong
-        self._check(fetch(analyses), fetch(failed), x.shape[-1], white.shape[-1])
         extras["log_likelihood"] = (xp.log(total) + top)[..., 0] - part.width
         extras["effective_size"] = size
         mean, spread = _moments(weights, x)
@@ -192,22 +185,7 @@ class ParticleFilter:
             "equivalent": (before[..., None, :] @ equivalent)[..., 0, :],
         }
         state, carried, after = self._resampled(forecast, weights, fetch(size), run, memory.places)
-        known = Particles(memory.operator, memory.places, after, analyses, failed)
-        return Update(state, extras, moments, carried), known
-
-    def _check(
-        self, analyses: np.ndarray, failed: np.ndarray, variables: int, observed: int
-    ) -> None:
-        """Refuse to go on where most of the filters side by side are lost."""
-        lost = (analyses >= LEAST) & (failed > MOST * analyses)
-        if np.mean(lost) > MOST:
-            raise DivergedError(
-                f"ParticleFilter: the {self.members} members are not where the observations are, "
-                f"in most of the first {int(analyses.max())} analyses, with {variables} variables "
-                f"and {observed} observed quantities; give many more members or a larger "
-                "'regularisation', or use an ensemble Kalman filter: daml.schemes.ETKF, or LETKF "
-                "for many variables"
-            )
+        return Update(state, extras, moments, carried), memory._replace(weights=after)
 
     def _resampled(
         self, forecast: Forecast, weights: Any, size: np.ndarray, run: Run, places: np.ndarray

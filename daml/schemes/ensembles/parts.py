@@ -8,11 +8,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace
 
-from daml.arrays import alike
+from daml.arrays import member_mean
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import Forecast, Observed, Outputs, Run, Setting, Update
-from daml.randomness import normal
+from daml.schemes.ensembles.rotation import rotated
+from daml.schemes.erring import Erring
 from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
 
@@ -22,12 +23,10 @@ observations, and must not trust itself."""
 SILENT = 1e-8
 """Observations whose signal, in units of their errors, has a smaller variance say nothing: neither
 does a missing value, which is one of infinite variance."""
-STREAM = 2
-"""Of the seed: rotations."""
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(Erring):
     """Settings that all ensemble schemes have; see :class:`daml.schemes.ETKF`."""
 
     members: int
@@ -35,6 +34,7 @@ class Ensemble:
     inflation: float = 1.0
     rotate: bool = False
     seed: int = 0
+    model_error: Any = None
 
     wide: ClassVar[float] = 1.3
     """Where inflation starts."""
@@ -77,17 +77,8 @@ class Ensemble:
         return anomalies * (1 + (factor - 1) * informed)[..., None, None]
 
     def rotated(self, anomalies: Any, run: Run) -> Any:
-        """Turn anomalies (..., member, variable) at random, where asked for; their mean stays 0.
-
-        The turn is one of the directions orthogonal to (1, ..., 1): covariances stay as they are.
-        """
-        if not self.rotate:
-            return anomalies
-        size = self.members - 1
-        turn = np.linalg.qr(normal(self.seed, run.step, (size, size), STREAM))[0]
-        basis = _basis(self.members)
-        whole = basis @ turn @ basis.T + 1 / self.members
-        return alike(whole, anomalies) @ anomalies
+        """Turn anomalies (..., member, variable) at random, where asked for."""
+        return rotated(anomalies, self.seed, run.step) if self.rotate else anomalies
 
 
 class Seen(NamedTuple):
@@ -112,9 +103,9 @@ class Seen(NamedTuple):
         members, moved = x.shape[-2], x
         if forecast.carried is not None:
             moved = xp.concat((x, forecast.carried), axis=-1)
-        mean = xp.mean(moved, axis=-2, keepdims=True)
+        mean = member_mean(moved)[..., None, :]
         equivalent = operator.apply(x)
-        centre = xp.mean(equivalent, axis=-2, keepdims=True)
+        centre = member_mean(equivalent)[..., None, :]
         noise, pattern = observed.noise, observed.pattern
         both = xp.concat((equivalent - centre, observed.values[..., None, :] - centre), axis=-2)
         white = noise.whitened(both, pattern)
@@ -145,9 +136,3 @@ def chi_square(observed: Observed, square: Any) -> dict[str, Any]:
     xp = array_namespace(square)
     counts = xp.sum(xp.astype(observed.present, square.dtype), axis=-1)
     return {"chi_square": square / xp.where(counts > 0, counts, np.nan)}
-
-
-def _basis(members: int) -> np.ndarray:
-    """Give orthonormal directions (member, members - 1) that are orthogonal to (1, ..., 1)."""
-    first = np.concatenate((np.ones((members, 1)), np.eye(members)[:, 1:]), axis=1)
-    return np.asarray(np.linalg.qr(first)[0][:, 1:])

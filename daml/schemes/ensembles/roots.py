@@ -35,9 +35,12 @@ def root_times(matrices: Any, vectors: Any) -> Any:
     xp = array_namespace(matrices)
     # Bounds say how many terms are needed; no gradient passes through them.
     fixed = matrices.detach() if hasattr(matrices, "detach") else matrices
-    rows = xp.max(xp.sum(xp.abs(fixed), axis=-1), axis=-1)
-    bounds = xp.minimum(rows, xp.sqrt(xp.sum(fixed * fixed, axis=(-2, -1))))
+    flat = xp.reshape(fixed, (*fixed.shape[:-2], -1))
+    bounds = xp.sqrt(xp.vecdot(flat, flat))
     largest = float(xp.max(bounds))
+    if math.isinf(largest):  # squares overflow before sums do
+        bounds = xp.max(xp.sum(xp.abs(fixed), axis=-1), axis=-1)
+        largest = float(xp.max(bounds))
     if not math.isfinite(largest):
         return vectors * math.nan
     # Few different bounds: their series are kept, and hardly depend on what lies side by side.
@@ -65,17 +68,22 @@ def _coefficients(bound: float) -> tuple[float, ...]:
 def _series(matrices: Any, vectors: Any, bound: float) -> Any:
     """Give (I + C)^(-1/2) v as v - q(C) C v with q(C) = 1 / (x + sqrt(x)), x = I + C.
 
-    Where C is 0, that is v to the last digit.
+    Where C is 0, that is v to the last digit. Terms are summed from the last one back, by the
+    recurrence of Clenshaw.
     """
-    first, second, *others = _coefficients(bound)
+    first, *others = _coefficients(bound)
     twice = matrices * (4 / bound) - 2 * _identity(matrices)
-    before = matrices @ vectors
-    now = (twice @ before) / 2
-    total = first * before + second * now
-    for factor in others:
-        before, now = now, twice @ now - before
-        total = total + factor * now
-    return vectors - total
+    start = matrices @ vectors
+    later = now = None
+    for factor in reversed(others):
+        moved = factor * start
+        if now is not None:
+            moved = moved + twice @ now
+        if later is not None:
+            moved = moved - later
+        later, now = now, moved
+    total = first * start + (twice @ now) / 2
+    return vectors - (total if later is None else total - later)
 
 
 def _iterated(matrices: Any, scales: Any, bound: float) -> Any:

@@ -25,7 +25,7 @@ class SerialEnSRF(Ensemble):
 
     Parameters
     ----------
-    members, inflation, rotate, seed
+    members, inflation, rotate, seed, model_error
         See :class:`daml.schemes.ETKF`.
 
     Raises

@@ -12,7 +12,7 @@ from daml.labels.datasets import pack
 from daml.observing.functions import Function
 from daml.observing.operators import Selection
 from daml.observing.records import Record
-from daml.running.free_states import FreeStates
+from daml.running.starts.free_states import FreeStates
 from daml.running.stepping import advance
 
 if TYPE_CHECKING:

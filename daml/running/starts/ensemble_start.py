@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,24 +12,14 @@ import numpy as np
 from daml.observing.operators import Selection
 from daml.observing.records import Record
 from daml.randomness import normal, ranks
-from daml.running.first_guess import FirstGuess
-from daml.running.free_states import FreeStates
+from daml.running.starts.first_guess import FirstGuess
+from daml.running.starts.free_states import FreeStates
 
 if TYPE_CHECKING:
     from daml.protocols import Model, Scheme
 
 STREAM = 1
 """Of the scheme's seed: its first ensembles."""
-
-
-def first_states(
-    model: Model, record: Record, guess: FirstGuess, scheme: Scheme
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Give what makes the states, or the ensembles of a scheme, to start from at rows."""
-    members = getattr(scheme, "members", None)
-    if members is None:
-        return guess.state
-    return EnsembleStart(model, record, guess, members, getattr(scheme, "seed", 0)).state
 
 
 @dataclass(frozen=True)
@@ -44,8 +34,16 @@ class EnsembleStart:
     model: Model
     record: Record
     guess: FirstGuess
-    members: int
-    seed: int
+
+    def states(self, scheme: Scheme) -> Callable[[np.ndarray], np.ndarray]:
+        """Give what makes the states, or the ensembles of a scheme, to start from at rows."""
+        members = getattr(scheme, "members", None)
+        if members is None:
+            return self.guess.state
+        place = getattr(scheme, "first_members", None)
+        if place is None:
+            return partial(self._drawn, members, getattr(scheme, "seed", 0))
+        return lambda rows: np.asarray(place(self.guess.state(rows), self.deviation))
 
     @cached_property
     def deviation(self) -> np.ndarray:
@@ -71,14 +69,10 @@ class EnsembleStart:
         np.add.at(found, list(operator.places), weights)
         return found
 
-    def state(self, rows: np.ndarray) -> np.ndarray:
+    def _drawn(self, members: int, seed: int, rows: np.ndarray) -> np.ndarray:
         """Give the ensembles (row, member, variable) to start from at each row."""
-        return self.around(self.guess.state(rows), rows)
-
-    def around(self, states: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Give ensembles (row, member, variable) around states (row, variable) at each row."""
-        shape = self.members, len(self.model.variables)
-        drawn = normal(self.seed, rows, shape, STREAM)
+        shape = members, len(self.model.variables)
+        drawn = normal(seed, rows, shape, STREAM)
         drawn -= drawn.mean(axis=1, keepdims=True)
         named = drawn[..., ranks(self.model.variables)]
-        return np.asarray(states[:, None] + self.deviation * named)
+        return np.asarray(self.guess.state(rows)[:, None] + self.deviation * named)

@@ -1,0 +1,105 @@
+"""Where a filter has lost the observations: its innovations are far larger than it expects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from daml.errors import DivergedError, warn
+from daml.protocols import Outputs
+
+LOST: Outputs = {
+    "lost": (
+        ("time",),
+        {"long_name": "1 where the filter has lost the observations, otherwise 0", "units": "1"},
+    )
+}
+"""The variable of an analysis that says so."""
+SURPRISE, CLIMATE = 3.0, 0.5
+"""A filter is lost where, in the mean over a piece of the record, chi-square is larger than the
+first, and squared innovations than the second in units of the variance of what is observed: those
+of a free run have twice this variance. A filter whose model is wrong has a large chi-square, too,
+but its innovations stay small."""
+MOST = 0.5
+"""Part of a record that may be lost."""
+ADVICE = "give it more members, more inflation, rotate=True or, with many variables, a LETKF"
+"""What to try, unless a scheme has an ``advice`` of its own."""
+
+
+def signs(parts: Mapping[str, np.ndarray], variance: np.ndarray) -> np.ndarray:
+    """Give chi-square, and squared innovations by the variance of what is observed.
+
+    Both in an array (2, step, segment), NaN where nothing is observed.
+    """
+    squares = parts["innovation"] ** 2 / variance
+    counts = np.isfinite(squares).sum(axis=-1)
+    relative = np.nansum(squares, axis=-1) / np.where(counts > 0, counts, np.nan)
+    return np.stack((parts["chi_square"], relative))
+
+
+def flags(found: np.ndarray, early: np.ndarray, rows: np.ndarray, piece: int) -> np.ndarray:
+    """Give 1 where a segment is lost, otherwise 0 (segment, step).
+
+    Parameters
+    ----------
+    found : numpy.ndarray (2, step, segment)
+        What :func:`signs` gave of all steps, spin-up included.
+    early, rows : numpy.ndarray (segment,)
+        Steps of spin-up, and rows of the record after them; the last segment may have fewer.
+    piece : int
+        Steps that are judged together.
+    """
+    pieces = -(-int(rows.max()) // piece)
+    result = np.zeros((len(early), pieces * piece))
+    for segment, (first, count) in enumerate(zip(early, rows, strict=True)):
+        own = np.full((2, pieces * piece), np.nan)
+        own[:, :count] = found[:, first : first + count, segment]
+        parts = own.reshape(2, pieces, piece)
+        counts = np.isfinite(parts).sum(axis=-1)
+        chi_square, relative = np.nansum(parts, axis=-1) / np.maximum(counts, 1)
+        lost = (chi_square > SURPRISE) & (relative > CLIMATE)
+        result[segment] = np.repeat(lost, piece)
+    return result[:, : int(rows.max())]
+
+
+def runs(numbers: np.ndarray, width: int) -> Iterator[np.ndarray]:
+    """Give runs of consecutive numbers, each of at most ``width``."""
+    if len(numbers):
+        for run in np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1):
+            yield from np.split(run, range(width, len(run), width))
+
+
+def check_lost(
+    share: float,
+    segments: int,
+    restarted: int,
+    what: str,
+    *,
+    advice: str = ADVICE,
+    refuse: bool = True,
+) -> None:
+    """Refuse an analysis that is lost for the most part; warn of one that is lost in parts.
+
+    A loop does not refuse it: the next pass may have a better model.
+
+    Raises
+    ------
+    DivergedError
+        If more than half of the record is lost, where this is refused.
+
+    Warns
+    -----
+    UserWarning
+        If some of the record is lost.
+    """
+    if not share:
+        return
+    again = f", though {restarted} of {segments} segments were started again" if restarted else ""
+    lost = (
+        f"{what} has lost the observations in {100 * share:.3g} % of the record{again}: its "
+        "innovations are as large as those of a free run, and far larger than its spread says"
+    )
+    if refuse and share > MOST:
+        raise DivergedError(f"{lost}; {advice}")
+    warn(f"{lost} (where 'lost' is 1 in the analysis); {advice}")

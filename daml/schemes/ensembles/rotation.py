@@ -1,0 +1,46 @@
+"""Random turns of an ensemble that keep its mean and its covariance."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from scipy.stats import ortho_group
+
+from daml.arrays import alike
+from daml.randomness import picked
+
+STREAM = 2
+"""Of the seed: rotations."""
+TURNS, VALUES = 256, 1 << 17
+"""Random turns that are made once, to pick one of at each step; fewer of many members."""
+
+
+def rotated(anomalies: Any, seed: int, steps: np.ndarray) -> Any:
+    """Turn anomalies (..., member, variable) at random; their mean stays 0.
+
+    Parameters
+    ----------
+    anomalies : array (..., member, variable)
+    seed : int
+    steps : numpy.ndarray (...) of int
+        The model step of each ensemble, from which the turn follows.
+    """
+    turns = _turns(seed, anomalies.shape[-2])
+    return alike(turns[picked(seed, steps, len(turns), STREAM)], anomalies) @ anomalies
+
+
+@cache
+def _turns(seed: int, members: int) -> np.ndarray:
+    """Give random turns (turn, member, member), uniform among those that keep (1, ..., 1)."""
+    count = min(TURNS, max(VALUES // members**2, 16))
+    drawn = np.random.default_rng([seed, STREAM])
+    if members == 2:
+        inner = drawn.choice([-1.0, 1.0], size=(count, 1, 1))
+    else:
+        inner = ortho_group.rvs(members - 1, size=count, random_state=drawn)
+    # Directions that are orthogonal to (1, ..., 1).
+    first = np.concatenate((np.ones((members, 1)), np.eye(members)[:, 1:]), axis=1)
+    basis = np.linalg.qr(first)[0][:, 1:]
+    return np.asarray(basis @ inner @ basis.T + 1 / members)

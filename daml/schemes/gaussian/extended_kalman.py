@@ -1,0 +1,130 @@
+"""The extended Kalman filter."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from daml.arrays import alike
+from daml.errors import InputError
+from daml.labels.arguments import check_fields
+from daml.protocols import (
+    Forecast,
+    ObservationOperator,
+    Observed,
+    Outputs,
+    Run,
+    Setting,
+    Update,
+)
+from daml.schemes.erring import Erring
+from daml.schemes.gaussian.kalman import GIVEN, Analysed, Root
+
+
+class Carried(NamedTuple):
+    """The filter's memory."""
+
+    operator: ObservationOperator
+    matrix: Any
+    """H (observed, variable) of a linear operator, else None."""
+    root: Root
+    covariance: Any
+    """P (..., variable, variable) of the last analysis; at first that of the first guess."""
+
+
+@dataclass(frozen=True)
+class ExtendedKalman(Erring):
+    """Extended Kalman filter: a covariance that the tangent of the model moves.
+
+    The covariance P of an analysis becomes M P M' + Q, where M is the derivative of the model's
+    step and Q the model error. The Kalman filter updates state and covariance with the derivative
+    of H at the forecast. Where torch cannot differentiate the model's step, M is found by central
+    differences; H, if it is not linear, is a function that torch differentiates or that has its own
+    ``tangent``.
+
+    n x n covariances are made, and M costs 2n states or a gradient: this is a scheme for small
+    models that are weakly nonlinear from one observation to the next. It takes models without a
+    memory.
+
+    Parameters
+    ----------
+    model_error : float, array or xarray.DataArray, optional
+        Q, as of :class:`daml.schemes.SigmaPoint`.
+    inflation : float
+        Multiplies the standard deviations after each analysis, where something was observed.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range.
+
+    References
+    ----------
+    Jazwinski, A. H. (1970): Stochastic processes and filtering theory. Academic Press; section 8.3.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> seen = daml.observe(daml.simulate(model, steps=300, spinup=500))
+    >>> scheme = daml.schemes.ExtendedKalman(model_error=1e-3, inflation=1.01)
+    >>> daml.assimilate(model, seen, scheme).spread.dims
+    ('time', 'variable')
+    """
+
+    model_error: Any = None
+    _: KW_ONLY
+    inflation: float = 1.0
+
+    outputs: ClassVar[Outputs] = GIVEN
+    needs: ClassVar[frozenset[str]] = frozenset({"gradient", "memoryless", "model_error"})
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not 0 < self.inflation < np.inf:
+            raise InputError(f"ExtendedKalman: 'inflation' is {self.inflation}; give a factor > 0")
+
+    def prepare(self, setting: Setting) -> Carried:
+        """Give H, and the covariance of the first guess.
+
+        Raises
+        ------
+        InputError
+            If it is not known how uncertain the first guess is.
+        """
+        if setting.deviation is None:
+            raise InputError(
+                "ExtendedKalman: it starts from how uncertain the first guess of a cycle is, and "
+                "there is none here; use it in daml.assimilate or daml.improve"
+            )
+        operator, like = setting.operator, setting.noise.variance
+        matrix = alike(operator.matrix(), like) if operator.linear else None
+        covariance = alike(np.diag(setting.deviation() ** 2), like)
+        return Carried(operator, matrix, Root(setting.variables), covariance)
+
+    def update(
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Carried
+    ) -> tuple[Update, Carried]:
+        """Give the analysis (..., variable)."""
+        x, covariance = forecast.state, memory.covariance
+        xp = array_namespace(x)
+        if forecast.tangent is not None:
+            covariance = forecast.tangent @ covariance @ xp.matrix_transpose(forecast.tangent)
+        if forecast.model_error is not None:
+            covariance = covariance + forecast.model_error
+        covariance = xp.broadcast_to(covariance, (*x.shape, x.shape[-1]))
+        deviations = xp.matrix_transpose(memory.root.of(covariance))
+        matrix = memory.operator.tangent(x) if memory.matrix is None else memory.matrix
+        signal = deviations @ xp.matrix_transpose(matrix)
+        innovation = observed.values - memory.operator.apply(x)
+        both = xp.concat((signal, innovation[..., None, :]), axis=-2)
+        white = observed.noise.whitened(both, observed.pattern)
+        seen = white[..., :-1, :]
+        found = Analysed.of(x, deviations, seen, white[..., -1, :])
+        after = found.inflated(self.inflation, seen)
+        width = observed.noise.log_deviation(observed.pattern)
+        extras = found.extras(observed, covariance, after, width)
+        return Update(found.mean, extras), memory._replace(covariance=after)

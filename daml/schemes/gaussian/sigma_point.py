@@ -1,0 +1,148 @@
+"""The sigma-point (unscented) Kalman filter."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from daml.errors import InputError
+from daml.labels.arguments import check_fields
+from daml.protocols import (
+    Forecast,
+    ObservationOperator,
+    Observed,
+    Outputs,
+    Run,
+    Setting,
+    Update,
+)
+from daml.schemes.erring import Erring
+from daml.schemes.gaussian.kalman import GIVEN, Analysed, Root
+
+
+class Known(NamedTuple):
+    """What the filter knows before a cycle."""
+
+    operator: ObservationOperator
+    root: Root
+
+
+@dataclass(frozen=True)
+class SigmaPoint(Erring):
+    """Sigma-point (unscented) Kalman filter: 2n states around the mean, no random numbers.
+
+    With n variables, mean m and covariance P = L L', the model steps the points m + sqrt(n) L_i and
+    m - sqrt(n) L_i, which have this mean and covariance. Of the stepped points the mean and the
+    covariance, plus the model error Q, are those of the forecast; with a Q the points are placed
+    anew. H, which need not be linear, is applied to the points, and the Kalman filter updates the
+    whole state by their covariances. L is a Cholesky root.
+
+    A step costs 2n states, and n x n covariances are made: this is a scheme for small models. It
+    takes models without a memory.
+
+    Parameters
+    ----------
+    model_error : float, array or xarray.DataArray, optional
+        Q, the covariance of the error of a step: one variance for all variables, variances
+        (variable,) or a covariance (variable, covariable), in units of the variables squared.
+        Default: the model's own ``model_error``, or none.
+    inflation : float
+        Multiplies the standard deviations after each analysis, where something was observed.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range.
+
+    References
+    ----------
+    Julier, S. J. and Uhlmann, J. K. (2004): Unscented filtering and nonlinear estimation. Proc.
+    IEEE 92, 401-422. The points of equal weights are those of Arasaratnam, I. and Haykin, S.
+    (2009): Cubature Kalman filters. IEEE Trans. Autom. Control 54, 1254-1269.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> seen = daml.observe(daml.simulate(model, steps=300, spinup=500))
+    >>> analysis = daml.assimilate(model, seen, daml.schemes.SigmaPoint(model_error=1e-4))
+    >>> analysis.spread.dims
+    ('time', 'variable')
+    """
+
+    model_error: Any = None
+    _: KW_ONLY
+    inflation: float = 1.0
+
+    outputs: ClassVar[Outputs] = GIVEN
+    needs: ClassVar[frozenset[str]] = frozenset({"memoryless", "model_error"})
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not 0 < self.inflation < np.inf:
+            raise InputError(f"SigmaPoint: 'inflation' is {self.inflation}; give a factor > 0")
+
+    @property
+    def members(self) -> int:
+        """The number of points; 0 until ``sized`` was called."""
+        return 2 * getattr(self, "_size", 0)
+
+    @property
+    def member_weight(self) -> float:
+        """The weight of a point in the covariance."""
+        return 1 / self.members
+
+    def sized(self, variables: tuple[str, ...]) -> SigmaPoint:
+        """Give the scheme with two points for each variable of a model."""
+        found = copy(self)
+        object.__setattr__(found, "_size", len(variables))
+        return found
+
+    def first_members(self, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """Give the points (row, member, variable) to start from.
+
+        They lie around states (row, variable), with the standard deviations (variable,).
+        """
+        away = len(deviation) ** 0.5 * np.diag(deviation)
+        return np.asarray(mean[:, None] + np.concatenate((away, -away)))
+
+    def prepare(self, setting: Setting) -> Known:
+        """Give H, and the roots of the variables."""
+        return Known(setting.operator, Root(setting.variables))
+
+    def update(
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Known
+    ) -> tuple[Update, Known]:
+        """Give the points (..., member, variable) of the analysis."""
+        points = forecast.state
+        xp = array_namespace(points)
+        count = points.shape[-2]
+        mean = xp.mean(points, axis=-2)
+        deviations = (points - mean[..., None, :]) / count**0.5
+        covariance = xp.matrix_transpose(deviations) @ deviations
+        if forecast.model_error is not None:
+            covariance = covariance + forecast.model_error
+            points = _points(mean, covariance, memory.root)
+            deviations = (points - mean[..., None, :]) / count**0.5
+        equivalent = memory.operator.apply(points)
+        centre = xp.mean(equivalent, axis=-2, keepdims=True)
+        both = xp.concat((equivalent - centre, observed.values[..., None, :] - centre), axis=-2)
+        white = observed.noise.whitened(both, observed.pattern)
+        seen = white[..., :count, :] / count**0.5
+        found = Analysed.of(mean, deviations, seen, white[..., count, :])
+        after = found.inflated(self.inflation, seen)
+        width = observed.noise.log_deviation(observed.pattern)
+        extras = found.extras(observed, covariance, after, width)
+        return Update(_points(found.mean, after, memory.root), extras), memory
+
+
+def _points(mean: Any, covariance: Any, root: Root) -> Any:
+    """Give 2n states (..., member, variable) with a mean and a covariance."""
+    xp = array_namespace(mean)
+    away = xp.matrix_transpose(root.of(covariance)) * mean.shape[-1] ** 0.5
+    centre = mean[..., None, :]
+    return xp.concat((centre + away, centre - away), axis=-2)
