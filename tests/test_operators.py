@@ -322,7 +322,7 @@ def test_a_loop_refuses_what_needs_a_matrix(settings, text):
 def test_a_loop_with_a_function_goes_on_where_it_ended(tmp_path):
     _, seen = cubed(30)
     where = tmp_path / "loop.zarr"
-    how = {"operator": cubes, "held_out": 0, "scheme": LOOPS["ThreeDVar"]()}
+    how = {"operator": cubes, "held_out": 0, "scheme": Fraction()}
     how["emulator"] = daml.LSTM(hidden=3, layers=1, epochs=1, sequence_length=20)
     whole = daml.improve(daml.Lorenz63(), seen, passes=2, **how)
     daml.improve(daml.Lorenz63(), seen, passes=1, store=where, **how)
