@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from daml import __version__, distribution
+from daml import __version__, analysing, distribution, showing
 from daml.commands import Words, run
 from daml.errors import DamlError, InputError
+from daml.options import DEVICE, MODEL, OVERWRITE, RESUME, STORE, with_scheme
+
+if TYPE_CHECKING:
+    from daml.protocols import Scheme
+
+IMPROVE = """\b
+Examples:
+  daml improve record.nc --model lorenz63 --store out.zarr
+  daml improve record.nc --model model.py:MyModel --store out.zarr --passes 5 --resume
+  daml improve record.nc --model lorenz63 --store out.zarr --scheme etkf --members 20
+"""
 
 
 @click.group(
@@ -20,17 +33,6 @@ def main() -> None:
     resumes the run and exit status 130. Without a terminal, a run prints a line for each pass.
     """
     distribution.check_folder()  # the other project may have overwritten the check of the import
-
-
-DEVICE = click.option(
-    "--device", default="cpu", help="Device on which torch computes: cpu or cuda."
-)
-OVERWRITE = click.option(
-    "--overwrite", is_flag=True, help="Replace an existing store, if daml wrote it."
-)
-RESUME = click.option(
-    "--resume", is_flag=True, help="Resume the run in the store; --passes may be raised."
-)
 
 
 @main.command()
@@ -110,15 +112,14 @@ def paper(
         click.echo(f"figure: {path}")
 
 
-@main.command()
+for command in (analysing.assimilate, analysing.schemes, showing.info, showing.figures):
+    main.add_command(command)
+
+
+@main.command(epilog=IMPROVE)
 @click.argument("observations")
-@click.option(
-    "--model",
-    required=True,
-    help="Model to improve: lorenz63, coupled-lorenz63, lorenz96, or a class of yours as "
-    "FILE.py:CLASS.",
-)
-@click.option("--store", required=True, help="Zarr store to write; a path or a URL.")
+@MODEL
+@STORE
 @click.option(
     "--passes", default="auto", help="Number of passes; auto stops when passes no longer gain."
 )
@@ -152,6 +153,7 @@ def paper(
 @OVERWRITE
 @RESUME
 @run
+@with_scheme
 def improve(
     observations: str,
     model: str,
@@ -167,10 +169,12 @@ def improve(
     device: str,
     overwrite: bool,
     resume: bool,
+    scheme: Scheme | None,
 ) -> None:
     """Improve a model with observations.
 
-    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them.
+    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. Without --scheme they are
+    assimilated by 3DVar, whose B --background chooses.
     """
     import daml
     from daml.experiments.reporting import innovation_table
@@ -181,20 +185,28 @@ def improve(
     starting = load_model(model)
     if passes != "auto" and not passes.isdecimal():
         raise InputError(f"--passes is {passes!r}; give a whole number of 1 or more, or auto")
+    if scheme is not None and background is not None:
+        raise InputError(
+            f"--background {background} is the B of the default scheme, and --scheme is given; "
+            "leave it out, or give --scheme threedvar --set background_covariance="
+            f"{background}"
+        )
+    chosen = scheme if background is None else daml.ThreeDVar(background)
+    predicted = training == "cycle" and (chosen is None or hasattr(chosen, "by_model"))
     if not (resume and Store(store).made()):
         check_apart(store, observations)
         check_free(store, overwrite)
     tree = daml.improve(
         starting,
         open_record(observations),
-        None if background is None else daml.ThreeDVar(background),
+        chosen,
         daml.LSTM(
             epochs=epochs,
             cycle_epochs=epochs,
             base=starting,
             device=device,
             seed=seed,
-            covariance="predicted" if training == "cycle" else None,
+            covariance="predicted" if predicted else None,
         ),
         passes=passes if passes == "auto" else int(passes),
         held_out=held_out,
@@ -207,42 +219,6 @@ def improve(
     )
     click.echo(innovation_table(tree))
     click.echo(f"store: {store}")
-
-
-@main.command()
-@click.argument("store")
-@run
-def info(store: str) -> None:
-    """Print what a STORE holds: settings, progress, scores."""
-    from daml.experiments.reporting import overview
-    from daml.stores.attributes import reading
-    from daml.stores.opening import open_tree
-
-    with reading(store):
-        told = overview(open_tree(store))
-    click.echo(told)
-
-
-@main.command()
-@click.argument("source")
-@click.option("--figures", "folder", default="figures", help="Folder to draw into.")
-@click.option("--only", type=int, default=None, help="Number of the one figure to draw.")
-@run
-def figures(source: str, folder: str, only: int | None) -> None:
-    """Draw the figures of a SOURCE.
-
-    It is the store of an experiment, or a NetCDF file (.nc) with the scores that
-    daml.reports.collect gave.
-    """
-    from daml import paper as experiment
-    from daml.stores.attributes import reading
-    from daml.stores.opening import open_record, open_tree
-
-    with reading(source):
-        scores = open_record(source) if source.endswith(".nc") else open_tree(source)
-        paths = experiment.draw(scores, folder, only)
-    for path in paths:
-        click.echo(f"figure: {path}")
 
 
 @main.command()

@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 
 DIMS = (("time",), ("time", "variable"), ("time", "observed"))
 """The dimensions that an output of a scheme may have."""
-NEEDS = ("covariance", "gradient", "memoryless", "model_error", "positions")
-"""What a scheme may need of a model."""
+NEEDS = {
+    "covariance": "its B",
+    "gradient": "gradient",
+    "memoryless": "no memory",
+    "model_error": "its Q, if it has one",
+    "positions": "positions",
+}
+"""What a scheme may need of a model, and how a table says it."""
 
 
 def sized(scheme: Scheme, model: Model) -> Scheme:

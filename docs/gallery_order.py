@@ -3,7 +3,17 @@
 from sphinx_gallery.sorting import FunctionSortKey
 
 NAMES = (
-    *("loop", "paper", "animation", "attractor", "memory", "b_size", "own_model", "own_methods"),
+    *(
+        "loop",
+        "paper",
+        "animation",
+        "attractor",
+        "memory",
+        "b_size",
+        "own_model",
+        "own_methods",
+        "ensembles",
+    ),
     *("missing", "cycle", "ways", "ladder", "ablation", "climate", "laser", "stream", "sweep"),
     "attribution",
 )

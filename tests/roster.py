@@ -81,8 +81,10 @@ SCHEMES = {
     "a scheme of the tests": Nudging,
     "OptimalInterpolation": lambda: daml.schemes.OptimalInterpolation(run()),
     "ETKF": lambda: daml.schemes.ETKF(members=12, inflation=1.2),
-    "EnKF": lambda: daml.schemes.EnKF(members=20, inflation=1.2),
-    "DEnKF": lambda: daml.schemes.DEnKF(members=12, inflation=1.2),
+    "EnKF": lambda: daml.schemes.EnKF(
+        members=20, inflation=daml.schemes.Additive(climatology(), scale=0.02)
+    ),
+    "DEnKF": lambda: daml.schemes.DEnKF(members=12, inflation=daml.schemes.RTPS(0.7)),
     "SerialEnSRF": lambda: daml.schemes.SerialEnSRF(members=12, inflation=1.2),
     "EnKFN": lambda: daml.schemes.EnKFN(members=12, inflation=1.1),
     "ParticleFilter": lambda: daml.schemes.ParticleFilter(

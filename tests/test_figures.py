@@ -8,6 +8,7 @@ import matplotlib.image
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray as xr
 
 import daml
 from daml.errors import InputError
@@ -17,6 +18,18 @@ SCORES = (
     *("ablation", "attribution", "climate", "cycle", "innovations", "ladder", "paper", "seed_0"),
     "variants",
 )
+LEADS = {"lead": [0.05, 0.1], "scheme": ["ETKF", "LETKF"], "rank": [1, 2, 3]}
+RANKS = xr.Dataset(
+    {
+        "frequency": (("lead", "rank"), [[0.5, 0.1, 0.4], [0.4, 0.3, 0.3]]),
+        "flat_low": ("lead", [0.3, 0.2]),
+        "flat_high": ("lead", [0.4, 0.5]),
+        "spread": (("scheme", "lead"), [[0.2, 0.5], [0.3, 0.6]]),
+        "error": (("scheme", "lead"), [[0.25, 0.55], [0.35, 0.7]], {"units": "K"}),
+        "crps": (("scheme", "lead"), [[0.1, 0.2], [0.15, 0.3]], {"long_name": "CRPS"}),
+    },
+    LEADS,
+)
 FIGURES = {
     "analysis_rmse": lambda: daml.figures.analysis_rmse(published("seed_0")),
     "attribution": lambda: daml.figures.attribution(published("attribution")),
@@ -24,6 +37,9 @@ FIGURES = {
     "error_reduction": lambda: daml.figures.error_reduction(published("seed_0")),
     "ladder": lambda: daml.figures.ladder(published("ladder")),
     "loop_diagram": lambda: daml.figures.loop_diagram(),
+    "rank_histogram": lambda: daml.figures.rank_histogram(RANKS),
+    "crps": lambda: daml.figures.crps(RANKS),
+    "spread_error": lambda: daml.figures.spread_error(RANKS),
     "sweep_scores": lambda: daml.figures.sweep_scores(published("paper"), "mfe", over="lead"),
     "variants": lambda: daml.figures.variants(published("variants")),
 }
@@ -68,3 +84,42 @@ def test_figures_need_no_display_and_no_pyplot():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "False\n"
+
+
+def test_ranks_are_drawn_as_bars_over_the_band_of_a_flat_histogram():
+    one = daml.figures.rank_histogram(RANKS.isel(lead=0)).axes
+    assert [bar.get_height() for bar in one[0].patches[1:]] == [0.5, 0.1, 0.4]
+    two = daml.figures.rank_histogram(RANKS).axes
+    assert [ax.get_title(loc="left") for ax in two] == ["lead 0.05", "lead 0.1"]
+    for ax, lead in zip(two, (0, 1), strict=True):
+        band, *bars = ax.patches
+        low, high = band.get_xy()[1], band.get_xy()[1] + band.get_height()
+        assert low == pytest.approx(RANKS.flat_low.values[lead])
+        assert high == pytest.approx(RANKS.flat_high.values[lead])
+        assert [bar.get_height() for bar in bars] == RANKS.frequency[lead].values.tolist()
+
+
+def test_scores_are_drawn_against_lead_or_time():
+    spread = daml.figures.spread_error(RANKS)
+    labels = [line.get_label() for line in spread.axes[0].lines]
+    assert labels == [
+        f"{scheme}, {of}" for scheme in ("ETKF", "LETKF") for of in ("RMSE of the mean", "spread")
+    ]
+    assert spread.axes[0].get_ylabel() == "spread and error [K]"
+    dated = RANKS.assign_coords(lead=np.array([6, 12]) * np.timedelta64(1, "h"))
+    lines = daml.figures.crps(dated.crps.sel(scheme="ETKF")).axes[0].lines
+    assert lines[0].get_xydata().tolist() == [[6, 0.1], [12, 0.2]]
+    days = np.array(["2020-01-01", "2020-01-02"], dtype="M8[ns]")
+    along = RANKS.isel(scheme=0).rename(lead="time").assign_coords(time=days)
+    assert daml.figures.spread_error(along).axes[0].get_xlabel() == "time"
+
+
+def test_scores_that_cannot_be_drawn_are_refused():
+    with pytest.raises(InputError, match=r"'crps' \(lead\) is needed"):
+        daml.figures.crps(RANKS[["spread"]])
+    with pytest.raises(InputError, match=r"give .lead. and one more at most"):
+        daml.figures.crps(RANKS.expand_dims(run=2))
+    with pytest.raises(InputError, match=r"'flat_low' .lead. is needed"):
+        daml.figures.rank_histogram(RANKS.drop_vars("flat_low"))
+    with pytest.raises(InputError, match="give 1 x 2 Axes"):
+        daml.figures.rank_histogram(RANKS, axes=daml.figures.loop_diagram().axes[0])

@@ -108,6 +108,14 @@ def test_an_ensemble_with_the_exact_moments_is_the_kalman_filter(name, rotate, c
         np.testing.assert_allclose(own, expected, rtol=1e-10, atol=1e-10)
 
 
+def test_the_order_of_correlated_observations_changes_the_root_only():
+    seen = record(True)
+    turned = seen.isel(variable=[1, 0], covariable=[1, 0])
+    both = (filtered(daml.schemes.SerialEnSRF(8), given) for given in (seen, turned))
+    for one, two in zip(*both, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("correlated", [False, True])
 def test_perturbed_observations_are_the_kalman_filter_within_their_sampling_error(correlated):
     seen, members = record(correlated), 10_000

@@ -375,7 +375,7 @@ def test_a_model_error_is_of_the_model_unless_the_scheme_has_its_own():
 
 
 def test_inflation_is_a_factor():
-    with pytest.raises(InputError, match=r"SigmaPoint: 'inflation' is 0\.0; give a factor > 0"):
+    with pytest.raises(InputError, match=r"SigmaPoint: 'inflation' is 0\.0; give a factor from"):
         SigmaPoint(inflation=0)
 
 

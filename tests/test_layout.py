@@ -33,7 +33,7 @@ LEVELS = [
     {"experiments"},
     {"sweeps"},
     {"covariance", "diagnosis", "innovations", "paper", "reports"},
-    {"commands", "scripts"},
+    {"commands", "options", "scripts", "analysing", "showing"},
     {"cli"},
     {"__main__"},
 ]

@@ -11,7 +11,7 @@ from daml.errors import DivergedError, InputError
 from daml.observing.records import read
 from daml.protocols import Forecast, Run
 from daml.schemes import ParticleFilter
-from daml.schemes.ensembles.particle_filter import _counts
+from daml.schemes.particle_filter import _counts
 
 NAMES = ("x0", "x1", "x2")
 ERROR = np.array([[0.5, 0.2], [0.2, 0.8]])

@@ -49,7 +49,7 @@ def nothing_runs(monkeypatch):
             seen(334, missing=0.9),
             {"held_out": 0.3},
             r"the 100 held-out rows hold 7 values of 'x2', and 8 are needed to estimate B for 3 "
-            r"observed quantities; give a record of 384 steps or more, or another background",
+            r"observed quantities; give a record of 384 steps or more, or another scheme",
         ),
         (
             blind(400, 0.25, 7),

@@ -23,6 +23,7 @@ from daml.sweeps.grid import planned, read_config
 
 SHORT = {"steps": 500, "passes": 1, "epochs": 1, "cycle_epochs": 1, "hidden": 4, "skip": 50}
 GRID = {"max_variance": [1.0, 2.0]}
+ETKF = {"scheme": "ETKF", "members": 5}
 
 CONFIG = """
 [sweep]
@@ -181,7 +182,7 @@ def test_a_member_lost_by_the_cluster_is_run_again(straight, tmp_path, monkeypat
     [
         (
             {"grid": {"hidden_units": [4]}},
-            "'hidden_units' is unknown; give one of steps, passes",
+            "'hidden_units' is unknown; did you mean 'hidden'. give one of steps, passes",
         ),
         ({"grid": {"hidden": [4, "8"]}}, r"grid: 'hidden' is '8' \(str\); give a whole number"),
         ({"grid": {"hidden": [True]}}, r"'hidden' is True \(bool\); give a whole number"),
@@ -203,6 +204,17 @@ def test_a_member_lost_by_the_cluster_is_run_again(straight, tmp_path, monkeypat
         ({"workers": 2, "scheduler": "tcp://127.0.0.1:9"}, "a scheduler has its own workers"),
         ({"scheduler": "nowhere"}, "scheduler 'nowhere': no answer .* start one with"),
         ({"resume": True}, "give the store of the run to resume"),
+        ({"grid": {"scheme": ["ETKF", "etfk"]}}, "grid: scheme 'etfk' is unknown; did you mean"),
+        ({"grid": {"scheme": ["etkf", "ETKF"]}}, "'scheme' is .* with a value twice"),
+        ({"grid": {"scheme": ["ETKF"]}}, "scheme: ETKF needs 'members'; give a value for each"),
+        ({"grid": {"members": [4]}}, r"no scheme of the sweep has it \(3DVar with the preset's B"),
+        ({"grid": {"radius": [4]}, "fixed": ETKF}, r"no scheme of the sweep has it \(ETKF\)"),
+        ({"grid": {"inflation": [-1, -2]}, "fixed": ETKF}, "ETKF: 'inflation' is -1"),
+        ({"fixed": {"scheme": "LETKF", "members": 4, "radius": 2}}, "where its variables lie"),
+        ({"fixed": {"scheme": "SigmaPoint"}}, "SigmaPoint: LSTM has a memory of the states"),
+        ({"fixed": ETKF | {"background": "innovations"}}, "the B of the default scheme, and 'sch"),
+        ({"fixed": {"system": "lorenz69"}}, "'lorenz69' is unknown; did you mean 'lorenz"),
+        ({"fixed": ETKF | {"members": 4.5}}, r"'members' is 4.5 \(float\); give a whole number"),
     ],
 )
 def test_what_cannot_be_run_is_refused(given, text):
@@ -226,6 +238,66 @@ def test_a_key_follows_from_what_is_no_default():
             int("aaa62de6f748", 16),
         )
     )
+
+
+SCHEMES = """
+[sweep]
+preset = "smoke"
+seeds = 1
+[grid]
+scheme = ["etkf"]
+inflation = [1.05, 1.5]
+[fixed]
+members = 8
+correction = true
+steps = 300
+passes = 1
+epochs = 1
+hidden = 4
+skip = 100
+"""
+
+
+@pytest.mark.filterwarnings("ignore:assimilate. .* has lost:UserWarning")  # by its short LSTM
+def test_a_sweep_over_schemes_and_inflation(tmp_path):
+    (tmp_path / "sweep.toml").write_text(SCHEMES)
+    result = daml.sweep(**read_config(tmp_path / "sweep.toml"), workers=0)
+    assert (result.error == "").all(), result.error.values
+    assert result.scheme.values.tolist() == ["ETKF"]
+    assert result.perfect_analysis_rmse.dims == ("scheme", "inflation", "seed", "record")
+    one, two = result.perfect_analysis_rmse.sel(record="test").squeeze().values
+    assert one < two
+    assert (result.chi_square > 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:assimilate. .* has lost:UserWarning")  # by its short LSTM
+@pytest.mark.slow
+def test_a_scheme_without_an_argument_runs_once_for_its_values(tmp_path):
+    text = SCHEMES.replace('["etkf"]', '["etkf", "ThreeDVar"]').replace("300", "1000")
+    (tmp_path / "sweep.toml").write_text(text)
+    result = daml.sweep(**read_config(tmp_path / "sweep.toml"), workers=0)
+    assert (result.error == "").all(), result.error.values
+    etkf, var = result.perfect_analysis_rmse.sel(record="test", seed=0).values
+    assert etkf[0] < var[0]
+    assert var[0] == var[1]
+    etkf, var = result.experiment_seed.squeeze().values
+    assert (etkf[0] != etkf[1], var[0] == var[1]) == (True, True)
+
+
+def test_what_a_scheme_lacks_makes_no_new_member():
+    plan = planned({"scheme": ["ETKF", "EnKFN", "LETKF"], "radius": [2, 4]}, 1, "smoke",
+                   {"members": 8, "system": "lorenz96"})  # fmt: skip
+    assert len({member.key for member in plan.members}) == 4
+    alone = planned({"members": [8]}, 1, "smoke", {"scheme": "etkf", "system": "lorenz96"})
+    assert alone.members[0].key == plan.members[0].key
+    scheme = plan.members[-1].scheme
+    assert scheme == daml.schemes.LETKF(8, radius=4.0, seed=plan.members[-1].drawn)
+    assert "system" in plan.attrs("cpu")
+
+
+def test_a_store_from_before_schemes_could_vary_goes_on():
+    attrs = planned(GRID, 1, "smoke", {}).attrs("cpu")
+    assert not {"scheme", "system", "members", "inflation", "radius"} & set(attrs)
 
 
 def call(*words):
@@ -268,8 +340,12 @@ def test_one_worker_of_the_command_line_changes_no_number(straight, tmp_path):
         ("[grid]", "[grid", "no TOML (Expected ']'"),
         ("[grid]", "[grids]", "'grids' is unknown there; give [sweep], [grid], [fixed]"),
         ("[sweep]", "hidden = 4\n[sweep]", "'hidden' is unknown there"),
-        ("seeds", "seed", "[sweep] 'seed' is unknown; give one of preset, seeds, device"),
-        ("hidden", "hidden_units", "[fixed] 'hidden_units' is unknown; give one of steps"),
+        ("seeds", "seed", "[sweep] 'seed' is unknown; did you mean 'seeds'? give one of preset,"),
+        (
+            "hidden",
+            "hidden_units",
+            "'hidden_units' is unknown; did you mean 'hidden'? give one of steps",
+        ),
         ("hidden = 4", "hidden = 4.5", "fixed: 'hidden' is 4.5 (float); give a whole number"),
         ('"smoke"', "3", "[sweep] 'preset' is 3; give a text in quotes"),
         ("seeds = 1", "seeds = 1.5", "seeds is 1.5; give how many"),
@@ -295,6 +371,16 @@ def test_no_config_and_no_scheduler(tmp_path, monkeypatch):
         assert (done.exit_code, done.output.count("\n")) == (2, 1), done.output
     assert "scheduler 'tcp://127.0.0.1:9': no answer" in done.output
     assert [p.name for p in tmp_path.iterdir()] == ["sweep.toml"]
+
+
+@pytest.mark.filterwarnings("ignore:assimilate. .* has lost:UserWarning")  # by its short LSTM
+@pytest.mark.slow
+def test_a_sweep_over_a_radius():
+    fixed = {"scheme": "LETKF", "members": 6, "system": "lorenz96", "inflation": 1.05}
+    short = {"steps": 300, "passes": 1, "epochs": 1, "hidden": 4, "skip": 100}
+    result = daml.sweep({"radius": [3.0, 7.0]}, seeds=1, fixed=fixed | short, workers=0)
+    assert (result.error == "").all(), result.error.values
+    assert (result.perfect_analysis_rmse < 0.6).all()
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ SCHEME = daml.ThreeDVar(B)
 ANALYSIS = daml.assimilate(MODEL, SEEN, SCHEME)
 MADE = daml.forecast(MODEL, TRUTH, leads=2)
 ERRORS = verification.forecast_error(MADE, TRUTH)
+MANY = xr.concat([TRUTH, TRUTH + 0.1, TRUTH - 0.2], "member").rename(state="analysis")
+SCORED = {"of": None, "by": None, "seed": 0}
 SHORT = SEEN.isel(time=slice(20))  # too short for a loop: what is taken is refused at once
 NETWORK = daml.LSTM(hidden=2, layers=1, epochs=1, sequence_length=20, burn_in=2)
 FITTED = NETWORK.fit(TRUTH)
@@ -87,6 +89,7 @@ CALLS = {
         "burn_in": 2,
         "batch_size": 10,
         "learning_rate": 0.01,
+        "uncertainty": 0.1,
         "seed": 0,
     },
     daml.improve: {
@@ -171,6 +174,12 @@ CALLS = {
     },
     verification.forecast_error: {"forecast": MADE, "truth": TRUTH},
     verification.mfe: {"errors": ERRORS},
+    verification.probabilistic.crps: {"estimate": MANY, "truth": TRUTH} | SCORED,
+    verification.probabilistic.rank_histogram: {"estimate": MANY, "truth": TRUTH} | SCORED,
+    verification.probabilistic.spread_error: {
+        **{"estimate": MANY, "truth": TRUTH, "of": None, "by": None},
+        "members": None,
+    },
     verification.reduction: {"error": B, "reference": B},
     verification.error_map: {"errors": ERRORS, "x": EDGES[0], "y": EDGES[1]},
     verification.innovation_statistics: {"analysis": ANALYSIS, "skip": 0},
@@ -204,6 +213,18 @@ CALLS = {
         "name": "analysis_rmse",
         "over": None,
         "record": "test",
+        "axes": None,
+    },
+    figures.rank_histogram: {
+        "found": verification.probabilistic.rank_histogram(MANY, TRUTH),
+        "axes": None,
+    },
+    figures.spread_error: {
+        "found": verification.probabilistic.spread_error(MANY, TRUTH, by=["time"]),
+        "axes": None,
+    },
+    figures.crps: {
+        "scores": verification.probabilistic.crps(MANY, TRUTH, by=["time"]),
         "axes": None,
     },
     figures.calibration: {"found": diagnosis.calibration(KNOWN, skip=0, window=10), "axes": None},

@@ -1,31 +1,12 @@
 """What the benchmarks share: records of any length and state size, made in a moment."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import xarray as xr
 
 import daml
 from daml.covariance import labelled
-from daml.models import ODE
 
 STEPS = [10_000, 100_000, 1_000_000]
-
-
-@dataclass(frozen=True)
-class Lorenz96(ODE):
-    """The ring of Lorenz (1996), of any size: how cost grows with the state."""
-
-    size: int = 40
-    forcing: float = 8.0
-
-    @property
-    def variables(self):
-        return tuple(f"x{i}" for i in range(self.size))
-
-    def tendency(self, x):
-        ahead, behind, further = (np.roll(x, shift, axis=-1) for shift in (-1, 1, 2))
-        return (ahead - further) * behind - x + self.forcing
 
 
 def record(model, steps):

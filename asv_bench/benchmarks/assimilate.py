@@ -2,7 +2,7 @@
 
 import daml
 
-from . import STEPS, Lorenz96, network, twin
+from . import STEPS, network, twin
 
 
 class Assimilate:
@@ -49,7 +49,7 @@ class StateSize:
     number, repeat, warmup_time = 1, 3, 0
 
     def setup(self, size):
-        self.model = Lorenz96(dt=0.05, size=size)
+        self.model = daml.models.Lorenz96(n=size)
         self.observations, self.scheme = twin(self.model, 10_000)
 
     def time_assimilate(self, size):

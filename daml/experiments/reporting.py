@@ -94,12 +94,13 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
         "perfect": loaded(tree, "perfect/scores", needed=SCORES[:2]),
     }
     maps = {"imperfect": both["imperfect"].mfe_map}
+    bins = [dim for dim in maps["imperfect"].dims if str(dim).endswith("_bin")]
     maps |= {f"{called(tree)}-{_number(groups[at])}": scored[at].mfe_map for at in (0, -1)}
     numbers = xr.DataArray([_number(p) for p in groups], dims="iteration", name="iteration")
-    result = xr.concat([s.drop_dims(["x0_bin", "x2_bin"]) for s in scored], numbers)
+    result = xr.concat([s.drop_dims(bins) for s in scored], numbers)
     result["mfe_map"] = xr.concat(maps.values(), xr.DataArray(list(maps), dims="case", name="case"))
     for case, scores in both.items():
-        plain = scores.drop_dims(["x0_bin", "x2_bin"], errors="ignore")
+        plain = scores.drop_dims(bins, errors="ignore")
         result = result.assign({f"{case}_{name}": plain[name] for name in plain.data_vars})
     if "sensitivity" in tree.children:
         result["sensitivity_analysis_rmse"] = loaded(tree, "sensitivity")["analysis_rmse"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import xarray as xr
@@ -15,13 +15,15 @@ from daml.covariances.dense import climatological
 from daml.emulators import LSTM
 from daml.errors import InputError
 from daml.labels.ranges import number, whole
+from daml.labels.space import StateSpace
 from daml.loop.loop import Loop
 from daml.loop.passes import Pass, Scored
-from daml.models import CoupledLorenz63, Lorenz63
+from daml.models import CoupledLorenz63, Lorenz63, Lorenz96
+from daml.observing.records import Readings
 from daml.observing.simulated import observe
 from daml.progress import LOG, Progress, duration
 from daml.protocols import Emulator, Model, Scheme
-from daml.running.assimilation import assimilate
+from daml.running.assimilation import assimilate, assimilated
 from daml.running.forecasting import forecast, simulate
 from daml.running.tuning import tuned
 from daml.schemes import WAYS, ThreeDVar
@@ -34,7 +36,40 @@ SPINUP = 2000
 SENSITIVITY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, float("inf"))
 BEYOND = {"correction": True, "LSTM": False}
 """What is trained through the cycle: an LSTM that corrects the imperfect model, and one alone."""
-EDGES = (("x0", np.linspace(-20.0, 20.0, 41)), ("x2", np.linspace(0.0, 50.0, 51)))
+
+
+class System(NamedTuple):
+    """What a twin experiment is about.
+
+    Attributes
+    ----------
+    imperfect, perfect : Model
+        The model to improve, and the one that the truth is from.
+    observed : tuple of str
+        Variables that are observed, and scored.
+    edges : tuple
+        Two of them, with the edges of the bins of error maps.
+    """
+
+    imperfect: Model
+    perfect: Model
+    observed: tuple[str, ...]
+    edges: tuple[tuple[str, np.ndarray], tuple[str, np.ndarray]]
+
+
+RING = np.linspace(-15.0, 15.0, 31)
+SYSTEMS = {
+    "lorenz63": System(
+        Lorenz63(),
+        CoupledLorenz63(),
+        OBSERVED,
+        (("x0", np.linspace(-20.0, 20.0, 41)), ("x2", np.linspace(0.0, 50.0, 51))),
+    ),
+    "lorenz96": System(
+        Lorenz96(forcing=7.6), Lorenz96(), Lorenz96().variables, (("x00", RING), ("x01", RING))
+    ),
+}
+"""The experiment of the paper, and a ring whose model has a wrong forcing."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +129,23 @@ class Preset:
 
 
 class Experiment:
-    """Truth, observations and covariances of a seed, and how a model scores on them."""
+    """Truth, observations and covariances of a seed, and how a model scores on them.
+
+    ``scheme`` assimilates in place of 3DVar with the preset's B.
+    """
 
     def __init__(
-        self, preset: Preset, seed: int, device: str, settings: Mapping[str, Any] | None = None
+        self,
+        preset: Preset,
+        seed: int,
+        device: str,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        scheme: Scheme | None = None,
+        system: str = "lorenz63",
     ) -> None:
-        self.preset = preset
-        self.imperfect, self.perfect = Lorenz63(), CoupledLorenz63()
+        self.preset, self.given_scheme = preset, scheme
+        self.imperfect, self.perfect, self.observed, self.edges = SYSTEMS[system]
         # The paper's loop is measured with one rate for all passes.
         decay = {"rate_decay": 1.0} if preset.background == "climatological" else {}
         settings = decay | dict(settings or {})
@@ -118,9 +163,11 @@ class Experiment:
         records = ("train", "test")
         self.truth = {r: free(self.perfect, g) for r, g in zip(records, random[:2], strict=True)}
         self.observations = {
-            r: observe(self.truth[r], variables=OBSERVED, seed=g)
+            r: observe(self.truth[r], variables=self.observed, seed=g)
             for r, g in zip(records, random[2:4], strict=True)
         }
+        # An emulator has the positions of the model that it replaces.
+        self.test_record = Readings(self.observations["test"], StateSpace.of(self.imperfect))
         self.climate = {
             "imperfect": free(self.imperfect, random[4]),
             "perfect": free(self.perfect, random[5]),
@@ -134,7 +181,7 @@ class Experiment:
     def analysis_rmse(self, record: str, analysis: xr.Dataset) -> xr.Dataset:
         """Give RMSE of analysis and background over the observed variables."""
         return verification.analysis_error(
-            analysis, self.truth[record], skip=self.preset.skip, variables=OBSERVED
+            analysis, self.truth[record], skip=self.preset.skip, variables=self.observed
         )
 
     def forecast_error(self, model: Model) -> xr.Dataset:
@@ -148,14 +195,18 @@ class Experiment:
         """
         passes = self.preset.passes
         background = self.preset.background
-        given = background == "climatological"
+        scheme: Scheme = ThreeDVar(background)
+        if self.given_scheme is not None:
+            scheme = self.given_scheme
+        elif background == "climatological":
+            scheme = self.scheme("imperfect", self.preset.max_variance)
         loop = Loop(
             self.imperfect,
-            self.scheme("imperfect", self.preset.max_variance) if given else ThreeDVar(background),
+            scheme,
             self.emulator,
             passes,
             self.preset.warm_start,
-            held_out=0.0 if given else 0.1,
+            held_out=0.1 if getattr(scheme, "open", ()) else 0.0,
             training="cycle" if background == "model" else "analyses",
         )
         reference: xr.DataArray | None = None
@@ -217,9 +268,12 @@ class Experiment:
 
     def perfect_scores(self) -> xr.Dataset:
         """Give the perfect model's RMSE (record)."""
-        scheme: Scheme = self.scheme("perfect", self.preset.max_variance)
-        if self.preset.background != "climatological":
-            scheme, _ = tuned(ThreeDVar(), self.perfect, self.observations["train"])
+        scheme = self.given_scheme
+        if scheme is None and self.preset.background == "climatological":
+            scheme = self.scheme("perfect", self.preset.max_variance)
+        scheme = ThreeDVar() if scheme is None else scheme
+        if getattr(scheme, "open", ()):
+            scheme, _ = tuned(scheme, self.perfect, self.observations["train"])
         analyses = [assimilate(self.perfect, seen, scheme) for seen in self.observations.values()]
         return self._rmse(analyses)
 
@@ -242,13 +296,14 @@ class Experiment:
 
     def score(self, done: Pass, reference: xr.DataArray | None) -> xr.Dataset:
         """Give the scores of a pass; ``reference`` is the imperfect model's forecast error."""
-        test = assimilate(done.model, self.observations["test"], done.scheme)
+        seen = self.observations["test"]
+        test = assimilated(done.model, seen, done.scheme, self.test_record.of(done.model))
         scores = self._rmse([done.analysis, test])
         errors = self.forecast_error(done.model)
         scores["mfe"] = verification.mfe(errors)
         if reference is not None:
             scores["mfe_reduction"] = verification.reduction(scores["mfe"], reference)
-        scores["mfe_map"] = verification.error_map(errors, *EDGES)
+        scores["mfe_map"] = verification.error_map(errors, *self.edges)
         return scores
 
     def _rmse(self, analyses: list[xr.Dataset]) -> xr.Dataset:
@@ -259,6 +314,9 @@ class Experiment:
             if "normalized_innovation" in analysis:
                 normal = analysis["normalized_innovation"].isel(time=slice(self.preset.skip, None))
                 part["chi_square"] = (normal**2).mean().assign_attrs(told)
+            elif self.given_scheme is not None and "chi_square" in analysis:
+                later = analysis["chi_square"].isel(time=slice(self.preset.skip, None))
+                part["chi_square"] = later.mean().assign_attrs(told)
         return xr.concat(parts, xr.DataArray(list(self.truth), dims="record", name="record"))
 
 

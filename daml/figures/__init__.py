@@ -20,6 +20,7 @@ from daml.figures.drawings import (
     variants,
 )
 from daml.figures.panels import STYLE, save
+from daml.figures.probabilistic import crps, rank_histogram, spread_error
 from daml.figures.spread import attribution, ladder, sweep_scores
 
 __all__ = [
@@ -27,12 +28,15 @@ __all__ = [
     "analysis_rmse",
     "attribution",
     "calibration",
+    "crps",
     "error_maps",
     "error_reduction",
     "innovations",
     "ladder",
     "loop_diagram",
+    "rank_histogram",
     "save",
+    "spread_error",
     "sweep_scores",
     "variants",
 ]

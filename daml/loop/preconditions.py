@@ -249,5 +249,5 @@ def _check_values(
         more = longer(-(-rows * enough // least), len(present), held_out.fraction)
     raise InputError(
         f"improve: {where} {least} values of {name!r}, and {enough} are needed {purpose}; give "
-        f"{more}, or another background, e.g. ThreeDVar('climatological')"
+        f"{more}, or another scheme, e.g. ThreeDVar('climatological') or ETKF(20, inflation=1.05)"
     )

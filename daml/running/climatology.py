@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from daml.arrays import fetch, home, put, stacked
 from daml.covariances.dense import labelled
-from daml.errors import DivergedError, InputError
-from daml.labels.datasets import names
+from daml.errors import DivergedError, InputError, StepError
+from daml.labels.datasets import first_time, names
 from daml.observing.noise import observing
-from daml.observing.records import Record
+from daml.observing.records import Record, read
 from daml.protocols import Model
-from daml.running.forecasting import free_runs
+from daml.running.checks import check_finite, check_model
+from daml.running.starts.first_guess import FirstGuess
+from daml.running.stepping import advance
 from daml.schemes.estimation import Pairs, Seen, known_pairs, observed_pairs
 
 RATIO = 2.0
@@ -109,3 +112,61 @@ def _of_free_runs(
         correlation = (1 - SINGULAR) * correlation + SINGULAR * np.eye(size)
     correlation[still, still] = 1.0
     return np.where(still, KNOWN, spread), correlation
+
+
+def free_runs(
+    model: Model,
+    observations: xr.Dataset,
+    record: Record | None = None,
+    *,
+    starts: int = 200,
+    spinup: int = 100,
+    steps: int = 100,
+) -> np.ndarray:
+    """Run a model freely from states spread over a record, as :func:`assimilate` would start.
+
+    Many short runs say what one long run says of a climate, and rounding, which a chaotic model
+    amplifies exponentially, stays small in each of them.
+
+    Parameters
+    ----------
+    model : Model
+    observations : xarray.Dataset
+        As the contract says.
+    record : Record, optional
+        What was read of them already.
+    starts, spinup, steps : int
+        Number of runs, steps at the head of each that are left out, and steps that are given.
+
+    Returns
+    -------
+    numpy.ndarray (start, step, variable)
+
+    Raises
+    ------
+    InputError
+        If model or observations break the contract.
+    DivergedError
+        If a run leaves the finite numbers.
+    """
+    check_model(model, first_time(observations))
+    variables = tuple(model.variables)
+    if record is None:
+        record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
+    times = record.axis.grid()
+    seen = np.flatnonzero(record.kind_present[record.kind].any(axis=1))
+    rows = np.unique(seen[np.linspace(0, len(seen) - 1, starts).astype(np.int64)])
+    x = put(FirstGuess(model, record, times, None).state(rows), home(model))
+    memory, found = model.start(x, times[rows]), []
+    with np.errstate(all="ignore"):
+        for step in range(spinup + steps):
+            try:
+                x, memory = advance(model, x, memory)
+            except StepError as error:
+                raise error.at(step + 1, times[rows[0]]) from error.__cause__
+            if step >= spinup:
+                found.append(x)
+    states = np.swapaxes(fetch(stacked(found)), 0, 1)
+    when = np.broadcast_to(times[rows][:, None], states.shape[:2])
+    check_finite(states, when, variables, f"a free run of {type(model).__name__}")
+    return states

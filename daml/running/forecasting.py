@@ -1,7 +1,8 @@
-"""A model alone in time: simulate, forecast, and a free run from a record."""
+"""A model alone in time: simulate, and forecast."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,16 +25,19 @@ from daml.labels.datasets import (
 )
 from daml.labels.dates import is_span, span
 from daml.labels.descriptions import description
-from daml.observing.records import Record, read
 from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
-from daml.running.starts.first_guess import FirstGuess, one_state
+from daml.running.starts.first_guess import one_state
 from daml.running.stepping import advance
 from daml.segments import Cut, rows_at_once, segment_length, side_by_side
 from daml.stores.filling import filled
 
 if TYPE_CHECKING:
     from daml.protocols import Model
+
+
+MEMBERS = "analysis_members"
+"""What an analysis calls its members."""
 
 
 @checked
@@ -172,13 +176,17 @@ def forecast(
 ) -> xr.Dataset:
     """Forecast from every state of a record, the model's memory warmed up on the states before.
 
+    From an analysis with members each of them is forecast.
+
     Parameters
     ----------
     model : Model
         What forecasts.
     initial : xarray.Dataset
         ``state``, or else ``analysis``, (time, variable): the states to start from, a step of
-        the model apart. Variables that the model lacks are left out.
+        the model apart. Variables that the model lacks are left out. Where there is
+        ``analysis_members`` (time, member, variable), as ``assimilate(..., keep_members=True)``
+        gives it, or a ``state`` with these dims, there are forecasts of each member.
     leads : int or sequence of int
         Model steps to forecast; 4 means 1, 2, 3, 4.
     warmup : int
@@ -188,7 +196,8 @@ def forecast(
     Returns
     -------
     xarray.Dataset
-        ``forecast`` (start, lead, variable); ``lead`` in model time, with ``lead_steps``.
+        ``forecast`` (start, lead, variable), or (start, lead, member, variable); ``lead`` in model
+        time, with ``lead_steps``.
 
     Raises
     ------
@@ -210,10 +219,12 @@ def forecast(
     check_model(model, first_time(initial))
     variables = tuple(model.variables)
     name = "state" if "state" in initial else "analysis"
+    name = MEMBERS if name == "analysis" and MEMBERS in initial else name
     times = check_time(initial, name)
     axis = time_axis(initial, name, model.dt, getattr(model, "time_unit", "s"))
     check_dims(initial, name, ("variable",))
-    extra = [d for d in initial[name].dims if d not in ("time", "variable")]
+    many = ["member"] if "member" in initial[name].dims else []
+    extra = [d for d in initial[name].dims if d not in ("time", "variable", *many)]
     if extra:
         raise InputError(f"forecast: {name!r} has the further dimension {extra[0]!r}; select one")
     if axis.length != len(times):
@@ -226,8 +237,9 @@ def forecast(
         states, _ = pack(initial, name, variables)
         if not np.isfinite(states).all():
             raise InputError(f"forecast: {name!r} has missing values; fill them first")
+        states = np.moveaxis(states, 0, -2) if many else states
         with (
-            side_by_side(model, cut) as (groups, each),
+            side_by_side(model, cut, *states.shape[1:-1]) as (groups, each),
             tqdm(
                 total=cut.steps * len(groups),
                 desc="forecast",
@@ -238,7 +250,7 @@ def forecast(
         ):
 
             def run_group(group: np.ndarray) -> None:
-                result = np.empty((len(group), cut.length, len(steps), len(variables)))
+                result = np.empty((len(group), cut.length, len(steps), *states.shape[1:]))
                 starts = group * cut.length
                 for place, part in ahead(model, states, times, cut, starts, steps, bar):
                     result[:, place] = np.moveaxis(part, 2, 0)
@@ -250,8 +262,10 @@ def forecast(
         return {}
 
     labels = _labels(model, times, warmup, steps)
+    if many:
+        labels = labels.assign_coords(member=initial[name]["member"])
     told = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
-    described = {"forecast": (("start", "lead", "variable"), told)}
+    described = {"forecast": (("start", "lead", *many, "variable"), told)}
     return filled(labels, described, run, source=initial[[name]])
 
 
@@ -285,13 +299,17 @@ def ahead(
     """Yield places in segments, and the forecasts from there (place, lead, segment, variable).
 
     A segment begins at the row of ``states`` (row, variable) that ``starts`` (segment,) names, with
-    the warm-up of the ``cut``; its place 0 comes after that. ``leads`` are increasing.
+    the warm-up of the ``cut``; its place 0 comes after that. ``leads`` are increasing. States (row,
+    member, variable) have a forecast (place, lead, segment, member, variable) each.
     """
     device, warmup = home(model), cut.spinup
     steps = np.arange(cut.steps)[:, None]
-    memory = model.start(put(states[starts], device), times[starts])
+    when = times[starts]
+    if states.ndim > 2:
+        when = np.repeat(when[:, None], states.shape[1], axis=1)
+    memory = model.start(put(states[starts], device), when)
     with np.errstate(all="ignore"):
-        for block in cut.blocks(starts, states.shape[-1]):
+        for block in cut.blocks(starts, math.prod(states.shape[1:])):
             rows = np.minimum(starts + steps[block], len(times) - 1)
             found = []
             for number, x in enumerate(put(states[rows], device), block.start):
@@ -314,61 +332,3 @@ def ahead(
             if found:
                 stop = block.stop - warmup
                 yield slice(stop - len(found), stop), fetch(stacked(found))
-
-
-def free_runs(
-    model: Model,
-    observations: xr.Dataset,
-    record: Record | None = None,
-    *,
-    starts: int = 200,
-    spinup: int = 100,
-    steps: int = 100,
-) -> np.ndarray:
-    """Run a model freely from states spread over a record, as :func:`assimilate` would start.
-
-    Many short runs say what one long run says of a climate, and rounding, which a chaotic model
-    amplifies exponentially, stays small in each of them.
-
-    Parameters
-    ----------
-    model : Model
-    observations : xarray.Dataset
-        As the contract says.
-    record : Record, optional
-        What was read of them already.
-    starts, spinup, steps : int
-        Number of runs, steps at the head of each that are left out, and steps that are given.
-
-    Returns
-    -------
-    numpy.ndarray (start, step, variable)
-
-    Raises
-    ------
-    InputError
-        If model or observations break the contract.
-    DivergedError
-        If a run leaves the finite numbers.
-    """
-    check_model(model, first_time(observations))
-    variables = tuple(model.variables)
-    if record is None:
-        record = read(observations, variables, model.dt, getattr(model, "time_unit", "s"))
-    times = record.axis.grid()
-    seen = np.flatnonzero(record.kind_present[record.kind].any(axis=1))
-    rows = np.unique(seen[np.linspace(0, len(seen) - 1, starts).astype(np.int64)])
-    x = put(FirstGuess(model, record, times, None).state(rows), home(model))
-    memory, found = model.start(x, times[rows]), []
-    with np.errstate(all="ignore"):
-        for step in range(spinup + steps):
-            try:
-                x, memory = advance(model, x, memory)
-            except StepError as error:
-                raise error.at(step + 1, times[rows[0]]) from error.__cause__
-            if step >= spinup:
-                found.append(x)
-    states = np.swapaxes(fetch(stacked(found)), 0, 1)
-    when = np.broadcast_to(times[rows][:, None], states.shape[:2])
-    check_finite(states, when, variables, f"a free run of {type(model).__name__}")
-    return states

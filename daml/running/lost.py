@@ -23,7 +23,10 @@ of a free run have twice this variance. A filter whose model is wrong has a larg
 but its innovations stay small."""
 MOST = 0.5
 """Part of a record that may be lost."""
-ADVICE = "give it more members, more inflation, rotate=True or, with many variables, a LETKF"
+ADVICE = (
+    "try more members, more inflation or rotate=True, and with many variables localisation "
+    "(daml.schemes.LETKF)"
+)
 """What to try, unless a scheme has an ``advice`` of its own."""
 
 

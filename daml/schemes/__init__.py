@@ -3,22 +3,28 @@
 from daml.schemes.ensembles import (
     ETKF,
     LETKF,
+    RTPP,
+    RTPS,
+    Additive,
     DEnKF,
     EnKF,
     EnKFN,
-    ParticleFilter,
     SerialEnSRF,
     half_width,
     taper,
 )
 from daml.schemes.gaussian import ExtendedKalman, OptimalInterpolation, SigmaPoint
 from daml.schemes.labelled import analyse
+from daml.schemes.particle_filter import ParticleFilter
 from daml.schemes.variational import WAYS, ThreeDVar
 
 __all__ = [
     "ETKF",
     "LETKF",
+    "RTPP",
+    "RTPS",
     "WAYS",
+    "Additive",
     "DEnKF",
     "EnKF",
     "EnKFN",

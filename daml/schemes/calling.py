@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daml.arrays import fetch, stacked
-from daml.errors import DamlError, InputError, first_line
+from daml.errors import DamlError, DivergedError, InputError, first_line
 from daml.labels.definitions import is_users
 from daml.protocols import Forecast, Observed, Run, Update
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Scheme, Setting
+
+LARGEST = 1e100
+"""A magnitude whose square, summed, is no finite number any more."""
 
 
 def prepared(scheme: Scheme, setting: Setting) -> Memory:
@@ -48,6 +51,8 @@ def updated(
     ------
     InputError
         If ``update`` fails or gives no analysis.
+    DivergedError
+        If it fails on forecasts that have diverged.
     """
     x, name = forecast.state, type(scheme).__name__
     users = is_users(scheme)
@@ -65,6 +70,12 @@ def updated(
     except DamlError:
         raise
     except Exception as error:
+        if isinstance(x, np.ndarray) and not (np.abs(x) < LARGEST).all():
+            raise DivergedError(
+                f"{name}: the forecasts of the cycle grew beyond all bounds, and 'update' failed "
+                f"({first_line(error)}); take a smaller dt, or give an ensemble more members or "
+                "another inflation"
+            ) from error
         torch = "" if isinstance(x, np.ndarray) else ", which are torch tensors with a gradient"
         raise InputError(
             f"{name}: 'update' failed ({type(error).__name__}: {first_line(error)}); it must give "

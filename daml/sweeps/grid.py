@@ -17,8 +17,9 @@ from daml import __version__
 from daml.errors import InputError, StoreError, first_line
 from daml.experiments.goodliff2025 import PRESETS
 from daml.labels.arguments import plain, shown
+from daml.schemes.by_name import nearest
 from daml.stores.opening import loaded
-from daml.sweeps.member import DEFAULTS, Member, checked
+from daml.sweeps.member import DEFAULTS, LATER, Member, checked
 
 SETTINGS = ("preset", "seeds", "device")
 TABLES = {"sweep": SETTINGS, "grid": tuple(DEFAULTS), "fixed": tuple(DEFAULTS)}
@@ -49,7 +50,8 @@ class Plan:
 
     def attrs(self, device: str) -> dict[str, Any]:
         """Give the whole configuration; what varies as text."""
-        told = {k: int(v) if type(v) is bool else v for k, v in self.base.items()}
+        shown = {k: v for k, v in self.base.items() if k not in LATER or v != DEFAULTS[k]}
+        told = {k: int(v) if type(v) is bool else v for k, v in shown.items()}
         told = {k: "none" if v is None else v for k, v in told.items()}
         told |= {name: json.dumps(values) for name, values in self.grid.items()}
         return {"daml_version": __version__, "device": device, "grid": ", ".join(self.grid)} | {
@@ -146,8 +148,21 @@ def planned(
         for point in itertools.product(*values.values())
         for seed in numbers
     )
+    _check_used(members, [*values, *fixed])
     _check_ranges(members, values)
     return Plan(values, numbers, {k: v for k, v in base.items() if k not in values}, members)
+
+
+def _check_used(members: Sequence[Member], names: Iterable[str]) -> None:
+    """Refuse an argument of a scheme that no scheme of the sweep has."""
+    for name in names:
+        if not any(member.applies(name) for member in members):
+            kinds = {member.kind.__name__ for member in members if member.kind is not None}
+            schemes = ", ".join(sorted(kinds)) or "3DVar with the preset's B"
+            raise InputError(
+                f"sweep: {name!r} is an argument of a scheme, and no scheme of the sweep has it "
+                f"({schemes}); give 'scheme' in grid or fixed, or leave {name!r} out"
+            )
 
 
 def _values(name: str, given: Any) -> tuple[Any, ...]:
@@ -224,7 +239,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
         for key in inside:
             if key not in TABLES[table]:
                 raise InputError(
-                    f"{path}: [{table}] {key!r} is unknown; give one of {', '.join(TABLES[table])}"
+                    f"{path}: [{table}] {key!r} is unknown; {nearest(key, TABLES[table])}give one "
+                    f"of {', '.join(TABLES[table])}"
                 )
     settings = content.get("sweep", {})
     for key in ("preset", "device"):

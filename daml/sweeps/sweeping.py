@@ -45,7 +45,11 @@ def sweep(
         Values of each parameter that varies: of a preset (``steps``, ``passes``, ``epochs``,
         ``warm_start``, ``skip``, ``max_variance``, ``background``,
         ``correction``, ``window``) and of the LSTM (``hidden``, ``layers``,
-        ``sequence_length``, ``burn_in``, ``batch_size``, ``learning_rate``).
+        ``sequence_length``, ``burn_in``, ``batch_size``, ``learning_rate``); ``scheme``, a name
+        of a class of :mod:`daml.schemes` that assimilates in place of 3DVar with the preset's B,
+        and arguments of schemes (``members``, ``inflation``, ``radius``, ...), each of which
+        holds for the schemes that have it; ``system``, "lorenz63" as in the paper or "lorenz96",
+        a ring whose model has a wrong forcing (7.6 in place of 8).
     seeds : int or iterable of int
         How many, counted from 0, or which.
     preset : {"fast", "smoke", "literal"}
@@ -93,13 +97,14 @@ def sweep(
     keep = keeper(store, plan.attrs(device), overwrite=overwrite, resume=resume)
     with keep.open():
         done = {m.key: d for m, d in plan.begun(keep.begun)}
-        left = [member for member in plan.members if member.key not in done]
+        keys = {member.key: member for member in plan.members}  # an argument may change nothing
+        left = [member for key, member in keys.items() if key not in done]
         failed, there = 0, keep.begun is not None
         with (
-            Progress("sweep", "member", len(plan.members), len(done)) as progress,
+            Progress("sweep", "member", len(keys), len(done)) as progress,
             closing(finished(left, device, scheduler, workers)) as results,
         ):
-            progress.say(f"{len(left)} of {len(plan.members)} members to run")
+            progress.say(f"{len(left)} of {len(keys)} members to run")
             for member, result, lost in results if left else ():
                 done[member.key] = result
                 if not lost:

@@ -13,8 +13,10 @@ import xarray as xr
 from daml.covariances.dense import labelled
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.protocols import Memory, Model
+from daml.labels.ranges import number
+from daml.protocols import Memory, Model, Scheme
 from daml.schemes import ThreeDVar
+from daml.training.augmented import fitted
 from daml.training.bases import check_torch
 from daml.training.engine import train
 from daml.training.factors import covariance, placed
@@ -30,55 +32,77 @@ def fit_parameters(
     model: Model,
     parameters: Sequence[str],
     observations: xr.Dataset,
-    scheme: ThreeDVar,
+    scheme: Scheme,
     *,
     epochs: int | None = None,
     sequence_length: int = 120,
     burn_in: int = 60,
     batch_size: int = 100,
     learning_rate: float = 0.02,
+    uncertainty: float = 0.1,
     seed: int = 0,
-) -> tuple[Model, ThreeDVar]:
-    """Estimate parameters of a model, and the B of its forecasts, from observations.
+) -> tuple[Model, Scheme]:
+    """Estimate parameters of a model from observations.
 
-    Gradients through all steps and analyses of a sequence minimise the Gaussian negative
-    log-likelihood of the innovations. B is estimated together with the parameters, as the B of
-    another model would bias them.
+    With a :class:`daml.ThreeDVar`, gradients through all steps and analyses of a sequence minimise
+    the Gaussian negative log-likelihood of the innovations. B is estimated together with the
+    parameters, as the B of another model would bias them.
+
+    With an ensemble scheme, the parameters are further variables of the state, which are never
+    observed: each member has its own values, and they persist in a step. The analysis moves them by
+    their covariances with what is observed. The estimate is their mean over the second half of the
+    record, and the next pass over the record starts there.
 
     Parameters
     ----------
     model : Model
-        A dataclass whose step uses the Array API, so that torch's gradients pass through it, as
-        daml's own models do. The search starts from its values.
+        A dataclass. For a :class:`daml.ThreeDVar` its step uses the Array API, so that torch's
+        gradients pass through it, as daml's own models do; for an ensemble it has no memory. The
+        search starts from its values.
     parameters : sequence of str
         Names of the fields of the model that are estimated.
     observations : xarray.Dataset
         ``observation`` (time, variable) and its ``error_variance`` (variable).
-    scheme : ThreeDVar
-        Its B is the initial one (:func:`daml.tuned` gives one).
-    epochs, sequence_length, burn_in, batch_size
-        See :class:`daml.LSTM` and :meth:`daml.LSTM.fit_cycle`. A sequence starts from the nearest
-        observations, and from the model's climate for variables that are not observed; the burn-in
-        must be long enough to forget this start.
+    scheme : ThreeDVar or an ensemble scheme
+        The B of a :class:`daml.ThreeDVar` is the initial one (:func:`daml.tuned` gives one). What
+        an ensemble leaves open, such as its inflation, is tuned in each pass.
+    epochs : int, optional
+        Maximum number of epochs; for an ensemble, of passes over the record (default: until no
+        parameter moves by more than a tenth of its uncertainty, at most 5).
+    sequence_length, burn_in, batch_size
+        For a :class:`daml.ThreeDVar`; see :class:`daml.LSTM` and :meth:`daml.LSTM.fit_cycle`. A
+        sequence starts from the nearest observations, and from the model's climate for variables
+        that are not observed; the burn-in must be long enough to forget this start.
     learning_rate : float
-        Maximum change of a parameter in one update, as a fraction of its initial value.
+        For a :class:`daml.ThreeDVar`: maximum change of a parameter in one update, as a fraction of
+        its initial value.
+    uncertainty : float
+        For an ensemble: standard deviation of each parameter around its initial value, as a
+        fraction of it. Passes take the estimate farther than that, where it has to go.
     seed : int
-        Seed of the order of the sequences.
+        For a :class:`daml.ThreeDVar`: seed of the order of the sequences. An ensemble has its own.
 
     Returns
     -------
     model : Model
         With the estimated parameters.
-    scheme : ThreeDVar
-        With the estimated B.
+    scheme : Scheme
+        With the estimated B, or with nothing open.
 
     Raises
     ------
     InputError
-        If a parameter is not a float field of the model, the scheme has no B, or the observations
-        lack a variable or have wrong dims or values.
+        If a parameter is not a float field of the model, the scheme has neither members nor a B,
+        or the observations lack a variable or have wrong dims or values.
     DivergedError
-        If the loss is not finite.
+        If the loss is not finite, or the ensemble loses the observations.
+
+    References
+    ----------
+    Anderson, J. L. (2001): An ensemble adjustment Kalman filter for data assimilation. Mon. Wea.
+    Rev. 129, 2884-2903; section 5, on parameters in the state. Aksoy, A., Zhang, F. and
+    Nielsen-Gammon, J. W. (2006): Ensemble-based simultaneous state and parameter estimation in a
+    two-dimensional sea-breeze model. Mon. Wea. Rev. 134, 2951-2970.
 
     Examples
     --------
@@ -90,11 +114,25 @@ def fit_parameters(
     >>> found, scheme = fit_parameters(wrong, ["rho"], seen, scheme, epochs=30)
     >>> abs(found.rho - 28.0) < 0.5
     True
+    >>> ensemble = daml.schemes.ETKF(12, inflation=1.02, rotate=True)
+    >>> found, ensemble = fit_parameters(wrong, ["rho"], seen, ensemble)
+    >>> abs(found.rho - 28.0) < 0.5
+    True
     """
     check_sequences("fit_parameters", sequence_length, burn_in, learning_rate, batch_size, seed)
     if epochs is not None and epochs < 1:
         raise InputError(f"fit_parameters: 'epochs' is {epochs}; give 1 or more")
+    number(uncertainty, "fit_parameters: 'uncertainty'", "a fraction in (0, 1]", above=0, most=1)
     variables = tuple(model.variables)
+    _check_names(model, parameters)
+    if getattr(scheme, "members", None) is not None:
+        return fitted(model, tuple(parameters), observations, scheme, uncertainty, epochs)
+    if not (hasattr(scheme, "given") and hasattr(scheme, "by_model")):
+        raise InputError(
+            f"fit_parameters: {type(scheme).__name__} has no B and carries no ensemble; give a "
+            "daml.ThreeDVar, or an ensemble scheme, e.g. daml.schemes.ETKF(20, inflation=1.02)"
+        )
+    scheme = cast("ThreeDVar", scheme)
     free = _Free(model, parameters, np.linalg.cholesky(scheme.given(variables)))
     like = torch.zeros((), dtype=torch.float64)
     check_torch(model, "fit_parameters")
@@ -116,21 +154,24 @@ def fit_parameters(
     return replace(cast("Any", model), **found), known
 
 
+def _check_names(model: Model, parameters: Sequence[str]) -> None:
+    """Refuse names that are not those of float fields of a model."""
+    known: list[str] = [f.name for f in fields(cast("Any", model))] if is_dataclass(model) else []
+    for name in parameters:
+        if name not in known or not isinstance(getattr(model, name), float):
+            raise InputError(
+                f"fit_parameters: {name!r} is no parameter of {type(model).__name__} with a "
+                f"float as its value; give some of {known}"
+            )
+    if len(set(parameters)) < len(parameters):
+        raise InputError(f"fit_parameters: 'parameters' is {parameters}; give each name once")
+
+
 class _Free(torch.nn.Module):
     """A model with free parameters, in units of their initial values, and its B."""
 
     def __init__(self, model: Model, parameters: Sequence[str], root: np.ndarray) -> None:
         super().__init__()
-        known: list[str] = (
-            [f.name for f in fields(cast("Any", model))] if is_dataclass(model) else []
-        )
-        for name in parameters:
-            value = getattr(model, name, None)
-            if name not in known or not isinstance(value, float):
-                raise InputError(
-                    f"fit_parameters: {name!r} is no parameter of {type(model).__name__} with a "
-                    f"float as its value; give some of {known}"
-                )
         self.given, self.names = model, tuple(parameters)
         first = torch.tensor([getattr(model, name) for name in parameters], dtype=torch.float64)
         self.first = torch.where(first == 0, torch.ones_like(first), first)

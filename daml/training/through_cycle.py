@@ -56,6 +56,8 @@ class Innovations:
     first : callable, optional
         Gives the ensembles (row, member, variable) from which sequences start at steps (row,) of
         the record, where the scheme carries ensembles.
+    deviation : callable, optional
+        Gives the standard deviations (variable,) of these ensembles.
     """
 
     model: Callable[[], Model]
@@ -64,11 +66,13 @@ class Innovations:
     like: torch.Tensor
     burn_in: int
     first: Callable[[np.ndarray], np.ndarray] | None = None
+    deviation: Callable[[], np.ndarray] | None = None
 
     @cached_property
     def setting(self) -> Setting:
         """What the scheme may know, where the sequences are."""
-        return self.record.setting(str(self.like.device))
+        setting = self.record.setting(str(self.like.device))
+        return setting._replace(deviation=self.deviation)
 
     @cached_property
     def prepared(self) -> Memory:
@@ -204,10 +208,12 @@ class Course:
         self, model: Callable[[], Model], scheme: Scheme, like: torch.Tensor, burn_in: int
     ) -> Innovations:
         """Give what a training through this record makes small; see :class:`Innovations`."""
-        scheme, first = sized(scheme, self.model), None
-        if getattr(scheme, "members", None) is not None:
-            first = EnsembleStart(self.model, self.record, self.guess).states(scheme)
-        return Innovations(model, scheme, self.record, like, burn_in, first)
+        scheme = sized(scheme, self.model)
+        if getattr(scheme, "members", None) is None:
+            return Innovations(model, scheme, self.record, like, burn_in)
+        start = EnsembleStart(self.model, self.record, self.guess)
+        first = start.states(scheme), lambda: start.deviation
+        return Innovations(model, scheme, self.record, like, burn_in, *first)
 
     def blocks(self, length: int) -> Blocks:
         """Give all of it to train on, in sequences of a length."""

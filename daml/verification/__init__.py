@@ -1,5 +1,7 @@
 """Scores against a truth, and what innovations say of an analysis."""
 
+from daml.verification import probabilistic
+from daml.verification.matching import valid_rows
 from daml.verification.scores import (
     analysis_error,
     binned,
@@ -9,7 +11,6 @@ from daml.verification.scores import (
     mfe,
     reduction,
     squared,
-    valid_rows,
 )
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "forecast_error",
     "innovation_statistics",
     "mfe",
+    "probabilistic",
     "reduction",
     "squared",
     "valid_rows",

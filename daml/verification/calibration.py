@@ -9,7 +9,8 @@ from scipy.stats import norm
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import check_dims, named, names
-from daml.verification.scores import binned, valid_rows
+from daml.verification.matching import valid_rows
+from daml.verification.scores import binned
 
 
 @checked

@@ -7,13 +7,13 @@ from typing import cast
 
 import flox.xarray
 import numpy as np
-import pandas as pd
 import xarray as xr
 from scores.continuous import mse
 
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.labels.datasets import check_dims, check_dtype, check_names, check_time, named, names
+from daml.labels.datasets import check_dims, named, names
+from daml.verification.matching import at_times, shared_names, true_states, valid_rows
 
 
 @checked
@@ -60,9 +60,9 @@ def analysis_error(
     """
     for name in ("analysis", "background"):
         check_dims(analysis, name, ("time", "variable"))
-    state = _state(truth)
+    state = true_states(truth)
     analysis = named(analysis)
-    both = _shared(analysis, truth)
+    both = shared_names(analysis, truth)
     if variables is not None:
         lacking = [v for v in variables if v not in both]
         if lacking:
@@ -77,7 +77,7 @@ def analysis_error(
             "and fewer than there are"
         )
     analysis = analysis.isel(time=slice(skip, None))
-    true = _at(state, analysis.indexes["time"]).sel(variable=both)
+    true = at_times(state, analysis.indexes["time"], "analysis_error").sel(variable=both)
     result = xr.Dataset()
     for name in ("analysis", "background"):
         estimate = analysis[name].sel(variable=both)
@@ -96,66 +96,6 @@ def squared(estimate: xr.DataArray, true: xr.DataArray, over: str | None = None)
     estimate = estimate.where(np.isfinite(estimate), np.inf)
     true = true.where(np.isfinite(true))
     return cast("xr.DataArray", mse(estimate, true, reduce_dims=over))
-
-
-def _state(truth: xr.Dataset) -> xr.DataArray:
-    """Give the true states (time, variable)."""
-    check_dims(truth, "state", ("time", "variable"))
-    check_names(truth, "state")
-    check_dtype(truth["state"], "state")
-    extra = [d for d in truth["state"].dims if d not in ("time", "variable")]
-    if extra:
-        raise InputError(f"the truth's 'state' has the further dimension {extra[0]!r}; select one")
-    check_time(truth, "state")
-    return named(truth)["state"]
-
-
-def _at(state: xr.DataArray, times: pd.Index) -> xr.DataArray:
-    """Give the true states at ``times``; as a slice where that will do: a record may be long."""
-    index = state.indexes["time"]
-    first = int(index.searchsorted(times[0])) if index.dtype.kind == times.dtype.kind else 0
-    if index[first : first + len(times)].equals(times):
-        return state.isel(time=slice(first, first + len(times)))
-    rows = index.get_indexer(times)
-    if (rows < 0).any():
-        raise InputError("analysis_error: the truth lacks times of the analysis; select the same")
-    return state.isel(time=rows)
-
-
-def _shared(first: xr.Dataset, second: xr.Dataset) -> list[str]:
-    """Give the names of variables that both have."""
-    check_names(first, "the first Dataset")
-    has = names(second)
-    both = [v for v in names(first) if v in has]
-    if not both:
-        raise InputError("verification: the two Datasets share no variable; rename one's")
-    return both
-
-
-@checked
-def valid_rows(forecast: xr.Dataset, truth: xr.Dataset, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Give the rows of the truth at the starts (start,), and at the leads (start, lead).
-
-    -1 where a lead is no time of the truth.
-
-    Raises
-    ------
-    InputError
-        If a Dataset breaks the contract or a start is no time of the truth.
-    """
-    check_dims(forecast, "forecast", ("start", "lead", "variable"))
-    check_names(forecast, "forecast")
-    index = _state(truth).indexes["time"]
-    starts, leads = forecast["start"].values, forecast["lead"].values
-    kinds = starts.dtype.kind, index.dtype.kind
-    if kinds[0] != kinds[1] and "M" in kinds:
-        raise InputError(f"{what}: 'start' and the truth's 'time' are numbers and dates; give one")
-    near = {"method": "nearest", "tolerance": leads[0] / 100}
-    rows = index.get_indexer(starts, **near)
-    if (rows < 0).any():
-        raise InputError(f"{what}: a start of the forecast is no time of the truth")
-    valid = [index.get_indexer(starts + lead, **near) for lead in leads]
-    return rows, np.stack(valid, axis=1)
 
 
 @checked
@@ -192,8 +132,8 @@ def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     """
     rows, valid = valid_rows(forecast, truth, "forecast_error")
     forecast = named(forecast)
-    both = _shared(forecast, truth)
-    state = _state(truth).sel(variable=both).transpose("time", "variable")
+    both = shared_names(forecast, truth)
+    state = true_states(truth).sel(variable=both).transpose("time", "variable")
     initial = state.isel(time=xr.DataArray(rows, dims="start")).drop_vars("time", errors="ignore")
     parts = []
     for place in range(forecast.sizes["lead"]):

@@ -14,7 +14,7 @@ CLIMATE = 10_000, 0.02
 """Steps of the climatology, and the part of it that is the B of 3DVar."""
 LONG, SHORT = 20_000, 1_000
 """Steps."""
-HOW = {}
+HOW = {"spinup": 200}
 LOST = 0.03
 """Of the record at most: with as little inflation as this some segments never find the truth."""
 SCORES = {
@@ -25,4 +25,7 @@ SCORES = {
     "EnKFN 24": (lambda: EnKFN(24, rotate=True), 0.21),
     "SerialEnSRF 28": (lambda: SerialEnSRF(28, inflation=1.02, rotate=True), 0.18),
 }
-MISSED = {"EnKFN 24": "0.219 in long runs with a long spin-up, and 0.223 with the usual one"}
+MEASURED = {"EnKFN 24": 0.217}
+"""Where DAPPER 1.7.1 itself does not reach its table's value: the mean of two runs (seeds 3 and 4)
+with these settings on 4,000 observations each, 0.217 +- 0.005 and 0.217 +- 0.003; daml's filter on
+the same observations, in one segment: 0.218 and 0.218."""

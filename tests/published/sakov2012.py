@@ -33,4 +33,6 @@ SCORES = {
     # Any square root filter with the same members has the same law.
     "SerialEnSRF 10": (lambda: SerialEnSRF(10, inflation=1.02, rotate=True), 0.60),
 }
-MISSED: dict[str, str] = {}
+MEASURED = {"EnKFN 10": 0.555}
+"""Where DAPPER 1.7.1 itself does not reach its table's value: the mean of two runs (seeds 3 and 4)
+with these settings on 8,000 observations each, 0.550 +- 0.008 and 0.559 +- 0.007."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from daml.protocols import Forecast, Observed, Run, Update
-from daml.schemes.ensembles.parts import Ensemble, Seen, analysed
+from daml.schemes.ensembles.parts import Ensemble, Prepared, analysed
 from daml.schemes.ensembles.weights import Weights
 
 
@@ -44,13 +43,13 @@ class DEnKF(Ensemble):
     """
 
     def update(
-        self, forecast: Forecast, observed: Observed, run: Run, memory: Any
-    ) -> tuple[Update, Any]:
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
+    ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = Seen.of(forecast, observed, memory)
+        part = self.seen(forecast, observed, memory)
         weights = Weights.of(part)
         signal = part.seen * (self.members - 1) ** 0.5
         anomalies = part.anomalies - weights.increments(signal) / 2
-        members = self.around(weights.mean(), anomalies, part.seen, run)
+        members = self.around(weights.mean(), anomalies, part, run, memory)
         extras = part.extras(observed, weights.square(), weights.log_determinant)
         return analysed(forecast, members, extras), memory

@@ -9,9 +9,9 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from daml.arrays import alike
-from daml.protocols import Forecast, ObservationOperator, Observed, Run, Setting, Update
+from daml.protocols import Forecast, Observed, Run, Setting, Update
 from daml.randomness import normal, ranks
-from daml.schemes.ensembles.parts import Ensemble, Seen, analysed
+from daml.schemes.ensembles.parts import Ensemble, Prepared, analysed
 from daml.schemes.ensembles.weights import Weights
 
 STREAM = 3
@@ -21,7 +21,6 @@ STREAM = 3
 class Perturbing(NamedTuple):
     """What the filter knows before a cycle."""
 
-    operator: ObservationOperator
     places: np.ndarray
     """Where the observed names (observed,) stand when sorted: names decide what is drawn."""
     root: Any
@@ -65,27 +64,27 @@ class EnKF(Ensemble):
     ('time', 'variable')
     """
 
-    def prepare(self, setting: Setting) -> Perturbing:
+    def known(self, setting: Setting) -> Perturbing:
         """Work out what perturbations need: the order of names, and a root of R."""
         covariance, root = setting.noise.covariance, None
         if covariance is not None:
             xp = array_namespace(covariance)
             values, vectors = xp.linalg.eigh(covariance)
             root = (vectors * xp.sqrt(values)) @ vectors.T
-        return Perturbing(setting.operator, ranks(setting.observed), root)
+        return Perturbing(ranks(setting.observed), root)
 
     def update(
-        self, forecast: Forecast, observed: Observed, run: Run, memory: Perturbing
-    ) -> tuple[Update, Perturbing]:
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
+    ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = Seen.of(forecast, observed, memory.operator)
+        part = self.seen(forecast, observed, memory)
         xp = array_namespace(part.seen)
         weights = Weights.of(part)
         signal = part.seen * (self.members - 1) ** 0.5
-        drawn = self._perturbations(observed, run, memory, part.seen)
+        drawn = self._perturbations(observed, run, memory.own, part.seen)
         anomalies = part.anomalies + weights.increments(drawn - signal)
         anomalies = anomalies - xp.mean(anomalies, axis=-2, keepdims=True)
-        members = self.around(weights.mean(), anomalies, part.seen, run)
+        members = self.around(weights.mean(), anomalies, part, run, memory)
         extras = part.extras(observed, weights.square(), weights.log_determinant)
         return analysed(forecast, members, extras), memory
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from daml.protocols import Forecast, Observed, Run, Update
-from daml.schemes.ensembles.parts import Ensemble, Seen, analysed
+from daml.schemes.ensembles.inflation import RTPP
+from daml.schemes.ensembles.parts import Ensemble, Prepared, Seen, analysed
 from daml.schemes.ensembles.transforms import Transform, symmetric, triangular
 
 
@@ -61,16 +61,21 @@ class ETKF(Ensemble):
     """
 
     def update(
-        self, forecast: Forecast, observed: Observed, run: Run, memory: Any
-    ) -> tuple[Update, Any]:
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
+    ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = Seen.of(forecast, observed, memory)
+        part = self.seen(forecast, observed, memory)
         found = self.transformed(part)
         mean = part.mean + found.increment
-        members = self.around(mean, found.anomalies, part.seen, run)
+        members = self.around(mean, found.anomalies, part, run, memory)
         extras = part.extras(observed, found.square, found.log_determinant)
         return analysed(forecast, members, extras), memory
 
     def transformed(self, part: Seen) -> Transform:
-        """Give mean and anomalies of the analysis; a turn makes all roots alike."""
-        return triangular(part) if self.rotate else symmetric(part)
+        """Give mean and anomalies of the analysis.
+
+        A turn makes all roots alike, unless a member is compared with its own background before.
+        """
+        if self.rotate and not isinstance(self.inflation, RTPP):
+            return triangular(part)
+        return symmetric(part)

@@ -10,11 +10,10 @@ from typing import Any, ClassVar
 from array_api_compat import array_namespace
 
 from daml.errors import InputError
-from daml.protocols import Forecast, Observed, Outputs, Run, Setting, Update
+from daml.protocols import Forecast, Observed, Run, Setting, Update
 from daml.schemes.ensembles.localisation import Neighbours
-from daml.schemes.ensembles.parts import Ensemble, Seen, chi_square
+from daml.schemes.ensembles.parts import Ensemble, Prepared, Seen
 from daml.schemes.ensembles.roots import root_times
-from daml.schemes.labelled import CHI_SQUARE
 
 VALUES, PRODUCTS = 1 << 17, 1 << 20
 """Numbers that are worked on at once, as the cache holds them; and products of members, of all
@@ -57,8 +56,9 @@ class LETKF(Ensemble):
     What is observed lies where the model's variable of its name does. Observations by a matrix or
     a function need a coordinate ``position`` along ``variable``.
 
-    ``chi_square`` compares each innovation with its own expected variance: of an ensemble that is
-    smaller than the number of observations the covariances between them are not meant.
+    ``chi_square`` and ``log_likelihood`` compare each innovation with its own expected variance: of
+    an ensemble that is smaller than the number of observations the covariances between them are not
+    meant.
 
     References
     ----------
@@ -95,30 +95,27 @@ class LETKF(Ensemble):
         """What it asks of the model."""
         return frozenset({"positions"})
 
-    @property
-    def outputs(self) -> Outputs:
-        """What an analysis has besides."""
-        return CHI_SQUARE
-
-    def prepare(self, setting: Setting) -> Neighbours:
+    def known(self, setting: Setting) -> Neighbours:
         """Search for the observations near each variable."""
         return Neighbours.of(setting, self.radius, type(self).__name__)
 
     def update(
-        self, forecast: Forecast, observed: Observed, run: Run, memory: Any
-    ) -> tuple[Update, Any]:
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
+    ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = Seen.of(forecast, observed, memory.operator)
+        part = self.seen(forecast, observed, memory)
         xp = array_namespace(part.seen)
         found = (
-            _analysed(part.anomalies[..., piece], *sums) for piece, sums in _sums(part, memory)
+            _analysed(part.anomalies[..., piece], *sums) for piece, sums in _sums(part, memory.own)
         )
-        moved, anomalies = zip(*found, strict=True)
+        moved, anomalies, signals = zip(*found, strict=True)
         mean = part.mean + xp.concat(moved, axis=-1) / (self.members - 1) ** 0.5
         expected = 1 + xp.sum(part.seen**2, axis=-2)
         square = xp.sum(part.innovation**2 / expected, axis=-1)
-        state = self.around(mean, xp.concat(anomalies, axis=-1), part.seen, run)
-        return Update(state, chi_square(observed, square)), memory
+        near = xp.concat(signals, axis=-1)
+        state = self.around(mean, xp.concat(anomalies, axis=-1), part, run, memory, near)
+        extras = part.extras(observed, square, xp.sum(xp.log(expected), axis=-1))
+        return Update(state, extras), memory
 
 
 def _sums(part: Seen, near: Neighbours) -> Iterator[tuple[slice, tuple[Any, Any]]]:
@@ -165,8 +162,10 @@ def _pieces(size: int, at_once: int) -> Iterator[slice]:
     return (slice(first, first + step) for first in range(0, size, step))
 
 
-def _analysed(anomalies: Any, squares: Any, pull: Any) -> tuple[Any, Any]:
+def _analysed(anomalies: Any, squares: Any, pull: Any) -> tuple[Any, Any, Any]:
     """Analyse some variables: give moves of their means (..., variable), and anomalies.
+
+    The last that is given is the sum (..., variable) of S^2 near each.
 
     With T = (I + S S')^(-1/2) of the local S the move A' T^2 S d is the product of T A and T S d:
     the root meets two vectors a variable, and no transform is formed.
@@ -174,4 +173,5 @@ def _analysed(anomalies: Any, squares: Any, pull: Any) -> tuple[Any, Any]:
     xp = array_namespace(anomalies)
     own = xp.matrix_transpose(anomalies)
     both = root_times(squares, xp.concat((pull, own[..., None]), axis=-1))
-    return xp.vecdot(both[..., 0], both[..., 1]), xp.matrix_transpose(both[..., 1])
+    signal = xp.linalg.trace(squares)
+    return xp.vecdot(both[..., 0], both[..., 1]), xp.matrix_transpose(both[..., 1]), signal

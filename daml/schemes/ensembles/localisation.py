@@ -14,6 +14,8 @@ from daml.protocols import ObservationOperator, Setting
 DENSE = 4
 """Where there are no more observations than so many times those near a variable, a matrix of all
 tapers is quicker than lists."""
+FAR = 100.0
+"""A half-width that is larger than the largest distance by this factor is in another unit."""
 ROWS = 4096
 """Places whose neighbours are searched for at once."""
 
@@ -100,14 +102,17 @@ class Neighbours(NamedTuple):
         Raises
         ------
         InputError
-            If variables or observations have no positions, or errors are correlated.
+            If variables or observations have no positions, the half-width is in another unit, or
+            errors are correlated.
         """
         positions, size = _observed(setting, owner), len(setting.variables)
-        parts = []
+        parts, farthest = [], 0.0
         for first in range(0, size, ROWS):
             entries = np.arange(first, min(first + ROWS, size))
             found = setting.space.near(entries, positions, 2 * half_width)
+            farthest = max(farthest, found[2].max(initial=0.0))
             parts.append(_padded(*found, len(entries), half_width))
+        _check_reach(farthest, half_width, size, owner)
         width = max(places.shape[1] for places, _ in parts)
         fill = [((0, 0), (0, width - places.shape[1])) for places, _ in parts]
         columns = zip(*parts, strict=True)
@@ -121,6 +126,25 @@ class Neighbours(NamedTuple):
         whole = np.zeros((size, len(positions)))
         np.add.at(whole, (np.arange(size)[:, None], places), root**2)
         return cls(setting.operator, *lists, put(whole, home))
+
+
+def _check_reach(farthest: float, half_width: float, size: int, owner: str) -> None:
+    """Refuse a half-width that must be in another unit than positions.
+
+    ``farthest`` is the largest distance of an observation from a variable that it reaches.
+    """
+    if farthest == 0 and size > 1:
+        raise InputError(
+            f"{owner}: with 'radius' {half_width:g} no observation reaches any variable but those "
+            "at its own place; give a radius of some distances between neighbours, in the unit of "
+            "the model's positions"
+        )
+    if FAR * farthest < half_width < np.inf:
+        raise InputError(
+            f"{owner}: 'radius' is {half_width:g}, and no observation is farther than "
+            f"{farthest:.3g} from a variable; give it in the unit of the model's positions, or "
+            "numpy.inf for no localisation"
+        )
 
 
 def _observed(setting: Setting, owner: str) -> np.ndarray:

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+import xarray as xr
 from array_api_compat import array_namespace
 
-from daml.arrays import member_mean
+from daml.arrays import alike, member_mean
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
-from daml.protocols import Forecast, Observed, Outputs, Run, Setting, Update
+from daml.protocols import (
+    Forecast,
+    ObservationOperator,
+    Observed,
+    Outputs,
+    Run,
+    Scheme,
+    Setting,
+    Trial,
+    Update,
+)
+from daml.schemes.ensembles.inflation import (
+    RTPP,
+    RTPS,
+    Additive,
+    Factor,
+    Inflation,
+    restored,
+    rule_of,
+    stored,
+)
+from daml.schemes.ensembles.open_inflation import LEAST, most_likely
 from daml.schemes.ensembles.rotation import rotated
 from daml.schemes.erring import Erring
 from daml.schemes.labelled import CHI_SQUARE
@@ -23,6 +46,20 @@ observations, and must not trust itself."""
 SILENT = 1e-8
 """Observations whose signal, in units of their errors, has a smaller variance say nothing: neither
 does a missing value, which is one of infinite variance."""
+ERROR_FACTORS = tuple(2.0 ** (power / 2) for power in range(-5, 6))
+"""Factors on R among which the best one is searched for."""
+
+
+class Prepared(NamedTuple):
+    """What an ensemble scheme knows before a cycle."""
+
+    operator: ObservationOperator
+    deviation: np.ndarray
+    """Standard deviations (variable,) of a first ensemble."""
+    inflating: Any
+    """What its rule of inflation needs."""
+    own: Any
+    """What the scheme itself needs."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +68,10 @@ class Ensemble(Erring):
 
     members: int
     _: KW_ONLY
-    inflation: float = 1.0
+    inflation: float | str | RTPP | RTPS | Additive = 1.0
     rotate: bool = False
     seed: int = 0
+    error_factor: float | str = 1.0
     model_error: Any = None
 
     wide: ClassVar[float] = 1.3
@@ -46,35 +84,167 @@ class Ensemble(Erring):
         name = type(self).__name__
         if self.members < 2:
             raise InputError(f"{name}: 'members' is {self.members}; give 2 or more")
-        if not 0 < self.inflation < np.inf:
-            raise InputError(f"{name}: 'inflation' is {self.inflation}; give a factor > 0")
+        rule = rule_of(self.inflation, name)
+        if isinstance(rule, Factor):
+            object.__setattr__(self, "inflation", rule.number)
         if self.seed < 0:
             raise InputError(f"{name}: 'seed' is {self.seed}; give 0 or more")
+        factor = self.error_factor
+        if factor != "estimated" and (isinstance(factor, str) or not 0 < factor < np.inf):
+            raise InputError(
+                f"{name}: 'error_factor' is {factor!r}; give a factor > 0, or 'estimated'"
+            )
 
     @property
     def outputs(self) -> Outputs:
         """What an analysis has besides."""
         return {**CHI_SQUARE, "log_likelihood": OUTPUTS["log_likelihood"]}
 
-    def prepare(self, setting: Setting) -> Any:
-        """Give H; nothing else is known before a forecast."""
-        return setting.operator
+    @property
+    def rule(self) -> Inflation:
+        """The rule of inflation."""
+        return rule_of(self.inflation, type(self).__name__)
 
-    def around(self, mean: Any, anomalies: Any, seen: Any, run: Run) -> Any:
-        """Give the members (..., member, variable) of an analysis, inflated and rotated."""
-        return mean[..., None, :] + self.rotated(self.inflated(anomalies, seen, run), run)
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Names of what is still to be found from innovations; empty if all is given."""
+        return tuple(name for name, number in self._numbers().items() if isinstance(number, str))
 
-    def inflated(self, anomalies: Any, seen: Any, run: Run) -> Any:
-        """Multiply the anomalies of an analysis; more so while the ensemble finds the state.
+    def tuned(self, trial: Trial, before: Scheme | None = None) -> Self:
+        """Give the scheme with the inflation and the factor on R that innovations want.
 
-        ``seen`` (..., member, observed) says which ensembles saw anything: without observations
-        there is nothing to inflate for.
+        See :func:`daml.tuned`.
         """
-        xp = array_namespace(seen)
-        young = max(0.0, 1 - run.age / YOUNG)
-        factor = self.inflation + max(self.wide - self.inflation, 0.0) * young
-        informed = xp.astype(xp.sum(seen**2, axis=(-2, -1)) > SILENT, anomalies.dtype)
-        return anomalies * (1 + (factor - 1) * informed)[..., None, None]
+        if not self.open:
+            return self
+        rule = self.rule
+        steps = {"inflation": rule.steps, "error_factor": ERROR_FACTORS}
+        last: dict[str, Any] | None = None
+        if isinstance(before, type(self)) and not before.open and type(before.rule) is type(rule):
+            last = before._numbers()
+        found = most_likely(trial, self._with, {name: steps[name] for name in self.open}, last)
+        return self._with(found)
+
+    def values_needed(
+        self, observations: xr.Dataset, variables: tuple[str, ...], knows_covariance: bool
+    ) -> tuple[int, str] | None:
+        """Give how many values of each quantity the tuning needs, and its purpose in words."""
+        return (LEAST, f"to find {' and '.join(map(repr, self.open))}") if self.open else None
+
+    def _numbers(self) -> dict[str, Any]:
+        """Give what may be open, by name."""
+        return {"inflation": self.rule.number, "error_factor": self.error_factor}
+
+    def _with(self, numbers: Mapping[str, float]) -> Self:
+        """Give the scheme with numbers for what is open."""
+        changed: dict[str, Any] = dict(numbers)
+        if "inflation" in changed:
+            rule = self.rule.at(changed["inflation"])
+            changed["inflation"] = rule.number if isinstance(rule, Factor) else rule
+        return replace(self, **changed)
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give the inflation and the factor on R, and a model error, for a store."""
+        told = {"long_name": "factor on the error covariance R", "units": "1"}
+        factor = xr.DataArray(float(self.error_factor), attrs=told)
+        own = {"error_factor": factor, **stored(self.rule)}
+        return super().to_dataset().assign(own)
+
+    def restored(self, dataset: xr.Dataset) -> Self:
+        """Give this scheme with what ``to_dataset`` gave.
+
+        Raises
+        ------
+        StoreError
+            If a variable is missing or damaged.
+        """
+        inflation = restored(dataset)
+        factor = float(dataset["error_factor"])
+        return replace(super().restored(dataset), inflation=inflation, error_factor=factor)
+
+    def prepare(self, setting: Setting) -> Prepared:
+        """Give H, and what inflation and the scheme itself need before a forecast."""
+        name = type(self).__name__
+        if self.open:
+            raise InputError(
+                f"{name}: {self.open[0]!r} is still to be found from innovations; have it found: "
+                "scheme, analysis = daml.tuned(scheme, model, observations)"
+            )
+        inflating, known = self.rule.prepare(setting, name), self.known(setting)
+        first = np.full(len(setting.variables), np.inf)  # not known outside a cycle
+        if setting.deviation is not None:
+            first = setting.deviation()
+        return Prepared(setting.operator, first, inflating, known)
+
+    def known(self, setting: Setting) -> Any:
+        """Give what the scheme itself needs before a forecast."""
+        return None
+
+    def seen(self, forecast: Forecast, observed: Observed, memory: Prepared) -> Seen:
+        """Compare a forecast with the observations of its time."""
+        return Seen.of(forecast, observed, memory.operator, float(self.error_factor))
+
+    def around(
+        self,
+        mean: Any,
+        anomalies: Any,
+        part: Seen,
+        run: Run,
+        memory: Prepared,
+        signal: Any = None,
+    ) -> Any:
+        """Give the members (..., member, variable) of an analysis, inflated and rotated.
+
+        ``signal`` (..., variable) is the sum of squares of what each variable's own observations
+        see, where they are not the same for all.
+        """
+        if signal is None:
+            xp = array_namespace(part.seen)
+            signal = xp.sum(part.seen**2, axis=(-2, -1))[..., None]
+        wide = self.inflated(anomalies, signal > SILENT, part, run, memory)
+        return mean[..., None, :] + self.rotated(wide, run)
+
+    def _apart(self, anomalies: Any, informed: Any, part: Seen, memory: Prepared) -> Any:
+        """Give the anomalies of states, those of what members carry, and the part of the states.
+
+        What is carried is multiplied by a constant inflation, and by nothing else.
+        """
+        xp, size = array_namespace(part.seen), len(memory.deviation)
+        if anomalies.shape[-1] == size:
+            return anomalies, None, part
+        least = self.inflation if isinstance(self.inflation, float) else 1.0
+        factor = 1 + (least - 1) * xp.astype(informed, anomalies.dtype)
+        carried = anomalies[..., size:] * factor[..., None, :]
+        return anomalies[..., :size], carried, part._replace(anomalies=part.anomalies[..., :size])
+
+    def inflated(
+        self, anomalies: Any, informed: Any, part: Seen, run: Run, memory: Prepared
+    ) -> Any:
+        """Widen the anomalies of an analysis; more so while the ensemble finds the state.
+
+        Only where something is observed, ``informed`` (..., variable): elsewhere there is nothing
+        to inflate for. What is added at a start makes no ensemble wider than the first one.
+        """
+        xp = array_namespace(part.seen)
+        anomalies, carried, part = self._apart(anomalies, informed, part, memory)
+        least = 1.0
+        if isinstance(self.inflation, float):
+            least = self.inflation
+        else:
+            wide = self.rule.widened(*(anomalies, part.anomalies, run, self.seed, memory.inflating))
+            anomalies = xp.where(informed[..., None, :], wide, anomalies)
+        young = max(0.0, 1 - run.age / YOUNG) * max(self.wide - least, 0.0)
+        factor = 1 + (least - 1) * xp.astype(informed, anomalies.dtype)
+        if young:
+            # How far a start is trusted is no part of what a training changes.
+            fixed = anomalies.detach() if hasattr(anomalies, "detach") else anomalies
+            variance = member_mean(fixed**2) * (self.members / (self.members - 1))
+            first = alike(memory.deviation, anomalies)
+            room = first / xp.sqrt(xp.where(variance > 0, variance, 1.0))
+            grown = xp.clip(room, factor, factor + young)
+            factor = xp.where(informed, grown, factor)
+        anomalies = anomalies * factor[..., None, :]
+        return anomalies if carried is None else xp.concat((anomalies, carried), axis=-1)
 
     def rotated(self, anomalies: Any, run: Run) -> Any:
         """Turn anomalies (..., member, variable) at random, where asked for."""
@@ -96,8 +266,10 @@ class Seen(NamedTuple):
     """Log of the root of the determinant of R (...)."""
 
     @classmethod
-    def of(cls, forecast: Forecast, observed: Observed, operator: Any) -> Seen:
-        """Compare a forecast with the observations of its time."""
+    def of(
+        cls, forecast: Forecast, observed: Observed, operator: Any, error_factor: float = 1.0
+    ) -> Seen:
+        """Compare a forecast with the observations of its time, with a factor on their R."""
         x = forecast.state
         xp = array_namespace(x)
         members, moved = x.shape[-2], x
@@ -109,12 +281,17 @@ class Seen(NamedTuple):
         noise, pattern = observed.noise, observed.pattern
         both = xp.concat((equivalent - centre, observed.values[..., None, :] - centre), axis=-2)
         white = noise.whitened(both, pattern)
+        width = noise.log_deviation(pattern)
+        if error_factor != 1:
+            white = white / error_factor**0.5
+            counts = xp.sum(xp.astype(observed.present, x.dtype), axis=-1)
+            width = width + counts * float(np.log(error_factor)) / 2
         return cls(
             mean[..., 0, :],
             moved - mean,
             white[..., :members, :] / (members - 1) ** 0.5,
             white[..., members, :],
-            noise.log_deviation(pattern),
+            width,
         )
 
     def extras(self, observed: Observed, square: Any, log_determinant: Any) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
 
-from daml.protocols import Forecast, ObservationOperator, Observed, Run, Setting, Update
-from daml.schemes.ensembles.parts import Ensemble, Seen, analysed
+from daml.protocols import Forecast, Observed, Run, Setting, Update
+from daml.schemes.ensembles.parts import Ensemble, Prepared, analysed
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,15 @@ class SerialEnSRF(Ensemble):
     ('time', 'variable')
     """
 
-    def prepare(self, setting: Setting) -> tuple[ObservationOperator, list[int]]:
-        """Give H, and the order in which observations are taken."""
-        return setting.operator, np.argsort(setting.observed).tolist()
+    def known(self, setting: Setting) -> list[int]:
+        """Give the order in which observations are taken."""
+        return list(np.argsort(setting.observed).tolist())
 
     def update(
-        self,
-        forecast: Forecast,
-        observed: Observed,
-        run: Run,
-        memory: tuple[ObservationOperator, list[int]],
-    ) -> tuple[Update, Any]:
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
+    ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        operator, order = memory
-        part = Seen.of(forecast, observed, operator)
+        part = self.seen(forecast, observed, memory)
         xp = array_namespace(part.seen)
         # Signals and innovations of the observations move as further variables of the state do.
         moving = xp.concat((part.anomalies / (self.members - 1) ** 0.5, part.seen), axis=-1)
@@ -69,7 +63,7 @@ class SerialEnSRF(Ensemble):
         size = part.mean.shape[-1]
         square = xp.zeros_like(part.width)
         log_determinant = xp.zeros_like(part.width)
-        for place in order:
+        for place in memory.own:
             signal = moving[..., size + place]
             total = 1 + xp.vecdot(signal, signal)
             gain = (signal[..., None, :] @ moving)[..., 0, :] / total[..., None]
@@ -80,6 +74,6 @@ class SerialEnSRF(Ensemble):
             square = square + distance**2 / total
             log_determinant = log_determinant + xp.log(total)
         anomalies = moving[..., :size] * (self.members - 1) ** 0.5
-        members = self.around(centre[..., :size], anomalies, part.seen, run)
+        members = self.around(centre[..., :size], anomalies, part, run, memory)
         extras = part.extras(observed, square, log_determinant)
         return analysed(forecast, members, extras), memory

@@ -20,6 +20,7 @@ from daml.protocols import (
     Setting,
     Update,
 )
+from daml.schemes.ensembles.inflation import LEAST, MOST
 from daml.schemes.erring import Erring
 from daml.schemes.gaussian.kalman import GIVEN, Analysed, Root
 
@@ -84,8 +85,11 @@ class ExtendedKalman(Erring):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not 0 < self.inflation < np.inf:
-            raise InputError(f"ExtendedKalman: 'inflation' is {self.inflation}; give a factor > 0")
+        if not LEAST <= self.inflation <= MOST:
+            raise InputError(
+                f"ExtendedKalman: 'inflation' is {self.inflation}; give a factor from {LEAST:g} to "
+                f"{MOST:g}; a factor on variances is its square"
+            )
 
     def prepare(self, setting: Setting) -> Carried:
         """Give H, and the covariance of the first guess.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +68,7 @@ class OptimalInterpolation:
     (500, 3)
     """
 
-    climatology: xr.Dataset | None = None
+    climatology: xr.Dataset | None = field(default=None, metadata={"needed": True})
 
     def __post_init__(self) -> None:
         check_fields(self)

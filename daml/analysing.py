@@ -1,0 +1,116 @@
+"""Commands that assimilate, and that say which schemes there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from daml.commands import run
+from daml.errors import InputError
+from daml.options import MODEL, STORE, with_scheme
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from daml.protocols import Scheme
+
+ASSIMILATE = """\b
+Examples:
+  daml assimilate record.nc --model lorenz63 --store 3dvar.zarr
+  daml assimilate record.nc --model lorenz63 --store etkf.zarr \\
+      --scheme etkf --members 20 --inflation 1.02 --rotate
+  daml assimilate record.nc --model lorenz96 --store letkf.zarr \\
+      --scheme letkf --members 7 --set radius=7.28
+"""
+SCHEMES = """\b
+Examples:
+  daml schemes
+  daml schemes letkf
+"""
+
+
+@click.command(epilog=ASSIMILATE)
+@click.argument("observations")
+@MODEL
+@STORE
+@click.option(
+    "--segments", type=int, default=None, help="Number of segments; 1 is the sequential run."
+)
+@click.option("--spinup", default=100, help="Steps by which a segment starts early, at first.")
+@click.option("--keep-members", is_flag=True, help="Write the members of an ensemble scheme, too.")
+@run
+@with_scheme
+def assimilate(
+    observations: str,
+    model: str,
+    store: str,
+    scheme: Scheme | None,
+    segments: int | None,
+    spinup: int,
+    keep_members: bool,
+) -> None:
+    """Assimilate observations with a model.
+
+    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. The analysis is written to
+    a new store. What the scheme leaves open is estimated first; without --scheme that is the B of
+    3DVar.
+    """
+    import daml
+    from daml.scripts import load_model
+    from daml.stores.opening import open_record
+    from daml.stores.places import place
+    from daml.stores.store import check_apart
+
+    stepping, record = load_model(model), open_record(observations)
+    check_apart(store, observations)
+    if place(store).exists():
+        raise InputError(f"{store} exists; give another path, or remove it")
+    place(store).check_writable(replaced=False)
+    chosen = daml.ThreeDVar() if scheme is None else scheme
+    if getattr(chosen, "open", ()):
+        chosen, _ = daml.tuned(chosen, stepping, record)
+    analysis = daml.assimilate(
+        *(stepping, record, chosen),
+        segments=segments,
+        spinup=spinup,
+        keep_members=keep_members,
+        store=store,
+    )
+    click.echo(_summary(analysis))
+    click.echo(f"store: {store}")
+
+
+def _summary(analysis: xr.Dataset) -> str:
+    """Say how long an analysis is, and what its innovations and its spread are in the mean."""
+    from daml.verification import innovation_statistics
+
+    told = {
+        "steps": f"{analysis.sizes['time']:,}, in {analysis.attrs['segments']} segments",
+        "observation minus background, RMSE": innovation_statistics(analysis).innovation_rmse,
+    }
+    if "chi_square" in analysis:
+        told["chi-square, 1 if the expected innovations are right"] = analysis.chi_square.mean()
+    for name in ("background_spread", "spread"):
+        if name in analysis:
+            told[f"{name.replace('_', ' ')}, RMS"] = (analysis[name] ** 2).mean() ** 0.5
+    return "\n".join(
+        f"{name}: {value if isinstance(value, str) else format(float(value), '.4f')}"
+        for name, value in told.items()
+    )
+
+
+@click.command(epilog=SCHEMES)
+@click.argument("name", required=False)
+@run
+def schemes(name: str | None) -> None:
+    """List the schemes, and what each needs.
+
+    With a NAME, describe this scheme and its arguments.
+    """
+    from daml.schemes import by_name
+
+    if name is None:
+        click.echo(by_name.table())
+    else:
+        click.echo(by_name.described(by_name.found(name, "scheme")))

@@ -1,0 +1,103 @@
+"""Options that several commands have, and the scheme that they name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from daml.errors import InputError
+
+DEVICE = click.option(
+    "--device", default="cpu", help="Device on which torch computes: cpu or cuda."
+)
+OVERWRITE = click.option(
+    "--overwrite", is_flag=True, help="Replace an existing store, if daml wrote it."
+)
+RESUME = click.option(
+    "--resume", is_flag=True, help="Resume the run in the store; --passes may be raised."
+)
+MODEL = click.option(
+    "--model",
+    required=True,
+    help="Model to use: lorenz63, coupled-lorenz63, lorenz96, or a class of yours as "
+    "FILE.py:CLASS.",
+)
+STORE = click.option("--store", required=True, help="Zarr store to write; a path or a URL.")
+COMMON: dict[str, dict[str, Any]] = {
+    "members": {"type": int, "help": "Number of members of an ensemble scheme."},
+    "inflation": {"type": float, "help": "Factor on the anomalies of its members."},
+    "rotate/--no-rotate": {"default": None, "help": "Whether its anomalies are turned at random."},
+    "radius": {
+        "type": float,
+        "help": "Half-width of the taper of a local scheme, in the unit of the model's positions.",
+    },
+}
+"""Arguments of schemes that have an option of their own; --set takes any."""
+
+
+def with_scheme(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a scheme, and the scheme as its argument ``scheme``.
+
+    It is None where no scheme is named.
+    """
+
+    @functools.wraps(command)
+    def called(scheme: str | None, settings: tuple[str, ...], **rest: Any) -> None:
+        common = {name.partition("/")[0]: rest.pop(name.partition("/")[0]) for name in COMMON}
+        given = {name: value for name, value in common.items() if value is not None}
+        command(scheme=_scheme(scheme, settings, given), **rest)
+
+    options = [
+        click.option(
+            "--scheme",
+            default=None,
+            help="Scheme that assimilates, by name (daml schemes lists them), or a class of yours "
+            "as FILE.py:CLASS.",
+        ),
+        *(click.option(f"--{name}", default=told.pop("default", None), **told)
+          for name, told in ((name, dict(told)) for name, told in COMMON.items())),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Any argument of the scheme, such as --set radius=7.28; repeat it for several.",
+        ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        called = option(called)
+    return called
+
+
+def _scheme(name: str | None, settings: tuple[str, ...], given: dict[str, Any]) -> Any:
+    """Give the scheme that the options name; None where they name none."""
+    texts: dict[str, str] = {}
+    for written, text in (_pair(text) for text in settings):
+        if written in texts:
+            raise InputError(f"--set {written} is given twice; leave one of them out")
+        texts[written] = text
+    if name is None:
+        extra = [f"--{n}" for n in given] + ["--set"] * bool(texts)
+        if extra:
+            raise InputError(
+                f"{extra[0]} is an option of a scheme, and none is given; add one, such as "
+                "--scheme etkf (daml schemes lists them)"
+            )
+        return None
+    twice = [n for n in texts if n in given]
+    if twice:
+        raise InputError(f"--set {twice[0]} and --{twice[0]} are given; leave one of them out")
+    from daml.scripts import load_scheme
+
+    return load_scheme(name, texts, given)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Give name and value of NAME=VALUE."""
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip():
+        raise InputError(f"--set is {text!r}; give NAME=VALUE, such as --set radius=7.28")
+    return name.strip().replace("-", "_"), value.strip()

@@ -1,0 +1,43 @@
+"""Commands that show what a store holds, and run nothing."""
+
+from __future__ import annotations
+
+import click
+
+from daml.commands import run
+
+
+@click.command()
+@click.argument("store")
+@run
+def info(store: str) -> None:
+    """Print what a STORE holds: settings, progress, scores."""
+    from daml.experiments.reporting import overview
+    from daml.stores.attributes import reading
+    from daml.stores.opening import open_tree
+
+    with reading(store):
+        told = overview(open_tree(store))
+    click.echo(told)
+
+
+@click.command()
+@click.argument("source")
+@click.option("--figures", "folder", default="figures", help="Folder to draw into.")
+@click.option("--only", type=int, default=None, help="Number of the one figure to draw.")
+@run
+def figures(source: str, folder: str, only: int | None) -> None:
+    """Draw the figures of a SOURCE.
+
+    It is the store of an experiment, or a NetCDF file (.nc) with the scores that
+    daml.reports.collect gave.
+    """
+    from daml import paper as experiment
+    from daml.stores.attributes import reading
+    from daml.stores.opening import open_record, open_tree
+
+    with reading(source):
+        scores = open_record(source) if source.endswith(".nc") else open_tree(source)
+        paths = experiment.draw(scores, folder, only)
+    for path in paths:
+        click.echo(f"figure: {path}")

@@ -1,0 +1,93 @@
+"""What is compared with what: the truth, or observations, at the times of an estimate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from daml.errors import InputError
+from daml.labels.arguments import checked
+from daml.labels.datasets import check_dims, check_dtype, check_names, check_time, named, names
+
+
+def true_states(truth: xr.Dataset) -> xr.DataArray:
+    """Give the true states (time, variable)."""
+    check_dims(truth, "state", ("time", "variable"))
+    check_names(truth, "state")
+    check_dtype(truth["state"], "state")
+    extra = [d for d in truth["state"].dims if d not in ("time", "variable")]
+    if extra:
+        raise InputError(f"the truth's 'state' has the further dimension {extra[0]!r}; select one")
+    check_time(truth, "state")
+    return named(truth)["state"]
+
+
+def at_times(state: xr.DataArray, times: pd.Index, what: str) -> xr.DataArray:
+    """Give the true states at ``times``; as a slice where that will do: a record may be long."""
+    index = state.indexes["time"]
+    first = int(index.searchsorted(times[0])) if index.dtype.kind == times.dtype.kind else 0
+    if index[first : first + len(times)].equals(times):
+        return state.isel(time=slice(first, first + len(times)))
+    rows = index.get_indexer(times)
+    if (rows < 0).any():
+        raise InputError(f"{what}: the truth lacks times of the analysis; select the same")
+    return state.isel(time=rows)
+
+
+def shared_names(first: xr.Dataset, second: xr.Dataset) -> list[str]:
+    """Give the names of variables that both have."""
+    check_names(first, "the first Dataset")
+    has = names(second)
+    both = [v for v in names(first) if v in has]
+    if not both:
+        raise InputError("verification: the two Datasets share no variable; rename one's")
+    return both
+
+
+@checked
+def valid_rows(forecast: xr.Dataset, truth: xr.Dataset, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Give the rows of the truth at the starts (start,), and at the leads (start, lead).
+
+    -1 where a lead is no time of the truth.
+
+    Raises
+    ------
+    InputError
+        If a Dataset breaks the contract or a start is no time of the truth.
+    """
+    check_dims(forecast, "forecast", ("start", "lead", "variable"))
+    check_names(forecast, "forecast")
+    if "member" in forecast["forecast"].dims:
+        raise InputError(
+            f"{what}: 'forecast' has the dimension 'member'; give its mean, "
+            "forecast.mean('member'), or score it with daml.verification.probabilistic"
+        )
+    index = true_states(truth).indexes["time"]
+    rows = rows_at(index, forecast["start"].values, _nearest(forecast), what)
+    if (rows < 0).any():
+        raise InputError(f"{what}: a start of the forecast is no time of the truth")
+    return rows, rows_at_leads(index, forecast, what)
+
+
+def rows_at_leads(index: pd.Index, forecast: xr.Dataset, what: str) -> np.ndarray:
+    """Give the rows of the truth at the leads (start, lead), -1 where it has no such time."""
+    starts, near = forecast["start"].values, _nearest(forecast)
+    found = [rows_at(index, starts + lead, near, what) for lead in forecast["lead"].values]
+    return np.stack(found, axis=1)
+
+
+def rows_at(index: pd.Index, times: np.ndarray, tolerance: Any, what: str) -> np.ndarray:
+    """Give the row of the index nearest to each time; -1 where none lies within the tolerance."""
+    kinds = times.dtype.kind, index.dtype.kind
+    if kinds[0] != kinds[1] and "M" in kinds:
+        raise InputError(f"{what}: 'start' and the truth's 'time' are numbers and dates; give one")
+    rows: np.ndarray = index.get_indexer(times, method="nearest", tolerance=tolerance)
+    return rows
+
+
+def _nearest(forecast: xr.Dataset) -> Any:
+    """Give how far rounding may move a time of a forecast."""
+    return forecast["lead"].values[0] / 100
