@@ -34,9 +34,9 @@ SCORES = {
     "SerialEnSRF 10": (lambda: SerialEnSRF(10, inflation=1.02, rotate=True), 0.60),
 }
 LOST_BY = {"ParticleFilter 800": 0.05}
-"""Of the record at most, by schemes that lose more: with this little regularisation a particle filter
-loses the truth at times (0.03 of the record here), and DAPPER's, too (one of two runs with 2,000
-observations, which has 0.50)."""
+"""Of the record at most, by schemes that lose more: with this little regularisation a particle
+filter loses the truth at times (0.03 of the record here), and DAPPER's, too (one of two runs with
+2,000 observations, which has 0.50)."""
 LONG_ONLY = {"ParticleFilter 800"}
 """Schemes that are too slow for a short run."""
 MEASURED = {"EnKFN 10": 0.555}
