@@ -164,14 +164,23 @@ def check_lag(lag: int | None, total: int, scheme: Scheme, what: str) -> int:
     InputError
         If it reaches beyond the record, or the scheme has one state; it begins with ``what``.
     """
-    check_members(scheme, what)
+    check_smoothed(scheme, what)
     most = total - 1
     if lag is not None and lag > most:
         raise InputError(
-            f"{what}: 'lag' is {lag}, and the record has {total} steps; give {most} or less, or "
+            f"{what}: 'lag' is {lag}, and the record has {total} steps; give a smaller one, or "
             "None for all that follow"
         )
     return most if lag is None else lag
+
+
+def check_smoothed(scheme: Scheme, what: str) -> None:
+    """Refuse a scheme that carries no covariance of its errors; the text begins with ``what``."""
+    if not getattr(scheme, "gives_deviations", False) and getattr(scheme, "members", None) is None:
+        raise InputError(
+            f"{what}: {type(scheme).__name__} has one state and no covariance that goes with it "
+            "from time to time; give an ensemble, e.g. daml.schemes.ETKF(members=20)"
+        )
 
 
 def check_members(scheme: Scheme, what: str) -> None:

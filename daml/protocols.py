@@ -313,6 +313,10 @@ class Scheme(Protocol):
       (members - 1) by default. A scheme with ``members`` can be smoothed (:func:`daml.smooth`):
       each member is stepped to the member of the same number at the next time, and their
       covariances, plus Q where the scheme needs "model_error", give the gain back in time.
+    - ``gives_deviations`` (bool): a scheme of one state can be smoothed, too. If ``Run.wanted`` has
+      them, its extras hold ``analysis_deviations`` A (..., row, variable) with A' A = P, the
+      covariance of the analysis, and ``forecast_deviations``: the A of the time before, moved to
+      this time by the tangent of the model. Q is not part of them.
     - ``sized(variables)`` gives the scheme for the variables of a model. It is called once before
       a cycle, so that ``members`` may depend on their number; before that, ``members`` is 0.
     - ``outputs``: variables that the scheme gives in addition to the analysis. A mapping of each

@@ -290,6 +290,56 @@ def test_a_nonlinear_operator_is_seen_by_the_points():
     assert update.extras["chi_square"][0] == pytest.approx(gap**2 / expected)
 
 
+def watched(x):
+    """Give two observed quantities of Lorenz 63, one not linear."""
+    return x[..., :2] ** 2 / 10 + x[..., 2:]
+
+
+def derivative(function, x):
+    """Give the derivative (..., variable) of a function at a state, by differences."""
+    moved = ((function(x + e) - function(x - e)) / 2e-6 for e in 1e-6 * np.eye(len(x)))
+    return np.stack(list(moved), axis=-1)
+
+
+def textbook(kind, seen, mean, P, q):
+    """Give means and covariances of the textbook's filter for Lorenz 63 and `watched`, a loop."""
+    model, n, R, found = daml.Lorenz63(), 3, np.diag(seen.error_variance), []
+    for time, row in enumerate(seen.observation.values):
+        if time > 0 and kind is SigmaPoint:
+            moved = np.array([model.step(x)[0] for x in points(mean, P)[0]])
+            mean = moved.mean(axis=0)
+            P = sum(np.outer(x - mean, x - mean) for x in moved) / (2 * n) + q
+        elif time > 0:
+            M = derivative(lambda x: model.step(x)[0], mean)
+            mean, P = model.step(mean)[0], M @ P @ M.T + q
+        there = np.isfinite(row)
+        if kind is SigmaPoint:
+            x = points(mean, P)[0]
+            y = watched(x)[:, there]
+            gap, away = row[there] - y.mean(axis=0), y - y.mean(axis=0)
+            S, C = away.T @ away / (2 * n), (x - mean).T @ away / (2 * n)
+        else:
+            H = derivative(watched, mean)[there]
+            gap, S, C = row[there] - watched(mean)[there], H @ P @ H.T, P @ H.T
+        gain = C @ np.linalg.inv(S + R[np.ix_(there, there)])
+        mean, P = mean + gain @ gap, P - gain @ C.T
+        found.append((mean, np.diag(P)))
+    return [np.array(part) for part in zip(*found, strict=True)]
+
+
+@pytest.mark.parametrize("kind", [SigmaPoint, ExtendedKalman])
+def test_a_nonlinear_cycle_is_that_of_the_textbook(kind):
+    truth = daml.simulate(daml.Lorenz63(), steps=15, spinup=200, seed=3)
+    seen = daml.observe(truth, operator=watched, missing=0.2, seed=1)
+    start = truth.isel(time=0).drop_vars("time")
+    how = {"operator": watched, "initial": start, "segments": 1}
+    found = daml.assimilate(daml.Lorenz63(), seen, kind(Q), **how)
+    first = np.diag(found.background_spread.values[0] ** 2)
+    means, variances = textbook(kind, seen, start.state.values, first, Q)
+    np.testing.assert_allclose(found.analysis, means, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found.spread**2, variances, rtol=1e-5)
+
+
 def test_a_model_that_never_varies_is_still_filtered():
     class Still(Linear):
         def step(self, x, memory):
@@ -347,6 +397,8 @@ def test_gradients_pass_through_the_cycle():
     [
         (np.ones(2), r"SigmaPoint: 'model_error' has the shape \(2,\), and the model 3 variables"),
         ("large", "SigmaPoint: 'model_error' is 'large'; give a variance, variances"),
+        (True, "SigmaPoint: 'model_error' is True; give a variance, variances"),
+        ([[1, 2, 3], [4]], "SigmaPoint: 'model_error' is a list; give a variance, variances"),
         (-1.0, "SigmaPoint: 'model_error' holds a variance below 0; give variances >= 0"),
         (np.nan, "'model_error' holds values that are not finite; give finite variances"),
         (np.triu(np.ones((3, 3))), r"'model_error' is not symmetric; give \(Q \+ Q.T\) / 2"),
@@ -377,6 +429,15 @@ def test_a_model_error_is_of_the_model_unless_the_scheme_has_its_own():
 def test_inflation_is_a_factor():
     with pytest.raises(InputError, match=r"SigmaPoint: 'inflation' is 0\.0; give a factor from"):
         SigmaPoint(inflation=0)
+
+
+def test_a_model_that_draws_in_its_step_is_refused():
+    class Rough(Linear):
+        def step(self, x, memory):
+            return x @ MATRIX.T + np.random.default_rng().standard_normal(x.shape), memory
+
+    with pytest.raises(InputError, match="Rough: it steps the same states to different ones, and"):
+        daml.assimilate(Rough(), record(False), SigmaPoint())
 
 
 def test_a_model_with_a_memory_is_refused():

@@ -53,6 +53,16 @@ def test_relaxation_mixes_the_anomalies_of_analysis_and_background(kind, seen):
 
 
 @pytest.mark.parametrize("kind", SCHEMES)
+@pytest.mark.parametrize("inflation", [RTPP(0.5), RTPS(0.5), Additive(B)])
+def test_a_turn_at_random_changes_no_covariance_of_widened_members(kind, inflation, seen):
+    how = {"inflation": inflation}
+    plain, turned = (members(kind(8, rotate=r, **how), seen)[0] for r in (False, True))
+    np.testing.assert_allclose(turned.mean(axis=0), plain.mean(axis=0), atol=1e-12)
+    if not isinstance(inflation, Additive):  # whose draws meet other anomalies then
+        np.testing.assert_allclose(np.cov(turned.T), np.cov(plain.T), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", SCHEMES)
 def test_relaxation_of_the_spread_mixes_standard_deviations_and_keeps_correlations(kind, seen):
     plain, relaxed = (members(kind(8, inflation=i), seen)[0] for i in (1.0, RTPS(0.6)))
     own, found = plain.std(axis=0), relaxed.std(axis=0)
@@ -128,6 +138,34 @@ def test_innovations_find_an_inflation_near_the_best():
     assert 1.1 < scheme.inflation < 1.8
     scan = [daml.assimilate(model, seen, ETKF(8, inflation=i)) for i in (1.1, 1.25, 1.4, 1.6)]
     assert error(analysis, truth) < 1.05 * min(error(one, truth) for one in scan)
+
+
+SLOW = {
+    "Lorenz 63 coupled": (daml.CoupledLorenz63(), daml.Lorenz63(), 2_000, 12, (1.17, 1.25, 1.4)),
+    "Lorenz 96": (
+        *(daml.models.Lorenz96(n=20), daml.models.Lorenz96(n=20)),
+        *(800, 16, (1.01, 1.02, 1.04, 1.07)),
+    ),
+    "Lorenz 96 of a wrong forcing": (
+        *(daml.models.Lorenz96(n=20), daml.models.Lorenz96(n=20, forcing=7.5)),
+        *(800, 16, (1.04, 1.07, 1.11, 1.17)),
+    ),
+}
+"""A truth, a model, times, members, and the factors that are compared with the truth."""
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", SLOW)
+def test_the_inflation_that_is_found_is_as_good_as_the_best_that_the_truth_shows(name, seed):
+    system, model, steps, members, factors = SLOW[name]
+    truth = daml.simulate(system, steps=steps, spinup=500, seed=seed)
+    seen = daml.observe(truth, variables=list(model.variables), seed=seed + 100)
+    open_ = ETKF(members, inflation="innovations", rotate=True)
+    _, analysis = daml.tuned(open_, model, seen)
+    scan = [daml.assimilate(model, seen, ETKF(members, inflation=i, rotate=True)) for i in factors]
+    assert error(analysis, truth) < 1.06 * min(error(one, truth) for one in scan)
 
 
 DIMS = "time", "variable"

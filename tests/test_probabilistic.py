@@ -36,6 +36,12 @@ def observed(truth):
     return truth.rename(state="observation").assign(error_variance=("variable", [0.5, 2.0]))
 
 
+def ahead_of(ensemble):
+    """Give an ensemble as if it were a forecast of one step."""
+    made = ensemble.rename(analysis_members="forecast", time="start")
+    return made.expand_dims(lead=[0.05])
+
+
 def of_mean_and_spread(ensemble):
     members = ensemble.analysis_members
     return xr.Dataset({"analysis": members.mean("member"), "spread": members.std("member", ddof=1)})
@@ -150,6 +156,9 @@ def test_an_estimate_that_is_not_finite_has_an_infinite_error():
     assert np.isfinite(found.ratio[0])
     assert (found.error[1], found.ratio[1]) == (np.inf, 0)
     np.testing.assert_allclose(rank_histogram(ensemble, truth).frequency.sum(), 1)
+    truth.state[5, 1] = np.nan  # what is not known of the truth is no failure
+    assert np.isfinite(crps(ensemble, truth))
+    assert np.isfinite(spread_error(ensemble, truth).error)
 
 
 @pytest.mark.parametrize("score", [crps, rank_histogram, spread_error])
@@ -269,6 +278,11 @@ def test_units_are_the_truths():
         (lambda e, t: (e.expand_dims(run=2), t), "dimensions .*'run'.*; give .time, variable."),
         (lambda e, t: (e, t.rename(state="observation")), "need 'error_variance' or 'error_cov"),
         (lambda e, t: (e, observed(t)), "'background' is missing"),
+        (lambda e, t: (e.astype(str), t), "'analysis' holds values of type <U.*, not real numbers"),
+        (lambda e, t: (e.expand_dims(lead=[0.1]), t), "dimensions .*'lead'.*; give .time, variabl"),
+        (lambda e, t: (ahead_of(e).drop_vars("lead"), t), "'forecast' has no coordinate 'lead'"),
+        (lambda e, t: (e, observed(t) * -1), "'error_variance' is not positive"),
+        (lambda e, t: (e, observed(t).expand_dims(b=2)), "'error_variance' has the dimensions"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(change, text):

@@ -112,10 +112,11 @@ def test_a_scheme_accounts_for_the_error_of_a_stochastic_model(scheme):
 @pytest.mark.parametrize(
     ("how", "text"),
     [
+        ({"model_error": None}, "Stochastic: 'model_error' is None; give a variance"),
         ({"model_error": -1.0}, "Stochastic: 'model_error' holds a variance below 0"),
         ({"model_error": np.ones(2)}, r"Stochastic: 'model_error' has the shape \(2,\)"),
         ({"model_error": 1.0, "seed": -1}, "Stochastic: 'seed' is -1; give 0 or more"),
-        ({"model_error": 1.0, "seed": "a"}, "Stochastic.__init__: 'seed' is 'a'; give a whole"),
+        ({"model_error": 1.0, "seed": "a"}, "Stochastic: 'seed' is 'a'; give a whole number"),
     ],
 )
 def test_wrong_arguments_are_refused(how, text):

@@ -69,9 +69,12 @@ def of_variables(given: Any, variables: Sequence[str], owner: str) -> Any:
     tensor = hasattr(given, "requires_grad")
     if not tensor:
         try:
-            given = np.asarray(given, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise InputError(f"{what} is {shown(given)}; give {FORMS}") from None
+            values = np.asarray(given)
+        except ValueError:  # rows of different lengths
+            values = np.asarray(None)
+        if values.dtype.kind not in "fiu":
+            raise InputError(f"{what} is {shown(given)}; give {FORMS}")
+        given = values.astype(np.float64)
     shape = tuple(given.shape)
     if shape == ():
         given = given * (given.new_ones(size) if tensor else np.ones(size))

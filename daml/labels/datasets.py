@@ -45,6 +45,8 @@ MEMBERS = {
     "analysis_members": (("time", "member", "variable"), {"long_name": "members of the analysis"}),
 }
 """What it has with ``keep_members=True``: the members, of which the others are mean and spread."""
+DEVIATIONS = ("forecast_deviations", "analysis_deviations")
+"""What a scheme of one state gives to be smoothed: see :class:`daml.protocols.Scheme`."""
 SMOOTHED = {
     "analysis": (("time", "variable"), {"long_name": "smoothed analysis"}),
     "spread": (

@@ -80,8 +80,8 @@ class Loop:
         choose one, or the model given where no pass is significantly better. 0 holds nothing out.
     targets : {"analyses", "smoothed"}
         Whether an emulator is trained on the analyses themselves, or on the same record smoothed
-        (:func:`daml.smooth`), which needs a scheme with members. Passes are judged by the analyses
-        in both cases.
+        (:func:`daml.smooth`), which needs a scheme that carries a covariance, such as an ensemble.
+        Passes are judged by the analyses in both cases.
     lag : int, optional
         Model steps of later observations in a smoothed record; default: all that follow.
     operator : callable, optional
@@ -440,7 +440,7 @@ def improve(
         assimilation cycle, on how far each forecast is from the next observations.
     targets : {"analyses", "smoothed"}
         Whether an emulator is trained on the analyses themselves, or on the same record smoothed
-        (:func:`daml.smooth`), which needs a scheme with members, e.g. ``daml.schemes.ETKF(20)``.
+        (:func:`daml.smooth`), which needs a scheme such as ``daml.schemes.ETKF(20)``.
     lag : int, optional
         Model steps of later observations in a smoothed record; default: all that follow.
     operator : callable, optional

@@ -19,8 +19,8 @@ from daml.pairing import (
     asks_covariance,
     certain,
     check_linear,
-    check_members,
     check_scheme,
+    check_smoothed,
     knows_covariance,
     offered,
     sized,
@@ -129,7 +129,7 @@ def check_targets(targets: str, lag: int | None, training: str, scheme: Scheme) 
         raise InputError(
             f"Loop: 'lag' is {lag}; give 1 model step or more, or None for all that follow"
         )
-    check_members(scheme, "Loop: targets='smoothed'")
+    check_smoothed(scheme, "Loop: targets='smoothed'")
 
 
 class _Shifted:

@@ -10,7 +10,7 @@ import numpy as np
 from daml.arrays import alike
 from daml.covariances.model_error import error_root, of_variables
 from daml.errors import InputError
-from daml.labels.arguments import checked
+from daml.labels.arguments import fitting
 from daml.labels.dates import is_span, span
 from daml.randomness import normal, ranks
 
@@ -63,8 +63,9 @@ class Stochastic:
     True
     """
 
-    @checked
     def __init__(self, model: Model, model_error: Any, seed: int = 0) -> None:
+        model = fitting("Stochastic", "model", model, "Model")
+        seed = fitting("Stochastic", "seed", seed, "int")
         if seed < 0:
             raise InputError(f"Stochastic: 'seed' is {seed}; give 0 or more")
         self.model, self.model_error, self.seed = model, model_error, seed

@@ -187,7 +187,7 @@ def assimilated(
     given, scheme = scheme, sized(scheme, model)
     check_scheme(scheme, model, space, partial(remembers, certain(model), since))
     if keep_members:
-        check_members(scheme, "assimilate: keep_members=True")
+        check_members(scheme, "keep_members=True")
     variables = tuple(model.variables)
     unit = getattr(model, "time_unit", "s")
     axis = time_axis(observations, "observation", model.dt, unit) if record is None else record.axis
@@ -238,6 +238,7 @@ def _joined(
     ``cut`` has the first spin-up, and ``segments`` is how many were asked for.
     """
     total, length, early, tail = cut.total, cut.length, cut.spinup, cut.tail
+    what = "smooth" if tail else "assimilate"
     latest = early * PATIENCE
     if tolerance is None:
         tolerance = TOLERANCE if cycles.members is None else ENSEMBLE_TOLERANCE
@@ -253,14 +254,14 @@ def _joined(
         early = max(2 * early, 1)
         if segments is not None and early + length + tail >= total:
             raise InputError(
-                f"assimilate: with {segments} segments the start is not forgotten (difference "
+                f"{what}: with {segments} segments the start is not forgotten (difference "
                 f"{difference:.3g} after {early // 2} steps, tolerance {tolerance:g}); use "
                 "segments=1"
             )
     told = {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
     if joined.lost is None:
         return told
-    what = f"assimilate: {type(cycles.scheme).__name__}"
+    what = f"{what}: {type(cycles.scheme).__name__}"
     advice = getattr(cycles.scheme, "advice", ADVICE)
     about = joined.lost, cut.segments, joined.restarted, what
     check_lost(*about, advice=advice, refuse=refuse_lost)

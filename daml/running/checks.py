@@ -204,6 +204,11 @@ def remembers(model: Model, time: Any = 0.0) -> bool:
     """Whether a step depends on earlier states: tried on the same states after different ones.
 
     A memory that holds a clock, or nothing that matters, is none.
+
+    Raises
+    ------
+    InputError
+        If the same states and memory lead to different states.
     """
     device, states = home(model), typical(model)
     times, memories = np.full(len(states), time), []
@@ -214,7 +219,14 @@ def remembers(model: Model, time: Any = 0.0) -> bool:
                 x, memory = advance(model, x, memory)
             memories.append(memory)
         same = put(states.copy(), device)
-        one, two = (fetch(advance(model, same, memory)[0]) for memory in memories)
+        tried = [fetch(advance(model, same, m)[0]) for m in (*memories, memories[-1])]
+    one, two, again = tried
+    if not np.array_equal(two, again, equal_nan=True):
+        raise InputError(
+            f"{type(model).__name__}: it steps the same states to different ones, and the scheme "
+            "carries a covariance by its steps; leave the random part out and give its variance as "
+            "'model_error', or use an ensemble, e.g. daml.schemes.ETKF(20)"
+        )
     return not np.array_equal(one, two, equal_nan=True)
 
 

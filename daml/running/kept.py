@@ -11,7 +11,7 @@ import xarray as xr
 from daml import __version__
 from daml.arrays import fetch, member_mean, stacked
 from daml.errors import InputError
-from daml.labels.datasets import ANALYSED, MEMBERS, SPREAD, names
+from daml.labels.datasets import ANALYSED, DEVIATIONS, MEMBERS, SPREAD, names
 from daml.labels.descriptions import description
 from daml.observing.functions import described
 from daml.observing.records import Record
@@ -77,6 +77,7 @@ class Kept:
         record: Record,
         times: np.ndarray,
         keep_members: bool = False,
+        smooths: bool = False,
     ) -> None:
         self.model, self.scheme, self.record, self.times = model, scheme, record, times
         self.members: int | None = getattr(scheme, "members", None)
@@ -85,9 +86,14 @@ class Kept:
         spreads = [name for name in SPREAD if name not in self.outputs]
         self.own = () if self.members is None else ("equivalent", *spreads)
         """Of an ensemble, what follows from its members."""
-        self.own += tuple(MEMBERS) if keep_members else ()
         self.unbiased = self.members / (self.members - 1) if self.members else 1.0
-        self.size = len(model.variables) * ((self.members or 1) if keep_members else 1)
+        rows, self.wanted = 1, frozenset(self.outputs)
+        if self.members is not None and (keep_members or smooths):
+            self.own, rows = (*self.own, *MEMBERS), self.members
+        elif smooths:
+            self.own, rows = (*self.own, *DEVIATIONS), len(model.variables)
+            self.wanted |= set(DEVIATIONS)
+        self.size = len(model.variables) * rows
         """Values of a step and segment in the largest array."""
 
     def of_step(self, background: Array, update: Update) -> dict[str, Array]:
@@ -127,6 +133,11 @@ class Kept:
     ) -> dict[str, np.ndarray]:
         """Give a block of the cycle as arrays (step, segment, ...) by name."""
         names = ("background", "analysis", *self.own)
+        for name in set(names) - found[0].keys():
+            raise InputError(
+                f"{type(self.scheme).__name__}: 'update' gave no {name!r}, and 'gives_deviations' "
+                "says so; give it in the extras of Update where run.wanted has it"
+            )
         parts = {name: fetch(stacked([kept[name] for kept in found])) for name in names}
         what = f"the cycle of {type(self.model).__name__}"
         times, scheme = self.times[steps], type(self.scheme).__name__

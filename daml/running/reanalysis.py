@@ -41,8 +41,8 @@ def smooth(
     Parameters
     ----------
     model, observations, scheme
-        See :func:`assimilate`. The scheme has members: an ensemble, or points such as those of
-        :class:`daml.schemes.SigmaPoint`.
+        See :func:`assimilate`. The scheme carries the covariance of its errors: an ensemble,
+        :class:`daml.schemes.SigmaPoint` or :class:`daml.schemes.ExtendedKalman`.
     lag : int, optional
         Model steps after each time whose observations are used. Unless given, all that follow:
         the whole record runs in one piece, and its members are held in memory.

@@ -74,7 +74,7 @@ class Cycles:
         self.model, self.record, self.start = model, record, start
         self.device = home(model)
         self.scheme = offered(scheme, record)
-        self.kept = Kept(model, scheme, record, start.times, keep_members or lag > 0)
+        self.kept = Kept(model, scheme, record, start.times, keep_members, lag > 0)
         self.lag, self.keep_members = lag, keep_members
         self.error = given_error(self.scheme, model) if lag else None
         uncertain = EnsembleStart(model, record, start)
@@ -158,7 +158,7 @@ class Cycles:
         starts = np.maximum(group * cut.length - cut.spinup, 0)
         early = group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
-        noise, wanted = self.setting.noise, frozenset(self.kept.outputs)
+        noise, wanted = self.setting.noise, self.kept.wanted
         loaded: list[np.ndarray] = []
         watched: list[np.ndarray] = []
 

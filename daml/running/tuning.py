@@ -38,6 +38,8 @@ def tuned(
         returned as it is. A :class:`daml.ThreeDVar` is open if its B is "climatological" or
         "innovations" (then its factor on R may be "estimated", too). If its B is "model", it
         stays so where the model knows its B; otherwise B is estimated from innovations.
+        An ensemble scheme is open if its ``inflation`` is "innovations", or its ``error_factor``
+        "estimated": they are those for which the innovations are most likely.
     model : Model
         The model that gives the forecasts.
     observations : xarray.Dataset

@@ -15,18 +15,19 @@ With K (variable, factor), for which K'P'K = 1 and P'^-1 = K K', a gain is (A'F 
 learned is carried back in the space of factors, where it never grows, whatever the model does; and
 with fewer members than variables no matrix (variable, variable) is made.
 
-An analysis is never less certain than its forecast. Where one is wider in some direction, it was
-inflated: the inflation stands for the error of the model's next step, about which later
-observations say nothing. It is taken back: P is divided by the factor, and P' is as it was.
+An analysis is never less certain than its forecast. Where one is wider, because it was inflated or
+analysed locally, what is learned would grow with each step back. So C is divided by the factor of
+the standard deviation by which the analysis is wider in any direction, and what such a direction
+adds to P' does not count.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from daml.labels.datasets import MEMBERS
+from daml.labels.datasets import DEVIATIONS, MEMBERS
 
 if TYPE_CHECKING:
     from daml.protocols import Scheme
@@ -36,7 +37,8 @@ CUT = 1e-12
 
 Variables are in units of their own deviations there, so that units do not matter."""
 
-DEVIATIONS = "deviations"
+OWN = "deviations"
+"""A of the analyses, among the parts that wait."""
 
 
 class Links(NamedTuple):
@@ -47,13 +49,14 @@ class Links(NamedTuple):
     """
 
     stepped: np.ndarray
-    """F K (..., row, factor), by the inflation of the time before: the gain is A' times this."""
+    """F K (..., row, factor), divided as C is: with the A of the time before, A' times this is the
+    left part of the gain."""
     back: np.ndarray
     """K'A'F K with the K and the A of the time before (..., factor, factor)."""
     moved: np.ndarray
     """K'(analysis - forecast) of this time (..., factor, 1)."""
     changed: np.ndarray
-    """K'(P of the analysis - P')K of this time (..., factor, factor)."""
+    """K'(P of the analysis - P')K of this time (..., factor, factor), not above 0."""
 
     def windows(self, count: int, lag: int) -> tuple[np.ndarray, np.ndarray]:
         """Give W and its covariance for the first ``count`` times, from ``lag`` later ones each."""
@@ -111,7 +114,8 @@ class Smoother:
     Parameters
     ----------
     scheme : Scheme
-        With ``members``, and ``member_weight`` where that is not that of a sample.
+        With ``members``, and ``member_weight`` where that is not that of a sample; or one that
+        gives its deviations.
     lag : int
         Later steps that each analysis takes account of.
     error : numpy.ndarray (variable, variable), optional
@@ -130,15 +134,17 @@ class Smoother:
     def __init__(
         self, scheme: Scheme, lag: int, error: np.ndarray | None, keep_members: bool
     ) -> None:
-        members: int = getattr(scheme, "members", 0)
-        self.weight: float = getattr(scheme, "member_weight", 1 / (members - 1))
+        members: int | None = getattr(scheme, "members", None)
+        self.weight: float | None = None
+        if members is not None:
+            self.weight = getattr(scheme, "member_weight", 1 / (members - 1))
         self.lag, self.error, self.keep_members = lag, error, keep_members
         self.done = 0
         """Steps that were given."""
-        self.parts: dict[str, np.ndarray] = {}
-        self.links: Links | None = None
-        self.last: tuple[np.ndarray, ...] = ()
-        """A, K and the inflation of the last time so far."""
+        self.waiting: list[dict[str, np.ndarray]] = []
+        """Blocks of what is to be given, with their links."""
+        self.last: tuple[np.ndarray, np.ndarray] | None = None
+        """Of the last time so far A K, and how much its analysis is wider than its forecast."""
 
     def after(self, parts: dict[str, np.ndarray], valid: np.ndarray) -> dict[str, np.ndarray]:
         """Give the steps that are ready when a block of the next ones is known.
@@ -146,45 +152,55 @@ class Smoother:
         Parameters
         ----------
         parts : dict of numpy.ndarray (time, segment, ...)
-            The block, with the members; what is not smoothed is given back as it is.
+            The block, with members or deviations; what is not smoothed is given back as it is.
         valid : numpy.ndarray (time, segment) of bool
             Whether a step lies within the record; nothing is learned from others.
         """
         links, analysis = self._linked(parts)
         within = (np.where(valid[..., None, None], part, 0.0) for part in links[1:])
         links = Links(links.stepped, *within)
-        kept = {**parts, DEVIATIONS: analysis}
-        for name in () if self.keep_members else MEMBERS:
+        kept = {**parts, OWN: analysis}
+        for name in DEVIATIONS if self.weight is None else () if self.keep_members else MEMBERS:
             del kept[name]
-        if self.links is not None:
-            links = Links(*(np.concatenate(pair) for pair in zip(self.links, links, strict=True)))
-            kept = {n: np.concatenate((self.parts[n], part)) for n, part in kept.items()}
-        self.parts, self.links = kept, links
-        count = max(len(links.back) - self.lag, 0)
+        self.waiting.append(kept | links._asdict())
+        count = sum(len(block[OWN]) for block in self.waiting) - self.lag
+        if count <= 0:  # blocks are joined only when they are used
+            return {name: part[:0] for name, part in parts.items()}
+        links = self._joined()
         return self._given(count, links, *links.windows(count, self.lag))
 
     def rest(self) -> dict[str, np.ndarray]:
         """Give the steps that still wait, when there are no later ones."""
-        links = cast("Links", self.links)
+        links = self._joined()
         return self._given(len(links.back), links, *links.to_the_end())
+
+    def _joined(self) -> Links:
+        """Make one block of those that wait; give its links."""
+        if len(self.waiting) > 1:
+            names = self.waiting[0]
+            self.waiting = [
+                {n: np.concatenate([block[n] for block in self.waiting]) for n in names}
+            ]
+        return Links(*(self.waiting[0][name] for name in Links._fields))
 
     def _linked(self, parts: dict[str, np.ndarray]) -> tuple[Links, np.ndarray]:
         """Connect a block of times; give A (time, segment, row, variable) of the analyses, too."""
-        forecast, analysis = (deviations(parts[name], self.weight) for name in MEMBERS)
+        if self.weight is None:
+            forecast, analysis = (parts[name] for name in DEVIATIONS)
+        else:
+            forecast, analysis = (deviations(parts[name], self.weight) for name in MEMBERS)
         found, whole = factors(forecast, self.error)
         seen = analysis @ found
-        ratio = _turned(seen) @ seen
-        square = np.maximum(np.linalg.eigvalsh(np.nan_to_num(ratio))[..., -1], 1.0)[..., None, None]
-        analysis = analysis / np.sqrt(square)
-        here = analysis, found, np.sqrt(square)
-        last, self.last = self.last or tuple(p[:1] for p in here), tuple(p[-1:] for p in here)
-        before, seeing, inflated = (
-            np.concatenate((part, own[:-1])) for part, own in zip(last, here, strict=True)
+        ratio, vectors = np.linalg.eigh(np.nan_to_num(_turned(seen) @ seen))
+        here = seen, np.sqrt(np.maximum(ratio[..., -1:, None], 1.0))
+        last, self.last = self.last or (here[0][:1], here[1][:1]), (here[0][-1:], here[1][-1:])
+        before, widened = (
+            np.concatenate((old, own[:-1])) for old, own in zip(last, here, strict=True)
         )
-        stepped = forecast @ found / inflated
-        back = _turned(before @ seeing) @ stepped
+        stepped = forecast @ found / widened
+        back = _turned(before) @ stepped
         increment = (parts["analysis"] - parts["background"])[..., None]
-        changed = ratio / square
+        changed = (vectors * np.minimum(ratio, 1.0)[..., None, :]) @ _turned(vectors)
         diagonal = np.arange(changed.shape[-1])
         changed[..., diagonal, diagonal] -= whole
         return Links(stepped, back, _turned(found) @ increment, changed), analysis
@@ -193,17 +209,17 @@ class Smoother:
         self, count: int, links: Links, learned: np.ndarray, spread: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Take the first steps from those that wait, and smooth them by what is learned."""
-        found = {name: part[:count] for name, part in self.parts.items()}
-        self.parts = {name: part[count:] for name, part in self.parts.items()}
-        self.links = Links(*(part[count:] for part in links))
+        (whole,) = self.waiting
+        self.waiting = [{name: part[count:] for name, part in whole.items()}]
         self.done += count
-        own, to = found.pop(DEVIATIONS), slice(0, len(learned))
+        found = {n: part[:count] for n, part in whole.items() if n not in Links._fields}
+        own, to = found.pop(OWN), slice(0, len(learned))
         stepped = links.stepped[1 : 1 + len(learned)]
         left = _turned(own[to]) @ stepped
         mean, variance = found["analysis"].copy(), np.sum(own**2, axis=-2)
         mean[to] += (left @ learned)[..., 0]
         variance[to] += np.sum((left @ spread) * left, axis=-1)
-        if self.keep_members:
+        if self.keep_members and self.weight is not None:
             widths, turns = np.linalg.eigh(np.nan_to_num(stepped @ spread @ _turned(stepped)))
             root = turns * np.sqrt(np.maximum(1 + widths, 0.0))[..., None, :]
             own[to] = root @ (_turned(turns) @ own[to])

@@ -69,12 +69,16 @@ def compared(estimate: xr.Dataset, truth: xr.Dataset, of: str | None, what: str)
     check_dims(first, of, ("variable",))
     check_names(first, of)
     dims = first[of].dims
-    known = ("time", "start", "lead", "member", "variable")
-    extra = [dim for dim in dims if dim not in known]
-    if extra or ("time" in dims) == ({"start", "lead"} <= set(dims)):
+    if {*dims} - {"member"} not in ({"time", "variable"}, {"start", "lead", "variable"}):
         raise InputError(
             f"{what}: {of!r} has the dimensions {dims}; give (time, variable) or (start, lead, "
             "variable), with 'member' where there are several"
+        )
+    lacking = [dim for dim in ("start", "lead") if dim in dims and dim not in first.coords]
+    if lacking:
+        raise InputError(
+            f"{what}: {of!r} has no coordinate {lacking[0]!r}; add it with "
+            f"ds.assign_coords({lacking[0]}=...)"
         )
     needed = [of] if "member" in dims else [of, spread]
     if spread not in first and "member" not in dims:
@@ -84,6 +88,8 @@ def compared(estimate: xr.Dataset, truth: xr.Dataset, of: str | None, what: str)
         )
     if "member" in dims and first.sizes["member"] < 2:
         raise InputError(f"{what}: {of!r} has one member; give 2 or more")
+    for name in needed:
+        check_dtype(first[name], name)
     part = named(first[needed])
     if error is not None and "operator" in truth:
         part = _observed(part, truth["operator"], what)
@@ -103,8 +109,16 @@ def _reference(truth: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | None]:
     check_time(truth, "observation")
     given = named(truth)
     if "error_variance" in given:
-        check_dims(given, "error_variance", ("variable",))
-        return given["observation"], given["error_variance"]
+        variance = given["error_variance"]
+        if set(variance.dims) not in ({"variable"}, {"time", "variable"}):
+            raise InputError(
+                f"'error_variance' has the dimensions {variance.dims}; give (variable) or (time, "
+                "variable)"
+            )
+        check_dtype(variance, "error_variance")
+        if variance.chunks is None and bool((variance <= 0).any()):
+            raise InputError("observations: 'error_variance' is not positive; give variances > 0")
+        return given["observation"], variance
     if "error_covariance" not in given:
         raise InputError(
             "observations need 'error_variance' or 'error_covariance' (neither is there); give "

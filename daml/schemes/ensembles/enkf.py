@@ -39,7 +39,7 @@ class EnKF(Ensemble):
 
     Parameters
     ----------
-    members, inflation, rotate, model_error
+    members, inflation, rotate, error_factor, model_error
         See :class:`daml.schemes.ETKF`.
     seed : int
         Of all that is random: the first ensemble, perturbations, rotations and model errors.

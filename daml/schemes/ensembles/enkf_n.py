@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from array_api_compat import array_namespace
 
 from daml.errors import InputError
+from daml.protocols import Run
 from daml.schemes.ensembles.etkf import ETKF
-from daml.schemes.ensembles.parts import Seen
+from daml.schemes.ensembles.parts import YOUNG, Seen
 from daml.schemes.ensembles.transforms import Transform, symmetric
 
-LARGEST, HALVINGS = 1e4, 50
-"""The squared factor on the anomalies at most, and steps of the search for it."""
+LARGEST, YOUNG_LARGEST = 10.0, 2.0
+"""The squared factor on the anomalies at most: what is not observed would grow beyond all bounds.
+It is smaller while a filter starts, with an ensemble that is wide."""
+HALVINGS = 50
+"""Steps of the search for the factor."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class EnKFN(ETKF):
 
     Parameters
     ----------
-    members, inflation, rotate, seed, model_error
+    members, inflation, rotate, seed, error_factor, model_error
         See :class:`daml.schemes.ETKF`.
 
     Raises
@@ -57,16 +62,17 @@ class EnKFN(ETKF):
     wide: ClassVar[float] = 1.0
     """An ensemble that starts too narrow is inflated by what is observed."""
 
-    def transformed(self, part: Seen) -> Transform:
+    def transformed(self, part: Seen, run: Run) -> Transform:
         """Give mean and anomalies of the analysis."""
         if getattr(part.seen, "requires_grad", False):
             raise InputError(
                 "EnKFN: no gradient passes through the search for its inflation; train through the "
                 "cycle of daml.schemes.ETKF"
             )
-        return symmetric(part, self._factor)
+        largest = LARGEST if run.age >= YOUNG else YOUNG_LARGEST
+        return symmetric(part, partial(self._factor, largest))
 
-    def _factor(self, values: Any, projected: Any) -> Any:
+    def _factor(self, largest: float, values: Any, projected: Any) -> Any:
         """Give u (..., 1) of eigenvalues of S S' and the projections of S d on their vectors.
 
         Where the derivative of the cost is zero, c u = e + sum of (projected u / (1 + u v))^2 /
@@ -78,7 +84,7 @@ class EnKFN(ETKF):
         correction = (uncertain / scale) ** (xp.mean(1 / (1 + values), axis=-1) / 2)
         constant, slope = uncertain / correction, scale * correction
         low = xp.log(constant / slope)
-        high = xp.log(xp.full_like(low, LARGEST))
+        high = xp.log(xp.full_like(low, largest))
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             factor = xp.exp(middle)[..., None]

@@ -23,15 +23,21 @@ class ETKF(Ensemble):
     ----------
     members : int
         N, 2 or more.
-    inflation : float
-        Multiplies the anomalies after each analysis, where something was observed. While a segment
-        starts, the inflation falls from 1.3 (or its setting, where that is larger) to its setting
-        over 80 steps.
+    inflation : float, RTPP, RTPS, Additive or "innovations"
+        How the anomalies are widened after each analysis, where something was observed: by a factor
+        from 0.5 to 3, or by a rule (:class:`daml.schemes.RTPP`, :class:`daml.schemes.RTPS`,
+        :class:`daml.schemes.Additive`). "innovations", also in a rule, is for a number that is
+        found by :func:`daml.tuned` and in each pass of :func:`daml.improve`. While a segment
+        starts, a factor falls from 1.3 (or its setting, where that is larger) to its setting over
+        80 steps; with a rule, to 1.
     rotate : bool
         Whether the anomalies are turned at random after each analysis: their mean and covariance
         stay, and single members cannot run away.
     seed : int
         Of all that is random: the first ensemble, rotations and model errors.
+    error_factor : float or "estimated"
+        Factor on the observations' error covariance R. "estimated" is for an R of unknown size: the
+        factor is found from innovations, together with an inflation that is open, too.
     model_error : float, array or xarray.DataArray, optional
         Q, the covariance of the error of a step, which is drawn and added to the members of each
         forecast: one variance for all variables, variances (variable,) or a covariance (variable,
@@ -65,13 +71,13 @@ class ETKF(Ensemble):
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
         part = self.seen(forecast, observed, memory)
-        found = self.transformed(part)
+        found = self.transformed(part, run)
         mean = part.mean + found.increment
         members = self.around(mean, found.anomalies, part, run, memory)
         extras = part.extras(observed, found.square, found.log_determinant)
         return analysed(forecast, members, extras), memory
 
-    def transformed(self, part: Seen) -> Transform:
+    def transformed(self, part: Seen, run: Run) -> Transform:
         """Give mean and anomalies of the analysis.
 
         A turn makes all roots alike, unless a member is compared with its own background before.

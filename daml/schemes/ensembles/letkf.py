@@ -38,11 +38,11 @@ class LETKF(Ensemble):
         The half-width of the taper, in the unit of the model's ``positions``: an observation at
         this distance has 5/24 of its weight, one at twice the distance none. See
         :func:`daml.schemes.half_width` for radii as DAPPER counts them.
-    inflation : float
-        Multiplies the anomalies after each analysis; see :class:`ETKF`.
+    inflation : float, RTPP, RTPS, Additive or "innovations"
+        How the anomalies are widened after each analysis; see :class:`ETKF`.
     rotate : bool
         Whether the anomalies are turned at random after each analysis, the same turn everywhere.
-    seed, model_error
+    seed, error_factor, model_error
         See :class:`ETKF`.
 
     Raises

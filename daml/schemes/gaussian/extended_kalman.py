@@ -81,6 +81,7 @@ class ExtendedKalman(Erring):
     inflation: float = 1.0
 
     outputs: ClassVar[Outputs] = GIVEN
+    gives_deviations: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"gradient", "memoryless", "model_error"})
 
     def __post_init__(self) -> None:
@@ -115,8 +116,9 @@ class ExtendedKalman(Erring):
         """Give the analysis (..., variable)."""
         x, covariance = forecast.state, memory.covariance
         xp = array_namespace(x)
-        if forecast.tangent is not None:
-            covariance = forecast.tangent @ covariance @ xp.matrix_transpose(forecast.tangent)
+        before, tangent = covariance, forecast.tangent
+        if tangent is not None:
+            covariance = tangent @ covariance @ xp.matrix_transpose(tangent)
         if forecast.model_error is not None:
             covariance = covariance + forecast.model_error
         covariance = xp.broadcast_to(covariance, (*x.shape, x.shape[-1]))
@@ -131,4 +133,20 @@ class ExtendedKalman(Erring):
         after = found.inflated(self.inflation, seen)
         width = observed.noise.log_deviation(observed.pattern)
         extras = found.extras(observed, covariance, after, width)
+        if "analysis_deviations" in run.wanted:
+            extras |= self._deviations(before, after, tangent, memory.root)
         return Update(found.mean, extras), memory._replace(covariance=after)
+
+    def _deviations(self, before: Any, after: Any, tangent: Any, root: Root) -> dict[str, Any]:
+        """Give the deviations of a forecast, without Q, and of its analysis.
+
+        Those of the forecast are the deviations of the analysis before it, moved by the tangent.
+        """
+        xp = array_namespace(after)
+        moved = xp.matrix_transpose(root.of(before))
+        if tangent is not None:
+            moved = moved @ xp.matrix_transpose(tangent)
+        return {
+            "forecast_deviations": xp.broadcast_to(moved, after.shape),
+            "analysis_deviations": xp.matrix_transpose(root.of(after)),
+        }
