@@ -58,14 +58,17 @@ def rmse(source, name, steps, seed=0, **how):
 def test_a_scheme_reaches_its_published_score(source, name):
     module = SOURCES[source]
     found, error, lost = rmse(source, name, module.LONG, **module.HOW)
-    assert lost <= module.LOST
+    assert lost <= getattr(module, "LOST_BY", {}).get(name, module.LOST)
     assert error < 0.04 * found  # most are below 0.01; with 10 members some stretches are lost
     expected = module.MEASURED.get(name, module.SCORES[name][1])
     assert found < expected + ROUNDING + 2 * error
 
 
 @pytest.mark.statistical
-@cases
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [case for case in CASES if case[1] not in getattr(SOURCES[case[0]], "LONG_ONLY", ())],
+)
 def test_a_scheme_comes_near_its_published_score_in_a_short_run(source, name):
     module = SOURCES[source]
     found, _, lost = rmse(source, name, module.SHORT, segments=1)
