@@ -27,11 +27,14 @@ MODEL = click.option(
 )
 STORE = click.option("--store", required=True, help="Zarr store to write; a path or a URL.")
 COMMON: dict[str, dict[str, Any]] = {
-    "members": {"type": int, "help": "Number of members of an ensemble scheme."},
-    "inflation": {"type": float, "help": "Factor on the anomalies of its members."},
+    "members": {"metavar": "NUMBER", "help": "Number of members of an ensemble scheme."},
+    "inflation": {
+        "metavar": "VALUE",
+        "help": 'Factor on the anomalies of its members, or another inflation, as in "RTPS(0.9)".',
+    },
     "rotate/--no-rotate": {"default": None, "help": "Whether its anomalies are turned at random."},
     "radius": {
-        "type": float,
+        "metavar": "NUMBER",
         "help": "Half-width of the taper of a local scheme, in the unit of the model's positions.",
     },
 }
@@ -92,7 +95,8 @@ def _scheme(name: str | None, settings: tuple[str, ...], given: dict[str, Any]) 
         raise InputError(f"--set {twice[0]} and --{twice[0]} are given; leave one of them out")
     from daml.scripts import load_scheme
 
-    return load_scheme(name, texts, given)
+    texts |= {n: value for n, value in given.items() if isinstance(value, str)}
+    return load_scheme(name, texts, {n: v for n, v in given.items() if n not in texts})
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
 
 if TYPE_CHECKING:
-    from daml.protocols import Memory, Model, Scheme, Setting
+    from daml.protocols import Memory, Model, ObservationOperator, Scheme, Setting
 
 
 DIMS = (("time",), ("time", "variable"), ("time", "observed"))
@@ -146,6 +146,16 @@ def check_one_state(scheme: Scheme, what: str) -> None:
         )
 
 
+def check_linear(operator: ObservationOperator, what: str) -> None:
+    """Refuse an H that is not linear where B is found; the text begins with ``what``."""
+    if not operator.linear:
+        raise InputError(
+            f"{what}: B is found through a matrix H, and 'operator' is not linear; give a B, "
+            "daml.ThreeDVar(daml.climatological(run, max_variance=2)), or an ensemble scheme, e.g. "
+            "daml.schemes.ETKF(20)"
+        )
+
+
 def check_lag(lag: int | None, total: int, scheme: Scheme, what: str) -> int:
     """Give the lag of a smoother in a record of ``total`` steps; None takes all that follow.
 
@@ -179,6 +189,12 @@ def check_members(scheme: Scheme, what: str) -> None:
         raise InputError(
             f"{what}: {type(scheme).__name__} has one state and no members; give a scheme with an "
             "ensemble, e.g. daml.schemes.ETKF(members=20), or leave it out"
+        )
+    if getattr(scheme, "weighs", False):
+        raise InputError(
+            f"{what}: the members of {type(scheme).__name__} have different weights, and members "
+            "that count alike are needed here; give e.g. daml.schemes.ETKF(members=20), or leave "
+            "it out"
         )
 
 

@@ -58,6 +58,11 @@ class Model(Protocol):
       the forecast; a scheme that has a ``model_error`` of its own takes that one.
     - ``certain``: the same model without the noise that a stochastic one adds in each step. A cycle
       steps this one, and its scheme adds the ``model_error``.
+    - ``packed(memory, x)`` and ``unpacked(memory, carried)``: the memory at states ``x`` (...,
+      variable) as real numbers (..., entry) in the kind of array of ``x``, or None if there is
+      none; and the memory with other such numbers in it. With both, the analysis of an ensemble
+      moves the memory of each member by the same weights as its state. Otherwise the memory stays
+      with its member.
 
     A step returns new arrays and does not change its arguments, treats each state of a batch on
     its own, and is a function of state and memory (apart from random noise). States are given in
@@ -89,6 +94,18 @@ class KnowsCovariance(Protocol):
 
         (variable, variable) where all states of the batch have the same.
         """
+        ...
+
+
+class CarriesMemory(Protocol):
+    """A model whose memory moves with the members of an ensemble; see :class:`Model`."""
+
+    def packed(self, memory: Memory, x: Array) -> Array | None:
+        """Give a memory as real numbers (..., entry), or None."""
+        ...
+
+    def unpacked(self, memory: Memory, carried: Array) -> Memory:
+        """Give the memory with other numbers (..., entry) in it."""
         ...
 
 
@@ -214,6 +231,9 @@ class Forecast(NamedTuple):
     tangent: Array | None = None
     """dM/dx (..., variable, variable) of that step at the analysis before it, if the scheme
     ``needs`` the "gradient"; None at the first time."""
+    carried: Array | None = None
+    """What the members have besides their states (..., member, entry): the memory of a model that
+    has ``packed``, for a scheme whose ``carries`` is True; otherwise None."""
 
 
 class Observed(NamedTuple):
@@ -259,6 +279,12 @@ class Update(NamedTuple):
     """The analysis: an array of the same kind and shape as the background."""
     extras: Mapping[str, Array] = MappingProxyType({})
     """Values of the scheme's ``outputs``, by name."""
+    moments: Mapping[str, Array] = MappingProxyType({})
+    """Of an ensemble whose members have different weights: ``background``, ``background_spread``,
+    ``analysis``, ``spread`` (..., variable), and ``equivalent`` (..., observed), the mean of H(x)
+    over the background. For other ensembles they are those of the members."""
+    carried: Array | None = None
+    """What ``Forecast.carried`` is after the analysis; None if it stays as it is."""
 
 
 Outputs = Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]
@@ -298,6 +324,8 @@ class Scheme(Protocol):
       variables of the Dataset that :func:`daml.assimilate` returns. Two names have a meaning for
       daml: ``chi_square`` (time), the squared innovation in units of its expected covariance,
       divided by the number of values; and ``log_likelihood`` (time) of the innovation.
+    - ``carries`` (bool): whether an ensemble scheme moves what members carry besides their states;
+      see ``Forecast.carried``.
     - ``needs`` (frozenset of str): what the scheme requires of the model. "covariance" is the
       model's own B of each forecast (``model.background_covariance(memory)``); "positions" is
       where its variables lie; "memoryless" is a model whose memory does not depend on the states;

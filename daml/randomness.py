@@ -41,9 +41,18 @@ def normal(seed: int, steps: np.ndarray, shape: tuple[int, ...], stream: int = 0
     """
     drawn = np.empty((len(steps), *shape))
     for row, step in enumerate(steps.tolist()):
-        bits = np.random.Philox(key=[seed, stream], counter=[0, 0, step, 0])
-        np.random.Generator(bits).standard_normal(out=drawn[row])
+        _at(seed, step, stream).standard_normal(out=drawn[row])
     return drawn
+
+
+def uniform(seed: int, steps: np.ndarray, stream: int = 0) -> np.ndarray:
+    """Draw a number (step,) from [0, 1) for each step; see :func:`normal`."""
+    return np.array([_at(seed, step, stream).random() for step in steps.tolist()])
+
+
+def _at(seed: int, step: int, stream: int) -> np.random.Generator:
+    """Give the generator of a step."""
+    return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, step, 0]))
 
 
 def picked(seed: int, steps: np.ndarray, count: int, stream: int = 0) -> np.ndarray:

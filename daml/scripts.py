@@ -100,7 +100,7 @@ def load_scheme(name: str, texts: Mapping[str, str], given: Mapping[str, Any]) -
     name : str
         A class of ``daml.schemes``, in any case, or FILE.py:CLASS.
     texts, given : mapping of str
-        Arguments as they were written, by --set, and those that are values already.
+        Arguments as they were written, and those that are values already.
 
     Raises
     ------
@@ -110,9 +110,9 @@ def load_scheme(name: str, texts: Mapping[str, str], given: Mapping[str, Any]) -
     """
     own = ":" in name
     kind = load_class(name, "--scheme", "") if own else by_name.found(name, "--scheme")
-    values = {n: by_name.from_text(kind, n, text, "--set") for n, text in texts.items()}
+    values = {n: by_name.from_text(kind, n, text, "--scheme") for n, text in texts.items()}
     try:
-        return by_name.made(kind, {**values, **given}, "--scheme")
+        scheme: Scheme = by_name.made(kind, {**values, **given}, "--scheme")
     except DamlError:
         raise
     except Exception as error:
@@ -122,3 +122,4 @@ def load_scheme(name: str, texts: Mapping[str, str], given: Mapping[str, Any]) -
             f"--scheme: {kind.__name__}() failed with {type(error).__name__}: {first_line(error)}; "
             "correct it"
         ) from error
+    return scheme

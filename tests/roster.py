@@ -87,6 +87,9 @@ SCHEMES = {
     "DEnKF": lambda: daml.schemes.DEnKF(members=12, inflation=daml.schemes.RTPS(0.7)),
     "SerialEnSRF": lambda: daml.schemes.SerialEnSRF(members=12, inflation=1.2),
     "EnKFN": lambda: daml.schemes.EnKFN(members=12, inflation=1.1),
+    "ParticleFilter": lambda: daml.schemes.ParticleFilter(
+        200, resample_below=0.6, regularisation=3.0
+    ),
     "LETKF": lambda: daml.schemes.LETKF(members=12, radius=8.0, inflation=1.2),
     "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
     "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),

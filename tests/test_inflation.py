@@ -53,6 +53,16 @@ def test_relaxation_mixes_the_anomalies_of_analysis_and_background(kind, seen):
 
 
 @pytest.mark.parametrize("kind", SCHEMES)
+@pytest.mark.parametrize("inflation", [RTPP(0.5), RTPS(0.5), Additive(B)])
+def test_a_turn_at_random_changes_no_covariance_of_widened_members(kind, inflation, seen):
+    how = {"inflation": inflation}
+    plain, turned = (members(kind(8, rotate=r, **how), seen)[0] for r in (False, True))
+    np.testing.assert_allclose(turned.mean(axis=0), plain.mean(axis=0), atol=1e-12)
+    if not isinstance(inflation, Additive):  # whose draws meet other anomalies then
+        np.testing.assert_allclose(np.cov(turned.T), np.cov(plain.T), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", SCHEMES)
 def test_relaxation_of_the_spread_mixes_standard_deviations_and_keeps_correlations(kind, seen):
     plain, relaxed = (members(kind(8, inflation=i), seen)[0] for i in (1.0, RTPS(0.6)))
     own, found = plain.std(axis=0), relaxed.std(axis=0)

@@ -1,5 +1,7 @@
 """H as a function on arrays: linear or not, observed and assimilated."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ import daml
 from daml.errors import InputError
 from daml.observing.functions import Function
 from daml.observing.operators import LinearOperator, Selection
-from daml.observing.records import read
+from daml.observing.records import Readings, read
 from daml.protocols import Update
 
 
@@ -101,10 +103,11 @@ def test_a_cycle_starts_from_a_state_that_looks_like_the_first_observations(trut
     np.testing.assert_array_equal(started.background[0], initial.state)
 
 
-def test_a_3dvar_refuses_a_nonlinear_function(truth):
+def test_a_scheme_that_needs_a_matrix_refuses_a_nonlinear_function(truth):
     seen = daml.observe(truth, operator=squares)
-    with pytest.raises(InputError, match=r"'operator' is not linear.*ThreeDVar"):
-        daml.assimilate(daml.Lorenz63(), seen, daml.ThreeDVar(climatology()), operator=squares)
+    scheme = daml.schemes.OptimalInterpolation(truth)
+    with pytest.raises(InputError, match=r"'operator' is not linear.*give daml.ThreeDVar"):
+        daml.assimilate(daml.Lorenz63(), seen, scheme, operator=squares)
 
 
 @pytest.mark.parametrize(
@@ -223,8 +226,114 @@ def test_a_loop_takes_a_linear_function():
         found["/iteration/0000/analysis"].to_dataset(),
         expected["/iteration/0000/analysis"].to_dataset(),
     )
-    with pytest.raises(InputError, match="improve: 'operator' is not linear"):
-        daml.improve(daml.Lorenz63(), plain, emulator=emulator, operator=squares)
+
+
+def cubes(x):
+    return (x / 10) ** 3
+
+
+def fourths(x):
+    return (x / 10) ** 4
+
+
+class Turned:
+    """Lorenz 63 with its variables in reversed order."""
+
+    variables, dt = tuple(reversed(daml.Lorenz63.variables)), 0.05
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        return daml.Lorenz63().step(x[..., ::-1], None)[0][..., ::-1], None
+
+
+def cubed(steps=150):
+    truth = daml.simulate(daml.Lorenz63(rho=28.5), steps=steps, spinup=200, seed=1)
+    return truth, daml.observe(truth, operator=cubes, error_variance=1.0, missing=0.1, seed=2)
+
+
+LOOPS = {
+    "ETKF": lambda: daml.schemes.ETKF(12, inflation=1.1, rotate=True),
+    "EnKF": lambda: daml.schemes.EnKF(20, inflation=1.1),
+    "ThreeDVar": lambda: daml.ThreeDVar(climatology()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:improve. no pass is significantly better")
+@pytest.mark.filterwarnings("ignore:assimilate. E.* has lost the observations")
+@pytest.mark.parametrize("training", ["analyses", "cycle"])
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_takes_a_nonlinear_function(name, training):
+    truth, seen = cubed(60 if name == "ThreeDVar" else 500)
+    emulator = daml.LSTM(hidden=3, layers=1, epochs=1, cycle_epochs=1, sequence_length=40)
+    if name != "ThreeDVar":  # a filter would lose the observations with an emulator so poor
+        emulator = replace(emulator, base=daml.Lorenz63())
+    if training == "cycle":
+        fitted = emulator.fit(truth)
+        how = {"operator": cubes, "sequence_length": 30, "burn_in": 5, "held_out": 0}
+        found = fitted.fit_cycle(seen, LOOPS[name](), **how)
+        assert np.isfinite(found.history.loss).all()
+        return
+    held_out = 0.0 if name == "ThreeDVar" else 0.2
+    how = {"passes": 1, "operator": cubes, "held_out": held_out}
+    tree = daml.improve(daml.Lorenz63(), seen, LOOPS[name](), emulator, **how)
+    expected = daml.assimilate(daml.Lorenz63(), seen, LOOPS[name](), operator=cubes)
+    xr.testing.assert_equal(tree["imperfect"].analysis, expected.analysis)
+    after = tree["iteration/0000"]
+    np.testing.assert_array_equal(
+        after.innovation.isnull(), seen.observation.isnull().values | False
+    )
+    if held_out:
+        # In units of R: what is observed is compared with H of the forecasts.
+        assert float(tree["imperfect/scores"].held_out_rmse[0]) < 3
+
+
+def test_a_loop_knows_the_operator_for_another_order_of_the_variables():
+    _, seen = cubed()
+    function = Function(lambda x: x[..., :2] ** 3 * x[..., 1:], ("x0", "x1"), 3)
+    seen = seen.isel(variable=slice(2))
+    readings = Readings(seen, None, function, daml.Lorenz63.variables)
+    same, turned = (readings.of(model).operator for model in (daml.Lorenz63(), Turned()))
+    assert same is function
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    np.testing.assert_array_equal(turned.apply(x[:, ::-1]), function.apply(x))
+    np.testing.assert_array_equal(turned.tangent(x[:, ::-1]), function.tangent(x)[..., ::-1])
+    assert not turned.linear
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({}, "improve: B is found through a matrix H, and 'operator' is not linear; give a B"),
+        ({"scheme": daml.ThreeDVar("climatological")}, "improve: B is found through a matrix H"),
+        (
+            {"scheme": daml.ThreeDVar(climatology()), "training": "cycle"},
+            "the emulator learns B through a matrix H.*give an emulator with covariance=None",
+        ),
+    ],
+)
+def test_a_loop_refuses_what_needs_a_matrix(settings, text):
+    _, seen = cubed()
+    with pytest.raises(InputError, match=text):
+        daml.improve(daml.Lorenz63(), seen, operator=cubes, **settings)
+
+
+def test_a_loop_with_a_function_goes_on_where_it_ended(tmp_path):
+    _, seen = cubed(30)
+    where = tmp_path / "loop.zarr"
+    how = {"operator": cubes, "held_out": 0, "scheme": Fraction()}
+    how["emulator"] = daml.LSTM(hidden=3, layers=1, epochs=1, sequence_length=20)
+    whole = daml.improve(daml.Lorenz63(), seen, passes=2, **how)
+    daml.improve(daml.Lorenz63(), seen, passes=1, store=where, **how)
+    resumed = daml.improve(daml.Lorenz63(), seen, passes=2, store=where, resume=True, **how)
+    name = "iteration/0001"
+    np.testing.assert_array_equal(resumed[name].analysis, whole[name].analysis)
+    other, fourth = how | {"operator": lambda x: x**2}, how | {"operator": fourths}
+    with pytest.raises(InputError, match="operator: 'call' is a function, which a store cannot"):
+        daml.improve(daml.Lorenz63(), seen, passes=2, store=where, resume=True, **other)
+    with pytest.raises(InputError, match=r"operator\.call\.name: test_operators\.cubes there"):
+        daml.improve(daml.Lorenz63(), seen, passes=3, store=where, resume=True, **fourth)
 
 
 UNNAMED = {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import roster
 import xarray as xr
+from sklearn.linear_model import Ridge
 
 import daml
 from daml.errors import InputError
@@ -300,11 +301,11 @@ def test_outputs_that_are_not_what_a_scheme_says_are_refused(scheme, text, seen)
 
 @schemes
 def test_a_scheme_comes_back_from_a_store(make, seen, tmp_path):
-    given = make()
+    given, emulator = make(), daml.emulators.Regression(Ridge(1.0), base=daml.Lorenz63())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         daml.improve(
-            *(roster.Placed(), seen, given, daml.LSTM(hidden=4, epochs=1, window=1)),
+            *(roster.Placed(), seen, given, emulator),
             passes=1,
             held_out=0,
             store=tmp_path / "loop.zarr",

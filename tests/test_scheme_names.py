@@ -66,11 +66,11 @@ def assimilate(*more, store, model="lorenz63", record="record.nc"):
     return call("assimilate", record, "--model", model, "--store", store, *more)
 
 
-ROTATED = "--scheme etkf --members 5 --inflation 1.1 --rotate"
+ROTATED = "--scheme etkf --members 5 --inflation RTPS(0.9) --rotate"
 HYPHENS = "--scheme En-KF --members 6 --set seed=3 --set rotate=no"
 OF_A_FILE = "--scheme optimal_interpolation --set climatology=run.nc"
 SAME = {
-    ROTATED: lambda: daml.schemes.ETKF(5, inflation=1.1, rotate=True),
+    ROTATED: lambda: daml.schemes.ETKF(5, inflation=daml.schemes.RTPS(0.9), rotate=True),
     HYPHENS: lambda: daml.schemes.EnKF(6, seed=3),
     OF_A_FILE: lambda: daml.schemes.OptimalInterpolation(xr.load_dataset("run.nc")),
 }
@@ -136,14 +136,19 @@ def test_a_scheme_and_the_b_of_the_default_one_are_refused(folder):
         ("--scheme etfk", "'etfk' is unknown; did you mean 'etkf'? give one of denkf, enkf,"),
         ("--scheme 3dvar", "did you mean 'threedvar'?"),
         ("--scheme xyz", "'xyz' is unknown; give one of denkf,"),
-        ("--scheme letkf --members 7", "LETKF needs 'radius'; give a value for each (daml sche"),
+        ("--scheme letkf --members 7", "LETKF needs 'radius'; give a value for each, as daml.s"),
         ("--scheme letkf", "LETKF needs 'members' and 'radius'"),
         ("--scheme letkf --set radios=3", "LETKF has no argument 'radios'; did you mean 'radius'?"),
         ("--scheme etkf --radius 3", "ETKF has no argument 'radius'; it has members, inflation"),
         ("--members 5", "--members is an option of a scheme, and none is given; add one"),
         ("--no-rotate", "--rotate is an option of a scheme, and none is given; add one"),
         ("--set a=b", "--set is an option of a scheme, and none is given; add one"),
-        ("--scheme etkf --set members=five", "--set: 'members' is 'five'; give a whole number"),
+        ("--scheme etkf --set members=five", "--scheme: 'members' is 'five'; give a whole number"),
+        ("--scheme etkf --members five", "'members' is 'five'; give a whole number"),
+        ("--scheme etkf --members 4 --inflation RTPS(3)", "RTPS: 'weight' is 3"),
+        ("--scheme etkf --members 4 --inflation RTPS()", "RTPS needs 'weight'; give a value"),
+        ("--scheme etkf --members 4 --inflation rtps(wait=1)", "did you mean 'weight'?"),
+        ("--scheme etkf --members 4 --inflation strong", "'inflation' is 'strong'; give"),
         ("--scheme etkf --set rotate=2", "'rotate' is '2'; give true or false"),
         ("--scheme etkf --set members", "--set is 'members'; give NAME=VALUE"),
         ("--scheme etkf --members 4 --set members=5", "--set members and --members are given;"),
@@ -184,6 +189,7 @@ def test_a_scheme_is_described_with_its_arguments():
         "LETKF: Local ensemble",
         "needs of the model: positions",
         "radius: float (required)",
+        "rotate: bool (default: False)",
         "inflation: float or str or RTPP or RTPS or Additive (default: 1.0)",
         "half-width of the taper",
         "see ETKF.",
@@ -211,6 +217,9 @@ def test_a_new_scheme_is_on_the_command_line_by_its_class_alone(folder, monkeypa
     assert '"blend": 0.1' in xr.open_zarr(tmp_path / "a.zarr").attrs["scheme"]
 
 
+NAMED = {"variable": ["x", "y"], "covariable": ["x", "y"]}
+
+
 def test_text_becomes_what_an_argument_may_be(folder):
     @dataclass
     class Kind:
@@ -229,7 +238,7 @@ def test_text_becomes_what_an_argument_may_be(folder):
     assert read("count", "many") == "many"
     assert read("flag", "Yes") is True
     assert read("data", "innovations") == "innovations"
-    xr.Dataset({"B": (("a", "b"), np.eye(2))}).to_netcdf("b.nc")
+    xr.Dataset({"B": (("variable", "covariable"), np.eye(2))}, NAMED).to_netcdf("b.nc")
     for name in ("data", "either"):
         np.testing.assert_array_equal(read(name, "b.nc"), np.eye(2))
     assert (read("either", "0.01"), read("either", "none"), read("either", "a")) == (
@@ -237,6 +246,10 @@ def test_text_becomes_what_an_argument_may_be(folder):
         None,
         "a",
     )
+    etkf = daml.schemes.ETKF
+    found = by_name.from_text(etkf, "inflation", "Additive(b.nc, scale=0.5)", "--set")
+    assert (found.scale, found.covariance.shape) == (0.5, (2, 2))
+    assert by_name.from_text(etkf, "inflation", "innovations", "--set") == "innovations"
     with pytest.raises(InputError, match="'number' is 'x'; give a number or none"):
         read("number", "x")
     with pytest.raises(InputError, match="it has 2 data variables; give a file of 1"):

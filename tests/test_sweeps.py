@@ -293,6 +293,8 @@ def test_what_a_scheme_lacks_makes_no_new_member():
     scheme = plan.members[-1].scheme
     assert scheme == daml.schemes.LETKF(8, radius=4.0, seed=plan.members[-1].drawn)
     assert "system" in plan.attrs("cpu")
+    (relaxed,) = planned({"inflation": ["RTPS(0.5)"]}, 1, "smoke", ETKF).members
+    assert relaxed.scheme.inflation == daml.schemes.RTPS(0.5)
 
 
 def test_a_store_from_before_schemes_could_vary_goes_on():

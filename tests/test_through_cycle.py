@@ -508,7 +508,10 @@ class Remembering(ByNumPy):
         ),
         (lambda e, s: e.fit_cycle(s, SCHEME, burn_in=100), "fit_cycle: 'burn_in' is 100"),
         (lambda e, s: e.fit_cycle(s, SCHEME, learning_rate=0), "'learning_rate' is 0"),
-        (lambda e, s: e.fit_cycle(s, daml.schemes.ETKF(5)), "fit_cycle: ETKF carries an ensemble"),
+        (
+            lambda e, s: e.fit_cycle(s, daml.schemes.ETKF(5)),
+            "fit_cycle: the covariance that the emulator learns.*but ETKF has none",
+        ),
         (lambda e, s: e.fit_cycle(s, Halfway()), "but Halfway has none; give a daml.ThreeDVar"),
         (
             lambda e, s: e.fit_cycle(s.isel(time=slice(50)), SCHEME, held_out=0),

@@ -1,5 +1,6 @@
 """Schemes of a user's own: what they may do with arrays, and what is refused in a line."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -250,3 +251,38 @@ def test_a_scheme_has_the_models_covariance_in_its_own_kind_of_array():
     found = daml.assimilate(emulator, seen, Kalman())
     expected = daml.assimilate(emulator, seen, daml.ThreeDVar("model"))
     np.testing.assert_allclose(found.analysis, expected.analysis, atol=1e-9)
+
+
+@dataclass(frozen=True)
+class HalfTold(daml.schemes.ETKF):
+    """An ensemble that gives only some of its moments."""
+
+    def update(self, forecast, observed, run, memory):
+        update, memory = super().update(forecast, observed, run, memory)
+        return update._replace(moments={"analysis": update.state.mean(axis=-2)}), memory
+
+
+def test_moments_are_given_whole_or_not_at_all():
+    seen = daml.observe(daml.simulate(MODEL, steps=20, spinup=100), seed=1)
+    with pytest.raises(InputError, match="HalfTold: 'update' gave no 'background' in the moments"):
+        daml.assimilate(MODEL, seen, HalfTold(5))
+
+
+@dataclass(frozen=True)
+class AllTold(daml.schemes.ETKF):
+    """An ensemble that gives moments of its own."""
+
+    def update(self, forecast, observed, run, memory):
+        update, memory = super().update(forecast, observed, run, memory)
+        zero = 0 * forecast.state[..., 0, :]
+        names = ("background", "background_spread", "analysis", "spread")
+        moments = {name: zero + number for number, name in enumerate(names)}
+        return update._replace(moments=moments | {"equivalent": zero}), memory
+
+
+def test_moments_take_the_place_of_those_of_the_members():
+    seen = daml.observe(daml.simulate(MODEL, steps=20, spinup=100), seed=1)
+    found = daml.assimilate(MODEL, seen, AllTold(5), segments=1)
+    for number, name in enumerate(("background", "background_spread", "analysis", "spread")):
+        np.testing.assert_array_equal(found[name], number)
+    np.testing.assert_array_equal(found.innovation, seen.observation)

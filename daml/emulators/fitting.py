@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import xarray as xr
@@ -15,13 +15,15 @@ from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Network
 from daml.emulators.settings import Settings
 from daml.errors import InputError
-from daml.pairing import check_one_state, offered, with_model_covariance
+from daml.observing.functions import seen_through
+from daml.pairing import offered, with_model_covariance
+from daml.running.checks import typical
 from daml.training.bases import check_differentiable
 from daml.training.engine import Blocks, SquareError, Tensors, cut, train
 from daml.training.examples import Block, Examples
 from daml.training.plan import Plan, check_sequences
 from daml.training.stopping import Watch
-from daml.training.through_cycle import Course, Innovations
+from daml.training.through_cycle import Course
 
 if TYPE_CHECKING:
     from daml.protocols import Checkpoint, Scheme
@@ -152,11 +154,11 @@ def fitted_through_cycle(
     batch_size: int | None,
     learning_rate: float,
     held_out: float,
+    operator: Callable[[Any], Any] | None,
     checkpoint: Checkpoint | None,
 ) -> Fitted:
     """Give the result of a training through the cycle; see :meth:`Neural.fit_cycle`."""
     batch = batch_size
-    check_one_state(scheme, "fit_cycle")
     check_sequences(
         "fit_cycle", sequence_length, burn_in, learning_rate, 1 if batch is None else batch
     )
@@ -172,7 +174,9 @@ def fitted_through_cycle(
         if known.covariance_root is None:  # else the scheme asks the model already, perhaps
             known = known.starting(given(known.variables))
     opened = replace(emulator, fitted=replace(known, network=network))
-    course = Course(opened, observations, held_out, like)
+    about = emulator.variables, typical(opened), "fit_cycle"
+    observations, function = seen_through(observations, operator, *about)
+    course = Course(opened, observations, held_out, like, operator=function)
     if batch is None:
         sequences = len(course.tensors[0]) // sequence_length
         batch = min(max(sequences // BATCHES, FEWEST), LARGEST)
@@ -186,7 +190,7 @@ def fitted_through_cycle(
         rate=learning_rate,
     )
     scheme = offered(scheme, course.record)
-    objective = Innovations(lambda: opened, scheme, course.record, like, burn_in)
+    objective = course.objective(lambda: opened, scheme, like, burn_in)
     return known.after(
         network,
         train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -162,6 +163,20 @@ class Windowed(Layered):
         """Predict as :meth:`_last` does, but compute again what the gradient needs."""
         found = checkpoint(self._last, seen, use_reentrant=False, preserve_rng_state=False)
         return cast("torch.Tensor", found)
+
+
+def parts_of(memory: Memory) -> list[torch.Tensor]:
+    """Give the tensors of a memory, a (nested) tuple of them."""
+    if isinstance(memory, torch.Tensor):
+        return [memory]
+    return [part for cell in memory or () for part in parts_of(cell)]
+
+
+def with_parts(memory: Memory, parts: Iterator[torch.Tensor]) -> Memory:
+    """Give the memory with other tensors, in the order of :func:`parts_of`."""
+    if isinstance(memory, torch.Tensor):
+        return next(parts).reshape(memory.shape).to(memory.device, memory.dtype)
+    return tuple(with_parts(cell, parts) for cell in memory)
 
 
 def windows(inputs: torch.Tensor, window: int) -> torch.Tensor:

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 import xarray as xr
 
+from daml.arrays import fetch
 from daml.emulators.fitted import Fitted
 from daml.emulators.fitting import begun, fitted_through_cycle, fitted_to
+from daml.emulators.networks import parts_of, with_parts
 from daml.emulators.settings import Settings
 from daml.errors import InputError
 from daml.labels.arguments import checked
@@ -137,6 +139,24 @@ class Neural(Settings):
         increment, inner = self.known.increment(there, inner)
         return (moved + increment).to(x.device, x.dtype), (inner, base_memory)
 
+    def packed(self, memory: Memory, x: Any) -> Any:
+        """Give the network's memory at states (..., variable) as numbers (..., entry), or None."""
+        parts = [part.reshape(*x.shape[:-1], -1) for part in parts_of(memory[0])]
+        if not parts:
+            return None
+        found = torch.cat(parts, dim=-1)
+        if isinstance(x, np.ndarray):
+            return fetch(found).astype(x.dtype)
+        return found.to(x.device, x.dtype)
+
+    def unpacked(self, memory: Memory, carried: Any) -> Memory:
+        """Give the memory with other numbers (..., entry) for the network."""
+        inner, base_memory = memory
+        count = carried[..., 0].size if isinstance(carried, np.ndarray) else carried[..., 0].numel()
+        sizes = [part.numel() // count for part in parts_of(inner)]
+        parts = iter(torch.split(torch.as_tensor(carried), sizes, dim=-1))
+        return with_parts(inner, parts), base_memory
+
     @property
     def knows_covariance(self) -> bool:
         """Whether a B was learned through the cycle, for :meth:`background_covariance`."""
@@ -170,19 +190,24 @@ class Neural(Settings):
         batch_size: int | None = None,
         learning_rate: float = 4.5e-3,
         held_out: float = 0.1,
+        operator: Callable[[Any], Any] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Train a fitted emulator through the assimilation cycle, on the innovations.
 
-        Gradients pass through all steps and analyses of a sequence. With a ``covariance`` the loss
-        is the Gaussian negative log-likelihood of the innovations, otherwise their mean square.
+        Gradients pass through all steps and analyses of a sequence. With a ``covariance``, or an
+        ensemble scheme that gives ``log_likelihood``, the loss is the Gaussian negative
+        log-likelihood of the innovations, otherwise their mean square. A sequence of an ensemble
+        starts with members around the nearest observations; for an inflation that falls while a
+        cycle starts, the burn-in stands for 100 steps.
 
         Parameters
         ----------
         observations : xarray.Dataset
             ``observation`` (time, variable) and its ``error_variance`` (variable).
         scheme : Scheme
-            Gives the analyses, by operations that torch can differentiate. If the emulator learns a
+            Gives the analyses, by operations that torch can differentiate, as a ``ThreeDVar`` and
+            the ensemble schemes but ``EnKFN`` and ``ParticleFilter`` do. If the emulator learns a
             covariance, this is a :class:`daml.ThreeDVar` with the initial B.
         sequence_length, burn_in, learning_rate
             Steps of a training sequence; steps at its start that the loss leaves out; and peak
@@ -192,6 +217,9 @@ class Neural(Settings):
         held_out : float
             Fraction of the record, in blocks of time, that is not trained on. The training stops
             when it no longer gains there, and returns the weights of the best epoch. 0: none.
+        operator : callable, optional
+            H as a function of states (..., variable) to what is observed (..., observed), in place
+            of the ``operator`` of the observations; torch differentiates it.
         checkpoint : Checkpoint, optional
             Stores the epochs that are done, so that an interrupted training can be resumed.
 
@@ -221,6 +249,7 @@ class Neural(Settings):
             batch_size=batch_size,
             learning_rate=learning_rate,
             held_out=held_out,
+            operator=operator,
             checkpoint=checkpoint,
         )
         return replace(self, fitted=fitted)

@@ -18,6 +18,7 @@ from daml.loop.choosing import CHOICE, gain
 from daml.loop.judging import Judge
 from daml.loop.passes import Pass, joined
 from daml.loop.preconditions import check_length
+from daml.observing.functions import Function
 from daml.observing.records import Readings
 from daml.pairing import check_lag
 from daml.protocols import CycleTrained, Emulator, Model, Scheme
@@ -58,15 +59,19 @@ class Assimilator:
         way: str,
         smooths: bool = False,
         lag: int | None = None,
+        function: Function | None = None,
     ) -> Assimilator:
         """Hold out a fraction of the record, or none if it is 0.
+
+        ``function`` is H, of the variables of ``model``, where that is not a matrix.
 
         Raises
         ------
         InputError
             If the record is too short.
         """
-        readings = Readings(observations, StateSpace.of(model))
+        variables = tuple(model.variables)
+        readings = Readings(observations, StateSpace.of(model), function, variables)
         record = readings.of(model)
         held_out = HeldOut(record.axis.length, fraction) if fraction else None
         check_length(model, scheme, emulator, observations, record, held_out, way)
@@ -112,7 +117,7 @@ class Assimilator:
         """Give a pass with the judge for all later passes, which is made from the model given."""
         if self.held_out is None or done.given is None:
             return done
-        found = self._pairs[0], self.readings.of(model), self.held_out, self.observations
+        found = self._pairs[0], self.readings.of(model), self.held_out, self.readings
         made = Judge.of(model, done.given, *found)
         return replace(done, judge=made)
 
@@ -142,6 +147,8 @@ class Assimilator:
         if self.way == "cycle":
             how = {"held_out": 0.0 if self.held_out is None else self.held_out.fraction}
             train = cast("CycleTrained", emulator).fit_cycle
+            if self.readings.function is not None:
+                how["operator"] = cast("Function", self.readings.of(emulator).operator).call
             how |= _checkpoint(train, store, number, "cycle")
             emulator = trained(emulator, "fit_cycle", self.observations, done.scheme, **how)
         check_kept(emulator, done.analysis, store)

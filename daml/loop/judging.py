@@ -9,8 +9,7 @@ import numpy as np
 import xarray as xr
 
 from daml.labels.datasets import pack
-from daml.observing.operators import Operator, read_operator
-from daml.observing.records import Record
+from daml.observing.records import Readings, Record
 from daml.protocols import Model
 from daml.running.forecasting import ahead
 from daml.segments import Cut, side_by_side
@@ -43,16 +42,16 @@ class Judge:
         The blocks.
     horizons : tuple of int
         Leads of the scored forecasts, in model steps.
-    observations : xarray.Dataset, optional
-        The same observations with names, for models whose variables are in another order than
-        those that the record was read for.
+    readings : Readings, optional
+        The same observations for models whose variables are in another order than those that the
+        record was read for.
     """
 
     record: Record
     times: np.ndarray
     held_out: HeldOut
     horizons: tuple[int, ...]
-    observations: xr.Dataset | None = None
+    readings: Readings | None = None
 
     @cached_property
     def seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -73,7 +72,7 @@ class Judge:
         covariance: np.ndarray,
         record: Record,
         held_out: HeldOut,
-        observations: xr.Dataset,
+        readings: Readings | None = None,
     ) -> Judge:
         """Give a judge whose horizons follow from the skill of a model's own forecasts.
 
@@ -83,7 +82,7 @@ class Judge:
         (:func:`daml.loop.preconditions.check_length`).
         """
         leads = tuple(n for n in LEADS if n <= int(held_out.blocks[0, 0]) // 2)
-        wide = cls(record, record.axis.grid(), held_out, leads, observations)
+        wide = cls(record, record.axis.grid(), held_out, leads, readings)
         errors = np.nanmean(wide.squares(model, analysis), axis=0) - 1
         counts = record.kind_present[record.kind]
         variance = record.kind_variance[record.kind]
@@ -91,7 +90,7 @@ class Judge:
         signal = float(weights @ covariance.diagonal()) / counts.sum() - 1
         half = next((n for n, e in zip(leads, errors, strict=True) if e > signal / 2), leads[-1])
         horizons = tuple(max(round(part * half), least) for least, part in enumerate(PARTS, 1))
-        return cls(record, wide.times, held_out, horizons, observations)
+        return cls(record, wide.times, held_out, horizons, readings)
 
     def squares(self, model: Model, analysis: xr.Dataset) -> np.ndarray:
         """Give mean squared innovations (block, horizon) of forecasts, in units of R.
@@ -104,7 +103,7 @@ class Judge:
             ``analysis`` (time, variable): the states to start from.
         """
         states, _ = pack(analysis, "analysis", tuple(model.variables))
-        operator = self._operator(tuple(model.variables))
+        operator = (self.record if self.readings is None else self.readings.of(model)).operator
         blocks, farthest = self.held_out.blocks, self.horizons[-1]
         heads = np.concatenate([np.arange(a - farthest, b, PIECE) for a, b in blocks])
         warmup = min(WARMUP, int(heads.min()))
@@ -133,12 +132,6 @@ class Judge:
         sums, counts = (sum(column) for column in zip(*parts, strict=True))
         with np.errstate(invalid="ignore"):
             return np.asarray(np.where(counts > 0, sums / counts, np.nan))
-
-    def _operator(self, variables: tuple[str, ...]) -> Operator:
-        """Give H for states in the order of a model, which the record may not be read for."""
-        if self.observations is None:
-            return self.record.operator
-        return read_operator(self.observations, self.record.observed, variables)
 
     def errors(self, model: Model, analysis: xr.Dataset) -> xr.DataArray:
         """Give the result of :meth:`squares` with named dimensions."""

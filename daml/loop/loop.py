@@ -30,8 +30,8 @@ from daml.loop.passes import (
     restored,
 )
 from daml.loop.preconditions import check_loop, check_targets
-from daml.observing.functions import by_matrix
-from daml.pairing import asks_covariance, check_memory
+from daml.observing.functions import Function, seen_through
+from daml.pairing import asks_covariance, check_memory, with_model_covariance
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.checks import check_model, typical
@@ -84,6 +84,9 @@ class Loop:
         Passes are judged by the analyses in both cases.
     lag : int, optional
         Model steps of later observations in a smoothed record; default: all that follow.
+    operator : callable, optional
+        H as a function of states (..., variable) of the model to what is observed (..., observed),
+        linear or not, in place of the ``operator`` of the observations.
 
     Raises
     ------
@@ -116,6 +119,7 @@ class Loop:
     training: str = "analyses"
     targets: str = "analyses"
     lag: int | None = None
+    operator: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -145,6 +149,8 @@ class Loop:
         base = getattr(self.emulator, "base", None)
         if self.training == "cycle" and base is not None:
             check_differentiable(base)
+        if self.training == "cycle" and getattr(self.emulator, "covariance", None) is not None:
+            with_model_covariance(self.scheme, "Loop")
         asks = asks_covariance(self.scheme)
         knows = self.training == "cycle" and getattr(self.emulator, "covariance", "") is not None
         if asks and not knows:
@@ -177,10 +183,11 @@ class Loop:
             If a training or an assimilation gives numbers that are not finite; the message names
             the pass.
         """
-        check_loop(self.model, self.scheme, observations)
+        observations, function = self._seen(observations)
+        check_loop(self.model, self.scheme, observations, function)
         settings = self.scheme, self.emulator, self.held_out, self.training
         targets = self.targets == "smoothed", self.lag
-        make = Assimilator.of(self.model, observations, *settings, *targets)
+        make = Assimilator.of(self.model, observations, *settings, *targets, function)
         done = make.first(self.model) if after is None else make.resumed(after, self.model)
         if after is None:
             yield done
@@ -196,6 +203,21 @@ class Loop:
                 kind = DivergedError if isinstance(error, DivergedError) else InputError
                 raise kind(f"pass {iteration}: {error}") from error.__cause__ or error
             yield done
+
+    def _seen(self, observations: xr.Dataset) -> tuple[xr.Dataset, Function | None]:
+        """Give the observations with H as a matrix, if it is one; else H beside them."""
+        if self.operator is None:
+            return observations, None
+        check_model(self.model, first_time(observations))
+        given = tuple(self.model.variables), typical(self.model), "improve"
+        seen, function = seen_through(observations, self.operator, *given)
+        learns = self.training == "cycle" and getattr(self.emulator, "covariance", None) is not None
+        if function is not None and learns:
+            raise InputError(
+                "improve: the emulator learns B through a matrix H, and 'operator' is not linear; "
+                "give an emulator with covariance=None, e.g. daml.LSTM(base=model)"
+            )
+        return seen, function
 
     @property
     def most(self) -> int:
@@ -242,9 +264,13 @@ class Loop:
             be read or written. Passes in the store stay readable.
         """
         check_given(store, given_to(observations, self.scheme), resume)
-        check_loop(self.model, self.scheme, observations)
+        observations, function = self._seen(observations)
+        check_loop(self.model, self.scheme, observations, function)
         attrs = self.attrs(exact=store is not None)
         attrs |= {"observations_sha256": fingerprint(observations)}
+        if function is not None:
+            exact = store is not None
+            attrs |= {"operator": description(function, "operator", exact=exact)}
         keep = keeper(store, attrs, overwrite=overwrite, resume=resume, may_change=("passes",))
 
         def scored(done: Pass, seconds: float, progress: Progress) -> Scored:
@@ -397,8 +423,8 @@ def improve(
         emulator learns a covariance.
     emulator : Emulator, optional
         The emulator, not fitted yet, that is trained and takes the model's place. Default:
-        ``LSTM(base=model)``, which corrects the model's step; with ``training="cycle"``,
-        ``LSTM(base=model, covariance="predicted")``.
+        ``LSTM(base=model)``, which corrects the model's step; with ``training="cycle"`` and a
+        scheme with a B, ``LSTM(base=model, covariance="predicted")``.
     passes : int or "auto"
         Number of passes, each of which trains one emulator and assimilates with it. "auto" stops
         when three passes gained nothing significant on the held-out observations, and after at
@@ -418,8 +444,9 @@ def improve(
     lag : int, optional
         Model steps of later observations in a smoothed record; default: all that follow.
     operator : callable, optional
-        H as a linear function of states (..., variable) to what is observed (..., observed), in
-        place of the ``operator`` of the observations.
+        H as a function of states (..., variable) of the model to what is observed (..., observed),
+        linear or not, in place of the ``operator`` of the observations. With one that is not
+        linear no B can be estimated: give a scheme that needs none, or has one.
     store : str or path, optional
         Zarr store to which each pass is written when it is done; default: in memory.
     overwrite : bool
@@ -471,14 +498,12 @@ def improve(
     ('x0', 'x1', 'x2')
     """
     through = training == "cycle"
-    if operator is not None:
-        check_model(model, first_time(observations))
-        observations = by_matrix(observations, operator, model.variables, typical(model), "improve")
     if emulator is None:
-        emulator = LSTM(base=model, covariance="predicted" if through else None)
+        learns = through and (scheme is None or hasattr(scheme, "by_model"))
+        emulator = LSTM(base=model, covariance="predicted" if learns else None)
     if scheme is None:
         knows = through and getattr(emulator, "covariance", None) is not None
         scheme = ThreeDVar("model" if knows else "innovations")
-    settings = passes, warm_start, held_out, training, targets, lag
+    settings = passes, warm_start, held_out, training, targets, lag, operator
     loop = Loop(model, scheme, emulator, *settings)
     return loop.run(observations, store, overwrite=overwrite, resume=resume)

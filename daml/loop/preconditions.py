@@ -13,9 +13,12 @@ from daml.errors import InputError
 from daml.labels.datasets import first_time, names
 from daml.labels.definitions import is_users
 from daml.labels.space import StateSpace
+from daml.observing.functions import Function
 from daml.observing.records import Record, read
 from daml.pairing import (
+    asks_covariance,
     certain,
+    check_linear,
     check_scheme,
     check_smoothed,
     knows_covariance,
@@ -41,8 +44,12 @@ STEPS = 30
 """Number of steps in the trial of a scheme."""
 
 
-def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
+def check_loop(
+    model: Model, scheme: Scheme, observations: xr.Dataset, function: Function | None = None
+) -> None:
     """Refuse what cannot run in a loop, and a scheme that ignores the model's forecasts.
+
+    ``function`` is H where that is not a matrix.
 
     A scheme that steps a model of its own gives the same analyses for every model of the loop. It
     is found out on the first steps of the record, by forecasts that are changed a little.
@@ -53,6 +60,9 @@ def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
         If model, scheme or observations are wrong, or the analyses do not change.
     """
     check_model(model, first_time(observations))
+    finds = "background_covariance" in getattr(scheme, "open", ())
+    if function is not None and (finds or asks_covariance(scheme)):
+        check_linear(function, "improve")
     if not is_users(scheme):  # daml's own schemes use the forecasts
         return
     space, scheme = StateSpace.of(model), sized(scheme, model)
@@ -60,7 +70,7 @@ def check_loop(model: Model, scheme: Scheme, observations: xr.Dataset) -> None:
     if getattr(scheme, "open", ()):  # it cannot run before it is tuned
         return
     how = tuple(model.variables), model.dt, getattr(model, "time_unit", "s")
-    record = read(observations, *how, space=space)
+    record = read(observations, *how, function, space)
     first = FirstGuess(model, record, record.axis.grid(), None)
     steps = np.arange(min(STEPS, record.axis.length))[:, None]
     spread = np.std(record.nearest(steps[:, 0]), axis=0).max() or 1.0

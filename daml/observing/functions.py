@@ -98,8 +98,8 @@ class Function:
         """
         if not self.linear:
             raise InputError(
-                "'operator' is not linear, and a matrix H is needed here: ThreeDVar and estimates "
-                "of B take linear operators only; give a scheme that calls "
+                "'operator' is not linear, and a matrix H is needed here, as in estimates of B; "
+                "give daml.ThreeDVar with a B, an ensemble scheme, another one that calls "
                 "setting.operator.apply(x), or a linear 'operator'"
             )
         if not self.fits:
@@ -134,6 +134,29 @@ class Function:
             ) from error
         found = found.reshape(*at.shape[:-1], len(self.observed), self.size)
         return found.numpy() if isinstance(x, np.ndarray) else found
+
+    def reordered(self, places: Sequence[int]) -> Function:
+        """Give H for states in another order, in which each variable here has its place."""
+        return Function(_Reordered(self, tuple(places)), self.observed, self.size)
+
+
+@dataclass(frozen=True)
+class _Reordered:
+    """A function of states in another order."""
+
+    function: Function
+    places: tuple[int, ...]
+
+    @property
+    def linear(self) -> bool:
+        return self.function.linear
+
+    def __call__(self, x: Any) -> Any:
+        return self.function.call(x[..., list(self.places)])
+
+    def tangent(self, x: Any) -> Any:
+        found = self.function.tangent(x[..., list(self.places)])
+        return found[..., np.argsort(self.places).tolist()]
 
 
 def _called(call: Callable[[Any], Any], x: Any) -> Any:
@@ -230,27 +253,3 @@ def seen_through(
         return plain, function
     rows = (("variable", "model_variable"), function.matrix())
     return plain.assign_coords(model_variable=list(variables)).assign(operator=rows), None
-
-
-def by_matrix(
-    observations: xr.Dataset,
-    call: Callable[[Any], Any],
-    variables: Sequence[str],
-    states: np.ndarray,
-    what: str,
-) -> xr.Dataset:
-    """Give the observations with a linear function as their ``operator``; see `seen_through`.
-
-    Raises
-    ------
-    InputError
-        If the function is none, or no matrix can be made of it.
-    """
-    found, function = seen_through(observations, call, variables, states, what)
-    if function is not None:
-        kind = "too large for a matrix" if function.linear else "not linear"
-        raise InputError(
-            f"{what}: 'operator' is {kind}; give a linear function, or use daml.assimilate with a "
-            "scheme that takes any operator"
-        )
-    return found

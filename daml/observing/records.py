@@ -14,6 +14,7 @@ from daml.errors import InputError
 from daml.labels.datasets import TimeAxis, check_dims, check_dtype, check_names, check_values, names
 from daml.labels.datasets import time_axis as read_time
 from daml.labels.space import StateSpace
+from daml.observing.functions import Function
 from daml.observing.noise import TabledNoise
 from daml.observing.operators import Operator, read_operator
 from daml.observing.positions import observed_positions
@@ -229,10 +230,19 @@ class Readings:
     """Observations that are read once for each order of a model's variables.
 
     ``space`` says where the variables lie of models that do not say it themselves: of emulators.
+    ``function`` is H where that is a function of states whose variables are in the order of
+    ``variables``.
     """
 
-    def __init__(self, observations: xr.Dataset, space: StateSpace | None = None) -> None:
+    def __init__(
+        self,
+        observations: xr.Dataset,
+        space: StateSpace | None = None,
+        function: Function | None = None,
+        variables: tuple[str, ...] = (),
+    ) -> None:
         self.observations, self.space = observations, space
+        self.function, self.variables = function, variables
         self.found: dict[tuple[Any, ...], Record] = {}
 
     def of(self, model: Model) -> Record:
@@ -242,8 +252,22 @@ class Readings:
             space = StateSpace.of(model)
             if space.positions is None and self.space is not None:
                 space = self.space.ordered(space.names)
-            self.found[how] = read(self.observations, *how, space=space)
+            function = operator_for(self.function, self.variables, how[0])
+            self.found[how] = read(self.observations, *how, function, space)
         return self.found[how]
+
+    def part(self, observations: xr.Dataset) -> Readings:
+        """Give the same for a part of the observations."""
+        return Readings(observations, self.space, self.function, self.variables)
+
+
+def operator_for(
+    function: Function | None, variables: tuple[str, ...], wanted: tuple[str, ...]
+) -> Function | None:
+    """Give a function of states in one order of variables for states in another."""
+    if function is None or variables == wanted:
+        return function
+    return function.reordered([wanted.index(name) for name in variables])
 
 
 @dataclass

@@ -25,7 +25,7 @@ from daml.observing.records import GIVEN, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, sized
 from daml.running.checks import check_model, remembers, typical
 from daml.running.kept import labels_of, outputs_of
-from daml.running.lost import MOST, check_lost
+from daml.running.lost import ADVICE, MOST, check_lost
 from daml.running.segmented import Cycles
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Target
@@ -87,7 +87,8 @@ def assimilate(
         observed, and the model's climate for what is never observed.
     operator : callable, optional
         H as a function of states (..., variable) to what is observed (..., observed), linear or
-        not, in place of the observations' own. ``ThreeDVar`` takes linear ones only.
+        not, in place of the observations' own. With ``ThreeDVar`` torch differentiates one that is
+        not linear.
     keep_members : bool
         Whether the result also has the members of an ensemble, ``background_members`` and
         ``analysis_members`` (time, member, variable).
@@ -261,7 +262,9 @@ def _joined(
     if joined.lost is None:
         return told
     what = f"{what}: {type(cycles.scheme).__name__}"
-    check_lost(joined.lost, cut.segments, joined.restarted, what, refuse=refuse_lost)
+    advice = getattr(cycles.scheme, "advice", ADVICE)
+    about = joined.lost, cut.segments, joined.restarted, what
+    check_lost(*about, advice=advice, refuse=refuse_lost)
     return {**told, "segments_restarted": joined.restarted}
 
 

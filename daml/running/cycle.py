@@ -17,7 +17,7 @@ from daml.running.tangents import Tangents
 from daml.schemes.calling import fresh, updated
 
 if TYPE_CHECKING:
-    from daml.protocols import Array, KnowsCovariance, Memory, Model, Scheme
+    from daml.protocols import Array, CarriesMemory, KnowsCovariance, Memory, Model, Scheme
 
 STREAM = 4
 """Of the scheme's seed: errors of the model."""
@@ -53,9 +53,12 @@ def cycle(
         If ``update`` fails or returns no analysis.
     """
     asks, steps = asks_covariance(scheme), _Steps(model, scheme, x)
+    carries = getattr(scheme, "carries", False) and hasattr(model, "packed")
     update, prepared, forecast = None, fresh(prepared), Forecast(x)
     for observed, run in seen:
         if update is not None:
+            if update.carried is not None:
+                memory = cast("CarriesMemory", model).unpacked(memory, update.carried)
             forecast, memory = steps.forecast(update.state, memory, run)
         x = forecast.state
         if asks:
@@ -63,6 +66,8 @@ def cycle(
             if isinstance(x, np.ndarray):  # a network gives tensors
                 covariance = fetch(covariance).astype(x.dtype, copy=False)
             forecast = forecast._replace(covariance=covariance)
+        if carries:
+            forecast = forecast._replace(carried=cast("CarriesMemory", model).packed(memory, x))
         update, prepared = updated(scheme, forecast, observed, run, prepared)
         yield x, update
 

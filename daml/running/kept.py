@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,9 @@ from daml.schemes.calling import gathered
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Model, Scheme
+
+MOMENTS = ("background", "background_spread", "analysis", "spread", "equivalent")
+"""What a scheme whose members have different weights gives of them."""
 
 
 def outputs_of(scheme: Scheme, keep_members: bool = False) -> Outputs:
@@ -98,6 +101,9 @@ class Kept:
         kept = {"background": background, "analysis": update.state, **update.extras}
         if self.members is None:
             return kept
+        if update.moments:
+            self._check(update.moments)
+            return kept | dict(update.moments)
         kept["equivalent"] = member_mean(self.record.operator.apply(background))
         for name, spread in (("background", "background_spread"), ("analysis", "spread")):
             members = kept[name]
@@ -108,6 +114,15 @@ class Kept:
             if f"{name}_members" in self.own:
                 kept[f"{name}_members"] = members
         return kept
+
+    def _check(self, moments: Mapping[str, Array]) -> None:
+        """Refuse moments of which some are missing."""
+        lacking = [name for name in MOMENTS if name not in moments]
+        if lacking:
+            raise InputError(
+                f"{type(self.scheme).__name__}: 'update' gave no {lacking[0]!r} in the moments of "
+                f"Update; give all of {MOMENTS}, or none where the members have the same weight"
+            )
 
     def block(
         self,

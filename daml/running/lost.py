@@ -27,6 +27,7 @@ ADVICE = (
     "try more members, more inflation, a model_error or rotate=True, and with many variables "
     "localisation (daml.schemes.LETKF)"
 )
+"""What to try, unless a scheme has an ``advice`` of its own."""
 
 
 def signs(parts: Mapping[str, np.ndarray], variance: np.ndarray) -> np.ndarray:
@@ -73,7 +74,13 @@ def runs(numbers: np.ndarray, width: int) -> Iterator[np.ndarray]:
 
 
 def check_lost(
-    share: float, segments: int, restarted: int, what: str, *, refuse: bool = True
+    share: float,
+    segments: int,
+    restarted: int,
+    what: str,
+    *,
+    advice: str = ADVICE,
+    refuse: bool = True,
 ) -> None:
     """Refuse an analysis that is lost for the most part; warn of one that is lost in parts.
 
@@ -97,5 +104,5 @@ def check_lost(
         "innovations are as large as those of a free run, and far larger than its spread says"
     )
     if refuse and share > MOST:
-        raise DivergedError(f"{lost}; {ADVICE}")
-    warn(f"{lost} (where 'lost' is 1 in the analysis); {ADVICE}")
+        raise DivergedError(f"{lost}; {advice}")
+    warn(f"{lost} (where 'lost' is 1 in the analysis); {advice}")

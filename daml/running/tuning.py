@@ -13,7 +13,7 @@ import xarray as xr
 from daml.errors import DamlError, InputError, first_line
 from daml.labels.arguments import checked, shown
 from daml.observing.records import Readings
-from daml.pairing import knows_covariance
+from daml.pairing import check_linear, knows_covariance
 from daml.protocols import Model, Scheme
 from daml.running.assimilation import assimilated
 from daml.running.climatology import scaled_climatology
@@ -150,7 +150,7 @@ class _Trial:
 
     def shortened(self, times: int) -> _Trial:
         part = self.observations.isel(time=slice(0, times))
-        return _Trial(self.stepped, Readings(part, self.readings.space), self.pairs, None)
+        return _Trial(self.stepped, self.readings.part(part), self.pairs, None)
 
     def run(self, scheme: Scheme) -> xr.Dataset:
         if self.last is None or self.last[0] is not scheme:
@@ -172,4 +172,5 @@ class _Trial:
 
     def climatology(self) -> xr.DataArray:
         record = self.readings.of(self.stepped)
+        check_linear(record.operator, "tuned")
         return scaled_climatology(self.stepped, self.observations, self.pairs(), record)

@@ -15,6 +15,7 @@ from daml.schemes.ensembles import (
 )
 from daml.schemes.gaussian import ExtendedKalman, OptimalInterpolation, SigmaPoint
 from daml.schemes.labelled import analyse
+from daml.schemes.particle_filter import ParticleFilter
 from daml.schemes.variational import WAYS, ThreeDVar
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "EnKFN",
     "ExtendedKalman",
     "OptimalInterpolation",
+    "ParticleFilter",
     "SerialEnSRF",
     "SigmaPoint",
     "ThreeDVar",

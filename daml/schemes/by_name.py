@@ -14,7 +14,6 @@ import xarray as xr
 from daml import schemes
 from daml.errors import InputError
 from daml.pairing import NEEDS
-from daml.protocols import Scheme
 from daml.stores.opening import open_record
 
 NUMBERS = {"int": 2, "float": 1.0}
@@ -134,8 +133,8 @@ def told(kind: type) -> Told:
     return Told(tuple(must), tuple(sorted(needs)), summary)
 
 
-def made(kind: type, given: Mapping[str, Any], what: str) -> Scheme:
-    """Give a scheme with arguments.
+def made(kind: type, given: Mapping[str, Any], what: str) -> Any:
+    """Give a scheme, or another object of a dataclass, with arguments.
 
     Raises
     ------
@@ -159,16 +158,17 @@ def made(kind: type, given: Mapping[str, Any], what: str) -> Scheme:
     if lacking:
         raise InputError(
             f"{what}: {kind.__name__} needs {' and '.join(map(repr, lacking))}; give a value for "
-            f"each (daml schemes {kind.__name__.lower()} describes them)"
+            f"each, as daml.schemes.{kind.__name__} describes them"
         )
-    return cast("Scheme", kind(**given))
+    return kind(**given)
 
 
 def from_text(kind: type, name: str, text: str, what: str) -> Any:
     """Give the value of an argument that was written as text.
 
     A number, true or false, "none", or the text itself, as the argument's annotation allows; where
-    it may be labelled data, the path of a NetCDF file or a Zarr store.
+    it may be labelled data, the path of a NetCDF file or a Zarr store; where it may be an object of
+    ``daml.schemes``, its class with its arguments: "RTPS(0.9)".
 
     Raises
     ------
@@ -183,11 +183,17 @@ def from_text(kind: type, name: str, text: str, what: str) -> Any:
     >>> etkf = known()["etkf"]
     >>> from_text(etkf, "inflation", "1.02", "--set"), from_text(etkf, "rotate", "yes", "--set")
     (1.02, True)
+    >>> from_text(etkf, "inflation", "rtps(0.9)", "--set")
+    RTPS(weight=0.9)
     """
     field = arguments(kind).get(name)
     kinds = kinds_of(field) if field is not None else ["str"]
     if {"None", "Any"} & set(kinds) and text.lower() == "none":
         return None
+    call = re.fullmatch(r"(\w+)\((.*)\)", text)
+    classes = {k.lower(): getattr(schemes, k) for k in kinds if is_dataclass(vars(schemes).get(k))}
+    if call and call[1].lower() in classes:
+        return _called(classes[call[1].lower()], call[2], what)
     for allowed in kinds:
         value = _read(allowed, text, alone="str" not in kinds)
         if value is not None:
@@ -196,6 +202,17 @@ def from_text(kind: type, name: str, text: str, what: str) -> Any:
         return text
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "None": "none"}
     raise InputError(f"{what}: {name!r} is {text!r}; give {' or '.join(words[k] for k in kinds)}")
+
+
+def _called(kind: type, inside: str, what: str) -> Any:
+    """Give an object of a class from its arguments as text: "0.9", "covariance=b.nc, scale=2"."""
+    names, given = list(arguments(kind)), {}
+    for place, part in enumerate(inside.split(",") if inside.strip() else ()):
+        name, sign, text = (word.strip() for word in part.partition("="))
+        if not sign:
+            name, text = names[min(place, len(names) - 1)], name
+        given[name] = from_text(kind, name, text, what)
+    return made(kind, given, what)
 
 
 def _read(kind: str, text: str, alone: bool) -> Any:

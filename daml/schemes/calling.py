@@ -66,6 +66,7 @@ def updated(
         if not users:
             return update, memory
         extras = {key: fresh(update.extras[key]) for key in run.wanted if key in update.extras}
+        moments = {key: fresh(part) for key, part in update.moments.items()}
     except DamlError:
         raise
     except Exception as error:
@@ -92,7 +93,7 @@ def updated(
         )
     if not isinstance(x, np.ndarray):
         return update._replace(state=state.to(x.dtype)), memory
-    return Update(state.astype(x.dtype), extras), memory
+    return Update(state.astype(x.dtype), extras, moments, update.carried), memory
 
 
 def gathered(

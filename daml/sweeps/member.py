@@ -169,9 +169,14 @@ class Member:
             return None
         names = by_name.arguments(self.kind)
         given = {n: self.parameters[n] for n in names if n in OF_SCHEMES}
-        given = {n: value for n, value in given.items() if value is not None}
+        given = {
+            n: by_name.from_text(self.kind, n, v, "scheme") if isinstance(v, str) else v
+            for n, v in given.items()
+            if v is not None
+        }
         seed = {"seed": self.drawn} if "seed" in names else {}
-        return by_name.made(self.kind, given | seed, "scheme")
+        scheme: Scheme = by_name.made(self.kind, given | seed, "scheme")
+        return scheme
 
     def check(self) -> None:
         """Refuse values out of range.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from daml.protocols import Forecast, Memory, Model, Observed, Run, Scheme, Setti
 from daml.randomness import normal
 from daml.running.assimilation import assimilated
 from daml.running.checks import typical
+from daml.running.lost import MOST
 from daml.running.tuning import tuned
 
 STREAM = 5
@@ -68,20 +70,40 @@ def fitted(
         augmented = Augmented(certain(model), names, width, error)
         filtering = Estimating(known or scheme, len(names))
         seen = _widened(observations, augmented.variables)
-        try:
-            analysis = assimilated(augmented, seen, cast("Scheme", filtering), segments=1)
-        except DivergedError as error:
-            raise DivergedError(
-                f"fit_parameters: {type(scheme).__name__} lost the observations with parameters "
-                f"within {uncertainty:g} of their values ({error})"
-            ) from error
-        moved = analysis["analysis"].values[:, -len(names) :]
-        moved = moved[len(moved) // 2 :].mean(axis=0)
+        analysis = _analysed(augmented, seen, filtering, uncertainty)
+        moved = _later(analysis["analysis"])[:, -len(names) :].mean(axis=0)
         found = dict(zip(names, (first + width * moved).tolist(), strict=True))
         model = replace(cast("Any", model), **found)
         if np.abs(moved).max() < SETTLED:
             break
     return model, known or scheme
+
+
+def _analysed(
+    model: Augmented, observations: xr.Dataset, scheme: Estimating, uncertainty: float
+) -> xr.Dataset:
+    """Give the analysis of a record; refuse one that is lost where parameters are read from it.
+
+    While an ensemble finds state and parameters it may be lost: nothing is said of that.
+    """
+    what = (
+        f"fit_parameters: {type(scheme.scheme).__name__} lost the observations with parameters "
+        f"within {uncertainty:g} of their values"
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            analysis = assimilated(model, observations, cast("Scheme", scheme), segments=1)
+    except DivergedError as error:
+        raise DivergedError(f"{what} ({error})") from error
+    if "lost" in analysis and _later(analysis["lost"]).mean() > MOST:
+        raise DivergedError(f"{what}; give more members, more inflation, or another 'uncertainty'")
+    return analysis
+
+
+def _later(part: xr.DataArray) -> np.ndarray:
+    """Give the second half of a record (time, ...)."""
+    return np.asarray(part.values[len(part) // 2 :])
 
 
 def _check(model: Model, scheme: Scheme) -> None:

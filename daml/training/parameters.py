@@ -21,7 +21,7 @@ from daml.training.bases import check_torch
 from daml.training.engine import train
 from daml.training.factors import covariance, placed
 from daml.training.plan import Plan, check_sequences
-from daml.training.through_cycle import Course, Innovations
+from daml.training.through_cycle import Course
 
 UPDATES = 100
 """Minimum number of updates, where no number of epochs is given."""
@@ -137,7 +137,7 @@ def fit_parameters(
     like = torch.zeros((), dtype=torch.float64)
     check_torch(model, "fit_parameters")
     course = Course(model, observations, 0.0, like, "fit_parameters")
-    objective = Innovations(free.model, scheme.by_model, course.record, like, burn_in)
+    objective = course.objective(free.model, scheme.by_model, like, burn_in)
     plan = Plan(
         epochs=epochs,
         length=sequence_length,

@@ -10,18 +10,23 @@ import numpy as np
 import torch
 import xarray as xr
 
+from daml.arrays import fetch
 from daml.errors import InputError
 from daml.labels.space import StateSpace
-from daml.observing.noise import TabledNoise
+from daml.observing.functions import Function
 from daml.observing.records import Record, read
-from daml.pairing import asks_covariance, certain
+from daml.pairing import certain, sized
 from daml.protocols import Memory, Model, Observed, Run, Scheme, Setting
 from daml.running.cycle import cycle
+from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
 from daml.schemes.calling import prepared
 from daml.training.engine import Blocks, Tensors
 from daml.training.held_out import HeldOut
 from daml.training.stopping import Watch
+
+SPINUP = 100
+"""Age of a cycle, as a scheme sees it, at the end of the burn-in, which stands for a spin-up."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,12 @@ class Innovations:
     """How well a model predicts the observations that come next, in its own cycle of analyses.
 
     Sequences hold the observed values (time, observed), 0 where one is missing; their kind (time);
-    the background to start from (time, variable); and whether the loss counts them (time).
+    the background to start from (time, variable); whether the loss counts them (time); and the
+    steps of the record (time).
 
     The objective is the Gaussian negative log-likelihood of the innovations, less its constant, in
-    nats a value, where the scheme gives one and asks the model for B; else it is the mean squared
-    innovation in units of R, as a B that is not learned says nothing of the model.
+    nats a value, where the scheme gives one: with the B of the model, or of an ensemble. Else it is
+    the mean squared innovation in units of R, as a B that is not learned says nothing of the model.
 
     Parameters
     ----------
@@ -47,6 +53,11 @@ class Innovations:
         Has the type and the device of the sequences.
     burn_in : int
         Steps at the head of a sequence that the loss leaves out.
+    first : callable, optional
+        Gives the ensembles (row, member, variable) from which sequences start at steps (row,) of
+        the record, where the scheme carries ensembles.
+    deviation : callable, optional
+        Gives the standard deviations (variable,) of these ensembles.
     """
 
     model: Callable[[], Model]
@@ -54,11 +65,14 @@ class Innovations:
     record: Record
     like: torch.Tensor
     burn_in: int
+    first: Callable[[np.ndarray], np.ndarray] | None = None
+    deviation: Callable[[], np.ndarray] | None = None
 
     @cached_property
     def setting(self) -> Setting:
         """What the scheme may know, where the sequences are."""
-        return self.record.setting(str(self.like.device))
+        setting = self.record.setting(str(self.like.device))
+        return setting._replace(deviation=self.deviation)
 
     @cached_property
     def prepared(self) -> Memory:
@@ -66,21 +80,20 @@ class Innovations:
         return prepared(self.scheme, self.setting)
 
     @cached_property
-    def noise(self) -> TabledNoise:
-        """What is missing, and R, where the sequences are."""
-        noise = self.record.noise
-        variance = noise.variance * np.where(noise.present, self.factor, 1.0)
-        return TabledNoise(self.like.new_tensor(noise.present), self.like.new_tensor(variance))
+    def present(self) -> torch.Tensor:
+        """1 where a value is present, otherwise 0 (kind, observed)."""
+        return self.like.new_tensor(self.record.noise.present)
 
-    @property
-    def factor(self) -> float:
-        """The factor on R."""
-        return float(getattr(self.scheme, "error_factor", 1.0))
+    @cached_property
+    def variance(self) -> torch.Tensor:
+        """The diagonal of R (kind, observed), times the factor of the scheme."""
+        noise, factor = self.record.noise, float(getattr(self.scheme, "error_factor", 1.0))
+        return self.like.new_tensor(noise.variance * np.where(noise.present, factor, 1.0))
 
     @property
     def likelihood(self) -> bool:
         """Whether the objective is the likelihood."""
-        return asks_covariance(self.scheme)
+        return "log_likelihood" in getattr(self.scheme, "outputs", {})
 
     def total(self, sequences: Tensors) -> torch.Tensor:
         """Give the sum over all values that count."""
@@ -103,13 +116,13 @@ class Innovations:
 
     def count(self, sequences: Tensors) -> torch.Tensor:
         """Give the number of values that count."""
-        _, kind, _, counts = sequences
-        present = self.noise.present.sum(-1)[kind[:, self.burn_in :]]
+        _, kind, _, counts, _ = sequences
+        present = self.present.sum(-1)[kind[:, self.burn_in :]]
         return torch.sum(counts[:, self.burn_in :] * present)
 
     def _squares(self, innovations: torch.Tensor, sequences: Tensors) -> torch.Tensor:
-        _, kind, _, counts = sequences
-        variance = self.noise.variance[kind[:, self.burn_in :]]
+        _, kind, _, counts, _ = sequences
+        variance = self.variance[kind[:, self.burn_in :]]
         return torch.sum(counts[:, self.burn_in :, None] * innovations**2 / variance)
 
     def _cycled(self, sequences: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,22 +130,27 @@ class Innovations:
 
         Shapes (sequence, time, observed) and (sequence, time).
         """
-        values, kind, start, _ = sequences
-        model, x = self.model(), start[:, 0]
+        values, kind, start, _, steps = sequences
+        model, x, at = self.model(), start[:, 0], fetch(steps)
+        if self.first is not None:
+            x = self.like.new_tensor(self.first(at[:, 0]))
         wanted = frozenset({"log_likelihood"} if self.likelihood else ())
-        rows = torch.zeros(len(x), dtype=torch.int64)
+        segment = np.zeros(len(x), dtype=np.int64)
         seen = (
             (
-                Observed(values[:, step], kind[:, step], self.noise),
-                Run(rows + step, rows, step, wanted),
+                Observed(values[:, step], kind[:, step], self.setting.noise),
+                Run(at[:, step], segment, step * SPINUP // max(self.burn_in, 1), wanted),
             )
             for step in range(values.shape[1])
         )
-        steps = cycle(model, self.scheme, self.prepared, x, certain(model).start(x), seen)
-        kept = list(steps)[self.burn_in :]
+        updates = cycle(model, self.scheme, self.prepared, x, certain(model).start(x), seen)
+        kept = list(updates)[self.burn_in :]
         backgrounds = torch.stack([background for background, _ in kept], dim=1)
-        distance = values[:, self.burn_in :] - self.record.operator.apply(backgrounds)
-        innovations = distance * self.noise.present[kind[:, self.burn_in :]]
+        equivalent = self.record.operator.apply(backgrounds)
+        if self.first is not None:
+            equivalent = equivalent.mean(dim=-2)
+        distance = values[:, self.burn_in :] - equivalent
+        innovations = distance * self.present[kind[:, self.burn_in :]]
         found = [update.extras["log_likelihood"] for _, update in kept] if self.likelihood else []
         likelihoods = torch.stack(found, dim=1) if found else innovations.new_zeros(())
         return innovations, likelihoods
@@ -153,6 +171,8 @@ class Course:
         Has the type and the device that the tensors get.
     what : str
         The training, for errors.
+    operator : Function, optional
+        H, where it is no matrix.
 
     Raises
     ------
@@ -167,19 +187,33 @@ class Course:
         held_out: float,
         like: torch.Tensor,
         what: str = "fit_cycle",
+        operator: Function | None = None,
     ) -> None:
         self.what = what
         variables = tuple(model.variables)
         how = variables, model.dt, getattr(model, "time_unit", "s")
-        self.record = read(observations, *how, space=StateSpace.of(model))
+        self.record = read(observations, *how, operator, StateSpace.of(model))
         times = self.record.axis.grid()
         steps = np.arange(len(times))
         self.held_out = HeldOut(len(times), held_out) if held_out else None
-        start = FirstGuess(model, self.record, times, None).state(steps)
+        self.model, self.guess = model, FirstGuess(model, self.record, times, None)
+        start = self.guess.state(steps)
         counts = np.ones(len(times)) if self.held_out is None else ~self.held_out.untrained
         kind = torch.as_tensor(self.record.kind, device=like.device).long()
         values = like.new_tensor(self.record.values(steps))
-        self.tensors: Tensors = [values, kind, like.new_tensor(start), like.new_tensor(counts)]
+        floats = like.new_tensor(start), like.new_tensor(counts)
+        self.tensors: Tensors = [values, kind, *floats, torch.as_tensor(steps)]
+
+    def objective(
+        self, model: Callable[[], Model], scheme: Scheme, like: torch.Tensor, burn_in: int
+    ) -> Innovations:
+        """Give what a training through this record makes small; see :class:`Innovations`."""
+        scheme = sized(scheme, self.model)
+        if getattr(scheme, "members", None) is None:
+            return Innovations(model, scheme, self.record, like, burn_in)
+        start = EnsembleStart(self.model, self.record, self.guess)
+        first = start.states(scheme), lambda: start.deviation
+        return Innovations(model, scheme, self.record, like, burn_in, *first)
 
     def blocks(self, length: int) -> Blocks:
         """Give all of it to train on, in sequences of a length."""
@@ -196,9 +230,9 @@ class Course:
         if self.held_out is None:
             return None
         rows = torch.as_tensor(self.held_out.sequences(length, objective.burn_in))
-        *given, counts = self.tensors
+        *given, counts, steps = self.tensors
         judged = counts.new_tensor(self.held_out.judged)
-        sequences = [tensor[rows] for tensor in (*given, judged)]
+        sequences = [tensor[rows] for tensor in (*given, judged, steps)]
         if not objective.count(sequences):
             raise InputError(
                 f"{self.what}: nothing was observed in the blocks that are held out; give a longer "

@@ -6,15 +6,11 @@ mean and spread, a forecast (start, lead, member, variable), or any data variabl
 then the means over all dimensions are taken but those that ``by`` names.
 
 Observations have errors themselves. A perfect ensemble spreads less around them than they spread
-around it, unless each member gets a random error of the same variance (Saetra et al., 2004). This
-is done here, with draws that follow from ``seed``; a spread gets the error variance added.
-Observations that an analysis has seen say nothing of its quality: compare its background or its
-forecasts with them.
-
-References
-----------
-Saetra, O., Hersbach, H., Bidlot, J.-R. and Richardson, D. S. (2004): Effects of observation errors
-on the statistics for ensemble spread and reliability. Mon. Wea. Rev. 132, 1487-1501.
+around it, unless each member gets a random error of the same variance (Saetra, O., Hersbach, H.,
+Bidlot, J.-R. and Richardson, D. S., 2004: Effects of observation errors on the statistics for
+ensemble spread and reliability. Mon. Wea. Rev. 132, 1487-1501). This is done here, with draws that
+follow from ``seed``; a spread gets the error variance added. Observations that an analysis has seen
+say nothing of its quality: compare its background or its forecasts with them.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ Mon. Wea. Rev. 140, 1988-2004. The values are those of DAPPER 1.7.1 (mods/Lorenz
 """
 
 import daml
-from daml.schemes import ETKF, EnKF, EnKFN, ExtendedKalman, SerialEnSRF
+from daml.schemes import ETKF, EnKF, EnKFN, ParticleFilter, SerialEnSRF
 
 MODEL = daml.Lorenz63(dt=0.25, substeps=25)  # a step of the cycle is an observation
-ERROR_VARIANCE = 2.0
+EVERY, ERROR_VARIANCE = 1, 2.0
 CLIMATE = 2_000, 0.1
 """Steps of the climatology, and the part of it that is the B of 3DVar."""
 LONG, SHORT = 40_000, 1_500
@@ -18,15 +18,27 @@ LOST = 0.0
 """Of the record at most."""
 SCORES = {
     "ThreeDVar": (daml.ThreeDVar, 1.04),
-    # DAPPER multiplies the covariance by 180 in a time unit, and there are four analyses in one.
-    "ExtendedKalman": (lambda: ExtendedKalman(inflation=180 ** (1 / 8)), 0.92),
     "EnKF 10": (lambda: EnKF(10, inflation=1.04), 0.65),
     "EnKF 100": (lambda: EnKF(100, inflation=1.01), 0.56),
     "ETKF 10": (lambda: ETKF(10, inflation=1.02, rotate=True), 0.60),
     "EnKFN 10": (lambda: EnKFN(10, rotate=True), 0.54),
+    "ParticleFilter 100": (
+        lambda: ParticleFilter(100, regularisation=2.4, resample_below=0.3),
+        0.38,
+    ),
+    "ParticleFilter 800": (
+        lambda: ParticleFilter(800, regularisation=0.9, resample_below=0.2),
+        0.28,
+    ),
     # Any square root filter with the same members has the same law.
     "SerialEnSRF 10": (lambda: SerialEnSRF(10, inflation=1.02, rotate=True), 0.60),
 }
+LOST_BY = {"ParticleFilter 800": 0.05}
+"""Of the record at most, by schemes that lose more: with this little regularisation a particle
+filter loses the truth at times (0.03 of the record here), and DAPPER's, too (one of two runs with
+2,000 observations, which has 0.50)."""
+LONG_ONLY = {"ParticleFilter 800"}
+"""Schemes that are too slow for a short run."""
 MEASURED = {"EnKFN 10": 0.555}
 """Where DAPPER 1.7.1 itself does not reach its table's value: the mean of two runs (seeds 3 and 4)
 with these settings on 8,000 observations each, 0.550 +- 0.008 and 0.559 +- 0.007."""

@@ -3,6 +3,7 @@
 import functools
 import warnings
 
+import bocquet2010
 import numpy as np
 import pytest
 import sakov2008
@@ -10,7 +11,7 @@ import sakov2012
 
 import daml
 
-SOURCES = {"sakov2012": sakov2012, "sakov2008": sakov2008}
+SOURCES = {"sakov2012": sakov2012, "sakov2008": sakov2008, "bocquet2010": bocquet2010}
 CASES = [(source, name) for source, module in SOURCES.items() for name in module.SCORES]
 cases = pytest.mark.parametrize(("source", "name"), CASES)
 SPINUP, BLOCKS, ROUNDING = 200, 20, 0.005
@@ -21,7 +22,8 @@ def twin(source, steps, seed):
     """Give a truth and its observations."""
     module = SOURCES[source]
     truth = daml.simulate(module.MODEL, steps=steps + SPINUP, spinup=SPINUP, seed=seed)
-    return truth, daml.observe(truth, error_variance=module.ERROR_VARIANCE, seed=seed + 100)
+    seen = daml.observe(truth, error_variance=module.ERROR_VARIANCE, seed=seed + 100)
+    return truth, seen.isel(variable=slice(None, None, module.EVERY))
 
 
 def three_d_var(source):
@@ -56,14 +58,17 @@ def rmse(source, name, steps, seed=0, **how):
 def test_a_scheme_reaches_its_published_score(source, name):
     module = SOURCES[source]
     found, error, lost = rmse(source, name, module.LONG, **module.HOW)
-    assert lost <= module.LOST
+    assert lost <= getattr(module, "LOST_BY", {}).get(name, module.LOST)
     assert error < 0.04 * found  # most are below 0.01; with 10 members some stretches are lost
     expected = module.MEASURED.get(name, module.SCORES[name][1])
     assert found < expected + ROUNDING + 2 * error
 
 
 @pytest.mark.statistical
-@cases
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [case for case in CASES if case[1] not in getattr(SOURCES[case[0]], "LONG_ONLY", ())],
+)
 def test_a_scheme_comes_near_its_published_score_in_a_short_run(source, name):
     module = SOURCES[source]
     found, _, lost = rmse(source, name, module.SHORT, segments=1)

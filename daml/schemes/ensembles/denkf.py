@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from daml.protocols import Forecast, Observed, Run, Update
-from daml.schemes.ensembles.parts import Ensemble, Prepared
+from daml.schemes.ensembles.parts import Ensemble, Prepared, analysed
 from daml.schemes.ensembles.weights import Weights
 
 
@@ -52,4 +52,4 @@ class DEnKF(Ensemble):
         anomalies = part.anomalies - weights.increments(signal) / 2
         members = self.around(weights.mean(), anomalies, part, run, memory)
         extras = part.extras(observed, weights.square(), weights.log_determinant)
-        return Update(members, extras), memory
+        return analysed(forecast, members, extras), memory

@@ -11,7 +11,7 @@ from array_api_compat import array_namespace
 from daml.arrays import alike
 from daml.protocols import Forecast, Observed, Run, Setting, Update
 from daml.randomness import normal, ranks
-from daml.schemes.ensembles.parts import Ensemble, Prepared
+from daml.schemes.ensembles.parts import Ensemble, Prepared, analysed
 from daml.schemes.ensembles.weights import Weights
 
 STREAM = 3
@@ -86,7 +86,7 @@ class EnKF(Ensemble):
         anomalies = anomalies - xp.mean(anomalies, axis=-2, keepdims=True)
         members = self.around(weights.mean(), anomalies, part, run, memory)
         extras = part.extras(observed, weights.square(), weights.log_determinant)
-        return Update(members, extras), memory
+        return analysed(forecast, members, extras), memory
 
     def _perturbations(self, observed: Observed, run: Run, memory: Perturbing, like: Any) -> Any:
         """Give R^(-1/2) e (..., member, observed), whose mean over the members is 0."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from array_api_compat import array_namespace
 
+from daml.errors import InputError
 from daml.protocols import Run
 from daml.schemes.ensembles.etkf import ETKF
 from daml.schemes.ensembles.parts import YOUNG, Seen
@@ -63,6 +64,11 @@ class EnKFN(ETKF):
 
     def transformed(self, part: Seen, run: Run) -> Transform:
         """Give mean and anomalies of the analysis."""
+        if getattr(part.seen, "requires_grad", False):
+            raise InputError(
+                "EnKFN: no gradient passes through the search for its inflation; train through the "
+                "cycle of daml.schemes.ETKF"
+            )
         largest = LARGEST if run.age >= YOUNG else YOUNG_LARGEST
         return symmetric(part, partial(self._factor, largest))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from daml.protocols import Forecast, Observed, Run, Update
 from daml.schemes.ensembles.inflation import RTPP
-from daml.schemes.ensembles.parts import Ensemble, Prepared, Seen
+from daml.schemes.ensembles.parts import Ensemble, Prepared, Seen, analysed
 from daml.schemes.ensembles.transforms import Transform, symmetric, triangular
 
 
@@ -74,7 +74,8 @@ class ETKF(Ensemble):
         found = self.transformed(part, run)
         mean = part.mean + found.increment
         members = self.around(mean, found.anomalies, part, run, memory)
-        return Update(members, part.extras(observed, found.square, found.log_determinant)), memory
+        extras = part.extras(observed, found.square, found.log_determinant)
+        return analysed(forecast, members, extras), memory
 
     def transformed(self, part: Seen, run: Run) -> Transform:
         """Give mean and anomalies of the analysis.

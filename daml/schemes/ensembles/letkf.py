@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from array_api_compat import array_namespace
 
@@ -79,6 +79,8 @@ class LETKF(Ensemble):
     """
 
     radius: float
+    carries: ClassVar[bool] = False
+    """Weights differ from place to place: what a member carries stays with it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

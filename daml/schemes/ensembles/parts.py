@@ -22,6 +22,7 @@ from daml.protocols import (
     Scheme,
     Setting,
     Trial,
+    Update,
 )
 from daml.schemes.ensembles.inflation import (
     RTPP,
@@ -75,6 +76,8 @@ class Ensemble(Erring):
 
     wide: ClassVar[float] = 1.3
     """Where inflation starts."""
+    carries: ClassVar[bool] = True
+    """Whether what members carry moves as their states do: weights are the same everywhere."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -201,6 +204,19 @@ class Ensemble(Erring):
         wide = self.inflated(anomalies, signal > SILENT, part, run, memory)
         return mean[..., None, :] + self.rotated(wide, run)
 
+    def _apart(self, anomalies: Any, informed: Any, part: Seen, memory: Prepared) -> Any:
+        """Give the anomalies of states, those of what members carry, and the part of the states.
+
+        What is carried is multiplied by a constant inflation, and by nothing else.
+        """
+        xp, size = array_namespace(part.seen), len(memory.deviation)
+        if anomalies.shape[-1] == size:
+            return anomalies, None, part
+        least = self.inflation if isinstance(self.inflation, float) else 1.0
+        factor = 1 + (least - 1) * xp.astype(informed, anomalies.dtype)
+        carried = anomalies[..., size:] * factor[..., None, :]
+        return anomalies[..., :size], carried, part._replace(anomalies=part.anomalies[..., :size])
+
     def inflated(
         self, anomalies: Any, informed: Any, part: Seen, run: Run, memory: Prepared
     ) -> Any:
@@ -210,6 +226,7 @@ class Ensemble(Erring):
         to inflate for. What is added at a start makes no ensemble wider than the first one.
         """
         xp = array_namespace(part.seen)
+        anomalies, carried, part = self._apart(anomalies, informed, part, memory)
         least = 1.0
         if isinstance(self.inflation, float):
             least = self.inflation
@@ -219,12 +236,15 @@ class Ensemble(Erring):
         young = max(0.0, 1 - run.age / YOUNG) * max(self.wide - least, 0.0)
         factor = 1 + (least - 1) * xp.astype(informed, anomalies.dtype)
         if young:
-            variance = member_mean(anomalies**2) * (self.members / (self.members - 1))
+            # How far a start is trusted is no part of what a training changes.
+            fixed = anomalies.detach() if hasattr(anomalies, "detach") else anomalies
+            variance = member_mean(fixed**2) * (self.members / (self.members - 1))
             first = alike(memory.deviation, anomalies)
             room = first / xp.sqrt(xp.where(variance > 0, variance, 1.0))
             grown = xp.clip(room, factor, factor + young)
             factor = xp.where(informed, grown, factor)
-        return anomalies * factor[..., None, :]
+        anomalies = anomalies * factor[..., None, :]
+        return anomalies if carried is None else xp.concat((anomalies, carried), axis=-1)
 
     def rotated(self, anomalies: Any, run: Run) -> Any:
         """Turn anomalies (..., member, variable) at random, where asked for."""
@@ -235,9 +255,9 @@ class Seen(NamedTuple):
     """An ensemble, and what the observations see of it in units of their errors."""
 
     mean: Any
-    """(..., variable)."""
+    """(..., variable), and of what members carry besides."""
     anomalies: Any
-    """(..., member, variable)."""
+    """(..., member, variable), and of what members carry besides."""
     seen: Any
     """Anomalies of R^(-1/2) H(x) (..., member, observed), by the root of (members - 1)."""
     innovation: Any
@@ -252,8 +272,10 @@ class Seen(NamedTuple):
         """Compare a forecast with the observations of its time, with a factor on their R."""
         x = forecast.state
         xp = array_namespace(x)
-        members = x.shape[-2]
-        mean = member_mean(x)[..., None, :]
+        members, moved = x.shape[-2], x
+        if forecast.carried is not None:
+            moved = xp.concat((x, forecast.carried), axis=-1)
+        mean = member_mean(moved)[..., None, :]
         equivalent = operator.apply(x)
         centre = member_mean(equivalent)[..., None, :]
         noise, pattern = observed.noise, observed.pattern
@@ -266,7 +288,7 @@ class Seen(NamedTuple):
             width = width + counts * float(np.log(error_factor)) / 2
         return cls(
             mean[..., 0, :],
-            x - mean,
+            moved - mean,
             white[..., :members, :] / (members - 1) ** 0.5,
             white[..., members, :],
             width,
@@ -276,6 +298,14 @@ class Seen(NamedTuple):
         """Give the outputs of d' S^-1 d, and the log of the determinant of R^(-1/2) S R^(-1/2)."""
         likelihood = -(square + log_determinant) / 2 - self.width
         return {**chi_square(observed, square), "log_likelihood": likelihood}
+
+
+def analysed(forecast: Forecast, members: Any, extras: dict[str, Any]) -> Update:
+    """Give the update of members (..., member, variable), and what they carry behind."""
+    if forecast.carried is None:
+        return Update(members, extras)
+    size = forecast.state.shape[-1]
+    return Update(members[..., :size], extras, carried=members[..., size:])
 
 
 def chi_square(observed: Observed, square: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from daml.protocols import Forecast, Observed, Run, Setting, Update
-from daml.schemes.ensembles.parts import Ensemble, Prepared
+from daml.schemes.ensembles.parts import Ensemble, Prepared, analysed
 
 
 @dataclass(frozen=True)
@@ -75,4 +75,5 @@ class SerialEnSRF(Ensemble):
             log_determinant = log_determinant + xp.log(total)
         anomalies = moving[..., :size] * (self.members - 1) ** 0.5
         members = self.around(centre[..., :size], anomalies, part, run, memory)
-        return Update(members, part.extras(observed, square, log_determinant)), memory
+        extras = part.extras(observed, square, log_determinant)
+        return analysed(forecast, members, extras), memory

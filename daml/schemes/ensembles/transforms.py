@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from array_api_compat import array_namespace, device
 
 from daml.schemes.ensembles.parts import Seen
+from daml.schemes.ensembles.roots import root_times
+from daml.schemes.ensembles.weights import Weights
 
 
 class Transform(NamedTuple):
@@ -34,6 +36,8 @@ def symmetric(part: Seen, factor: Callable[[Any, Any], Any] | None = None) -> Tr
     (..., member) of S S' and the projections of S d on their vectors.
     """
     xp = array_namespace(part.seen)
+    if getattr(part.seen, "requires_grad", False):
+        return _with_gradient(part)
     members = part.seen.shape[-2]
     values, vectors = xp.linalg.eigh(part.seen @ xp.matrix_transpose(part.seen))
     values = xp.where(values > 0, values, xp.zeros_like(values))
@@ -49,6 +53,17 @@ def symmetric(part: Seen, factor: Callable[[Any, Any], Any] | None = None) -> Tr
         root @ part.anomalies,
         square - xp.sum(wide * projected**2 / expected, axis=-1),
         xp.sum(xp.log(expected), axis=-1),
+    )
+
+
+def _with_gradient(part: Seen) -> Transform:
+    """Give the same by products: the gradient of eigenvectors is NaN where eigenvalues meet."""
+    weights, seen = Weights.of(part), part.seen
+    return Transform(
+        weights.increments(part.innovation[..., None, :])[..., 0, :],
+        root_times(seen @ seen.mT, part.anomalies),
+        weights.square(),
+        weights.log_determinant,
     )
 
 

@@ -19,6 +19,7 @@ from daml.schemes.labelled import CHI_SQUARE, analyse
 from daml.schemes.variational import by_model
 from daml.schemes.variational.by_model import Observing
 from daml.schemes.variational.gains import Tables, tables
+from daml.schemes.variational.gauss_newton import GaussNewton
 from daml.schemes.variational.open_covariance import Known, estimated
 from daml.stores.opening import check_whole
 
@@ -30,7 +31,10 @@ WAYS = ("innovations", "climatological", "model")
 class ThreeDVar:
     """Three-dimensional variational assimilation.
 
-    Minimises J(x) = (x - xb)' B^-1 (x - xb) + (y - H x)' R^-1 (y - H x) for a linear H.
+    Minimises J(x) = (x - xb)' B^-1 (x - xb) + (y - H(x))' R^-1 (y - H(x)). A linear H needs one
+    step. For another H, a function that torch differentiates, Gauss-Newton iterations are made from
+    the background until no step is larger than 1e-6 standard deviations of its errors; they give
+    the minimum that is reached from there.
 
     Parameters
     ----------
@@ -46,12 +50,14 @@ class ThreeDVar:
         the factor is found from innovations, together with B.
     method : {"exact", "cg"}
         "exact" computes the gain K = B H' (H B H' + R)^-1; "cg" uses conjugate gradients,
-        preconditioned with the Cholesky factor of B. The two agree to rounding.
+        preconditioned with the Cholesky factor of B. The two agree to rounding. With a nonlinear H
+        it is how each iteration solves for its step.
 
     Raises
     ------
     InputError
-        If the covariance or the method is wrong.
+        If the covariance or the method is wrong; in a cycle, if H is nonlinear and the model gives
+        B, or torch cannot differentiate H.
 
     References
     ----------
@@ -213,17 +219,21 @@ class ThreeDVar:
         seen = Seen.of(observations, variables, np.ones(len(variables)))
         return seen.least, f"to estimate B for {seen.rank} observed quantities"
 
-    def prepare(self, setting: Setting) -> Tables | Observing:
-        """Compute the gain of each pattern of observations, unless the model gives B.
+    def prepare(self, setting: Setting) -> Tables | Observing | GaussNewton:
+        """Compute the gain of each pattern of observations, if H is linear and B is given.
 
         Raises
         ------
         InputError
-            If B lacks some of the variables, or is still to be estimated.
+            If B lacks some of the variables, or is still to be estimated; or if H is nonlinear and
+            the model gives B, or torch cannot differentiate H.
         """
         factor = float(self.error_factor)
         if self._asks_model:
             return Observing.of(setting, factor)
+        if not setting.operator.linear:
+            given = self.given(setting.variables)
+            return GaussNewton.of(setting, given, factor, self.method)
         return tables(setting, self.given(setting.variables), factor, self.method)
 
     def update(

@@ -1,0 +1,106 @@
+"""The analysis through a nonlinear H: Gauss-Newton iterations with the tangent of H."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from daml.arrays import alike
+from daml.protocols import Noise, ObservationOperator, Setting
+from daml.schemes.variational.conjugate_gradients import conjugate_gradients
+
+TOLERANCE = 1e-6
+"""Largest step of the last iteration, in standard deviations of the background's errors."""
+ITERATIONS, HALVINGS = 100, 30
+"""Most iterations, and most halvings of a step that does not lower the cost."""
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    """What a cycle with a constant B and a nonlinear H knows; see :meth:`analysed`."""
+
+    operator: ObservationOperator
+    noise: Noise
+    root: Any
+    """The Cholesky factor L of B (variable, variable)."""
+    factor: float
+    """On R."""
+    method: str
+
+    @classmethod
+    def of(
+        cls, setting: Setting, covariance: np.ndarray, factor: float, method: str
+    ) -> GaussNewton:
+        """Give it for a setting; an H that torch cannot differentiate raises `InputError`."""
+        setting.operator.tangent(np.ones((1, len(covariance))))
+        root = alike(np.linalg.cholesky(covariance), setting.noise.variance)
+        return cls(setting.operator, setting.noise, root, factor, method)
+
+    def analysed(self, background: Any, values: Any, pattern: Any) -> tuple[Any, Any]:
+        """Give the analysis (..., variable), and the minimum of J by the number of values (...).
+
+        With x = xb + L v the cost is J(v) = |v|^2 + |R^(-1/2) (y - H(x))|^2. Each iteration
+        minimises it for the H that is linear around the last x, and halves the step until J falls.
+        A state is done when no entry of v moves by more than ``TOLERANCE``; others side by side do
+        not change it.
+        """
+        xp = array_namespace(background)
+        v = xp.zeros_like(background)
+        misfit, cost = self._cost(background, v, values, pattern)
+        going = xp.ones_like(cost) > 0
+        for _ in range(ITERATIONS):
+            step = self._aim(background, v, misfit, pattern) - v
+            step = xp.where(going[..., None], step, xp.zeros_like(step))
+            last = xp.max(xp.abs(step), axis=-1) <= TOLERANCE
+            size, before = xp.ones_like(cost), cost
+            for _ in range(HALVINGS):
+                tried = v + size[..., None] * step
+                misfit, cost = self._cost(background, tried, values, pattern)
+                worse = going & ~last & ~(cost < before)
+                if not xp.any(worse):
+                    break
+                size = xp.where(worse, size / 2, size)
+            # Where no step lowers the cost it is lowest, to rounding.
+            v = xp.where(worse[..., None], v, tried)
+            going = going & ~last & ~worse
+            misfit, cost = self._cost(background, v, values, pattern)
+            if not xp.any(going):
+                break
+        present = xp.astype(self.noise.present[pattern], background.dtype)
+        counts = xp.sum(present, axis=-1)
+        return background + v @ self.root.T, cost / xp.where(counts > 0, counts, np.nan)
+
+    def _cost(self, background: Any, v: Any, values: Any, pattern: Any) -> tuple[Any, Any]:
+        """Give R^(-1/2) (y - H(x)) (..., observed), and J (...)."""
+        xp = array_namespace(v)
+        distance = values - self.operator.apply(background + v @ self.root.T)
+        misfit = self._white(distance[..., None, :], pattern)[..., 0, :]
+        return misfit, xp.vecdot(v, v) + xp.vecdot(misfit, misfit)
+
+    def _aim(self, background: Any, v: Any, misfit: Any, pattern: Any) -> Any:
+        """Give the v (..., variable) that minimises J for the H that is linear around v."""
+        xp = array_namespace(v)
+        tangent = self.operator.tangent(background + v @ self.root.T)
+        turned = self._white(xp.matrix_transpose(tangent @ self.root), pattern)
+        seen = xp.matrix_transpose(turned)
+        target = misfit + (seen @ v[..., None])[..., 0]
+        if self.method == "cg":
+            return conjugate_gradients(xp, seen, target)
+        observed, size = seen.shape[-2:]
+        if observed <= size:
+            weights = xp.linalg.solve(_identity(v, observed) + seen @ turned, target[..., None])
+            return (turned @ weights)[..., 0]
+        right = turned @ target[..., None]
+        return xp.linalg.solve(_identity(v, size) + turned @ seen, right)[..., 0]
+
+    def _white(self, rows: Any, pattern: Any) -> Any:
+        """Give R^(-1/2) of rows (..., row, observed), 0 where a value is missing."""
+        return self.noise.whitened(rows, pattern) / self.factor**0.5
+
+
+def _identity(like: Any, size: int) -> Any:
+    xp = array_namespace(like)
+    return xp.eye(size, dtype=like.dtype, device=device(like))
