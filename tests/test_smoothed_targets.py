@@ -86,3 +86,8 @@ def test_the_command_line_takes_targets(seen, tmp_path):
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 2
     assert "targets='smoothed': ThreeDVar has one state and no covariance" in result.output
+    words += ["--scheme", "etkf", "--members", "8", "--inflation", "1.2"]
+    words += ["--passes", "1", "--epochs", "1", "--held-out", "0"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert xr.open_datatree(tmp_path / "out.zarr", engine="zarr").attrs["targets"] == "smoothed"
