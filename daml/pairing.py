@@ -176,7 +176,11 @@ def check_lag(lag: int | None, total: int, scheme: Scheme, what: str) -> int:
 
 def check_smoothed(scheme: Scheme, what: str) -> None:
     """Refuse a scheme that carries no covariance of its errors; the text begins with ``what``."""
-    if not getattr(scheme, "gives_deviations", False) and getattr(scheme, "members", None) is None:
+    if getattr(scheme, "gives_deviations", False):
+        return
+    if getattr(scheme, "members", None) is not None:
+        check_members(scheme, what)
+    else:
         raise InputError(
             f"{what}: {type(scheme).__name__} has one state and no covariance that goes with it "
             "from time to time; give an ensemble, e.g. daml.schemes.ETKF(members=20)"

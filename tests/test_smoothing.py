@@ -235,7 +235,8 @@ def test_inflation_does_not_grow_with_the_lag(seen, truth):
 SMOOTHABLE = [
     name
     for name, make in roster.SCHEMES.items()
-    if hasattr(make(), "members") or hasattr(make(), "gives_deviations")
+    if hasattr(make(), "gives_deviations")
+    or (hasattr(make(), "members") and not hasattr(make(), "weighs"))
 ]
 
 
@@ -276,7 +277,7 @@ class Empty(roster.Nudging):
 
 
 def test_deviations_that_are_not_given_are_missed(seen):
-    with pytest.raises(InputError, match=r"Empty: 'update' gave no '\w+_deviations', and"):
+    with pytest.raises(InputError, match=r"Empty: 'update' gave no '\w+_deviations', which"):
         daml.smooth(daml.Lorenz63(), seen, Empty(), lag=5)
 
 
@@ -284,6 +285,11 @@ def test_a_scheme_of_one_state_is_smoothed_without_members(seen):
     given = daml.schemes.ExtendedKalman(inflation=1.05)
     with pytest.raises(InputError, match=r"keep_members=True: ExtendedKalman has one state"):
         daml.smooth(daml.Lorenz63(), seen, given, lag=5, keep_members=True)
+
+
+def test_members_of_different_weights_are_refused(seen):
+    with pytest.raises(InputError, match="smooth: the members of ParticleFilter have different w"):
+        daml.smooth(daml.Lorenz63(), seen, daml.schemes.ParticleFilter(members=50), lag=5)
 
 
 @pytest.mark.parametrize("name", ["ThreeDVar", "OptimalInterpolation", "a scheme of the tests"])

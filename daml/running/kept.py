@@ -135,8 +135,8 @@ class Kept:
         names = ("background", "analysis", *self.own)
         for name in set(names) - found[0].keys():
             raise InputError(
-                f"{type(self.scheme).__name__}: 'update' gave no {name!r}, and 'gives_deviations' "
-                "says so; give it in the extras of Update where run.wanted has it"
+                f"{type(self.scheme).__name__}: 'update' gave no {name!r}, which a smoother needs; "
+                "give it in the extras of Update, or no 'gives_deviations'"
             )
         parts = {name: fetch(stacked([kept[name] for kept in found])) for name in names}
         what = f"the cycle of {type(self.model).__name__}"
