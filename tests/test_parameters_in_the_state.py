@@ -89,7 +89,7 @@ def test_an_ensemble_finds_the_forcing_of_lorenz_96():
     found, _ = daml.fit_parameters(
         wrong, ["forcing"], seen, ETKF(16, inflation=1.04, rotate=True), epochs=1
     )
-    assert found.forcing == pytest.approx(8, rel=0.02)
+    assert found.forcing == pytest.approx(8, rel=0.05)
 
 
 @pytest.mark.statistical

@@ -6,10 +6,10 @@ alternative to ensemble square root filters. Tellus A 60, 361-371. The values ar
 """
 
 import daml
-from daml.schemes import ETKF, DEnKF, EnKF, EnKFN, SerialEnSRF
+from daml.schemes import ETKF, LETKF, DEnKF, EnKF, EnKFN, SerialEnSRF, half_width
 
 MODEL = daml.models.Lorenz96(n=40, forcing=8.0, dt=0.05)
-ERROR_VARIANCE = 1.0
+EVERY, ERROR_VARIANCE = 1, 1.0
 CLIMATE = 10_000, 0.02
 """Steps of the climatology, and the part of it that is the B of 3DVar."""
 LONG, SHORT = 20_000, 1_000
@@ -23,6 +23,10 @@ SCORES = {
     "DEnKF 40": (lambda: DEnKF(40, inflation=1.01), 0.18),
     "ETKF 24": (lambda: ETKF(24, inflation=1.013, rotate=True), 0.18),
     "EnKFN 24": (lambda: EnKFN(24, rotate=True), 0.21),
+    "LETKF 7": (
+        lambda: LETKF(7, radius=half_width(loc_rad=4), inflation=1.04, rotate=True),
+        0.22,
+    ),
     "SerialEnSRF 28": (lambda: SerialEnSRF(28, inflation=1.02, rotate=True), 0.18),
 }
 MEASURED = {"EnKFN 24": 0.217}

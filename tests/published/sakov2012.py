@@ -8,7 +8,7 @@ import daml
 from daml.schemes import ETKF, EnKF, EnKFN, ParticleFilter, SerialEnSRF
 
 MODEL = daml.Lorenz63(dt=0.25, substeps=25)  # a step of the cycle is an observation
-ERROR_VARIANCE = 2.0
+EVERY, ERROR_VARIANCE = 1, 2.0
 CLIMATE = 2_000, 0.1
 """Steps of the climatology, and the part of it that is the B of 3DVar."""
 LONG, SHORT = 40_000, 1_500
