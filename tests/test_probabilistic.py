@@ -279,7 +279,10 @@ def test_units_are_the_truths():
         (lambda e, t: (e, t.rename(state="observation")), "need 'error_variance' or 'error_cov"),
         (lambda e, t: (e, observed(t)), "'background' is missing"),
         (lambda e, t: (e.astype(str), t), "'analysis' holds values of type <U.*, not real numbers"),
-        (lambda e, t: (e.expand_dims(lead=[0.1]), t), "dimensions .*'lead'.*; give .time, variabl"),
+        (
+            lambda e, t: (e.expand_dims(lead=[0.1]), t),
+            "dimensions .*'lead'.*; give .time, variable",
+        ),
         (lambda e, t: (ahead_of(e).drop_vars("lead"), t), "'forecast' has no coordinate 'lead'"),
         (lambda e, t: (e, observed(t) * -1), "'error_variance' is not positive"),
         (lambda e, t: (e, observed(t).expand_dims(b=2)), "'error_variance' has the dimensions"),
