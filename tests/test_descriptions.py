@@ -14,7 +14,7 @@ from test_storable import Damped, covariance, record
 import daml
 from daml.errors import InputError
 from daml.labels.descriptions import description
-from daml.running import assimilation
+from daml.running import segmented
 
 RECORD = record(1200)
 
@@ -130,7 +130,7 @@ def test_what_cannot_be_described_is_an_error_where_a_run_is_kept(setting, tmp_p
     assert json.loads(description(Own(setting), "model", exact=False))["class"] == "Own"
     run = daml.simulate(Own(setting), steps=5, store=tmp_path / "run.zarr")
     assert json.loads(run.attrs["model"])["defined_by"] == "user"
-    monkeypatch.setattr(assimilation, "cycle", None)  # which any work would call
+    monkeypatch.setattr(segmented, "cycle", None)  # which any work would call
     with pytest.raises(InputError, match="model: 'setting'"):
         daml.improve(Own(setting), RECORD, passes=1, store=tmp_path / "store.zarr")
     assert [p.name for p in tmp_path.iterdir()] == ["run.zarr"]

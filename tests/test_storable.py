@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import daml
 from daml.errors import InputError
-from daml.running import assimilation
+from daml.running import segmented
 from daml.stores import filling, storable
 from daml.stores.opening import open_record, open_tree
 
@@ -241,7 +241,7 @@ def improve(observations, store=None, scheme=None, **more):
 
 @pytest.mark.parametrize(("change", "text"), REFUSED)
 def test_what_a_store_would_change_is_refused_before_any_work(tmp_path, change, text, monkeypatch):
-    monkeypatch.setattr(assimilation, "cycle", None)  # which any work would call
+    monkeypatch.setattr(segmented, "cycle", None)  # which any work would call
     with pytest.raises(InputError, match=text) as caught:
         improve(change(record()), tmp_path / "store.zarr")
     assert "\n" not in str(caught.value)
@@ -249,7 +249,7 @@ def test_what_a_store_would_change_is_refused_before_any_work(tmp_path, change, 
 
 
 def test_a_covariance_that_a_store_would_change_is_refused_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(assimilation, "cycle", None)
+    monkeypatch.setattr(segmented, "cycle", None)
     scheme = daml.ThreeDVar(covariance(made=datetime.date(2020, 1, 1)))
     with pytest.raises(InputError, match=r"scheme: 'B'.*'made' is a date"):
         improve(record(), tmp_path / "store.zarr", scheme)

@@ -2,7 +2,7 @@
 
 import daml
 
-from . import STEPS, Lorenz96, network, record
+from . import STEPS, network, record
 
 
 class Simulate:
@@ -13,7 +13,7 @@ class Simulate:
     number, repeat, warmup_time = 1, 3, 0
 
     def setup(self, steps, model):
-        self.model = Lorenz96(dt=0.05) if model == "Lorenz96" else getattr(daml, model)()
+        self.model = getattr(daml.models, model)()
 
     def time_simulate(self, steps, model):
         daml.simulate(self.model, steps=steps)
