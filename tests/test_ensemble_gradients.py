@@ -239,3 +239,32 @@ def test_a_training_through_an_ensemble_improves_its_analyses(seed):
     how = {"sequence_length": 50, "burn_in": 15, "batch_size": 10, "learning_rate": 1e-2}
     trained = emulator.fit_cycle(seen, scheme, held_out=0.0, **how)
     assert rmse(trained) < 0.95 * rmse(emulator)
+
+
+@dataclass(frozen=True)
+class Pushed(daml.Lorenz63):
+    """Lorenz 63 with a constant tendency that the truth lacks."""
+
+    def tendency(self, x):
+        return super().tendency(x) + 10.0
+
+
+@pytest.mark.statistical
+def test_an_emulator_without_memory_trains_through_sigma_points():
+    truth = daml.simulate(daml.Lorenz63(), steps=400, spinup=1000, seed=0)
+    seen = daml.observe(truth, seed=10)
+    scheme = daml.schemes.SigmaPoint(model_error=0.1)
+    emulator = daml.emulators.Module(
+        torch.nn.Linear(3, 3),
+        base=Pushed(),
+        epochs=1,
+        cycle_epochs=8,
+        batch_size=4,
+        sequence_length=40,
+        learning_rate=0.02,
+    )
+    fitted = emulator.fit(daml.assimilate(Pushed(), seen, scheme))
+    trained = fitted.fit_cycle(seen, scheme, held_out=0)
+    found = [daml.assimilate(m, seen, scheme).log_likelihood for m in (Pushed(), fitted, trained)]
+    given, by_analyses, by_cycle = (float(likelihood.mean()) for likelihood in found)
+    assert given < by_analyses < by_cycle
