@@ -70,6 +70,7 @@ bench: .venv/.benchmarks
 peers: .venv/.benchmarks
 	$(BIN)/python asv_bench/peers.py $(ARGS)
 	$(BIN)/python asv_bench/growth.py
+	OMP_NUM_THREADS=1 $(BIN)/python asv_bench/ensemble_peers.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
