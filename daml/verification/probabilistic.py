@@ -45,7 +45,7 @@ def crps(
 ) -> xr.DataArray:
     """Give the continuous ranked probability score: 0 is perfect, and one member's is its error.
 
-    Of N members x_i and the true y it is mean |x_i - y| - sum |x_i - x_j| / (2 N (N - 1)), the
+    Of N members x_i and the true y it is ``mean |x_i - y| - sum |x_i - x_j| / (2 N (N - 1))``, the
     fair score, whose mean does not depend on N for members drawn from one distribution. Of a mean
     m and a spread s it is the score of a Gaussian, s (z (2 P(z) - 1) + 2 p(z) - 1 / sqrt(pi)) with
     z = (y - m) / s and the normal distribution P and density p.
