@@ -41,8 +41,8 @@ class ParticleFilter:
 
     The members do not move towards the observations. Each member x has a weight w, which is
     multiplied by the likelihood ``exp(-|R^(-1/2) (y - H(x))|^2 / 2)``, and all weights are divided
-    by their sum. The mean and the spread of an analysis are the weighted ones. H need not be linear,
-    and the members need not be Gaussian.
+    by their sum. The mean and the spread of an analysis are the weighted ones. H need not be
+    linear, and the members need not be Gaussian.
 
     Where the effective size 1 / sum(w^2) falls below ``resample_below`` times N, N members are
     drawn by their weights (systematic resampling), and count alike from there on. To those that
