@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from enum import IntEnum, unique
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +12,25 @@ BLOCK, VALUES = 4096, 1 << 21
 """Rows of a record that one generator serves, and values in them: fewer rows where they are wide"""
 
 Seed = int | np.random.Generator
+
+
+@unique
+class Stream(IntEnum):
+    """Tells apart what is drawn with one seed at one step for different purposes."""
+
+    FIRST = 1
+    """The members that a cycle starts from."""
+    ROTATION = 2
+    PERTURBATION = 3
+    """Of observations."""
+    MODEL_ERROR = 4
+    """Of members."""
+    PARAMETERS = 5
+    INFLATION = 6
+    TRUTH = 7
+    """Errors of a stochastic model."""
+    RESAMPLING = 11
+    KERNEL = 12
 
 
 def sequence(seed: Seed) -> np.random.SeedSequence:

@@ -12,13 +12,11 @@ from daml.covariances.model_error import error_root, of_variables
 from daml.errors import InputError
 from daml.labels.arguments import fitting
 from daml.labels.dates import is_span, span
-from daml.randomness import normal, ranks
+from daml.randomness import Stream, normal, ranks
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model
 
-STREAM = 5
-"""Of the seed: errors of a stochastic model."""
 EARLY = 1e-6
 """By which part of a step a time may be too early, by rounding."""
 TURN = 1 << 62
@@ -129,7 +127,7 @@ class Stochastic:
         members = x.shape[-2] if x.ndim > 2 else 1
         found, place = np.unique(steps, return_inverse=True)
         root, order = self._error
-        drawn = normal(self.seed, found % TURN, (members, x.shape[-1]), STREAM)[..., order]
+        drawn = normal(self.seed, found % TURN, (members, x.shape[-1]), Stream.TRUTH)[..., order]
         drawn = drawn * root if root.ndim == 1 else drawn @ root
         member = np.arange(members) if x.ndim > 2 else 0
         error = drawn[place.reshape(steps.shape), member]

@@ -11,16 +11,13 @@ from daml.arrays import alike, fetch
 from daml.covariances.model_error import dense, error_root, model_error
 from daml.pairing import asks_covariance, certain
 from daml.protocols import Forecast, Observed, Run, Update
-from daml.randomness import normal, ranks
+from daml.randomness import Stream, normal, ranks
 from daml.running.stepping import advance
 from daml.running.tangents import Tangents
 from daml.schemes.calling import fresh, updated
 
 if TYPE_CHECKING:
     from daml.protocols import Array, CarriesMemory, KnowsCovariance, Memory, Model, Scheme
-
-STREAM = 4
-"""Of the scheme's seed: errors of the model."""
 
 
 def cycle(
@@ -107,7 +104,8 @@ class _Steps:
 
     def _drawn(self, x: Array, root: Array, run: Run) -> Array:
         """Draw errors of a step for the members (..., member, variable); their mean is 0."""
-        drawn = normal(self.seed, run.step, tuple(x.shape[-2:]), STREAM)[..., self.order]
+        shape = tuple(x.shape[-2:])
+        drawn = normal(self.seed, run.step, shape, Stream.MODEL_ERROR)[..., self.order]
         drawn = alike(drawn - drawn.mean(axis=-2, keepdims=True), x)
         return drawn * root if root.ndim == 1 else drawn @ root
 

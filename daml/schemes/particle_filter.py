@@ -12,14 +12,12 @@ from daml.arrays import alike, fetch
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import Forecast, ObservationOperator, Observed, Outputs, Run, Setting, Update
-from daml.randomness import normal, ranks, uniform
+from daml.randomness import Stream, normal, ranks, uniform
 from daml.schemes.ensembles.parts import Seen
 from daml.schemes.ensembles.weights import Weights
 from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
 
-STREAM, KERNEL = 11, 12
-"""Of the seed: which members are drawn, and what is added to them."""
 LONE = 1 + 1e-9
 """Effective size up to which a single member has all the weight: it has no covariance."""
 
@@ -197,7 +195,7 @@ class ParticleFilter:
         if not len(rows):
             return x, None, weights
         steps, given = run.step[rows], weights[rows]
-        counts = _counts(fetch(given), uniform(self.seed, steps, STREAM))
+        counts = _counts(fetch(given), uniform(self.seed, steps, Stream.RESAMPLING))
         every = np.tile(np.arange(self.members), len(rows))
         picked = np.repeat(every, counts.ravel()).reshape(counts.shape)
         places_of = rows[:, None]
@@ -220,11 +218,11 @@ class ParticleFilter:
         width = self.regularisation * self.members ** (-1 / (size + 4))
         if size > self.members:
             square = self.members, self.members
-            return width * (alike(normal(self.seed, steps, square, KERNEL), x) @ root)
+            return width * (alike(normal(self.seed, steps, square, Stream.KERNEL), x) @ root)
         values, vectors = xp.linalg.eigh(xp.matrix_transpose(root) @ root)
         deviation = xp.sqrt(xp.where(values > 0, values, xp.zeros_like(values)))
         symmetric = (vectors * deviation[..., None, :]) @ xp.matrix_transpose(vectors)
-        drawn = normal(self.seed, steps, (self.members, size), KERNEL)[..., places]
+        drawn = normal(self.seed, steps, (self.members, size), Stream.KERNEL)[..., places]
         return width * (alike(drawn, x) @ symmetric)
 
 

@@ -17,14 +17,12 @@ from daml.covariances.model_error import model_error
 from daml.errors import DivergedError, InputError
 from daml.pairing import certain
 from daml.protocols import Forecast, Memory, Model, Observed, Run, Scheme, Setting, Update
-from daml.randomness import normal
+from daml.randomness import Stream, normal
 from daml.running.assimilation import assimilated
 from daml.running.checks import typical
 from daml.running.lost import MOST
 from daml.running.tuning import tuned
 
-STREAM = 5
-"""Of the seed: the first values of parameters."""
 NEAR = 1e-9
 """Largest relative difference between two forms of a step that are the same."""
 PASSES, SETTLED = 5, 0.1
@@ -285,7 +283,7 @@ class Estimating:
         state = forecast.state
         if run.age == 0:
             shape = state.shape[-2], self.parameters
-            drawn = normal(getattr(self.scheme, "seed", 0), run.step, shape, STREAM)
+            drawn = normal(getattr(self.scheme, "seed", 0), run.step, shape, Stream.PARAMETERS)
             drawn -= drawn.mean(axis=-2, keepdims=True)
             drawn /= drawn.std(axis=-2, keepdims=True, ddof=1)
             state = np.concatenate((state[..., : -self.parameters], drawn), axis=-1)

@@ -11,15 +11,12 @@ import numpy as np
 
 from daml.observing.operators import Selection
 from daml.observing.records import Record
-from daml.randomness import normal, ranks
+from daml.randomness import Stream, normal, ranks
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.starts.free_states import FreeStates
 
 if TYPE_CHECKING:
     from daml.protocols import Model, Scheme
-
-STREAM = 1
-"""Of the scheme's seed: its first ensembles."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class EnsembleStart:
     def _drawn(self, members: int, seed: int, rows: np.ndarray) -> np.ndarray:
         """Give the ensembles (row, member, variable) to start from at each row."""
         shape = members, len(self.model.variables)
-        drawn = normal(seed, rows, shape, STREAM)
+        drawn = normal(seed, rows, shape, Stream.FIRST)
         drawn -= drawn.mean(axis=1, keepdims=True)
         named = drawn[..., ranks(self.model.variables)]
         return np.asarray(self.guess.state(rows)[:, None] + self.deviation * named)

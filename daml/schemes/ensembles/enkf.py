@@ -10,12 +10,9 @@ from array_api_compat import array_namespace
 
 from daml.arrays import alike
 from daml.protocols import Forecast, Observed, Run, Setting, Update
-from daml.randomness import normal, ranks
+from daml.randomness import Stream, normal, ranks
 from daml.schemes.ensembles.parts import Ensemble, Prepared, analysed
 from daml.schemes.ensembles.weights import Weights
-
-STREAM = 3
-"""Of the seed: perturbations of observations."""
 
 
 class Perturbing(NamedTuple):
@@ -92,7 +89,7 @@ class EnKF(Ensemble):
         """Give R^(-1/2) e (..., member, observed), whose mean over the members is 0."""
         xp = array_namespace(like)
         shape = self.members, len(memory.places)
-        drawn = normal(self.seed, run.step, shape, STREAM)[..., memory.places]
+        drawn = normal(self.seed, run.step, shape, Stream.PERTURBATION)[..., memory.places]
         drawn = drawn - drawn.mean(axis=-2, keepdims=True)
         drawn = alike(drawn * (self.members / (self.members - 1)) ** 0.5, like)
         if memory.root is not None:

@@ -15,7 +15,7 @@ from daml.errors import InputError, StoreError
 from daml.labels.arguments import plain, shown
 from daml.labels.datasets import check_dtype, check_names, named, names
 from daml.protocols import Run, Setting
-from daml.randomness import normal, ranks
+from daml.randomness import Stream, normal, ranks
 from daml.stores.opening import check_whole
 
 INNOVATIONS = "innovations"
@@ -24,8 +24,6 @@ FACTORS = 0.95, 1.0, 1.01, 1.02, 1.04, 1.07, 1.11, 1.17, 1.25, 1.4, 1.6, 2.0
 WEIGHTS = 0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0
 SCALES = tuple(10.0 ** (power / 3) for power in range(-15, 4))
 """Factors, weights and scales that are tried where they are to be found."""
-STREAM = 4
-"""Of the seed: additive inflation."""
 
 
 class Inflation(Protocol):
@@ -260,7 +258,8 @@ class Additive:
     def widened(self, anomalies: Any, background: Any, run: Run, seed: int, known: Any) -> Any:
         """Add noise, drawn for each member by the model step."""
         root, places = known
-        drawn = normal(seed, run.step, (anomalies.shape[-2], len(places)), STREAM)[..., places]
+        shape = anomalies.shape[-2], len(places)
+        drawn = normal(seed, run.step, shape, Stream.INFLATION)[..., places]
         drawn -= drawn.mean(axis=-2, keepdims=True)
         noise = drawn * root if root.ndim == 1 else drawn @ root.T
         return anomalies + alike(noise, anomalies)

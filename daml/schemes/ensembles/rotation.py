@@ -9,10 +9,8 @@ import numpy as np
 from scipy.stats import ortho_group
 
 from daml.arrays import alike
-from daml.randomness import picked
+from daml.randomness import Stream, picked
 
-STREAM = 2
-"""Of the seed: rotations."""
 TURNS, VALUES = 256, 1 << 17
 """Random turns that are made once, to pick one of at each step; fewer of many members."""
 
@@ -28,14 +26,14 @@ def rotated(anomalies: Any, seed: int, steps: np.ndarray) -> Any:
         The model step of each ensemble, from which the turn follows.
     """
     turns = _turns(seed, anomalies.shape[-2])
-    return alike(turns[picked(seed, steps, len(turns), STREAM)], anomalies) @ anomalies
+    return alike(turns[picked(seed, steps, len(turns), Stream.ROTATION)], anomalies) @ anomalies
 
 
 @cache
 def _turns(seed: int, members: int) -> np.ndarray:
     """Give random turns (turn, member, member), uniform among those that keep (1, ..., 1)."""
     count = min(TURNS, max(VALUES // members**2, 16))
-    drawn = np.random.default_rng([seed, STREAM])
+    drawn = np.random.default_rng([seed, Stream.ROTATION])
     if members == 2:
         inner = drawn.choice([-1.0, 1.0], size=(count, 1, 1))
     else:
