@@ -11,7 +11,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
+
+from daml.schemes.matrices import identity
 
 TERMS = 64
 """Most terms of a series; a matrix that needs more is inverted by iterations."""
@@ -72,7 +74,7 @@ def _series(matrices: Any, vectors: Any, bound: float) -> Any:
     recurrence of Clenshaw.
     """
     first, *others = _coefficients(bound)
-    twice = matrices * (4 / bound) - 2 * _identity(matrices)
+    twice = matrices * (4 / bound) - 2 * identity(matrices.shape[-1], matrices)
     start = matrices @ vectors
     later = now = None
     for factor in reversed(others):
@@ -93,14 +95,9 @@ def _iterated(matrices: Any, scales: Any, bound: float) -> Any:
     ones square its distance from 1.
     """
     xp = array_namespace(matrices)
-    eye = _identity(matrices)
+    eye = identity(matrices.shape[-1], matrices)
     root, inverse = (matrices + eye) / scales, eye
     for _ in range(math.ceil(math.log(1 + min(bound, LARGEST)) / math.log(9 / 4)) + 6):
         step = 1.5 * eye - 0.5 * (inverse @ root)
         root, inverse = root @ step, step @ inverse
     return inverse / xp.sqrt(scales)
-
-
-def _identity(matrices: Any) -> Any:
-    xp = array_namespace(matrices)
-    return xp.eye(matrices.shape[-1], dtype=matrices.dtype, device=device(matrices))

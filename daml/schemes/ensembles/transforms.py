@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
 from daml.schemes.ensembles.parts import Seen
 from daml.schemes.ensembles.roots import root_times
 from daml.schemes.ensembles.weights import Weights
+from daml.schemes.matrices import cholesky, identity, log_determinant
 
 
 class Transform(NamedTuple):
@@ -85,17 +86,17 @@ def _of_observations(part: Seen) -> Transform:
     """With C C' = I + S' S the root is M = I - S (C + I)'^-1 C^-1 S'."""
     seen, xp = part.seen, array_namespace(part.seen)
     across = xp.matrix_transpose(seen)
-    eye = xp.eye(seen.shape[-1], dtype=seen.dtype, device=device(seen))
     root = _root(across @ seen)
     both = xp.concat((across @ part.anomalies, part.innovation[..., None]), axis=-1)
     solved = xp.linalg.solve(root, both)
     signal, innovation = solved[..., :-1], solved[..., -1]
-    pulled = xp.linalg.solve(xp.matrix_transpose(root) + eye, signal)
+    shifted = xp.matrix_transpose(root) + identity(seen.shape[-1], seen)
+    pulled = xp.linalg.solve(shifted, signal)
     return Transform(
         _times(innovation, signal) / (seen.shape[-2] - 1) ** 0.5,
         part.anomalies - seen @ pulled,
         xp.vecdot(innovation, innovation),
-        _log_determinant(root),
+        log_determinant(root),
     )
 
 
@@ -119,7 +120,7 @@ def _of_members(part: Seen) -> Transform:
         _times(pulled, anomalies) / (members - 1) ** 0.5,
         anomalies - scaled[..., None] * _times(mirror, anomalies)[..., None, :],
         square,
-        _log_determinant(root),
+        log_determinant(root),
     )
 
 
@@ -130,19 +131,11 @@ def _root(matrix: Any) -> Any:
     NaN.
     """
     xp, size = array_namespace(matrix), matrix.shape[-1]
-    eye = xp.eye(size, dtype=matrix.dtype, device=device(matrix))
     traces = xp.sum(xp.linalg.diagonal(matrix), axis=-1)
-    finite = xp.isfinite(traces)[..., None, None]
     least = 1 + size * xp.finfo(matrix.dtype).eps * traces[..., None, None]
-    whole = xp.where(finite, matrix + least * eye, eye)
-    return xp.where(finite, xp.linalg.cholesky(whole), xp.nan * eye)
+    return cholesky(matrix + least * identity(size, matrix))
 
 
 def _times(row: Any, rows: Any) -> Any:
     """Give the product of rows (..., k) and matrices (..., k, variable)."""
     return (row[..., None, :] @ rows)[..., 0, :]
-
-
-def _log_determinant(root: Any) -> Any:
-    xp = array_namespace(root)
-    return 2 * xp.sum(xp.log(xp.linalg.diagonal(root)), axis=-1)

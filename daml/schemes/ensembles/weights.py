@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
 from daml.schemes.ensembles.parts import Seen
+from daml.schemes.matrices import identity, log_determinant
 
 
 class Weights(NamedTuple):
@@ -31,10 +32,9 @@ class Weights(NamedTuple):
         seen, xp = part.seen, array_namespace(part.seen)
         members, observed = seen.shape[-2:]
         few, turned = observed <= members, xp.matrix_transpose(seen)
-        eye = xp.eye(min(members, observed), dtype=seen.dtype, device=device(seen))
-        matrix = eye + (turned @ seen if few else seen @ turned)
-        diagonal = xp.linalg.diagonal(xp.linalg.cholesky(matrix))
-        return cls(part, matrix, few, 2 * xp.sum(xp.log(diagonal), axis=-1))
+        product = turned @ seen if few else seen @ turned
+        matrix = identity(min(members, observed), seen) + product
+        return cls(part, matrix, few, log_determinant(xp.linalg.cholesky(matrix)))
 
     def increments(self, rows: Any) -> Any:
         """Give K d (..., row, variable) of innovations (..., row, observed) in units of errors."""

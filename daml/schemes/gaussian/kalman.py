@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
 from daml.labels.datasets import SPREAD
 from daml.protocols import Observed, Outputs
 from daml.schemes.ensembles.parts import SILENT, chi_square
 from daml.schemes.labelled import CHI_SQUARE
+from daml.schemes.matrices import cholesky, identity, log_determinant
 from daml.schemes.variational.by_model import OUTPUTS
 
 GIVEN: Outputs = {
@@ -58,7 +59,7 @@ class Analysed(NamedTuple):
             R^(-1/2) (y - H x); 0 where a value is missing.
         """
         xp = array_namespace(seen)
-        root = cholesky(_identity(seen, seen.shape[-2]) + seen @ xp.matrix_transpose(seen))
+        root = cholesky(identity(seen.shape[-2], seen) + seen @ xp.matrix_transpose(seen))
         signal = seen @ innovation[..., None]
         solved = xp.linalg.solve(root, xp.concat((deviations, signal), axis=-1))
         parts, weights = solved[..., :-1], solved[..., -1]
@@ -67,7 +68,7 @@ class Analysed(NamedTuple):
             mean + (turned @ weights[..., None])[..., 0],
             turned @ parts,
             xp.vecdot(innovation, innovation) - xp.vecdot(weights, weights),
-            2 * xp.sum(xp.log(xp.linalg.diagonal(root)), axis=-1),
+            log_determinant(root),
         )
 
     def inflated(self, factor: float, seen: Any) -> Any:
@@ -116,19 +117,5 @@ class Root:
         size = xp.sqrt(xp.where(variance > info.tiny, variance, xp.full_like(variance, info.tiny)))
         scaled = part / (size[..., :, None] * size[..., None, :])
         jitter = 64 * part.shape[-1] * info.eps
-        found = cholesky(scaled + jitter * _identity(part, part.shape[-1])) * size[..., None]
+        found = cholesky(scaled + jitter * identity(part.shape[-1], part)) * size[..., None]
         return found if self.sorted else found[..., self.back, :]
-
-
-def cholesky(matrix: Any) -> Any:
-    """Give the lower root of symmetric matrices; NaN where one is not finite."""
-    xp = array_namespace(matrix)
-    finite = xp.all(xp.isfinite(matrix), axis=(-2, -1))[..., None, None]
-    eye = _identity(matrix, matrix.shape[-1])
-    found = xp.linalg.cholesky(xp.where(finite, matrix, eye))
-    return xp.where(finite, found, xp.full_like(found, xp.nan))
-
-
-def _identity(like: Any, size: int) -> Any:
-    xp = array_namespace(like)
-    return xp.eye(size, dtype=like.dtype, device=device(like))

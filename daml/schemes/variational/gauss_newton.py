@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
 from daml.arrays import alike
 from daml.protocols import Noise, ObservationOperator, Setting
+from daml.schemes.matrices import identity
 from daml.schemes.variational.conjugate_gradients import conjugate_gradients
 
 TOLERANCE = 1e-6
@@ -91,16 +92,11 @@ class GaussNewton:
             return conjugate_gradients(xp, seen, target)
         observed, size = seen.shape[-2:]
         if observed <= size:
-            weights = xp.linalg.solve(_identity(v, observed) + seen @ turned, target[..., None])
+            weights = xp.linalg.solve(identity(observed, v) + seen @ turned, target[..., None])
             return (turned @ weights)[..., 0]
         right = turned @ target[..., None]
-        return xp.linalg.solve(_identity(v, size) + turned @ seen, right)[..., 0]
+        return xp.linalg.solve(identity(size, v) + turned @ seen, right)[..., 0]
 
     def _white(self, rows: Any, pattern: Any) -> Any:
         """Give R^(-1/2) of rows (..., row, observed), 0 where a value is missing."""
         return self.noise.whitened(rows, pattern) / self.factor**0.5
-
-
-def _identity(like: Any, size: int) -> Any:
-    xp = array_namespace(like)
-    return xp.eye(size, dtype=like.dtype, device=device(like))
