@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from daml.protocols import Forecast, Observed, Run, Update
-from daml.schemes.ensembles.inflation import RTPP
 from daml.schemes.ensembles.parts import Ensemble, Prepared, Seen, analysed
 from daml.schemes.ensembles.transforms import Transform, symmetric, triangular
 
@@ -82,6 +81,6 @@ class ETKF(Ensemble):
 
         A turn makes all roots alike, unless a member is compared with its own background before.
         """
-        if self.rotate and not isinstance(self.inflation, RTPP):
+        if self.rotate and not self.rule.by_member:
             return triangular(part)
         return symmetric(part)

@@ -29,6 +29,8 @@ SCALES = tuple(10.0 ** (power / 3) for power in range(-15, 4))
 class Inflation(Protocol):
     """A rule that widens the anomalies of an analysis."""
 
+    by_member: ClassVar[bool]
+    """Whether each member of the analysis is compared with its own background."""
     steps: ClassVar[tuple[float, ...]]
     """Numbers among which the best one is searched for, where the rule leaves its own open."""
 
@@ -59,6 +61,7 @@ class Factor:
 
     number: float | str = 1.0
 
+    by_member: ClassVar[bool] = False
     steps: ClassVar[tuple[float, ...]] = FACTORS
 
     def at(self, number: float) -> Factor:
@@ -105,6 +108,7 @@ class RTPP:
 
     weight: float | str
 
+    by_member: ClassVar[bool] = True
     steps: ClassVar[tuple[float, ...]] = WEIGHTS
 
     def __post_init__(self) -> None:
@@ -160,6 +164,7 @@ class RTPS:
 
     weight: float | str
 
+    by_member: ClassVar[bool] = False
     steps: ClassVar[tuple[float, ...]] = (*WEIGHTS, 1.2)
 
     def __post_init__(self) -> None:
@@ -226,6 +231,7 @@ class Additive:
     covariance: xr.DataArray
     scale: float | str = 1.0
 
+    by_member: ClassVar[bool] = False
     steps: ClassVar[tuple[float, ...]] = SCALES
 
     def __post_init__(self) -> None:
