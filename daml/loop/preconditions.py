@@ -109,7 +109,7 @@ def check_targets(targets: str, lag: int | None, training: str, scheme: Scheme) 
     ------
     InputError
         If they are unknown, smoothed for a training through the cycle or by a scheme of one state,
-        or if there is a lag without a smoother, or one that is none.
+        if a lag is given for targets that are not smoothed, or if it is not a lag.
     """
     if targets not in TARGETS:
         raise InputError(f"Loop: 'targets' is {targets!r}; give one of {TARGETS}")

@@ -173,7 +173,7 @@ class Remote:
 
     def _renew(self, ended: threading.Event) -> None:
         while not ended.wait(LEASE / 6):
-            # A server that does not answer is told by the next thing that is written.
+            # If the server does not answer, the next write reports it.
             with suppress(Exception):
                 if self.held is not None and self._holder().get("run") == self.held:
                     self.fs.pipe_file(self._at(LOCK), _signed(self.held))

@@ -214,7 +214,7 @@ class Member:
 
 
 def run(member: Member, device: str = "cpu") -> xr.Dataset:
-    """Run a member and give its scores; an error of it is told, not raised.
+    """Run a member and give its scores; its error is reported in the result, not raised.
 
     Parameters
     ----------

@@ -48,12 +48,11 @@ class Compared:
         """The number of members."""
         return None if self.members is None else self.members.sizes["member"]
 
-    def perturbed(self, seed: int) -> xr.DataArray:
-        """Give the members, with random errors like those of the observations added to each."""
-        assert self.members is not None
+    def perturbed(self, members: xr.DataArray, seed: int) -> xr.DataArray:
+        """Give members with random errors like those of the observations added to each."""
         if self.error is None:
-            return self.members
-        members = self.members.transpose(..., "variable")
+            return members
+        members = members.transpose(..., "variable")
         drawn = np.random.default_rng(seed).standard_normal(members.shape)
         drawn = drawn[..., ranks(names(members))]
         return members + np.sqrt(self.error) * xr.DataArray(drawn, dims=members.dims)

@@ -99,7 +99,7 @@ def crps(
     if pair.members is None:
         score = _gaussian(pair)
     else:
-        members = pair.perturbed(seed)
+        members = pair.perturbed(pair.members, seed)
         score = crps_for_ensemble(members, pair.true, "member", method="fair", preserve_dims="all")
     score = score.where(pair.finite, np.inf).where(pair.true.notnull())
     result = _mean(score, by, "crps").rename("crps")
@@ -162,7 +162,7 @@ def rank_histogram(
             "one with the dimension 'member'"
         )
     size = pair.members.sizes["member"] + 1
-    members = pair.perturbed(seed).where(pair.finite, np.inf)
+    members = pair.perturbed(pair.members, seed).where(pair.finite, np.inf)
     shares = xr.apply_ufunc(
         _shares,
         members,
