@@ -10,7 +10,7 @@ import xarray as xr
 import daml
 from daml.errors import DivergedError, InputError
 from daml.schemes import ETKF, LETKF, EnKF, SigmaPoint
-from daml.training.augmented import Augmented
+from daml.training.joint_state import Augmented
 
 NAMES = ["sigma", "rho", "beta"]
 WRONG = daml.Lorenz63(sigma=8.5, rho=25.0, beta=2.3)

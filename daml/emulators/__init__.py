@@ -1,10 +1,11 @@
 """Emulators: models that learn their step from analyses."""
 
 from daml.emulators.gru import GRU
+from daml.emulators.hidden import Augmented
 from daml.emulators.loading import load_emulator
 from daml.emulators.lstm import LSTM
 from daml.emulators.module import Module
 from daml.emulators.regression import Regression
 from daml.training.parameters import fit_parameters
 
-__all__ = ["LSTM", "GRU", "Module", "Regression", "fit_parameters", "load_emulator"]
+__all__ = ["LSTM", "Augmented", "GRU", "Module", "Regression", "fit_parameters", "load_emulator"]

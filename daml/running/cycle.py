@@ -27,6 +27,7 @@ def cycle(
     x: Array,
     memory: Memory,
     seen: Iterable[tuple[Observed, Run]],
+    after: Update | None = None,
 ) -> Iterator[tuple[Array, Update]]:
     """Yield the background (..., variable) and the scheme's update of each time.
 
@@ -43,6 +44,9 @@ def cycle(
         That of the model at ``x``, without its noise if it is a stochastic one.
     seen : iterable of (Observed, Run)
         For each time its observations, and the position of the cycle.
+    after : Update, optional
+        The update at the time before, from which the cycle goes on: its state is ``x``, and
+        ``memory`` is that of the model there.
 
     Raises
     ------
@@ -51,7 +55,7 @@ def cycle(
     """
     asks, steps = asks_covariance(scheme), _Steps(model, scheme, x)
     carries = getattr(scheme, "carries", False) and hasattr(model, "packed")
-    update, prepared, forecast = None, fresh(prepared), Forecast(x)
+    update, prepared, forecast = after, fresh(prepared), Forecast(x)
     for observed, run in seen:
         if update is not None:
             if update.carried is not None:

@@ -163,11 +163,11 @@ def train(
             scores |= history[-1]
             progress.advance({name: f"{value:.4f}" for name, value in scores.items()})
             if checkpoint is not None and checkpoint.due():
-                kept = _state(network, optimiser, _table(history))
+                kept = state_of(network, optimiser, table(history))
                 checkpoint.save(kept | ({} if watch is None else watch.state()))
     if watch is not None:
         watch.close()
-    return _table(history)
+    return table(history)
 
 
 def _begun(
@@ -184,7 +184,7 @@ def _begun(
         return []
     if watch is not None:
         watch.restore(saved)
-    return _restore(saved, network, optimiser)
+    return restored(saved, network, optimiser)
 
 
 def _batches(
@@ -199,7 +199,7 @@ def _batches(
             yield sequences, batch
 
 
-def _table(history: list[dict[str, float]]) -> dict[str, np.ndarray]:
+def table(history: list[dict[str, float]]) -> dict[str, np.ndarray]:
     """Give the scores of all epochs as columns."""
     names = dict.fromkeys(name for scores in history for name in scores)
     return {name: np.array([scores.get(name, np.nan) for scores in history]) for name in names}
@@ -217,7 +217,7 @@ def _keep_freed_memory() -> None:
         mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD, the largest
 
 
-def _state(
+def state_of(
     network: torch.nn.Module, optimiser: torch.optim.Optimizer, history: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Give the state of a training after the epochs in ``history``, as arrays."""
@@ -229,10 +229,10 @@ def _state(
     return kept
 
 
-def _restore(
+def restored(
     saved: dict[str, np.ndarray], network: torch.nn.Module, optimiser: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
-    """Restore the state that `_state` gave; give the scores of the epochs that are done."""
+    """Restore the state that `state_of` gave; give the scores of the epochs that are done."""
     weights = dict(network.named_parameters())
     columns: dict[str, np.ndarray] = {}
     for entry, value in saved.items():

@@ -16,7 +16,7 @@ from daml.labels.arguments import checked
 from daml.labels.ranges import number
 from daml.protocols import Memory, Model, Scheme
 from daml.schemes import ThreeDVar
-from daml.training.augmented import fitted
+from daml.training.joint_state import fitted
 from daml.training.bases import check_torch
 from daml.training.engine import train
 from daml.training.factors import covariance, placed

@@ -31,6 +31,9 @@ class EnsembleStart:
     model: Model
     record: Record
     guess: FirstGuess
+    spread: np.ndarray | None = None
+    """The standard deviations (variable,) of the model's climate. Default: what the model tells as
+    its ``climate_spread``, or else those of free runs."""
 
     def states(self, scheme: Scheme) -> Callable[[np.ndarray], np.ndarray]:
         """Give what makes the states, or the ensembles of a scheme, to start from at rows."""
@@ -45,8 +48,12 @@ class EnsembleStart:
     @cached_property
     def deviation(self) -> np.ndarray:
         """The standard deviation (variable,) of a first ensemble."""
-        free = FreeStates(self.model, self.record, self.guess.times).states
-        spread = free.std(axis=0)
+        spread = self.spread
+        if spread is None:
+            spread = getattr(self.model, "climate_spread", None)
+        if spread is None:
+            free = FreeStates(self.model, self.record, self.guess.times).states
+            spread = free.std(axis=0)
         precision = 1 / np.where(spread > 0, spread, 1.0) ** 2
         if self.guess.runs is None:
             # The mean of 1 / R weighted by itself: of what says next to nothing there may be any.

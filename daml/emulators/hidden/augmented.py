@@ -1,0 +1,154 @@
+"""A model with hidden variables, which its base lacks and no observation shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, Self, cast
+
+import numpy as np
+import torch
+import xarray as xr
+
+from daml.emulators.hidden.corrections import Correction
+from daml.emulators.hidden.learning import begun, through_cycle
+from daml.emulators.hidden.taught import Taught, hidden_of
+from daml.emulators.learned import Learned
+from daml.labels.arguments import checked
+from daml.protocols import Checkpoint, Memory, Model, Scheme
+from daml.stores.opening import check_whole
+from daml.training.bases import base_step, differentiable
+
+
+@dataclass(frozen=True)
+class Augmented(Learned):
+    """A model with hidden variables: states that its base lacks, taught by the innovations.
+
+    The state of the model is that of the base and the hidden variables z, u = (x, z). A step is
+    half a correction g(u) / 2, a step of the base, and half a correction again. A scheme that
+    carries a covariance, such as :class:`daml.schemes.SigmaPoint`, estimates z with x, though no
+    observation shows it, and a training through its cycle learns g and the covariance Q of the
+    model error from the innovations alone.
+    """
+
+    hidden_variables: int = 2
+    units: int = 32
+    layers: int = 1
+    updates: int | None = None
+    _: KW_ONLY
+    base: Model | None = None
+    device: str = "cpu"
+    seed: int = 0
+    fitted: Taught | None = field(default=None, repr=False, compare=False)
+
+    arrays: ClassVar[tuple[str, ...]] = ("numpy", "torch")
+
+    @property
+    def history(self) -> xr.Dataset:
+        """Scores (epoch) of the last training."""
+        return cast("xr.Dataset", self.known.history)
+
+    @property
+    def climate(self) -> np.ndarray:
+        """Mean (variable,) of the analyses of the training."""
+        return cast("np.ndarray", self.known.climate)
+
+    @property
+    def climate_spread(self) -> np.ndarray:
+        """Standard deviation (variable,) of the analyses of the training."""
+        return cast("np.ndarray", self.known.climate_spread)
+
+    @property
+    def model_error(self) -> Any:
+        """Q (variable, variable), the covariance of the error of a step; a tensor in training."""
+        found = self.known.model_error()
+        return found if found.requires_grad else found.detach().cpu().numpy()
+
+    def network(self, size: int, hidden: int) -> Correction:
+        """Give a network for ``size`` variables, of which some are hidden, with first weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            made = Correction(size, hidden, self.units, self.layers)
+        return made.to(self.device)
+
+    @property
+    def shown(self) -> int:
+        """Number of variables that are not hidden."""
+        return len(self.variables) - cast("int", self.known.hidden)
+
+    def start(self, x: Any, time: Any = None) -> Memory:
+        """Give the memory of the base."""
+        return None if self.base is None else self.base.start(x[..., : self.shown], time)
+
+    def step(self, x: Any, memory: Memory = None) -> tuple[Any, Memory]:
+        """Move states (..., variable) by one dt; NumPy or torch, in the states' units.
+
+        With torch tensors gradients pass through it.
+        """
+        if isinstance(x, np.ndarray):
+            with torch.inference_mode():
+                given = torch.from_numpy(np.ascontiguousarray(x))
+                moved, memory = self._advance(given, memory, self.base)
+            return moved.numpy(), memory
+        return self._advance(x, memory, self._differentiable)
+
+    def _advance(self, u: torch.Tensor, memory: Memory, base: Any) -> tuple[torch.Tensor, Memory]:
+        u = u + 0.5 * self._increment(u)
+        if base is not None:
+            shown = self.shown
+            given: Any = u[..., :shown]
+            if base is self.base and not torch.is_grad_enabled():
+                given = given.numpy()
+            x, memory = base_step(base, given, memory, self.device)
+            u = torch.cat((x.to(u.dtype), u[..., shown:]), dim=-1)
+        return u + 0.5 * self._increment(u), memory
+
+    def _increment(self, u: torch.Tensor) -> torch.Tensor:
+        return cast("torch.Tensor", self.known.increment(u, None)[0])
+
+    @cached_property
+    def _differentiable(self) -> Any:
+        """The base for torch tensors; its differences, if any, suit the training's states."""
+        if self.base is None:
+            return None
+        known, shown = self.known, self.shown
+        drawn = np.random.default_rng(0).standard_normal((16, shown))
+        states = known.mean[:shown] + drawn * known.spread[:shown]
+        return differentiable(self.base, states, self.device)
+
+    @checked
+    def begin(self, analysis: xr.Dataset, *, held_out: float = 0.0) -> Self:
+        """Give a copy that adds the mean increment to the base's step, without hidden variables.
+
+        :meth:`fit_cycle` starts from it.
+        """
+        return replace(self, fitted=begun(self, analysis, held_out))
+
+    @checked
+    def fit_cycle(
+        self,
+        observations: xr.Dataset,
+        scheme: Scheme,
+        *,
+        held_out: float = 0.1,
+        operator: Callable[[Any], Any] | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        """Teach the hidden variables through the assimilation cycle, by the innovations."""
+        how: dict[str, Any] = {"held_out": held_out, "operator": operator}
+        fitted = through_cycle(self, observations, scheme, checkpoint=checkpoint, **how)
+        return replace(self, fitted=fitted)
+
+    def restored(self, dataset: xr.Dataset) -> Self:
+        """Give the fitted emulator whose ``to_dataset`` is given, with the settings stored there.
+
+        Raises
+        ------
+        InputError
+            If the weights do not fit a network of these settings.
+        """
+        made, name = self.with_settings(dataset), type(self).__name__
+        check_whole(dataset, ("variable",), name)
+        network = made.network(dataset.sizes["variable"], hidden_of(dataset))
+        return replace(made, fitted=Taught.from_dataset(dataset, network, name))

@@ -1,0 +1,85 @@
+"""What a training of a model with hidden variables gives, from which the next one starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+import xarray as xr
+
+from daml.emulators.fitted import Fitted
+from daml.emulators.hidden.corrections import Correction
+from daml.emulators.networks import Network
+from daml.labels.datasets import names
+
+HIDDEN = "hidden"
+"""Hidden variables are called so, with a number."""
+STEP = 0.2
+"""Size of the increments of a hidden variable, whose standard deviation is about 1."""
+ERROR = 0.6
+"""First size of the model error of a variable, as a part of the increments'."""
+
+
+@dataclass(frozen=True)
+class Taught(Fitted):
+    """Weights, scaling, and the climate of all variables, the hidden ones included."""
+
+    climate: np.ndarray | None = None
+    climate_spread: np.ndarray | None = None
+    """Mean and standard deviation (variable,) of the analyses of the training."""
+
+    @property
+    def hidden(self) -> int:
+        """Number of hidden variables."""
+        return sum(name.startswith(HIDDEN) for name in self.variables)
+
+    def widened(self, hidden: int, network: Network) -> Taught:
+        """Give the start of a training with hidden variables, out of one that has none."""
+        added = tuple(f"{HIDDEN}{number}" for number in range(hidden))
+        zero, one = np.zeros(hidden), np.ones(hidden)
+        parts = {
+            "mean": (self.mean, zero),
+            "spread": (self.spread, one),
+            "increment_mean": (self.increment_mean, zero),
+            "increment_spread": (self.increment_spread, STEP * one),
+            "climate": (self.mean, zero),
+            "climate_spread": (self.spread, one),
+        }
+        joined = {name: np.concatenate(pair) for name, pair in parts.items()}
+        return replace(self, variables=(*self.variables, *added), network=network, **joined)
+
+    @cached_property
+    def error_scale(self) -> torch.Tensor:
+        """First standard deviations (variable,) of the model error."""
+        hidden = np.array([name.startswith(HIDDEN) for name in self.variables])
+        scale = self.increment_spread * np.where(hidden, 1.0, ERROR)
+        with torch.inference_mode(False):
+            return torch.as_tensor(scale, device=self.network.head.weight.device)
+
+    def model_error(self) -> torch.Tensor:
+        """Give Q (variable, variable); a gradient passes to its free entries."""
+        network: Correction = self.network  # type: ignore[assignment]
+        root = network.error_root(self.error_scale)
+        return root @ root.T
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give weights, scaling and climate as plain arrays."""
+        result = super().to_dataset()
+        for name in ("climate", "climate_spread"):
+            result[name] = ("variable", getattr(self, name))
+        return result
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset, network: Network, name: str) -> Taught:
+        """Restore the result that ``to_dataset`` gave, with its weights in ``network``."""
+        found = Fitted.from_dataset(dataset, network, name)
+        given = {f.name: getattr(found, f.name) for f in fields(found)}
+        climate = {n: dataset[n].values for n in ("climate", "climate_spread")}
+        return cls(**given, **climate)
+
+
+def hidden_of(dataset: xr.Dataset) -> int:
+    """Give the number of hidden variables of a Dataset that ``Taught.to_dataset`` gave."""
+    return sum(name.startswith(HIDDEN) for name in names(dataset))

@@ -1,0 +1,157 @@
+"""Cycles that go on from update to update of a training, so that none forgets what it has found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+
+from daml.arrays import fetch, member_mean
+from daml.pairing import certain
+from daml.protocols import Memory, Observed, Run, Update
+from daml.running.cycle import cycle
+from daml.running.starts.ensemble_start import EnsembleStart
+from daml.training.through_cycle import Course, Innovations
+
+APART = 1.0
+"""Nats a value by which a stream may be less likely than the middle one, before it is dropped."""
+OLD = 1000
+"""Age of a stream as its scheme sees it: its start is long ago."""
+KEPT = 0.9
+"""Part of the climate that an update keeps."""
+
+
+class Stretch(NamedTuple):
+    """What some streams did in an update."""
+
+    state: torch.Tensor
+    """Analyses (stream, member, variable) at the last step."""
+    memory: Memory
+    loss: torch.Tensor
+    """Negative log-likelihood a value (stream,)."""
+
+
+@dataclass
+class Streams:
+    """Cycles along a record, evenly spread at first, each with its state and its memory.
+
+    A stream that loses the observations, or comes to the end of the record, starts again from the
+    nearest observations and the climate of the other streams.
+
+    Parameters
+    ----------
+    course : Course
+        The record, and which rows count.
+    objective : Innovations
+        The model, the scheme and what it needs, in tensors.
+    count : int
+        Number of streams.
+    climate, spread : numpy.ndarray (variable,)
+        First mean and standard deviations of the climate.
+    """
+
+    course: Course
+    objective: Innovations
+    count: int
+    climate: np.ndarray
+    spread: np.ndarray
+
+    def __post_init__(self) -> None:
+        self.steps = len(self.course.tensors[0])
+        self.rows = (np.arange(self.count) * self.steps) // self.count
+        self.state, self.memory = self._begun(self.rows)
+
+    def first(self, rows: np.ndarray) -> np.ndarray:
+        """Give the members (row, member, variable) of cycles that start at rows of the record."""
+        course = self.course
+        if course.guess.runs is None:
+            course.guess.climate = self.climate
+        start = EnsembleStart(course.model, course.record, course.guess, self.spread)
+        return start.states(self.objective.scheme)(rows)
+
+    def _begun(self, rows: np.ndarray) -> tuple[torch.Tensor, Memory]:
+        state = self.objective.like.new_tensor(self.first(rows))
+        times = np.broadcast_to(self.course.guess.times[rows][:, None], state.shape[:-1])
+        return state, certain(self.course.model).start(state, times)
+
+    def run(self, chosen: slice, length: int) -> tuple[torch.Tensor, Stretch]:
+        """Cycle some streams on; give the loss that is to be made small, and what they did."""
+        objective = self.objective
+        values, kind, _, counts, _ = self.course.tensors
+        rows = self.rows[chosen, None] + np.arange(1, length + 1)
+        values, kind, counts = values[rows], kind[rows], counts[rows]
+        segment, wanted = np.zeros(len(rows), dtype=np.int64), frozenset({"log_likelihood"})
+        seen = (
+            (
+                Observed(values[:, step], kind[:, step], objective.setting.noise),
+                Run(rows[:, step], segment, OLD, wanted),
+            )
+            for step in range(length)
+        )
+        state, memory = self.state[chosen], mapped(lambda part: part[chosen], self.memory)
+        given = objective.prepared, state, memory, seen, Update(state)
+        updates = [u for _, u in cycle(objective.model(), objective.scheme, *given)]
+        likelihood = torch.stack([u.extras["log_likelihood"] for u in updates], dim=1)
+        present = objective.present.sum(-1)[kind]
+        loss = -likelihood.detach().sum(1) / present.sum(1).clamp(min=1.0)
+        counts = counts * self._sound(loss)[:, None]
+        total = -torch.where(counts > 0, likelihood, 0.0).sum()
+        return total / (counts * present).sum().clamp(min=1.0), Stretch(
+            updates[-1].state.detach(), memory, loss
+        )
+
+    def _sound(self, loss: torch.Tensor) -> torch.Tensor:
+        """Whether streams follow the observations about as well as the middle one does."""
+        return cast("torch.Tensor", loss < torch.nanmedian(loss) + APART)
+
+    def carry_on(self, done: list[Stretch], length: int) -> int:
+        """Go on from where all streams came; start the lost ones again, and give their number."""
+        self.state = torch.cat([stretch.state for stretch in done])
+        self.memory = mapped(_joined, *[stretch.memory for stretch in done])
+        self.rows = self.rows + length
+        lost = ~fetch(self._sound(torch.cat([stretch.loss for stretch in done])))
+        if not lost.all():
+            found = fetch(member_mean(self.state))[~lost]
+            self.climate = KEPT * self.climate + (1 - KEPT) * found.mean(axis=0)
+            variance = KEPT * self.spread**2 + (1 - KEPT) * found.var(axis=0)
+            self.spread = np.sqrt(variance)
+        self.restart(lost, self.rows[lost])
+        return int(lost.sum())
+
+    def make_room(self, length: int, random: np.random.Generator) -> None:
+        """Start the streams again elsewhere that come to the end of the record."""
+        last = self.steps - 1 - length
+        ended = self.rows > last
+        self.restart(ended, random.integers(0, last + 1, ended.sum()))
+
+    def restart(self, which: np.ndarray, rows: np.ndarray) -> None:
+        """Start streams (stream,) again at rows of the record."""
+        if not which.any():
+            return
+        state, memory = self._begun(rows)
+        self.rows[which] = rows
+        self.state = _replaced(self.state, state, which)
+        self.memory = mapped(lambda old, new: _replaced(old, new, which), self.memory, memory)
+
+
+def mapped(change: Callable[..., Any], *memories: Memory) -> Memory:
+    """Change the arrays of memories of one shape: None, an array, or a nested tuple of arrays."""
+    first = memories[0]
+    if first is None:
+        return None
+    if isinstance(first, tuple):
+        return tuple(mapped(change, *parts) for parts in zip(*memories, strict=True))
+    return change(*memories)
+
+
+def _joined(*parts: Any) -> Any:
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts).detach()
+
+
+def _replaced(old: Any, new: Any, which: np.ndarray) -> Any:
+    result = old.copy() if isinstance(old, np.ndarray) else old.clone()
+    result[which] = new
+    return result
