@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -71,6 +71,11 @@ class Streams:
             course.guess.climate = self.climate
         start = EnsembleStart(course.model, course.record, course.guess, self.spread)
         return start.states(self.objective.scheme)(rows)
+
+    def judging(self, burn_in: int) -> Innovations:
+        """Give the objective of sequences of the record that start as streams do."""
+        start: dict[str, Any] = {"first": self.first, "deviation": lambda: self.spread}
+        return replace(self.objective, burn_in=burn_in, **start)
 
     def _begun(self, rows: np.ndarray) -> tuple[torch.Tensor, Memory]:
         state = self.objective.like.new_tensor(self.first(rows))

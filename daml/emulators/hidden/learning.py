@@ -15,6 +15,7 @@ from daml.observing.functions import seen_through
 from daml.pairing import offered, sized
 from daml.running.checks import typical
 from daml.training.bases import check_differentiable
+from daml.training.error_size import fit_error_size
 from daml.training.examples import Examples
 from daml.training.held_out import HeldOut
 from daml.training.stages import Stage, teach
@@ -78,10 +79,12 @@ def through_cycle(
     objective = Innovations(lambda: opened, scheme, course.record, like, BURN_IN)
     count = int(np.clip(len(course.tensors[0]) // APART, 1, MOST))
     streams = Streams(course, objective, count, known.climate, known.climate_spread)
-    judged = replace(objective, first=streams.first, deviation=lambda: streams.spread)
-    watch = course.watch(network, judged, JUDGED)
+    watch = course.watch(network, streams.judging(BURN_IN), JUDGED)
     stages = scaled(STAGES, emulator.updates)
     losses = teach(network, streams, stages, watch, emulator.seed, checkpoint)
+    shown = len(known.variables) - hidden
+    groups = [slice(0, shown), *[slice(shown, None)] * (hidden > 0)]
+    fit_error_size(network.error_scale, groups, streams)
     found = replace(known, climate=streams.climate, climate_spread=streams.spread)
     return found.after(network, losses)
 
