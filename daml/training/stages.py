@@ -12,7 +12,7 @@ import torch
 from daml.arrays import one_core_each
 from daml.errors import DivergedError
 from daml.progress import Progress
-from daml.training.engine import REPORT, restored, state_of, table
+from daml.training.engine import REPORT, table
 from daml.training.stopping import Watch
 from daml.training.streams import Streams, Stretch
 
@@ -51,7 +51,7 @@ def teach(
     streams: Streams,
     stages: Sequence[Stage],
     watch: Watch | None,
-    seed: int,
+    seed: Sequence[int],
     checkpoint: Checkpoint | None = None,
 ) -> dict[str, np.ndarray]:
     """Train a network in place on the likelihood of the innovations of streams.
@@ -64,7 +64,7 @@ def teach(
     stages : sequence of Stage
     watch : Watch, optional
         Judges the network now and then, and restores its best weights at the end.
-    seed : int
+    seed : sequence of int
         Decides, with the number of the update, the length of its stretch.
     checkpoint : Checkpoint, optional
 
@@ -92,7 +92,7 @@ def teach(
                 optimiser = _optimiser(network, stage)
             if place == 0:
                 _narrow(network, stage.narrowed)
-            random = np.random.default_rng([seed, number])
+            random = np.random.default_rng([*seed, number])
             length = round(stage.length * random.uniform(1 - VARIED, 1 + VARIED))
             rate = stage.rate * _share(place, stage.updates)
             for group in optimiser.param_groups:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
 import xarray as xr
 
 from daml.emulators.hidden.corrections import Correction
-from daml.emulators.hidden.learning import begun, through_cycle
+from daml.emulators.hidden.first_steps import begun, fitted_to_steps
+from daml.emulators.hidden.learning import through_cycle
+from daml.emulators.hidden.refusals import check_settings
 from daml.emulators.hidden.taught import Taught, hidden_of
 from daml.emulators.learned import Learned
 from daml.labels.arguments import checked
@@ -32,7 +34,7 @@ class Augmented(Learned):
     model error from the innovations alone.
     """
 
-    hidden_variables: int = 2
+    hidden_variables: int | Literal["auto"] = "auto"
     units: int = 32
     layers: int = 1
     updates: int | None = None
@@ -43,6 +45,9 @@ class Augmented(Learned):
     fitted: Taught | None = field(default=None, repr=False, compare=False)
 
     arrays: ClassVar[tuple[str, ...]] = ("numpy", "torch")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     @property
     def history(self) -> xr.Dataset:
@@ -64,6 +69,16 @@ class Augmented(Learned):
         """Q (variable, variable), the covariance of the error of a step; a tensor in training."""
         found = self.known.model_error()
         return found if found.requires_grad else found.detach().cpu().numpy()
+
+    @property
+    def numbers(self) -> xr.Dataset | None:
+        """Scores of the numbers of hidden variables that were tried, for "auto".
+
+        Variables ``number_loss``, ``number_difference`` and ``number_standard_error`` (number) and
+        the attribute ``chosen``; :func:`daml.figures.hidden_numbers` draws them. None if the number
+        was given.
+        """
+        return cast("xr.Dataset | None", self.known.numbers)
 
     def network(self, size: int, hidden: int) -> Correction:
         """Give a network for ``size`` variables, of which some are hidden, with first weights."""
@@ -124,6 +139,37 @@ class Augmented(Learned):
         :meth:`fit_cycle` starts from it.
         """
         return replace(self, fitted=begun(self, analysis, held_out))
+
+    @checked
+    def fit(
+        self,
+        analysis: xr.Dataset,
+        *,
+        held_out: float = 0.0,
+        checkpoint: Checkpoint | None = None,
+    ) -> Self:
+        """Give a copy that is fitted to single steps of analyses, without hidden variables.
+
+        A model without a base starts from it: :meth:`fit_cycle` adds the hidden variables and goes
+        on. It always starts from first weights. With a base, :meth:`begin` is the better start, as
+        analyses follow the model that they were made with.
+
+        Parameters
+        ----------
+        analysis : xarray.Dataset
+            ``analysis``, or else ``state``, (time, variable) at every step; smoothed ones have less
+            noise. Rows where ``innovation`` has no value are skipped as targets.
+        held_out : float
+            Fraction of the record, in blocks of time, that ends the training. 0: none.
+        checkpoint : Checkpoint, optional
+            Stores the epochs that are done.
+
+        Raises
+        ------
+        InputError
+            If the record lacks a variable, has wrong dims or values, or is too short.
+        """
+        return replace(self, fitted=fitted_to_steps(self, analysis, held_out, checkpoint))
 
     @checked
     def fit_cycle(
