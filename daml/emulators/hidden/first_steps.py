@@ -40,7 +40,7 @@ def begun(emulator: Augmented, analysis: xr.Dataset, held_out: float) -> Taught:
     network.requires_grad_(False)
     dt, unit = examples.step
     scaling = mean, spread, increment_mean, increment_spread
-    climate = {"climate": mean, "climate_spread": spread}
+    climate: dict[str, Any] = {"climate": mean, "climate_spread": spread}
     return Taught(examples.variables, dt, unit, *scaling, network, **climate)
 
 

@@ -91,7 +91,7 @@ class Taught(Fitted):
         """Restore the result that ``to_dataset`` gave, with its weights in ``network``."""
         found = Fitted.from_dataset(dataset, network, name)
         given: dict[str, Any] = {f.name: getattr(found, f.name) for f in fields(found)}
-        climate = {n: dataset[n].values for n in ("climate", "climate_spread")}
+        climate: dict[str, Any] = {n: dataset[n].values for n in ("climate", "climate_spread")}
         tried = dataset[list(NUMBERS)] if all(n in dataset for n in NUMBERS) else None
         return cls(**given, **climate, numbers=None if tried is None else described(tried))
 
