@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -110,7 +110,7 @@ class Streams:
 
     def _sound(self, loss: torch.Tensor) -> torch.Tensor:
         """Whether streams follow the observations about as well as the middle one does."""
-        return cast("torch.Tensor", loss < torch.nanmedian(loss) + APART)
+        return loss < torch.nanmedian(loss) + APART
 
     def carry_on(self, done: list[Stretch], length: int) -> int:
         """Go on from where all streams came; start the lost ones again, and give their number."""
