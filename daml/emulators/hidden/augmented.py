@@ -17,6 +17,7 @@ from daml.emulators.hidden.learning import through_cycle
 from daml.emulators.hidden.refusals import check_settings
 from daml.emulators.hidden.taught import Taught, hidden_of
 from daml.emulators.learned import Learned
+from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.protocols import Checkpoint, Memory, Model, Scheme
 from daml.stores.opening import check_whole
@@ -74,7 +75,7 @@ class Augmented(Learned):
     def numbers(self) -> xr.Dataset | None:
         """Scores of the numbers of hidden variables that were tried, for "auto".
 
-        Variables ``number_loss``, ``number_difference`` and ``number_standard_error`` (number) and
+        Variables ``number_loss``, ``number_difference`` and ``number_error`` (number), and
         the attribute ``chosen``; :func:`daml.figures.hidden_numbers` draws them. None if the number
         was given.
         """
@@ -133,43 +134,53 @@ class Augmented(Learned):
         return differentiable(self.base, states, self.device)
 
     @checked
-    def begin(self, analysis: xr.Dataset, *, held_out: float = 0.0) -> Self:
-        """Give a copy that adds the mean increment to the base's step, without hidden variables.
-
-        :meth:`fit_cycle` starts from it.
-        """
-        return replace(self, fitted=begun(self, analysis, held_out))
-
-    @checked
-    def fit(
-        self,
-        analysis: xr.Dataset,
-        *,
-        held_out: float = 0.0,
-        checkpoint: Checkpoint | None = None,
+    def begin(
+        self, analysis: xr.Dataset, *, held_out: float = 0.0, checkpoint: Checkpoint | None = None
     ) -> Self:
-        """Give a copy that is fitted to single steps of analyses, without hidden variables.
+        """Give a copy without hidden variables, from which :meth:`fit_cycle` starts.
 
-        A model without a base starts from it: :meth:`fit_cycle` adds the hidden variables and goes
-        on. It always starts from first weights. With a base, :meth:`begin` is the better start, as
-        analyses follow the model that they were made with.
+        With a base it adds the mean increment to the base's step. Without one it is fitted to
+        single steps of the analyses; smoothed ones have less noise.
 
         Parameters
         ----------
         analysis : xarray.Dataset
-            ``analysis``, or else ``state``, (time, variable) at every step; smoothed ones have less
-            noise. Rows where ``innovation`` has no value are skipped as targets.
+            ``analysis``, or else ``state``, (time, variable) at every step. Rows where
+            ``innovation`` has no value are skipped as targets.
         held_out : float
-            Fraction of the record, in blocks of time, that ends the training. 0: none.
+            Fraction of the record, in blocks of time, that is left out. Without a base the fit
+            stops when it no longer gains there. 0: none.
         checkpoint : Checkpoint, optional
-            Stores the epochs that are done.
+            Stores the epochs of a fit that are done.
 
         Raises
         ------
         InputError
             If the record lacks a variable, has wrong dims or values, or is too short.
         """
-        return replace(self, fitted=fitted_to_steps(self, analysis, held_out, checkpoint))
+        known = begun(self, analysis, held_out)
+        if self.base is None:
+            known = fitted_to_steps(self, known, analysis, held_out, checkpoint)
+        return replace(self, fitted=known)
+
+    @checked
+    def fit(
+        self, analysis: xr.Dataset, *, held_out: float = 0.0, checkpoint: Checkpoint | None = None
+    ) -> Self:
+        """Fit a model without a base to single steps of analyses; see :meth:`begin`.
+
+        Raises
+        ------
+        InputError
+            If there is a base: analyses do not show what it lacks.
+        """
+        if self.base is not None:
+            raise InputError(
+                f"{type(self).__name__}: analyses do not show hidden variables; train it through "
+                "the cycle: begin(analysis).fit_cycle(observations, daml.schemes.SigmaPoint()), or "
+                "daml.improve(..., training='cycle')"
+            )
+        return self.begin(analysis, held_out=held_out, checkpoint=checkpoint)
 
     @checked
     def fit_cycle(

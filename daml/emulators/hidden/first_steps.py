@@ -12,7 +12,6 @@ import xarray as xr
 
 from daml.emulators.hidden.refusals import check_names
 from daml.emulators.hidden.taught import Taught
-from daml.training.bases import check_differentiable
 from daml.training.engine import Blocks, Tensors, train
 from daml.training.examples import Block, Examples
 from daml.training.plan import Plan
@@ -75,12 +74,13 @@ class OneStep:
 
 
 def fitted_to_steps(
-    emulator: Augmented, analysis: xr.Dataset, held_out: float, checkpoint: Checkpoint | None
+    emulator: Augmented,
+    known: Taught,
+    analysis: xr.Dataset,
+    held_out: float,
+    checkpoint: Checkpoint | None,
 ) -> Taught:
-    """Give the result of a training on single steps; see :meth:`Augmented.fit`."""
-    known = begun(emulator, analysis, held_out)
-    if emulator.base is not None:
-        check_differentiable(emulator.base)
+    """Give the result of a training on single steps, without a base."""
     network = emulator.network(len(known.variables), 0)
     opened = replace(emulator, fitted=replace(known, network=network))
     examples = Examples(analysis, LENGTH, None, held_out, owner=type(emulator).__name__)
@@ -91,7 +91,7 @@ def fitted_to_steps(
 
     def step(states: torch.Tensor) -> torch.Tensor:
         rows = states.flatten(0, 1)
-        moved: torch.Tensor = opened.step(rows, opened.start(rows))[0]
+        moved: torch.Tensor = opened.step(rows)[0]
         return moved.reshape(states.shape)
 
     @lru_cache(maxsize=1)  # a record in one block is moved to the device once

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import xarray as xr
 
-from daml.emulators.hidden.how_many import compared
+from daml.emulators.hidden.how_many import Kept, compared
 from daml.emulators.hidden.lessons import Lesson
 from daml.emulators.hidden.refusals import AUTO, check_fitted, check_teacher
 from daml.emulators.hidden.taught import Taught
@@ -64,7 +63,8 @@ def through_cycle(
     if hidden == AUTO and before.trainings:
         hidden = before.hidden
     elif hidden == AUTO:
-        numbers = compared(partial(_trial, emulator, held_out or HELD_OUT, given))
+        kept = None if checkpoint is None else Kept(checkpoint)
+        checkpoint, numbers = kept, tried(emulator, held_out=held_out, kept=kept, **given)
         hidden = numbers.attrs["chosen"]
     hidden = cast("int", hidden)
     lesson = Lesson.of(emulator, hidden, held_out=held_out, **given)
@@ -82,12 +82,19 @@ def through_cycle(
     return cast("Taught", found.after(lesson.network, losses))
 
 
-def _trial(emulator: Augmented, held_out: float, given: dict[str, Any], hidden: int) -> np.ndarray:
-    """Give the negative log-likelihood (block,) of held-out values after a short training."""
-    lesson = Lesson.of(emulator, hidden, held_out=held_out, most=FEW, **given)
+def tried(
+    emulator: Augmented, *, held_out: float = 0.0, kept: Kept | None = None, **given: Any
+) -> xr.Dataset:
+    """Try numbers of hidden variables on short trainings; see :func:`how_many.compared`."""
+    fraction = held_out or HELD_OUT
     stages = scaled(SHORT, emulator.updates and min(emulator.updates, SHORT[0].updates))
-    teach(lesson.network, lesson.streams, stages, lesson.watch, (emulator.seed,))
-    return lesson.judged(HeldOut(lesson.streams.steps, held_out))
+
+    def score(hidden: int) -> np.ndarray:
+        lesson = Lesson.of(emulator, hidden, held_out=fraction, most=FEW, **given)
+        teach(lesson.network, lesson.streams, stages, None, (emulator.seed,))
+        return lesson.judged(HeldOut(lesson.streams.steps, fraction))
+
+    return compared(score, kept)
 
 
 def scaled(stages: tuple[Stage, ...], updates: int | None) -> tuple[Stage, ...]:

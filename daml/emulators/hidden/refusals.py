@@ -82,8 +82,7 @@ def check_teacher(kind: str, scheme: Scheme) -> None:
 def check_fitted(kind: str, emulator: Augmented) -> None:
     """Refuse an emulator that has not seen analyses yet."""
     if emulator.fitted is None:
-        first = "fit" if emulator.base is None else "begin"
         raise InputError(
             f"{kind}.fit_cycle: it has not begun; give "
-            f"{kind}(...).{first}(analysis).fit_cycle(observations, scheme)"
+            f"{kind}(...).begin(analysis).fit_cycle(observations, scheme)"
         )

@@ -13,7 +13,7 @@ import xarray as xr
 
 from daml.emulators.fitted import Fitted
 from daml.emulators.hidden.corrections import Correction
-from daml.emulators.hidden.how_many import NUMBERS, described, reason
+from daml.emulators.hidden.how_many import SCORES, described, reason
 from daml.emulators.networks import Network
 from daml.labels.datasets import names
 
@@ -92,7 +92,7 @@ class Taught(Fitted):
         found = Fitted.from_dataset(dataset, network, name)
         given: dict[str, Any] = {f.name: getattr(found, f.name) for f in fields(found)}
         climate: dict[str, Any] = {n: dataset[n].values for n in ("climate", "climate_spread")}
-        tried = dataset[list(NUMBERS)] if all(n in dataset for n in NUMBERS) else None
+        tried = dataset[list(SCORES)] if all(n in dataset for n in SCORES) else None
         return cls(**given, **climate, numbers=None if tried is None else described(tried))
 
 
