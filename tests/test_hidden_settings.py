@@ -55,7 +55,10 @@ def quick(monkeypatch):
         ({"seed": -1}, "'seed' is -1; give a whole number from 0"),
         ({"device": "tpu"}, "device 'tpu' is unknown; give 'cpu'"),
         ({"base": 3}, "'base' is 3; give a model"),
-        ({"base": daml.Lorenz63}, r"'base' is the class Lorenz63; give .*; make one with Lorenz63\("),
+        (
+            {"base": daml.Lorenz63},
+            r"'base' is the class Lorenz63; give .*; make one with Lorenz63\(",
+        ),
         ({"base": Renamed()}, "the base has a variable 'hidden0', .*; give it another name"),
     ],
 )
@@ -137,9 +140,7 @@ def test_a_further_training_goes_on_from_the_weights_and_never_gets_worse(record
     before = lesson.watch.scores()["held_out_loss"]
     after = Lesson.of(more, 1, record, SIGMA, 0.3, None).watch.scores()["held_out_loss"]
     assert after <= before + 0.02
-    with pytest.raises(
-        InputError, match=r"_variables' is 3, and .* was trained with 1; give"
-    ):
+    with pytest.raises(InputError, match=r"_variables' is 3, and .* was trained with 1; give"):
         replace(first, hidden_variables=3).fit_cycle(record, SIGMA, held_out=0.3)
     kept = replace(first, hidden_variables="auto").fit_cycle(record, SIGMA, held_out=0.3)
     assert kept.variables == first.variables
