@@ -6,6 +6,7 @@ import torch
 
 from daml.schemes.ensembles.parts import Seen
 from daml.schemes.ensembles.roots import root_and_inverse_times, root_times
+from daml.schemes.ensembles.rotation import turns
 from daml.schemes.ensembles.transforms import symmetric, triangular
 
 
@@ -99,7 +100,7 @@ def part_of(members, observed, spread=1.0, count=4):
 @pytest.mark.parametrize(("members", "observed"), [(2, 1), (2, 3), (6, 2), (6, 6), (6, 9), (20, 3)])
 def test_a_triangular_root_gives_the_moments_of_the_symmetric_one(members, observed, spread):
     part = part_of(members, observed, spread)
-    one, two = triangular(part), symmetric(part)
+    one, two = triangular(part, turns(0, np.arange(4), part.seen)), symmetric(part)
     scale = max(spread, 1e-30)
     covariances = [found.anomalies.mT @ found.anomalies / scale**2 for found in (one, two)]
     np.testing.assert_allclose(*covariances, atol=1e-8)
@@ -113,7 +114,8 @@ def test_a_triangular_root_gives_the_moments_of_the_symmetric_one(members, obser
 @pytest.mark.parametrize("observed", [3, 9])
 def test_a_triangular_root_of_a_filter_that_diverges_raises_nothing(observed, spread):
     with np.errstate(all="ignore"):
-        found = triangular(part_of(6, observed, spread))
+        part = part_of(6, observed, spread)
+        found = triangular(part, turns(0, np.arange(4), part.seen))
     assert np.isfinite(found.anomalies).all() == np.isfinite(spread)
 
 
@@ -125,7 +127,8 @@ def test_gradients_through_a_triangular_root_are_right(observed):
     blank = 1.0 if observed else 0.0
 
     def moments(mean, anomalies, seen, innovation, width):
-        found = triangular(Seen(mean, anomalies, seen * blank, innovation, width))
+        part = Seen(mean, anomalies, seen * blank, innovation, width)
+        found = triangular(part, turns(0, np.arange(2), seen))
         return found.increment, found.anomalies, found.square, found.log_determinant
 
     assert torch.autograd.gradcheck(moments, arrays)

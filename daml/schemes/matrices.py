@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace, device
 
 
@@ -19,6 +20,20 @@ def cholesky(matrix: Any) -> Any:
     finite = xp.all(xp.isfinite(matrix), axis=(-2, -1))[..., None, None]
     found = xp.linalg.cholesky(xp.where(finite, matrix, identity(matrix.shape[-1], matrix)))
     return xp.where(finite, found, xp.full_like(found, xp.nan))
+
+
+def lower_solved(root: Any, right: Any) -> Any:
+    """Give L^-1 B, for lower triangular L (..., n, n) and B (..., n, any).
+
+    By torch, also in NumPy, whose own solution factorises L anew: for 24 equations it takes four
+    times as long.
+    """
+    import torch
+
+    if not isinstance(root, np.ndarray):
+        return torch.linalg.solve_triangular(root, right, upper=False)
+    parts = torch.from_numpy(root), torch.from_numpy(right)
+    return torch.linalg.solve_triangular(*parts, upper=False).numpy()
 
 
 def log_determinant(root: Any) -> Any:

@@ -35,7 +35,7 @@ from daml.schemes.ensembles.inflation import (
     stored,
 )
 from daml.schemes.ensembles.open_inflation import LEAST, most_likely
-from daml.schemes.ensembles.rotation import rotated
+from daml.schemes.ensembles.rotation import turns
 from daml.schemes.erring import Erring
 from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
@@ -192,17 +192,20 @@ class Ensemble(Erring):
         run: Run,
         memory: Prepared,
         signal: Any = None,
+        turned: bool = False,
     ) -> Any:
         """Give the members (..., member, variable) of an analysis, inflated and rotated.
 
         ``signal`` (..., variable) is the sum of squares of what each variable's own observations
-        see, where they are not the same for all.
+        see, where they are not the same for all; ``turned`` says that anomalies are rotated.
         """
         if signal is None:
             xp = array_namespace(part.seen)
             signal = xp.sum(part.seen**2, axis=(-2, -1))[..., None]
         wide = self.inflated(anomalies, signal > SILENT, part, run, memory)
-        return mean[..., None, :] + self.rotated(wide, run)
+        if self.rotate and not turned:
+            wide = turns(self.seed, run.step, wide) @ wide
+        return mean[..., None, :] + wide
 
     def _apart(self, anomalies: Any, informed: Any, part: Seen, memory: Prepared) -> Any:
         """Give the anomalies of states, those of what members carry, and the part of the states.
@@ -245,10 +248,6 @@ class Ensemble(Erring):
             factor = xp.where(informed, grown, factor)
         anomalies = anomalies * factor[..., None, :]
         return anomalies if carried is None else xp.concat((anomalies, carried), axis=-1)
-
-    def rotated(self, anomalies: Any, run: Run) -> Any:
-        """Turn anomalies (..., member, variable) at random, where asked for."""
-        return rotated(anomalies, self.seed, run.step) if self.rotate else anomalies
 
 
 class Seen(NamedTuple):
