@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from daml.arrays import namespace
 from daml.errors import InputError
 from daml.models.ode import ODE
 
@@ -81,6 +81,6 @@ class Lorenz96(ODE):
         if isinstance(x, np.ndarray):  # two copies at the ends are faster than three rolled states
             ring = np.concatenate((x[..., -2:], x, x[..., :1]), axis=-1)
             return (ring[..., 3:] - ring[..., :-3]) * ring[..., 1:-2] - x + self.forcing
-        xp = array_namespace(x)
+        xp = namespace(x)
         ahead, behind, before = (xp.roll(x, shift, axis=-1) for shift in (-1, 1, 2))
         return (ahead - before) * behind - x + self.forcing

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from daml.arrays import namespace
 from daml.errors import InputError
 from daml.protocols import Forecast, Observed, Run, Setting, Update
 from daml.schemes.ensembles.localisation import Neighbours
@@ -105,7 +105,7 @@ class LETKF(Ensemble):
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
         part = self.seen(forecast, observed, memory)
-        xp, shape = array_namespace(part.seen), part.anomalies.shape
+        xp, shape = namespace(part.seen), part.anomalies.shape
         own = _places_last(part.anomalies)
         found = (_analysed(own[:, piece], total) for piece, total in _sums(part, memory.own))
         moved, anomalies, signals = zip(*found, strict=True)
@@ -123,7 +123,7 @@ class LETKF(Ensemble):
 
 def _places_last(members: Any) -> Any:
     """Give members (..., member, place) as an array (member, place, row), its rows contiguous."""
-    xp, shape = array_namespace(members), members.shape[-2:]
+    xp, shape = namespace(members), members.shape[-2:]
     last = xp.permute_dims(xp.reshape(members, (-1, *shape)), (1, 2, 0))
     return xp.reshape(xp.reshape(last, (-1,)), last.shape)
 
@@ -133,7 +133,7 @@ def _sums(part: Seen, near: Neighbours) -> Iterator[tuple[slice, Any]]:
 
     S and d are those of the observations near each variable, by the roots of their tapers.
     """
-    xp = array_namespace(part.seen)
+    xp = namespace(part.seen)
     rows = math.prod(part.mean.shape[:-1])
     members, observed = part.seen.shape[-2:]
     both = xp.concat((part.seen, part.innovation[..., None, :]), axis=-2)
@@ -145,7 +145,7 @@ def _sums(part: Seen, near: Neighbours) -> Iterator[tuple[slice, Any]]:
 
 def _from_lists(both: Any, near: Neighbours, at_once: int) -> Iterator[tuple[slice, Any]]:
     """Collect what is near each variable, of ``both`` (..., member + 1, observed)."""
-    xp = array_namespace(both)
+    xp = namespace(both)
     both = xp.reshape(both, (-1, *both.shape[-2:]))
     for piece in _pieces(near.places.shape[0], at_once):
         local = both[..., near.places[piece]] * near.root[piece]
@@ -159,7 +159,7 @@ def _from_all(both: Any, tapers: Any, at_once: int) -> Iterator[tuple[slice, Any
 
     Of ``both`` (member + 1, observed, row); each pair of members is summed once.
     """
-    xp, members = array_namespace(both), len(both) - 1
+    xp, members = namespace(both), len(both) - 1
     products = xp.concat([both[member:] * both[member] for member in range(members)])
     place = np.zeros((members, members + 1), dtype=int)
     rows, columns = np.triu_indices(members, m=members + 1)
@@ -180,7 +180,7 @@ def _analysed(anomalies: Any, total: Any) -> tuple[Any, Any, Any]:
     Give the moves of their means (variable, row), A' (I + S S')^-1 S d with the local S; their
     anomalies; and the sum (variable, row) of S^2 near each.
     """
-    xp, shape = array_namespace(anomalies), anomalies.shape
+    xp, shape = namespace(anomalies), anomalies.shape
     total = xp.reshape(total, (*total.shape[:2], -1))
     squares, pull = total[:, :-1], total[:, -1]
     turned, weighted = root_and_inverse_times(squares, xp.reshape(anomalies, (shape[0], -1)))

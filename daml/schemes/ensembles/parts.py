@@ -8,9 +8,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import xarray as xr
-from array_api_compat import array_namespace
 
-from daml.arrays import alike, member_mean
+from daml.arrays import alike, member_mean, namespace
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import (
@@ -200,8 +199,9 @@ class Ensemble(Erring):
         see, where they are not the same for all; ``turned`` says that anomalies are rotated.
         """
         if signal is None:
-            xp = array_namespace(part.seen)
-            signal = xp.sum(part.seen**2, axis=(-2, -1))[..., None]
+            xp = namespace(part.seen)
+            flat = xp.reshape(part.seen, (*part.width.shape, 1, -1))
+            signal = xp.vecdot(flat, flat)
         wide = self.inflated(anomalies, signal > SILENT, part, run, memory)
         if self.rotate and not turned:
             wide = turns(self.seed, run.step, wide) @ wide
@@ -212,7 +212,7 @@ class Ensemble(Erring):
 
         What is carried is multiplied by a constant inflation, and by nothing else.
         """
-        xp, size = array_namespace(part.seen), len(memory.deviation)
+        xp, size = namespace(part.seen), len(memory.deviation)
         if anomalies.shape[-1] == size:
             return anomalies, None, part
         least = self.inflation if isinstance(self.inflation, float) else 1.0
@@ -228,7 +228,7 @@ class Ensemble(Erring):
         Only where something is observed, ``informed`` (..., variable): elsewhere there is nothing
         to inflate for. What is added at a start makes no ensemble wider than the first one.
         """
-        xp = array_namespace(part.seen)
+        xp = namespace(part.seen)
         anomalies, carried, part = self._apart(anomalies, informed, part, memory)
         least = 1.0
         if isinstance(self.inflation, float):
@@ -270,7 +270,7 @@ class Seen(NamedTuple):
     ) -> Seen:
         """Compare a forecast with the observations of its time, with a factor on their R."""
         x = forecast.state
-        xp = array_namespace(x)
+        xp = namespace(x)
         members, moved = x.shape[-2], x
         if forecast.carried is not None:
             moved = xp.concat((x, forecast.carried), axis=-1)
@@ -309,6 +309,6 @@ def analysed(forecast: Forecast, members: Any, extras: dict[str, Any]) -> Update
 
 def chi_square(observed: Observed, square: Any) -> dict[str, Any]:
     """Give the output of squared innovations in units of their expected covariance."""
-    xp = array_namespace(square)
+    xp = namespace(square)
     counts = xp.sum(xp.astype(observed.present, square.dtype), axis=-1)
     return {"chi_square": square / xp.where(counts > 0, counts, np.nan)}

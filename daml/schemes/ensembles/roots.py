@@ -12,8 +12,8 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from daml.arrays import namespace
 from daml.schemes.matrices import identity
 
 TERMS = 64
@@ -52,7 +52,7 @@ def root_and_inverse_times(matrices: Any, vectors: Any) -> tuple[Any, Any]:
     As :func:`root_times`, for very many small matrices: with their places on the last axis the
     loops of NumPy are long. Both series share their polynomials.
     """
-    xp = array_namespace(matrices)
+    xp = namespace(matrices)
     bounds = _bounds(matrices, axes=(0, 1))
     bound = _common(bounds)
     if bound is None:
@@ -73,7 +73,7 @@ def _bounds(matrices: Any, axes: tuple[int, int]) -> Any:
 
     Bounds say how many terms are needed; no gradient passes through them.
     """
-    xp = array_namespace(matrices)
+    xp = namespace(matrices)
     fixed = matrices.detach() if hasattr(matrices, "detach") else matrices
     bounds = xp.sqrt(xp.sum(fixed**2, axis=axes))
     if not math.isinf(float(xp.max(bounds))):
@@ -87,7 +87,7 @@ def _common(bounds: Any) -> float | None:
 
     Few different bounds: their series are kept, and hardly depend on what lies side by side.
     """
-    largest = float(array_namespace(bounds).max(bounds))
+    largest = float(namespace(bounds).max(bounds))
     if not math.isfinite(largest):
         return None
     halves = math.ceil(2 * math.log2(max(largest, 1e-3)))
@@ -132,7 +132,7 @@ def _iterated(matrices: Any, scales: Any, bound: float) -> Any:
     The smallest eigenvalue, 1 / scale at first, grows by 9/4 with each iteration, until the last
     ones square its distance from 1.
     """
-    xp = array_namespace(matrices)
+    xp = namespace(matrices)
     eye = identity(matrices.shape[-1], matrices)
     root, inverse = (matrices + eye) / scales, eye
     for _ in range(math.ceil(math.log(1 + min(bound, LARGEST)) / math.log(9 / 4)) + 6):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace
-
+from daml.arrays import namespace
 from daml.schemes.ensembles.parts import Seen
 from daml.schemes.ensembles.roots import root_times
 from daml.schemes.ensembles.weights import Weights
-from daml.schemes.matrices import cholesky, identity, log_determinant, lower_solved
+from daml.schemes.matrices import cholesky, identity, log_determinant, solved
 
 
 class Transform(NamedTuple):
@@ -38,7 +37,7 @@ def symmetric(part: Seen, factor: Callable[[Any, Any], Any] | None = None) -> Tr
     ``factor`` gives a squared factor on the anomalies of the background, of the eigenvalues
     (..., member) of S S' and the projections of S d on their vectors.
     """
-    xp = array_namespace(part.seen)
+    xp = namespace(part.seen)
     if getattr(part.seen, "requires_grad", False):
         return _with_gradient(part)
     members = part.seen.shape[-2]
@@ -87,14 +86,14 @@ def triangular(part: Seen, turns: Any) -> Transform:
 
 def _of_observations(part: Seen, turns: Any) -> Transform:
     """With C C' = I + S' S the root is M = I - S (C + I)'^-1 C^-1 S'."""
-    seen, xp = part.seen, array_namespace(part.seen)
+    seen, xp = part.seen, namespace(part.seen)
     across = xp.matrix_transpose(seen)
     root = _root(across @ seen)
     both = xp.concat((across @ part.anomalies, part.innovation[..., None]), axis=-1)
-    solved = lower_solved(root, both)
-    signal, innovation = solved[..., :-1], solved[..., -1]
+    both = solved(root, both)
+    signal, innovation = both[..., :-1], both[..., -1]
     shifted = xp.matrix_transpose(root) + identity(seen.shape[-1], seen)
-    pulled = xp.linalg.solve(shifted, signal)
+    pulled = solved(shifted, signal, upper=True)
     return Transform(
         _times(innovation, signal) / (seen.shape[-2] - 1) ** 0.5,
         turns @ (part.anomalies - seen @ pulled),
@@ -110,9 +109,9 @@ def _of_members(part: Seen, turns: Any) -> Transform:
     (1, ..., 1) is an eigenvector of S S' to 0, so that both have the same length. M only changes
     its sign, and keeps the mean of 0.
     """
-    xp, seen, members = array_namespace(part.seen), part.seen, part.seen.shape[-2]
+    xp, seen, members = namespace(part.seen), part.seen, part.seen.shape[-2]
     root = _root(seen @ xp.matrix_transpose(seen))
-    inverse = lower_solved(root, identity(members, root) + xp.zeros_like(root))
+    inverse = solved(root, identity(members, root) + xp.zeros_like(root))
     pulled = inverse @ (seen @ part.innovation[..., None])
     mirror = xp.sum(inverse, axis=-1) + 1
     scaled = mirror * (2 / xp.vecdot(mirror, mirror))[..., None]
@@ -135,7 +134,7 @@ def _root(matrix: Any) -> Any:
     Rounding of a C that is very large could leave it without a root; one of C that is not finite is
     NaN.
     """
-    xp, size = array_namespace(matrix), matrix.shape[-1]
+    xp, size = namespace(matrix), matrix.shape[-1]
     traces = xp.sum(xp.linalg.diagonal(matrix), axis=-1)
     least = 1 + size * xp.finfo(matrix.dtype).eps * traces[..., None, None]
     return cholesky(matrix + least * identity(size, matrix))
