@@ -111,7 +111,7 @@ def _of_members(part: Seen, turns: Any) -> Transform:
     """
     xp, seen, members = namespace(part.seen), part.seen, part.seen.shape[-2]
     root = _root(seen @ xp.matrix_transpose(seen))
-    inverse = solved(root, identity(members, root) + xp.zeros_like(root))
+    inverse = solved(root, identity(members, root))
     pulled = inverse @ (seen @ part.innovation[..., None])
     mirror = xp.sum(inverse, axis=-1) + 1
     scaled = mirror * (2 / xp.vecdot(mirror, mirror))[..., None]
