@@ -57,7 +57,7 @@ def quick(monkeypatch):
         ({"base": 3}, "'base' is 3; give a model"),
         (
             {"base": daml.Lorenz63},
-            r"'base' is the class Lorenz63; give .*; make one with Lorenz63\(",
+            r"is the class Lorenz63; give .*; make one with Lorenz63\(",
         ),
         ({"base": Renamed()}, "the base has a variable 'hidden0', .*; give it another name"),
     ],

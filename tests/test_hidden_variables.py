@@ -7,9 +7,7 @@ import pytest
 import torch
 
 import daml
-from daml.emulators.hidden.learning import through_cycle
 from daml.running.tuning import tuned
-from daml.protocols import Observed, Run, Update
 from daml.training.error_size import fit_error_size
 from daml.training.streams import Streams
 from daml.training.through_cycle import Course, Innovations

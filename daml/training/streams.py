@@ -135,4 +135,3 @@ class Streams:
         self.rows[which] = rows
         self.state = self.state.clone()
         self.state[which] = state
-

@@ -18,7 +18,6 @@ from daml.training.plan import Plan
 from daml.training.stopping import Watch
 
 if TYPE_CHECKING:
-    from daml.emulators.hidden.augmented import Augmented
     from daml.protocols import Checkpoint
 
 LENGTH, BATCH = 20, 64
@@ -27,7 +26,7 @@ UPDATES, MOST, RATE = 1000, 500, 4e-3
 """Updates at least, epochs at most, and the rate of Adam."""
 
 
-def begun(emulator: Augmented, analysis: xr.Dataset, held_out: float) -> Taught:
+def begun(emulator: Any, analysis: xr.Dataset, held_out: float) -> Taught:
     """Give the mean increment over the base, and the scaling; see :meth:`Augmented.begin`."""
     name = type(emulator).__name__
     examples = Examples(analysis, 2, emulator.base, held_out, owner=name)
@@ -74,7 +73,7 @@ class OneStep:
 
 
 def fitted_to_steps(
-    emulator: Augmented,
+    emulator: Any,
     known: Taught,
     analysis: xr.Dataset,
     held_out: float,

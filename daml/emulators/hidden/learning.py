@@ -19,7 +19,6 @@ from daml.training.held_out import HeldOut
 from daml.training.stages import Stage, teach
 
 if TYPE_CHECKING:
-    from daml.emulators.hidden.augmented import Augmented
     from daml.protocols import Checkpoint, Scheme
 
 STAGES = (
@@ -41,7 +40,7 @@ HELD_OUT = 0.1
 
 
 def through_cycle(
-    emulator: Augmented,
+    emulator: Any,
     observations: xr.Dataset,
     scheme: Scheme,
     *,
@@ -83,7 +82,7 @@ def through_cycle(
 
 
 def tried(
-    emulator: Augmented, *, held_out: float = 0.0, kept: Kept | None = None, **given: Any
+    emulator: Any, *, held_out: float = 0.0, kept: Kept | None = None, **given: Any
 ) -> xr.Dataset:
     """Try numbers of hidden variables on short trainings; see :func:`how_many.compared`."""
     fraction = held_out or HELD_OUT

@@ -22,7 +22,6 @@ from daml.training.streams import Streams
 from daml.training.through_cycle import Course, Innovations
 
 if TYPE_CHECKING:
-    from daml.emulators.hidden.augmented import Augmented
     from daml.protocols import Scheme
 
 MOST, APART = 200, 50
@@ -48,7 +47,7 @@ class Lesson:
     @classmethod
     def of(
         cls,
-        emulator: Augmented,
+        emulator: Any,
         hidden: int,
         observations: xr.Dataset,
         scheme: Scheme,
@@ -85,7 +84,7 @@ class Lesson:
         return np.asarray(total[count > 0] / count[count > 0])
 
 
-def _begun(emulator: Augmented, hidden: int) -> tuple[Taught, Correction]:
+def _begun(emulator: Any, hidden: int) -> tuple[Taught, Correction]:
     known: Taught = emulator.known
     network = emulator.network(len(known.variables) - known.hidden + hidden, hidden)
     trained = bool(known.network.head.weight.any())

@@ -11,14 +11,13 @@ from daml.labels.arguments import check_fields
 from daml.labels.ranges import seed, whole
 
 if TYPE_CHECKING:
-    from daml.emulators.hidden.augmented import Augmented
     from daml.protocols import Scheme
 
 AUTO = "auto"
 """The number of hidden variables that means: try."""
 
 
-def check_settings(emulator: Augmented) -> None:
+def check_settings(emulator: Any) -> None:
     """Refuse settings that are out of range; turn NumPy's numbers into Python's.
 
     Raises
@@ -44,8 +43,8 @@ def check_settings(emulator: Augmented) -> None:
         object.__setattr__(emulator, name, value)
 
 
-def _check_base(kind: str, emulator: Augmented) -> None:
-    variables = tuple(emulator.base.variables)  # type: ignore[union-attr]
+def _check_base(kind: str, emulator: Any) -> None:
+    variables = tuple(emulator.base.variables)
     check_names(kind, "the base", variables)
     if emulator.fitted is not None and variables != emulator.variables[: emulator.shown]:
         raise InputError(
@@ -79,7 +78,7 @@ def check_teacher(kind: str, scheme: Scheme) -> None:
     )
 
 
-def check_fitted(kind: str, emulator: Augmented) -> None:
+def check_fitted(kind: str, emulator: Any) -> None:
     """Refuse an emulator that has not seen analyses yet."""
     if emulator.fitted is None:
         raise InputError(
