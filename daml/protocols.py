@@ -384,6 +384,8 @@ class Trial(Protocol):
     variables: tuple[str, ...]
     knows_covariance: bool
     """Whether the model has a ``background_covariance``."""
+    knows_model_error: bool
+    """Whether the model has a ``model_error``."""
 
     def run(self, scheme: Scheme) -> xr.Dataset:
         """Give the analysis of the record by a scheme with nothing open."""
@@ -403,6 +405,10 @@ class Trial(Protocol):
         It is the covariance of free runs, scaled so that no variance is more than twice that of
         the error with which the variable is observed.
         """
+        ...
+
+    def variances(self) -> xr.DataArray:
+        """Give the variances (variable,) of the model's climatology, also where H is no matrix."""
         ...
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace, device
 
 
@@ -14,11 +15,22 @@ def identity(size: int, like: Any) -> Any:
 
 
 def cholesky(matrix: Any) -> Any:
-    """Give the lower root of symmetric matrices (..., n, n); NaN where one is not finite."""
+    """Give the lower root of symmetric matrices (..., n, n); NaN where there is none.
+
+    A matrix has none if it is not finite, or not positive definite: a cycle that diverges comes
+    there, and must not end those beside it.
+    """
     xp = array_namespace(matrix)
-    finite = xp.all(xp.isfinite(matrix), axis=(-2, -1))[..., None, None]
-    found = xp.linalg.cholesky(xp.where(finite, matrix, identity(matrix.shape[-1], matrix)))
-    return xp.where(finite, found, xp.full_like(found, xp.nan))
+    one = identity(matrix.shape[-1], matrix)
+    there = xp.all(xp.isfinite(matrix), axis=(-2, -1))[..., None, None]
+    try:
+        found = xp.linalg.cholesky(xp.where(there, matrix, one))
+    except (np.linalg.LinAlgError, RuntimeError):  # torch's LinAlgError is a RuntimeError
+        values = xp.linalg.eigvalsh(xp.where(there, matrix, one))
+        rounding = 4 * matrix.shape[-1] * xp.finfo(matrix.dtype).eps
+        there = there & (values[..., 0] > rounding * values[..., -1])[..., None, None]
+        found = xp.linalg.cholesky(xp.where(there, matrix, one))
+    return xp.where(there, found, xp.full_like(found, xp.nan))
 
 
 def log_determinant(root: Any) -> Any:
