@@ -11,7 +11,6 @@ from typing import Any, cast
 import xarray as xr
 
 from daml import __version__
-from daml.emulators import LSTM
 from daml.errors import DivergedError, InputError, warn
 from daml.labels.arguments import check_fields, checked
 from daml.labels.datasets import first_time
@@ -19,6 +18,7 @@ from daml.labels.descriptions import description
 from daml.labels.ranges import whole
 from daml.loop.assimilator import Assimilator
 from daml.loop.choosing import chosen, settled, too_short
+from daml.loop.defaults import emulator_for, scheme_for
 from daml.loop.judging import SQUARES
 from daml.loop.passes import (
     TRAININGS,
@@ -35,7 +35,6 @@ from daml.pairing import asks_covariance, check_memory, with_model_covariance
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.checks import check_model, typical
-from daml.schemes import ThreeDVar
 from daml.stores.attributes import asked
 from daml.stores.keeper import Keeper, check_given, fingerprint, keeper
 from daml.stores.opening import loaded
@@ -129,14 +128,20 @@ class Loop:
         object.__setattr__(self, "held_out", fraction(self.held_out))
         if self.passes == "auto" and not self.held_out:
             raise InputError("Loop: passes='auto' needs held-out observations; give held_out > 0")
+        if self.training not in TRAININGS:
+            raise InputError(f"Loop: 'training' is {self.training!r}; give one of {TRAININGS}")
+        trainings = getattr(self.emulator, "trainings", TRAININGS)
+        if self.training not in trainings:
+            raise InputError(
+                f"Loop: {type(self.emulator).__name__} cannot be trained on {self.training}; give "
+                f"training={trainings[0]!r}"
+            )
         for needed in ("fit", "to_dataset"):
             if not hasattr(self.emulator, needed):
                 raise InputError(
                     f"Loop: {type(self.emulator).__name__} is not an emulator: it has no "
                     f"{needed!r}; give one, e.g. daml.LSTM(base=model)"
                 )
-        if self.training not in TRAININGS:
-            raise InputError(f"Loop: 'training' is {self.training!r}; give one of {TRAININGS}")
         check_targets(self.targets, self.lag, self.training, self.scheme)
         if self.training == "cycle" and not hasattr(self.emulator, "fit_cycle"):
             raise InputError(
@@ -497,13 +502,10 @@ def improve(
     >>> daml.load_emulator(tree).variables
     ('x0', 'x1', 'x2')
     """
-    through = training == "cycle"
     if emulator is None:
-        learns = through and (scheme is None or hasattr(scheme, "by_model"))
-        emulator = LSTM(base=model, covariance="predicted" if learns else None)
+        emulator = emulator_for(model, observations, scheme, training)
     if scheme is None:
-        knows = through and getattr(emulator, "covariance", None) is not None
-        scheme = ThreeDVar("model" if knows else "innovations")
+        scheme = scheme_for(emulator, training)
     settings = passes, warm_start, held_out, training, targets, lag, operator
     loop = Loop(model, scheme, emulator, *settings)
     return loop.run(observations, store, overwrite=overwrite, resume=resume)

@@ -15,8 +15,10 @@ from daml.emulators.hidden.corrections import Correction
 from daml.emulators.hidden.learning import begun, through_cycle
 from daml.emulators.hidden.taught import Taught, hidden_of
 from daml.emulators.learned import Learned
+from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.protocols import Checkpoint, Memory, Model, Scheme
+from daml.schemes import SigmaPoint
 from daml.stores.opening import check_whole
 from daml.training.bases import base_step, differentiable
 
@@ -43,6 +45,13 @@ class Augmented(Learned):
     fitted: Taught | None = field(default=None, repr=False, compare=False)
 
     arrays: ClassVar[tuple[str, ...]] = ("numpy", "torch")
+    trainings: ClassVar[tuple[str, ...]] = ("cycle",)
+    learns_model_error: ClassVar[bool] = True
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme that a loop takes for it by default."""
+        return SigmaPoint(model_error="innovations")
 
     @property
     def history(self) -> xr.Dataset:
@@ -124,6 +133,20 @@ class Augmented(Learned):
         :meth:`fit_cycle` starts from it.
         """
         return replace(self, fitted=begun(self, analysis, held_out))
+
+    def fit(self, analysis: xr.Dataset) -> Self:
+        """Refuse: analyses do not show hidden variables.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
+        raise InputError(
+            f"{type(self).__name__}: analyses do not show hidden variables; train it through the "
+            "cycle: begin(analysis).fit_cycle(observations, daml.schemes.SigmaPoint()), or "
+            "daml.improve(..., training='cycle')"
+        )
 
     @checked
     def fit_cycle(

@@ -75,7 +75,8 @@ def through_cycle(
     about = opened.variables, typical(opened), "fit_cycle"
     observations, function = seen_through(observations, operator, *about)
     course = Course(opened, observations, held_out, like, operator=function)
-    scheme = sized(offered(scheme, course.record), opened)
+    given = offered(scheme, course.record)
+    scheme = sized(getattr(given, "by_model_error", given), opened)
     objective = Innovations(lambda: opened, scheme, course.record, like, BURN_IN)
     count = int(np.clip(len(course.tensors[0]) // APART, 1, MOST))
     streams = Streams(course, objective, count, known.climate, known.climate_spread)

@@ -12,10 +12,8 @@ import xarray as xr
 from daml.emulators.fitted import Fitted
 from daml.emulators.hidden.corrections import Correction
 from daml.emulators.networks import Network
-from daml.labels.datasets import names
+from daml.labels.datasets import HIDDEN, is_hidden, names
 
-HIDDEN = "hidden"
-"""Hidden variables are called so, with a number."""
 STEP = 0.2
 """Size of the increments of a hidden variable, whose standard deviation is about 1."""
 ERROR = 0.6
@@ -33,7 +31,7 @@ class Taught(Fitted):
     @property
     def hidden(self) -> int:
         """Number of hidden variables."""
-        return sum(name.startswith(HIDDEN) for name in self.variables)
+        return sum(is_hidden(name) for name in self.variables)
 
     def widened(self, hidden: int, network: Network) -> Taught:
         """Give the start of a training with hidden variables, out of one that has none."""
@@ -53,7 +51,7 @@ class Taught(Fitted):
     @cached_property
     def error_scale(self) -> torch.Tensor:
         """First standard deviations (variable,) of the model error."""
-        hidden = np.array([name.startswith(HIDDEN) for name in self.variables])
+        hidden = np.array([is_hidden(name) for name in self.variables])
         scale = self.increment_spread * np.where(hidden, 1.0, ERROR)
         with torch.inference_mode(False):
             return torch.as_tensor(scale, device=self.network.head.weight.device)
@@ -82,4 +80,4 @@ class Taught(Fitted):
 
 def hidden_of(dataset: xr.Dataset) -> int:
     """Give the number of hidden variables of a Dataset that ``Taught.to_dataset`` gave."""
-    return sum(name.startswith(HIDDEN) for name in names(dataset))
+    return sum(is_hidden(name) for name in names(dataset))

@@ -48,7 +48,7 @@ class OpenError(Erring):
         if not self.open:
             return self
         if trial.knows_model_error:
-            return self._with(None)
+            return self.by_model_error
         variances = trial.variances()
 
         def made(numbers: Mapping[str, float]) -> S:
@@ -66,7 +66,7 @@ class OpenError(Erring):
     def restored(self: S, dataset: xr.Dataset) -> S:
         """Give this scheme with what ``to_dataset`` gave."""
         found = super().restored(dataset)
-        return found._with(None) if found.open else found  # the model's own was taken
+        return found.by_model_error if found.open else found  # the model's own was taken
 
     def _with(self: S, error: Any) -> S:
         return cast("S", replace(cast("Any", self), model_error=error))
