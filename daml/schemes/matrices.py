@@ -33,6 +33,16 @@ def cholesky(matrix: Any) -> Any:
     return xp.where(there, found, xp.full_like(found, xp.nan))
 
 
+def solved(root: Any, given: Any, *, transposed: bool = False) -> Any:
+    """Give L^-1 B, or L'^-1 B, (..., n, any) for lower roots L (..., n, n)."""
+    matrix = array_namespace(root).matrix_transpose(root) if transposed else root
+    if isinstance(root, np.ndarray):
+        return np.linalg.solve(matrix, given)
+    import torch
+
+    return torch.linalg.solve_triangular(matrix, given, upper=transposed)
+
+
 def log_determinant(root: Any) -> Any:
     """Give the logarithm (...) of the determinant of L L', for L (..., n, n)."""
     xp = array_namespace(root)
