@@ -161,7 +161,9 @@ class _Reordered:
         others = [place for place in range(self.size) if place not in self.places]
         if others:
             xp = array_namespace(found)
-            found = xp.concat((found, xp.zeros_like(found[..., :1] * x[..., None, others])), axis=-1)
+            found = xp.concat(
+                (found, xp.zeros_like(found[..., :1] * x[..., None, others])), axis=-1
+            )
         return found[..., np.argsort([*self.places, *others]).tolist()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -63,6 +64,29 @@ class Streams:
         self.steps = len(self.course.tensors[0])
         self.rows = (np.arange(self.count) * self.steps) // self.count
         self.state, self.memory = self._begun(self.rows)
+
+    def saved(self) -> dict[str, np.ndarray]:
+        """Give what a checkpoint keeps: where the streams are, and their climate."""
+        parts = {"rows": self.rows, "climate": self.climate, "spread": self.spread}
+        found = {name: np.array(part) for name, part in parts.items()}
+        leaves: list[Any] = [self.state]
+        mapped(leaves.append, self.memory)
+        found |= {f"leaf {number}": np.array(fetch(leaf)) for number, leaf in enumerate(leaves)}
+        return {f"stream {name}": part for name, part in found.items()}
+
+    def restore(self, saved: dict[str, np.ndarray]) -> None:
+        """Go on from what ``saved`` gave."""
+        self.rows, self.climate, self.spread = (
+            saved[f"stream {name}"] for name in ("rows", "climate", "spread")
+        )
+        numbers = count()
+
+        def leaf(old: Any) -> Any:
+            found = saved[f"stream leaf {next(numbers)}"]
+            return found if isinstance(old, np.ndarray) else torch.as_tensor(found).to(old)
+
+        self.state = leaf(self.state)
+        self.memory = mapped(leaf, self.memory)
 
     def first(self, rows: np.ndarray) -> np.ndarray:
         """Give the members (row, member, variable) of cycles that start at rows of the record."""
