@@ -134,8 +134,8 @@ for command in (analysing.assimilate, analysing.schemes, showing.info, showing.f
     "--emulator",
     "learner",
     default=None,
-    help="What is trained: lstm; or augmented, which adds hidden variables to the model's state and "
-    "needs --training cycle (its default with a model of up to 12 variables without a memory).",
+    help="What is trained: lstm; or augmented, which adds hidden variables to the state and needs "
+    "--training cycle (its default with a model of up to 12 variables without a memory).",
 )
 @click.option("--seed", default=0, help="Seed of the training.")
 @click.option(

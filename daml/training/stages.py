@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from daml.arrays import one_core_each
+from daml.arrays import one_core
 from daml.errors import DivergedError
 from daml.progress import Progress
 from daml.training.engine import REPORT, keep_freed_memory, restored, state_of, table
 from daml.training.stopping import Watch
-from daml.training.streams import Streams, Stretch
+from daml.training.streams import Streams
 
 if TYPE_CHECKING:
     from daml.protocols import Checkpoint
 
-SHARD = 200
-"""Streams that a thread cycles at a time. It is fixed: results must not depend on cores."""
 JUDGED = 25
 """Updates after which the held-out blocks are looked at."""
 WARM = 20
@@ -90,14 +88,14 @@ def teach(
     keep_freed_memory()
     with (
         Progress("train", "update", total, done, every=REPORT, delay=2, leave=False) as progress,
-        one_core_each(math.ceil(streams.count / SHARD)) as each,
+        one_core(),
     ):
         for number, (stage, place) in enumerate(_places(stages)):
             if number < done:
                 continue
             if watch is not None and watch.over(total // JUDGED):
                 break
-            training.update(stage, place, np.random.default_rng([seed, number]), each)
+            training.update(stage, place, np.random.default_rng([seed, number]))
             # Later stages may fail: the held-out blocks, if there are any, pick what was before.
             ended = place + 1 == stage.updates and (stage is stages[0] or watch is None)
             if training.vain >= HOPELESS or (ended and not training.loss < ignorance):
@@ -145,9 +143,7 @@ class _Training:
         last = self.scores.get("loss", math.nan) if not self.losses else math.nan
         return math.fsum(finite) / len(finite) if finite else last
 
-    def update(
-        self, stage: Stage, place: int, random: np.random.Generator, each: Callable[..., Any]
-    ) -> None:
+    def update(self, stage: Stage, place: int, random: np.random.Generator) -> None:
         """Make one update, at a place in a stage."""
         if place == 0 and self.updates:
             self.optimiser = _optimiser(self.network, stage)
@@ -158,7 +154,7 @@ class _Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         self.streams.make_room(length, random)
-        loss, lost = _update(self.network, self.streams, self.optimiser, length, each)
+        loss, lost = _update(self.network, self.streams, self.optimiser, length)
         self.losses.append(loss)
         self.updates += 1
         is_vain = not math.isfinite(loss) or lost == self.streams.count
@@ -219,26 +215,19 @@ def _update(
     streams: Streams,
     optimiser: torch.optim.Optimizer,
     length: int,
-    each: Callable[..., Iterator[Any]],
 ) -> tuple[float, int]:
     """Make one step of the optimiser; give its loss, and how many streams were lost.
 
     Where the gradient is not finite, no step is made and the loss is NaN.
     """
     trained = list(network.parameters())
-    parts = np.array_split(np.arange(streams.count), math.ceil(streams.count / SHARD))
-
-    def gradient(part: np.ndarray) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], Stretch]:
-        loss, done = streams.run(slice(part[0], part[-1] + 1), length)
-        loss = loss / len(parts)
-        return loss.detach(), torch.autograd.grad(loss, trained, materialize_grads=True), done
-
-    found = list(each(gradient, parts))
-    for place, weight in enumerate(trained):
-        weight.grad = torch.stack([gradients[place] for _, gradients, _ in found]).sum(0)
+    loss, done = streams.run(length)
+    found = torch.autograd.grad(loss, trained, materialize_grads=True)
+    for weight, gradient in zip(trained, found, strict=True):
+        weight.grad = gradient
     size = torch.nn.utils.clip_grad_norm_(trained, 1.0)
     finite = bool(torch.isfinite(size))
     if finite:
         optimiser.step()
-    lost = streams.carry_on([done for _, _, done in found], length)
-    return (float(sum(loss for loss, _, _ in found)) if finite else math.nan), lost
+    lost = streams.carry_on(done, length)
+    return (float(loss.detach()) if finite else math.nan), lost
