@@ -64,7 +64,7 @@ class Loop:
         "analyses" trains on the analyses of the previous pass, as in the paper. "cycle" trains
         through the assimilation cycle on the innovations (:meth:`daml.LSTM.fit_cycle`). It starts
         from the mean increment if the emulator has a base, otherwise from a training on analyses;
-        one pass is enough.
+        one pass is enough. A :class:`daml.emulators.Augmented` takes "cycle" alone.
     passes : int or "auto"
         Number of passes, each of which trains one emulator and assimilates with it. Reports call
         the emulators by their class, for example LSTM-0 to LSTM-(passes - 1). "auto" stops when
@@ -425,11 +425,15 @@ def improve(
     scheme : Scheme, optional
         Computes the analyses; what it leaves open, such as B, is tuned for each model. Default:
         ``ThreeDVar("innovations")``; with ``training="cycle"``, ``ThreeDVar("model")`` if the
-        emulator learns a covariance.
+        emulator learns a covariance, and ``SigmaPoint(model_error="innovations")`` if it is an
+        :class:`daml.emulators.Augmented`.
     emulator : Emulator, optional
         The emulator, not fitted yet, that is trained and takes the model's place. Default:
-        ``LSTM(base=model)``, which corrects the model's step; with ``training="cycle"`` and a
-        scheme with a B, ``LSTM(base=model, covariance="predicted")``.
+        ``LSTM(base=model)``, which corrects the model's step. With ``training="cycle"``,
+        ``Augmented(base=model)``, which adds hidden variables to the state, if the model has up to
+        12 variables and no memory of the states before, or if the scheme given is a filter for
+        small models (``SigmaPoint``, ``ExtendedKalman``); otherwise, with a scheme with a B,
+        ``LSTM(base=model, covariance="predicted")``.
     passes : int or "auto"
         Number of passes, each of which trains one emulator and assimilates with it. "auto" stops
         when three passes gained nothing significant on the held-out observations, and after at
@@ -442,7 +446,9 @@ def improve(
         choose one. 0 holds nothing out; then no pass is chosen, and ``passes`` must be a number.
     training : {"analyses", "cycle"}
         "analyses" trains on the analyses of the previous pass. "cycle" trains through the
-        assimilation cycle, on how far each forecast is from the next observations.
+        assimilation cycle, on how far each forecast is from the next observations. The result
+        belongs to its filter: :func:`daml.load_emulator` gives the model and
+        :func:`daml.load_scheme` the scheme, with which new observations are assimilated.
     targets : {"analyses", "smoothed"}
         Whether an emulator is trained on the analyses themselves, or on the same record smoothed
         (:func:`daml.smooth`), which needs a scheme such as ``daml.schemes.ETKF(20)``.
