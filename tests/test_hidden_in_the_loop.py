@@ -142,7 +142,7 @@ class Many:
 def test_hidden_variables_lie_nowhere():
     base = Lorenz96(n=5)
     seen = daml.observe(daml.simulate(base, steps=120, spinup=100))
-    begun = Augmented(base=base, updates=3).begin(
+    begun = Augmented(hidden_variables=1, base=base, updates=3).begin(
         daml.assimilate(base, seen, SigmaPoint(0.1)), held_out=0
     )
     assert begun.positions is not None
