@@ -211,6 +211,22 @@ class Course:
         floats = like.new_tensor(start), like.new_tensor(counts)
         self.tensors: Tensors = [values, kind, *floats, torch.as_tensor(steps)]
 
+    @cached_property
+    def ignorance(self) -> float:
+        """The loss, in nats a value, of one who knows mean and covariance of the record alone."""
+        record = self.record
+        there = record.kind_present[record.kind]
+        seen = there.any(axis=0)
+        there, values = there[:, seen], record.values(np.arange(len(there)))[:, seen]
+        counts = there.sum(axis=0)
+        variance = np.where(there, record.kind_variance[record.kind][:, seen], 0.0)
+        error = variance.sum(axis=0) / counts
+        mean = np.where(there, values, 0.0).sum(axis=0) / counts
+        # A missing value counts as the mean: correlations are no larger than they are.
+        away = np.where(there, values - mean, 0.0) / np.sqrt(error * counts)
+        values = np.maximum(np.linalg.eigvalsh(away.T @ away), 1.0)  # no smaller than R
+        return float(1 + np.log(values).mean() + np.log(error).mean()) / 2
+
     def objective(
         self, model: Callable[[], Model], scheme: Scheme, like: torch.Tensor, burn_in: int
     ) -> Innovations:

@@ -20,6 +20,7 @@ from daml.emulators.learned import Learned
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.protocols import Checkpoint, Memory, Model, Scheme
+from daml.schemes import SigmaPoint
 from daml.stores.opening import check_whole
 from daml.training.bases import base_step, differentiable
 
@@ -46,6 +47,13 @@ class Augmented(Learned):
     fitted: Taught | None = field(default=None, repr=False, compare=False)
 
     arrays: ClassVar[tuple[str, ...]] = ("numpy", "torch")
+    trainings: ClassVar[tuple[str, ...]] = ("cycle",)
+    learns_model_error: ClassVar[bool] = True
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme that a loop takes for it by default."""
+        return SigmaPoint(model_error="innovations")
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -68,7 +68,8 @@ class Lesson:
                 f"{type(emulator).__name__}.fit_cycle: a record of {steps} steps is too short to "
                 f"train on; give {JUDGED} or more"
             )
-        scheme = sized(offered(scheme, course.record), opened)
+        given = offered(scheme, course.record)
+        scheme = sized(getattr(given, "by_model_error", given), opened)
         objective = Innovations(lambda: opened, scheme, course.record, like, BURN_IN)
         count = int(np.clip(steps // APART, 1, most))
         streams = Streams(course, objective, count, known.climate, known.climate_spread)

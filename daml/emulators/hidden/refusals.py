@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from daml.arrays import check_device
-from daml.emulators.hidden.taught import hidden_in
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
+from daml.labels.datasets import is_hidden
 from daml.labels.ranges import seed, whole
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _check_base(kind: str, emulator: Any) -> None:
 
 def check_names(kind: str, owner: str, variables: tuple[str, ...]) -> None:
     """Refuse variables that are called as hidden ones are."""
-    taken = hidden_in(variables)
+    taken = [name for name in variables if is_hidden(name)]
     if taken:
         raise InputError(
             f"{kind}: {owner} has a variable {taken[0]!r}, and hidden variables are called so; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -15,10 +14,8 @@ from daml.emulators.fitted import Fitted
 from daml.emulators.hidden.corrections import Correction
 from daml.emulators.hidden.how_many import SCORES, described, reason
 from daml.emulators.networks import Network
-from daml.labels.datasets import names
+from daml.labels.datasets import HIDDEN, is_hidden, names
 
-HIDDEN = "hidden"
-"""Hidden variables are called so, with a number."""
 STEP = 0.2
 """Size of the increments of a hidden variable, whose standard deviation is about 1."""
 ERROR = 0.6
@@ -39,7 +36,7 @@ class Taught(Fitted):
     @property
     def hidden(self) -> int:
         """Number of hidden variables."""
-        return len(hidden_in(self.variables))
+        return sum(is_hidden(name) for name in self.variables)
 
     def widened(self, hidden: int, network: Network) -> Taught:
         """Give the start of a training with hidden variables, out of one that has none."""
@@ -98,15 +95,4 @@ class Taught(Fitted):
 
 def hidden_of(dataset: xr.Dataset) -> int:
     """Give the number of hidden variables of a Dataset that ``Taught.to_dataset`` gave."""
-    return len(hidden_in(names(dataset)))
-
-
-def hidden_in(variables: tuple[str, ...]) -> list[str]:
-    """Give the names that are those of hidden variables.
-
-    Examples
-    --------
-    >>> hidden_in(("x0", "hidden_heat", "hidden0"))
-    ['hidden0']
-    """
-    return [name for name in variables if re.fullmatch(rf"{HIDDEN}\d+", name)]
+    return sum(is_hidden(name) for name in names(dataset))
