@@ -13,7 +13,9 @@ import xarray as xr
 
 from daml.emulators.hidden.corrections import Correction
 from daml.emulators.hidden.learning import begun, through_cycle
-from daml.emulators.hidden.taught import Taught, hidden_of
+from daml.emulators.hidden.local import LocalCorrection
+from daml.emulators.hidden.places import Places, places_of
+from daml.emulators.hidden.taught import HIDDEN, Taught, hidden_of
 from daml.emulators.learned import Learned
 from daml.labels.arguments import checked
 from daml.protocols import Checkpoint, Memory, Model, Scheme
@@ -36,6 +38,7 @@ class Augmented(Learned):
     units: int = 32
     layers: int = 1
     updates: int | None = None
+    reach: int | None = None
     _: KW_ONLY
     base: Model | None = None
     device: str = "cpu"
@@ -65,11 +68,41 @@ class Augmented(Learned):
         found = self.known.model_error()
         return found if found.requires_grad else found.detach().cpu().numpy()
 
+    @property
+    def places(self) -> Places | None:
+        """The places of the base's variables, where the network is local; else None."""
+        if self.reach is None:
+            return None
+        return places_of(self.base, self.reach, type(self).__name__)
+
+    @property
+    def hidden_names(self) -> tuple[str, ...]:
+        """Names of the hidden variables; where they lie at places, with the number of the place."""
+        if self.places is not None:
+            return self.places.named(HIDDEN, self.hidden_variables)
+        return tuple(f"{HIDDEN}{number}" for number in range(self.hidden_variables))
+
+    @property
+    def positions(self) -> Any:
+        """Where the variables lie, the hidden ones included; None if these lie nowhere."""
+        given, hidden = super().positions, self.known.hidden
+        if given is None or not hidden:
+            return given
+        if self.places is None:
+            return None
+        added = np.tile(self.places.positions, hidden // len(self.places.positions))
+        return np.concatenate((np.reshape(given, -1), added))
+
     def network(self, size: int, hidden: int) -> Correction:
         """Give a network for ``size`` variables, of which some are hidden, with first weights."""
+        places = self.places
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            made = Correction(size, hidden, self.units, self.layers)
+            if self.reach is None or places is None:
+                made = Correction(size, hidden, self.units, self.layers)
+            else:
+                each = hidden // len(places.positions)
+                made = LocalCorrection(places, each, self.units, self.layers, self.reach)
         return made.to(self.device)
 
     @property

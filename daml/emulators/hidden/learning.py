@@ -63,12 +63,12 @@ def through_cycle(
     """Give the result of a training through the cycle; see :meth:`Augmented.fit_cycle`."""
     if emulator.base is not None:
         check_differentiable(emulator.base)
-    known, hidden = emulator.known, emulator.hidden_variables
-    if known.hidden != hidden:
-        network = emulator.network(len(known.variables) + hidden, hidden)
-        known = known.widened(hidden, network)
+    known, added = emulator.known, emulator.hidden_names
+    if known.trainings == 0:
+        network = emulator.network(len(known.variables) + len(added), len(added))
+        known = known.widened(added, network)
     else:
-        network = emulator.network(len(known.variables), hidden)
+        network = emulator.network(len(known.variables), len(added))
         network.load_state_dict(known.network.state_dict())
     opened = replace(emulator, fitted=replace(known, network=network))
     like = torch.zeros((), dtype=torch.float64, device=emulator.device)
@@ -82,9 +82,7 @@ def through_cycle(
     watch = course.watch(network, streams.judging(BURN_IN), JUDGED)
     stages = scaled(STAGES, emulator.updates)
     losses = teach(network, streams, stages, watch, emulator.seed, checkpoint)
-    shown = len(known.variables) - hidden
-    groups = [slice(0, shown), *[slice(shown, None)] * (hidden > 0)]
-    fit_error_size(network.error_scale, groups, streams)
+    fit_error_size(network.error_scale, network.error_groups, streams)
     found = replace(known, climate=streams.climate, climate_spread=streams.spread)
     return found.after(network, losses)
 

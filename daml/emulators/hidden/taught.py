@@ -35,10 +35,9 @@ class Taught(Fitted):
         """Number of hidden variables."""
         return sum(name.startswith(HIDDEN) for name in self.variables)
 
-    def widened(self, hidden: int, network: Network) -> Taught:
+    def widened(self, added: tuple[str, ...], network: Correction) -> Taught:
         """Give the start of a training with hidden variables, out of one that has none."""
-        added = tuple(f"{HIDDEN}{number}" for number in range(hidden))
-        zero, one = np.zeros(hidden), np.ones(hidden)
+        zero, one = np.zeros(len(added)), np.ones(len(added))
         parts = {
             "mean": (self.mean, zero),
             "spread": (self.spread, one),
@@ -47,7 +46,7 @@ class Taught(Fitted):
             "climate": (self.mean, zero),
             "climate_spread": (self.spread, one),
         }
-        joined = {name: np.concatenate(pair) for name, pair in parts.items()}
+        joined = {name: network.shared(np.concatenate(pair)) for name, pair in parts.items()}
         return replace(self, variables=(*self.variables, *added), network=network, **joined)
 
     @cached_property
