@@ -102,11 +102,22 @@ def one_core_each(workers: int) -> Iterator[Callable[..., Any]]:
 
     import torch
 
+    workers = min(torch.get_num_threads(), workers)
+    with (
+        one_core(),  # BLAS minds the main thread's number, too.
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        yield pool.map
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Let torch compute on one core: results must not depend on the number of cores."""
+    import torch
+
     before = torch.get_num_threads()
-    workers = min(before, workers)
-    torch.set_num_threads(1)  # BLAS minds the main thread's number, too.
+    torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool.map
+        yield
     finally:
         torch.set_num_threads(before)
