@@ -32,6 +32,12 @@ class Augmented(Learned):
     carries a covariance, such as :class:`daml.schemes.SigmaPoint`, estimates z with x, though no
     observation shows it, and a training through its cycle learns g and the covariance Q of the
     model error from the innovations alone.
+
+    With ``reach``, for a base whose variables lie along a line or evenly around a ring (its
+    ``positions`` and ``period``; as many variables at each place), ``hidden_variables`` is their
+    number at each place. A network with the same weights at all places sees the variables within
+    ``reach`` places on either side, and Q is as local. Hidden variables are then called
+    "hidden0_0", "hidden0_1", ..., with the number of the place last, and have its position.
     """
 
     hidden_variables: int = 2

@@ -32,6 +32,9 @@ class Correction(Network):
         What the layers read. Default: the variables.
     """
 
+    copies = 1
+    """How many places share the weights."""
+
     def __init__(
         self, size: int, hidden: int, units: int, layers: int, inputs: int | None = None
     ) -> None:

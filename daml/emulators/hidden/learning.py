@@ -31,8 +31,9 @@ STAGES = (
     Stage(updates=400, length=50, rate=4e-3, error_rate=2.0, narrowed=0.3),
     Stage(updates=140, length=60, rate=1.5e-3, error_rate=0.0, narrowed=0.35),
 )
-MOST, APART = 200, 50
-"""Streams at most, and steps of the record for each at least."""
+MOST, FEWEST, APART = 200, 16, 50
+"""Streams at most, divided by the places that share weights, as each place teaches them, but not
+below the second number; and steps of the record for each at least."""
 BURN_IN, JUDGED = 200, 400
 """Steps of a held-out sequence: those at its start that are not judged, and all."""
 
@@ -77,7 +78,8 @@ def through_cycle(
     course = Course(opened, observations, held_out, like, operator=function)
     scheme = sized(offered(scheme, course.record), opened)
     objective = Innovations(lambda: opened, scheme, course.record, like, BURN_IN)
-    count = int(np.clip(len(course.tensors[0]) // APART, 1, MOST))
+    most = max(MOST // network.copies, FEWEST)
+    count = int(np.clip(len(course.tensors[0]) // APART, 1, most))
     streams = Streams(course, objective, count, known.climate, known.climate_spread)
     watch = course.watch(network, streams.judging(BURN_IN), JUDGED)
     stages = scaled(STAGES, emulator.updates)

@@ -43,7 +43,7 @@ class LocalCorrection(Correction):
     def __init__(self, places: Places, hidden: int, units: int, layers: int, reach: int) -> None:
         places = places.widened(hidden)
         count, fields = places.variables.shape
-        self.reach, self.count, self.ring = reach, count, places.ring
+        self.reach, self.copies, self.ring = reach, count, places.ring
         super().__init__(fields, hidden, units, layers, fields * (2 * reach + 1))
         self.error_mixing = torch.nn.Parameter(
             torch.zeros((2 * reach + 1) * fields**2, dtype=torch.float64)
@@ -73,13 +73,13 @@ class LocalCorrection(Correction):
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         """Give the increments of states (row, variable), both in the network's units."""
-        fields = u.index_select(1, self.order).reshape(len(u), self.count, -1)
+        fields = u.index_select(1, self.order).reshape(len(u), self.copies, -1)
         if self.reach:
             ends = fields[:, -self.reach :], fields[:, : self.reach]
             if not self.ring:
                 ends = torch.zeros_like(ends[0]), torch.zeros_like(ends[1])
             fields = torch.cat((ends[0], fields, ends[1]), dim=1)
-        shifted = [fields[:, k : k + self.count] for k in range(2 * self.reach + 1)]
+        shifted = [fields[:, k : k + self.copies] for k in range(2 * self.reach + 1)]
         found = super().forward(torch.cat(shifted, dim=-1))
         return found.reshape(len(u), -1).index_select(1, self.back)
 
@@ -93,4 +93,4 @@ class LocalCorrection(Correction):
     def shared(self, values: np.ndarray) -> np.ndarray:
         """Give the means over places of numbers (variable,)."""
         order, field = self.order.cpu().numpy(), self.field.cpu().numpy()
-        return np.asarray(values[order].reshape(self.count, -1).mean(axis=0)[field])
+        return np.asarray(values[order].reshape(self.copies, -1).mean(axis=0)[field])
