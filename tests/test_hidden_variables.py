@@ -30,7 +30,7 @@ def seen(truth):
 def begun(seen, **settings):
     """An emulator with two hidden variables and first weights, as a training starts from it."""
     base = daml.Lorenz63()
-    analysis = daml.assimilate(base, seen, daml.ThreeDVar(np.eye(3)))
+    analysis = daml.assimilate(base, seen, daml.schemes.SigmaPoint(model_error=0.3))
     emulator = daml.emulators.Augmented(hidden_variables=2, base=base, **settings).begin(analysis)
     network = emulator.network(5, 2)
     return replace(emulator, fitted=emulator.known.widened(emulator.hidden_names, network))
@@ -109,28 +109,36 @@ class Damped:
 
 def test_the_size_of_the_model_error_is_found():
     model = daml.models.Stochastic(Damped(), model_error=0.25)
-    truth = daml.simulate(model, steps=6000, seed=1)
+    truth = daml.simulate(model, steps=3000, seed=1)
     seen = daml.observe(truth, error_variance=0.1, seed=2)
-    analysis = daml.assimilate(Damped(), seen, daml.ThreeDVar(np.eye(2)))
+    analysis = daml.assimilate(Damped(), seen, daml.schemes.SigmaPoint(model_error=0.25))
     emulator = daml.emulators.Augmented(hidden_variables=0, base=Damped()).begin(analysis)
     streams = streams_of(emulator, seen, count=10)
     scale = emulator.known.network.error_scale
     fit_error_size(scale, [slice(0, 2)], streams)
-    assert np.sqrt(np.diag(emulator.model_error)) == pytest.approx([0.5, 0.5], rel=0.06)
+    assert np.sqrt(np.diag(emulator.model_error)) == pytest.approx([0.5, 0.5], rel=0.08)
+
+
+def rmse(analysis, truth):
+    seen = {"variable": ["x0", "x1", "x2"]}
+    error = analysis.analysis.sel(seen) - truth.state.sel(seen)
+    return float(np.sqrt((error.isel(time=slice(500, None)) ** 2).mean()))
+
+
+def taught(seen, updates, seed=0):
+    """The imperfect model's analysis, and the emulator taught through the cycle."""
+    base = daml.Lorenz63()
+    _, analysis = tuned(daml.ThreeDVar("innovations"), base, seen)
+    settings = {"hidden_variables": 2, "updates": updates, "seed": seed}
+    emulator = daml.emulators.Augmented(base=base, **settings).begin(analysis, held_out=0.1)
+    return analysis, emulator.fit_cycle(seen, SIGMA)
 
 
 def test_a_short_training_makes_a_better_filter_than_the_base(truth, seen, tmp_path):
-    base, about = daml.Lorenz63(), {"variable": ["x0", "x1", "x2"]}
-    scheme, analysis = tuned(daml.ThreeDVar("innovations"), base, seen)
-    emulator = daml.emulators.Augmented(hidden_variables=2, base=base, updates=30)
-    emulator = emulator.begin(analysis, held_out=0.1).fit_cycle(seen, SIGMA)
+    seen, truth = (d.isel(time=slice(1500)) for d in (seen, truth))
+    analysis, emulator = taught(seen, updates=12)
     found = daml.assimilate(emulator, seen, SIGMA)
-
-    def rmse(analysis):
-        error = analysis.analysis.sel(about) - truth.state.sel(about)
-        return float(np.sqrt((error.isel(time=slice(500, None)) ** 2).mean()))
-
-    assert rmse(found) < 0.8 * rmse(analysis)
+    assert rmse(found, truth) < 0.97 * rmse(analysis, truth)
     assert 0.9 < float(found.chi_square[500:].mean()) < 1.1
     emulator.save(tmp_path / "e.zarr")
     back = daml.load_emulator(tmp_path / "e.zarr")
@@ -139,3 +147,14 @@ def test_a_short_training_makes_a_better_filter_than_the_base(truth, seen, tmp_p
     np.testing.assert_array_equal(back.step(x)[0], emulator.step(x)[0])
     np.testing.assert_array_equal(back.model_error, emulator.model_error)
     np.testing.assert_array_equal(back.climate, emulator.climate)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_a_minute_of_training_nearly_halves_the_error(seed):
+    truth = daml.simulate(daml.CoupledLorenz63(), steps=10_000, spinup=2000, seed=seed)
+    seen = daml.observe(truth, variables=["x0", "x1", "x2"], seed=seed + 100)
+    analysis, emulator = taught(seen, updates=60, seed=seed)
+    found = daml.assimilate(emulator, seen, SIGMA)
+    assert rmse(analysis, truth) == pytest.approx(0.6, rel=0.03)
+    assert rmse(found, truth) < 0.4
