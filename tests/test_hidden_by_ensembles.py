@@ -86,17 +86,12 @@ def test_a_model_taught_through_an_ensemble_predicts_what_its_base_does_not():
     first, second = seen.isel(time=slice(0, 3000)), seen.isel(time=slice(3000, None))
     base, wide = daml.Lorenz63(), ETKF(12, inflation=1.3)
     analysis = daml.assimilate(base, first, wide)
-    taught = [
-        Augmented(hidden_variables=2, base=base, updates=60)
-        .begin(analysis)
-        .fit_cycle(first, ETKF(12))
-        for _ in range(2)
-    ]
-    assert taught[0].to_dataset().identical(taught[1].to_dataset())
+    taught = Augmented(hidden_variables=2, base=base, updates=30).begin(analysis)
+    taught = taught.fit_cycle(first, ETKF(12))
 
     def error(model, scheme):
         found = daml.assimilate(model, second, scheme)
         away = found.analysis.sel(variable=list(base.variables)) - truth.state
         return float(np.sqrt((away[300:] ** 2).mean()))
 
-    assert error(taught[0], ETKF(12)) < 0.8 * error(base, wide)
+    assert error(taught, ETKF(12)) < 0.8 * error(base, wide)
