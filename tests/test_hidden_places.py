@@ -10,7 +10,7 @@ import xarray as xr
 import daml
 from daml.emulators import Augmented
 from daml.emulators.hidden.local import LocalCorrection
-from daml.emulators.hidden.places import places_of
+from daml.emulators.hidden.shared_places import places_of
 from daml.errors import InputError
 from daml.labels.space import StateSpace
 from daml.models import ODE, Lorenz96

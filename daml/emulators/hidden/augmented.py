@@ -14,7 +14,7 @@ import xarray as xr
 from daml.emulators.hidden.corrections import Correction
 from daml.emulators.hidden.learning import begun, through_cycle
 from daml.emulators.hidden.local import LocalCorrection
-from daml.emulators.hidden.places import Places, places_of
+from daml.emulators.hidden.shared_places import Places, places_of
 from daml.emulators.hidden.taught import HIDDEN, Taught, hidden_of
 from daml.emulators.learned import Learned
 from daml.labels.arguments import checked

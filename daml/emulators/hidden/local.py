@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from daml.emulators.hidden.corrections import Correction
-from daml.emulators.hidden.places import Places
+from daml.emulators.hidden.shared_places import Places
 
 COUPLED = 0.5
 """First weight of a hidden variable in the increments at its place."""
