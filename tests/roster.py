@@ -41,6 +41,7 @@ MODELS = {
     "Lorenz63": daml.Lorenz63,
     "CoupledLorenz63": daml.CoupledLorenz63,
     "Lorenz96": lambda: daml.models.Lorenz96(n=8),
+    "TwoScaleLorenz96": lambda: daml.models.TwoScaleLorenz96(sectors=4, fast=2),
     "Each": lambda: daml.models.each(OneAtATime()),
     "Stochastic": lambda: daml.models.Stochastic(daml.Lorenz63(), model_error=0.1),
 }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import daml
 from daml.errors import InputError
 from daml.labels.space import StateSpace
 from daml.models import CoupledLorenz63, Lorenz63, Lorenz96
@@ -54,3 +55,68 @@ def test_a_ring_of_three_is_refused():
 def test_a_step_that_is_not_positive_is_refused():
     with pytest.raises(InputError, match="dt is 0; give a step > 0"):
         Lorenz63(dt=0)
+
+
+def two_scale_by_a_loop(model, x):
+    """Give dx/dt of one state (variable,), index by index."""
+    K, J, h, b, c = model.sectors, model.fast, model.coupling, model.amplitude, model.speed
+    X, Y = x[:K], x[K:]
+    slow = [
+        (X[(k + 1) % K] - X[k - 2]) * X[k - 1]
+        - X[k]
+        + model.forcing
+        - h * c / b * sum(Y[k * J + j] for j in range(J))
+        for k in range(K)
+    ]
+    n = K * J
+    fast = [
+        c * b * (Y[j - 1] - Y[(j + 2) % n]) * Y[(j + 1) % n] - c * Y[j] + h * c / b * X[j // J]
+        for j in range(n)
+    ]
+    return np.array(slow + fast)
+
+
+@pytest.mark.parametrize("sizes", [(8, 32), (4, 1), (5, 3)])
+def test_the_tendency_of_two_scales_is_that_of_a_loop(sizes):
+    model = daml.models.TwoScaleLorenz96(
+        sectors=sizes[0], fast=sizes[1], coupling=0.7, amplitude=9.0, speed=3.0
+    )
+    states = np.random.default_rng(0).standard_normal((2, 3, len(model.variables)))
+    found = model.tendency(states)
+    for place in np.ndindex(2, 3):
+        np.testing.assert_allclose(found[place], two_scale_by_a_loop(model, states[place]))
+    tensors = model.tendency(torch.as_tensor(states))
+    np.testing.assert_allclose(tensors.numpy(), found, rtol=1e-13, atol=1e-13)
+
+
+def test_two_scales_that_are_not_coupled_are_two_models():
+    model = daml.models.TwoScaleLorenz96(sectors=8, fast=4, coupling=0.0, forcing=9.0)
+    alone = Lorenz96(dt=0.05, substeps=model.substeps, n=8, forcing=9.0)
+    state = np.random.default_rng(0).standard_normal(40)
+    moved, _ = model.step(state)
+    np.testing.assert_allclose(moved[:8], alone.step(state[:8])[0], rtol=1e-12)
+    # Advection keeps the energy of the fast ones, so that they decay by exp(-c t).
+    energy = (moved[8:] ** 2).sum() / (state[8:] ** 2).sum()
+    assert energy == pytest.approx(np.exp(-2 * model.speed * model.dt), rel=1e-4)
+
+
+def test_fast_variables_lie_around_their_slow_one():
+    model = daml.models.TwoScaleLorenz96(sectors=4, fast=3)
+    assert model.variables[3:6] == ("x3", "y0_0", "y0_1")
+    space = StateSpace.of(model)
+    apart = space.distance(np.arange(4), np.arange(4, 16))
+    np.testing.assert_array_equal(apart.argmin(axis=0), np.repeat(np.arange(4), 3))
+    assert space.distance([0], [4 + 9])[0, 0] == pytest.approx(4 / 3)  # around the ring
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"sectors": 3}, "'sectors' is 3; give 4 or more"),
+        ({"fast": 0}, "'fast' is 0; give 1 or more"),
+        ({"amplitude": 0.0}, "'amplitude' is 0; give a factor"),
+    ],
+)
+def test_a_two_scale_model_that_cannot_be_is_refused(given, text):
+    with pytest.raises(InputError, match=f"TwoScaleLorenz96: {text}"):
+        daml.models.TwoScaleLorenz96(**given)

@@ -140,11 +140,19 @@ def dense(error: Any) -> Any:
 def error_root(error: Any) -> Any:
     """Give the symmetric root of Q, deviations (variable,) where it is variances.
 
-    It does not depend on the order of the variables.
+    It does not depend on the order of the variables. A gradient passes to Q, also where eigenvalues
+    are equal: S' of the root S solves S S' + S' S = Q'.
     """
     xp = namespace(error)
     if error.ndim == 1:
         return xp.sqrt(error)
-    values, vectors = xp.linalg.eigh(error)
+    fixed = error.detach() if hasattr(error, "detach") else error
+    values, vectors = xp.linalg.eigh(fixed)
     roots = xp.sqrt(xp.where(values > 0, values, xp.zeros_like(values)))
-    return (vectors * roots) @ xp.matrix_transpose(vectors)
+    turned = xp.matrix_transpose(vectors)
+    root = (vectors * roots) @ turned
+    if not getattr(error, "requires_grad", False):
+        return root
+    sums = roots[:, None] + roots
+    change = turned @ (error - fixed) @ vectors / xp.where(sums > 0, sums, xp.inf)
+    return root + vectors @ change @ turned

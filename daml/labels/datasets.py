@@ -5,6 +5,7 @@ Inside daml, arrays have the shape ``(..., time, variable)``; outside, everythin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -132,8 +133,14 @@ def pack(
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is that of a hidden variable: hidden0, hidden1, ..."""
-    return name.startswith(HIDDEN) and name.removeprefix(HIDDEN).isdecimal()
+    """Whether a name is that of a hidden variable: hidden0, or hidden0_7 at a place.
+
+    Examples
+    --------
+    >>> [name for name in ("x0", "hidden_heat", "hidden0", "hidden1_07") if is_hidden(name)]
+    ['hidden0', 'hidden1_07']
+    """
+    return re.fullmatch(rf"{HIDDEN}\d+(_\d+)?", name) is not None
 
 
 def names(dataset: xr.Dataset | xr.DataArray, dim: str = "variable") -> tuple[str, ...]:

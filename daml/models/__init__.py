@@ -5,5 +5,15 @@ from daml.models.lorenz63 import CoupledLorenz63, Lorenz63
 from daml.models.lorenz96 import Lorenz96
 from daml.models.ode import ODE
 from daml.models.stochastic import Stochastic
+from daml.models.two_scale_lorenz96 import TwoScaleLorenz96
 
-__all__ = ["ODE", "CoupledLorenz63", "Each", "Lorenz63", "Lorenz96", "Stochastic", "each"]
+__all__ = [
+    "ODE",
+    "CoupledLorenz63",
+    "Each",
+    "Lorenz63",
+    "Lorenz96",
+    "Stochastic",
+    "TwoScaleLorenz96",
+    "each",
+]

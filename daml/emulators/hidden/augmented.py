@@ -14,11 +14,14 @@ import xarray as xr
 from daml.emulators.hidden.corrections import Correction
 from daml.emulators.hidden.first_steps import begun, fitted_to_steps
 from daml.emulators.hidden.learning import through_cycle
+from daml.emulators.hidden.local import LocalCorrection
 from daml.emulators.hidden.refusals import check_settings
+from daml.emulators.hidden.shared_places import Places, places_of
 from daml.emulators.hidden.taught import Taught, hidden_of
 from daml.emulators.learned import Learned
 from daml.errors import InputError
 from daml.labels.arguments import checked
+from daml.labels.datasets import HIDDEN, is_hidden
 from daml.protocols import Checkpoint, Memory, Model, Scheme
 from daml.schemes import SigmaPoint
 from daml.stores.opening import check_whole
@@ -34,12 +37,19 @@ class Augmented(Learned):
     carries a covariance, such as :class:`daml.schemes.SigmaPoint`, estimates z with x, though no
     observation shows it, and a training through its cycle learns g and the covariance Q of the
     model error from the innovations alone.
+
+    With ``reach``, for a base whose variables lie along a line or evenly around a ring (its
+    ``positions`` and ``period``; as many variables at each place), ``hidden_variables`` is their
+    number at each place. A network with the same weights at all places sees the variables within
+    ``reach`` places on either side, and Q is as local. Hidden variables are then called
+    "hidden0_0", "hidden0_1", ..., with the number of the place last, and have its position.
     """
 
     hidden_variables: int | Literal["auto"] = "auto"
     units: int = 32
     layers: int = 1
     updates: int | None = None
+    reach: int | None = None
     _: KW_ONLY
     base: Model | None = None
     device: str = "cpu"
@@ -89,23 +99,52 @@ class Augmented(Learned):
         """
         return cast("xr.Dataset | None", self.known.numbers)
 
-    def network(self, size: int, hidden: int) -> Correction:
-        """Give a network for ``size`` variables, of which some are hidden, with first weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            made = Correction(size, hidden, self.units, self.layers)
-        return made.to(self.device)
+    @property
+    def places(self) -> Places | None:
+        """The places of the base's variables, where the network is local; else None."""
+        if self.reach is None:
+            return None
+        return places_of(self.base, self.reach, type(self).__name__)
+
+    def names_of(self, hidden: int) -> tuple[str, ...]:
+        """Give the names of so many hidden variables, or of so many at each place."""
+        if self.places is not None:
+            return self.places.named(HIDDEN, hidden)
+        return tuple(f"{HIDDEN}{number}" for number in range(hidden))
+
+    @property
+    def hidden_names(self) -> tuple[str, ...]:
+        """Names of the hidden variables."""
+        return tuple(name for name in self.variables if is_hidden(name))
 
     @property
     def positions(self) -> Any:
-        """Where the variables lie, if the base says it and none is hidden: those lie nowhere."""
-        hides = self.fitted is not None and self.known.hidden
-        return None if hides else super().positions
+        """Where the variables lie, the hidden ones included; None if these lie nowhere."""
+        given = super().positions
+        hidden = 0 if self.fitted is None else self.known.hidden
+        if given is None or not hidden:
+            return given
+        if self.places is None:
+            return None
+        added = np.tile(self.places.positions, hidden // len(self.places.positions))
+        return np.concatenate((np.reshape(given, -1), added))
 
     @property
     def period(self) -> Any:
         """Lengths after which the space repeats itself, where there are positions."""
         return None if self.positions is None else super().period
+
+    def network(self, size: int, hidden: int) -> Correction:
+        """Give a network for ``size`` variables, of which some are hidden, with first weights."""
+        places = self.places
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            if self.reach is None or places is None:
+                made = Correction(size, hidden, self.units, self.layers)
+            else:
+                each = hidden // len(places.positions)
+                made = LocalCorrection(places, each, self.units, self.layers, self.reach)
+        return made.to(self.device)
 
     @property
     def shown(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain, pairwise
+from typing import Any
 
 import torch
 
@@ -27,15 +28,23 @@ class Correction(Network):
         How many of them, the last ones, are hidden.
     units, layers : int
         Units of a layer, and layers.
+    inputs : int, optional
+        What the layers read. Default: the variables.
     """
 
-    def __init__(self, size: int, hidden: int, units: int, layers: int) -> None:
+    copies = 1
+    """How many places share the weights."""
+
+    def __init__(
+        self, size: int, hidden: int, units: int, layers: int, inputs: int | None = None
+    ) -> None:
         super().__init__()
-        widths = [size, *[units] * layers]
+        inputs, self.shown = inputs or size, size - hidden
+        widths = [inputs, *[units] * layers]
         parts = [(torch.nn.Linear(*pair), torch.nn.Tanh()) for pair in pairwise(widths)]
         self.layers = torch.nn.Sequential(*chain.from_iterable(parts))
         self.head = torch.nn.Linear(units, size)
-        self.linear = torch.nn.Linear(size, size, bias=False)
+        self.linear = torch.nn.Linear(inputs, size, bias=False)
         self.error_scale = torch.nn.Parameter(torch.zeros(size).double())
         self.error_mixing = torch.nn.Parameter(torch.zeros(size * (size - 1) // 2).double())
         with torch.no_grad():
@@ -44,8 +53,21 @@ class Correction(Network):
             self.head.weight.mul_(FIRST)
             self.head.bias.zero_()
             self.linear.weight.zero_()
-            shown = size - hidden
-            self.linear.weight[:shown, shown:] = COUPLING * torch.randn(shown, hidden)
+            self.couple(self.linear.weight, self.shown)
+
+    def couple(self, weight: torch.Tensor, shown: int) -> None:
+        """Write the first linear map (variable, input) from hidden variables to the others."""
+        weight[:shown, shown:] = COUPLING * torch.randn(shown, len(weight) - shown)
+
+    @property
+    def error_groups(self) -> list[slice]:
+        """Entries of the ``error_scale`` that share a factor where it is searched for."""
+        groups = slice(0, self.shown), slice(self.shown, len(self.error_scale))
+        return [group for group in groups if group.start < group.stop]
+
+    def shared(self, values: Any) -> Any:
+        """Give numbers (variable,) that are equal where the network treats variables alike."""
+        return values
 
     def take(self, other: Correction) -> None:
         """Take over the weights of a network for the variables that are not hidden."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import xarray as xr
 
+from daml.emulators.hidden.corrections import Correction
 from daml.emulators.hidden.how_many import Kept, compared
 from daml.emulators.hidden.lessons import Lesson
 from daml.emulators.hidden.refusals import AUTO, check_fitted, check_teacher
@@ -60,7 +61,7 @@ def through_cycle(
     }  # fmt: skip
     hidden, numbers = emulator.hidden_variables, before.numbers
     if hidden == AUTO and before.trainings:
-        hidden = before.hidden
+        hidden = before.hidden // cast("Correction", before.network).copies
     elif hidden == AUTO:
         kept = None if checkpoint is None else Kept(checkpoint)
         checkpoint, numbers = kept, tried(emulator, held_out=held_out, kept=kept, **given)
@@ -68,15 +69,13 @@ def through_cycle(
     hidden = cast("int", hidden)
     lesson = Lesson.of(emulator, hidden, held_out=held_out, **given)
     known, streams = lesson.known, lesson.streams
-    further = before.trainings > 0 and before.hidden == hidden
+    further = before.trainings > 0 and before.hidden == known.hidden
     stages = scaled(FURTHER if further else STAGES, emulator.updates)
     if further and lesson.watch is not None:
         lesson.watch.begin()
     seed = emulator.seed, known.trainings
     losses = teach(lesson.network, streams, stages, lesson.watch, seed, checkpoint)
-    shown = len(known.variables) - hidden
-    groups = [slice(0, shown), *[slice(shown, None)] * (hidden > 0)]
-    fit_error_size(lesson.network.error_scale, groups, streams)
+    fit_error_size(lesson.network.error_scale, lesson.network.error_groups, streams)
     found = replace(known, climate=streams.climate, climate_spread=streams.spread, numbers=numbers)
     return cast("Taught", found.after(lesson.network, losses))
 

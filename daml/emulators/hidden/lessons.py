@@ -24,8 +24,9 @@ from daml.training.through_cycle import Course, Innovations
 if TYPE_CHECKING:
     from daml.protocols import Scheme
 
-MOST, APART = 200, 50
-"""Streams at most, and steps of the record for each at least."""
+MOST, FEWEST, APART = 200, 16, 50
+"""Streams at most, divided by the places that share weights, as each place teaches them, but not
+below the second number; and steps of the record for each at least."""
 BURN_IN, JUDGED = 200, 400
 """Steps of a held-out sequence: those at its start that are not judged, and all."""
 
@@ -71,6 +72,7 @@ class Lesson:
         given = offered(scheme, course.record)
         scheme = sized(getattr(given, "by_model_error", given), opened)
         objective = Innovations(lambda: opened, scheme, course.record, like, BURN_IN)
+        most = max(most // network.copies, FEWEST)
         count = int(np.clip(steps // APART, 1, most))
         streams = Streams(course, objective, count, known.climate, known.climate_spread)
         watch = course.watch(network, streams.judging(BURN_IN), JUDGED)
@@ -87,9 +89,10 @@ class Lesson:
 
 def _begun(emulator: Any, hidden: int) -> tuple[Taught, Correction]:
     known: Taught = emulator.known
-    network = emulator.network(len(known.variables) - known.hidden + hidden, hidden)
+    added = emulator.names_of(hidden)
+    network = emulator.network(len(known.variables) - known.hidden + len(added), len(added))
     trained = bool(known.network.head.weight.any())
-    if known.hidden == hidden:
+    if known.hidden == len(added):
         if trained:
             network.load_state_dict(known.network.state_dict())
         return known, network
@@ -97,8 +100,9 @@ def _begun(emulator: Any, hidden: int) -> tuple[Taught, Correction]:
         name = type(emulator).__name__
         raise InputError(
             f"{name}.fit_cycle: 'hidden_variables' is {hidden}, and the {name} was trained with "
-            f"{known.hidden}; give {known.hidden}, or start from {name}(...).begin(analysis)"
+            f"{known.hidden // network.copies}; give that number, or start from "
+            f"{name}(...).begin(analysis)"
         )
     if trained:
         network.take(cast("Correction", known.network))
-    return known.widened(hidden, network), network
+    return known.widened(added, network), network

@@ -14,7 +14,7 @@ from daml.emulators.fitted import Fitted
 from daml.emulators.hidden.corrections import Correction
 from daml.emulators.hidden.how_many import SCORES, described, reason
 from daml.emulators.networks import Network
-from daml.labels.datasets import HIDDEN, is_hidden, names
+from daml.labels.datasets import is_hidden, names
 
 STEP = 0.2
 """Size of the increments of a hidden variable, whose standard deviation is about 1."""
@@ -38,10 +38,9 @@ class Taught(Fitted):
         """Number of hidden variables."""
         return sum(is_hidden(name) for name in self.variables)
 
-    def widened(self, hidden: int, network: Network) -> Taught:
+    def widened(self, added: tuple[str, ...], network: Correction) -> Taught:
         """Give the start of a training with hidden variables, out of one that has none."""
-        added = tuple(f"{HIDDEN}{number}" for number in range(hidden))
-        zero, one = np.zeros(hidden), np.ones(hidden)
+        zero, one = np.zeros(len(added)), np.ones(len(added))
         parts = {
             "mean": (self.mean, zero),
             "spread": (self.spread, one),
@@ -50,7 +49,9 @@ class Taught(Fitted):
             "climate": (self.mean, zero),
             "climate_spread": (self.spread, one),
         }
-        joined: dict[str, Any] = {name: np.concatenate(pair) for name, pair in parts.items()}
+        joined: dict[str, Any] = {
+            name: network.shared(np.concatenate(pair)) for name, pair in parts.items()
+        }
         return replace(self, variables=(*self.variables, *added), network=network, **joined)
 
     @cached_property
