@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import daml
 from daml import paper
 from daml.cli import main
-from daml.emulators.hidden import learning
+from daml.emulators.hidden import learning, lessons
 from daml.errors import InputError
 from daml.loop import defaults
 from daml.schemes.gaussian import open_error
@@ -209,8 +209,8 @@ def test_a_model_of_numpy_is_improved_through_the_cycle(folder):
 def test_hidden_variables_are_the_default_of_a_training_through_the_cycle(folder, monkeypatch):
     short = tuple(stage._replace(length=6) for stage in learning.STAGES)
     monkeypatch.setattr(learning, "STAGES", short)
-    monkeypatch.setattr(learning, "BURN_IN", 20)
-    monkeypatch.setattr(learning, "JUDGED", 60)
+    monkeypatch.setattr(lessons, "BURN_IN", 20)
+    monkeypatch.setattr(lessons, "JUDGED", 60)
     monkeypatch.setattr(error_size, "TRIALS", 1)
     monkeypatch.setattr(defaults, "JUDGED", 2)
     monkeypatch.setattr(open_error, "FACTORS", (1e-4, 1e-2, 1.0))

@@ -45,7 +45,7 @@ def begun(seen):
 
 def opened(begun, seen, scheme):
     """Give the network of a training at its start, and its streams."""
-    names = begun.hidden_names
+    names = begun.names_of(2)
     network = begun.network(len(begun.variables) + len(names), len(names)).double()
     known = begun.known.widened(names, network)
     emulator = replace(begun, fitted=known)

@@ -126,7 +126,7 @@ def begun():
 @pytest.fixture(scope="module")
 def widened(begun):
     """An emulator with hidden variables, before its training."""
-    names = begun.hidden_names
+    names = begun.names_of(2)
     network = begun.network(8 + len(names), len(names)).requires_grad_(False)
     return replace(begun, fitted=begun.known.widened(names, network))
 
@@ -137,7 +137,7 @@ def test_hidden_variables_have_names_and_positions_of_their_places(begun, widene
     space = StateSpace.of(widened)
     assert space.distance([0], [8 + 7, 16 + 4]).tolist() == [[1.0, 4.0]]
     dense = replace(begun, reach=None)
-    assert dense.hidden_names == ("hidden0", "hidden1")
+    assert dense.names_of(2) == ("hidden0", "hidden1")
     np.testing.assert_array_equal(dense.positions, np.arange(8))  # it has no hidden ones yet
 
 
@@ -161,6 +161,7 @@ def test_filters_estimate_hidden_variables_at_places(widened, seen, scheme):
 def test_a_training_can_be_stored(begun, seen, tmp_path, monkeypatch):
     short = Stage(updates=3, length=6, rate=1e-2, error_rate=1.0, narrowed=1.0)
     monkeypatch.setattr("daml.emulators.hidden.learning.STAGES", (short,))
+    monkeypatch.setattr("daml.emulators.hidden.lessons.JUDGED", 100)
     monkeypatch.setattr("daml.training.error_size.TRIALS", 1)
     few = seen.isel(time=slice(0, 120))
     fitted = begun.fit_cycle(few, ETKF(12), held_out=0.0)

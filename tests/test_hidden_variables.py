@@ -31,7 +31,7 @@ def begun(seen, **settings):
     analysis = daml.assimilate(base, seen, daml.schemes.SigmaPoint(model_error=0.3))
     emulator = daml.emulators.Augmented(hidden_variables=2, base=base, **settings).begin(analysis)
     network = emulator.network(5, 2)
-    return replace(emulator, fitted=emulator.known.widened(emulator.hidden_names, network))
+    return replace(emulator, fitted=emulator.known.widened(emulator.names_of(2), network))
 
 
 def test_a_step_is_half_a_correction_the_step_of_the_base_and_half_a_correction(seen):
