@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from daml.labels.datasets import pack
+from daml.labels.lacking import completed, lacking
 from daml.observing.records import Readings, Record
 from daml.protocols import Model
 from daml.running.forecasting import ahead
@@ -147,7 +148,8 @@ class Judge:
             The analysis of the whole record by this model. The held-out observations, which are
             not trained on, are assimilated all the same.
         given : xarray.Dataset
-            The analysis of the model that the loop started from.
+            The analysis of the model that the loop started from. Hidden variables, which it lacks,
+            are taken from the other analysis.
 
         Returns
         -------
@@ -161,6 +163,8 @@ class Judge:
             ``chi_square``.
         """
         own = self.squares(model, analysis)
+        missing = lacking(model, given, "analysis")
+        given = completed(given, "analysis", missing, analysis["analysis"])
         squares = [own, own if given is analysis else self.squares(model, given)]
         result = xr.Dataset(
             {

@@ -73,6 +73,11 @@ class Augmented(Learned):
         return made.to(self.device)
 
     @property
+    def hidden_names(self) -> tuple[str, ...]:
+        """Names of the hidden variables, the last ones of ``variables``."""
+        return self.variables[self.shown :]
+
+    @property
     def shown(self) -> int:
         """Number of variables that are not hidden."""
         return len(self.variables) - cast("int", self.known.hidden)
