@@ -11,9 +11,6 @@ import daml
 from daml import verification
 from daml.errors import InputError
 from daml.labels.lacking import completed
-from daml.loop.judging import SQUARES, Judge
-from daml.observing.records import read
-from daml.training.held_out import HeldOut
 
 SHOWN = ["x0", "x1", "x2"]
 
@@ -154,21 +151,3 @@ def test_growth_starts_from_the_climate(shown):
     climate = xr.DataArray(Climatic.climate, {"variable": list(model.variables)}, ["variable"])
     whole = completed(starts, "state", ["x3", "x4"], climate)
     assert found == daml.lyapunov_exponent(model, whole, steps=3, spinup=2)
-
-
-def test_the_judge_takes_hidden_variables_from_the_own_analysis():
-    """Forecasts from another model's analysis start with the hidden variables of the own one."""
-    model = Hiding()
-    record = daml.simulate(daml.CoupledLorenz63(), steps=1200, spinup=500, seed=4)
-    seen = daml.observe(record, variables=SHOWN, seed=5)
-    own = record.rename(state="analysis").assign(background=record.state)
-    lead = read(seen, model.variables, model.dt)
-    held_out = HeldOut(1200, 0.1)
-    judge = Judge(lead, lead.axis.grid(), held_out, (1, 5))
-    given = own.sel(variable=SHOWN) + 0.1
-    found = judge.scores(model, own.assign(innovation=own.analysis), given)
-    assert list(found[SQUARES].origin.values) == ["own", "given"]
-    missing = ["x3", "x4"]
-    by_hand = judge.squares(model, completed(given, "analysis", missing, own.analysis))
-    np.testing.assert_array_equal(found[SQUARES].sel(origin="given"), by_hand)
-    assert (found[SQUARES].sel(origin="given") > found[SQUARES].sel(origin="own")).mean() > 0.5

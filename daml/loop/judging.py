@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 
 from daml.labels.datasets import pack
-from daml.labels.lacking import completed, lacking
 from daml.observing.records import Readings, Record
 from daml.protocols import Model
 from daml.running.forecasting import ahead
@@ -148,8 +147,7 @@ class Judge:
             The analysis of the whole record by this model. The held-out observations, which are
             not trained on, are assimilated all the same.
         given : xarray.Dataset
-            The analysis of the model that the loop started from. Hidden variables, which it lacks,
-            are taken from the other analysis.
+            The analysis of the model that the loop started from.
 
         Returns
         -------
@@ -163,8 +161,6 @@ class Judge:
             ``chi_square``.
         """
         own = self.squares(model, analysis)
-        missing = lacking(model, given, "analysis")
-        given = completed(given, "analysis", missing, analysis["analysis"])
         squares = [own, own if given is analysis else self.squares(model, given)]
         result = xr.Dataset(
             {
