@@ -15,8 +15,8 @@ from daml.errors import InputError
 from daml.reports import published
 
 SCORES = (
-    *("ablation", "attribution", "climate", "cycle", "innovations", "ladder", "paper", "seed_0"),
-    "variants",
+    *("ablation", "attribution", "climate", "cycle", "hidden", "innovations", "ladder", "paper"),
+    *("seed_0", "variants"),
 )
 LEADS = {"lead": [0.05, 0.1], "scheme": ["ETKF", "LETKF"], "rank": [1, 2, 3]}
 RANKS = xr.Dataset(

@@ -40,6 +40,17 @@ def shown(truth):
     return truth.sel(variable=SHOWN)
 
 
+@pytest.fixture(scope="module")
+def taught():
+    """The imperfect model with two hidden variables, trained on a record of 100,000 steps."""
+    return daml.load_emulator(daml.reports.published("hidden"), base=daml.Lorenz63())
+
+
+@pytest.fixture(scope="module")
+def seen(truth):
+    return daml.observe(truth, variables=SHOWN, seed=100)
+
+
 def test_forecasts_start_from_the_given_and_the_filtered(truth, shown):
     """The hidden part is what a sigma-point filter of the states gives; the rest is as given."""
     made = daml.forecast(Climatic(), shown, leads=3)
@@ -151,3 +162,59 @@ def test_growth_starts_from_the_climate(shown):
     climate = xr.DataArray(Climatic.climate, {"variable": list(model.variables)}, ["variable"])
     whole = completed(starts, "state", ["x3", "x4"], climate)
     assert found == daml.lyapunov_exponent(model, whole, steps=3, spinup=2)
+
+
+@pytest.mark.statistical
+def test_a_trained_model_knows_what_its_base_lacks(taught, truth, seen):
+    """Its hidden variables are the true x3 and x4, up to a linear map of its state."""
+    assert taught.hidden_names == ("hidden0", "hidden1")
+    analysis = daml.assimilate(taught, seen, daml.schemes.SigmaPoint())
+    error = verification.analysis_error(analysis, truth, skip=200, variables=SHOWN)
+    assert float(error.analysis_rmse) < 0.3  # that of 3DVar with the base is 0.6
+    states = np.column_stack((analysis.analysis.values, np.ones(500)))[100:]
+    true = truth.state.sel(variable=["x3", "x4"]).values[100:]
+    mapped = states @ np.linalg.lstsq(states[:200], true[:200], rcond=None)[0]
+    for found, target in zip(mapped.T, true.T, strict=True):
+        assert np.corrcoef(found[200:], target[200:])[0, 1] > 0.998
+    made, given = (
+        verification.mfe(verification.forecast_error(daml.forecast(model, states), truth))
+        for model, states in ((taught, truth), (daml.Lorenz63(), truth))
+    )
+    assert float(verification.reduction(made, given).min()) > 94
+
+
+@pytest.mark.statistical
+def test_a_reanalysis_has_the_hidden_variables(taught, truth, seen):
+    """Later observations say something of all variables, those that are hidden included."""
+    scheme = daml.schemes.SigmaPoint()
+    filtered = daml.assimilate(taught, seen, scheme)
+    smoothed = daml.smooth(taught, seen, scheme, lag=20)
+    assert tuple(smoothed.variable.values) == (*SHOWN, "hidden0", "hidden1")
+    inside = slice(100, -20)
+    ratios = (smoothed.spread / filtered.spread).isel(time=inside).mean("time")
+    assert (ratios.sel(variable=SHOWN) < 0.75).all()
+    assert (ratios < 0.98).all()
+    errors = [
+        np.sqrt(((made.analysis - truth.state)[inside] ** 2).mean())
+        for made in (smoothed, filtered)
+    ]
+    assert float(errors[0]) < 0.75 * float(errors[1])
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+def test_free_runs_stay_on_the_attractor(taught):
+    """200 runs of 2,000 steps from the climate have the truth's means and deviations."""
+    random = np.random.default_rng(0)
+    x = taught.climate + taught.climate_spread * random.standard_normal((200, 5))
+    memory, found = taught.start(x), []
+    for step in range(2100):
+        x, memory = taught.step(x, memory)
+        if step >= 100:
+            found.append(x)
+    free = np.array(found)
+    truth = daml.simulate(daml.CoupledLorenz63(), steps=100_000, spinup=2000, seed=7).state
+    assert np.isfinite(free).all()
+    own, true = free.std(axis=(0, 1))[:3], truth.std("time").values[:3]
+    np.testing.assert_allclose(own, true, rtol=0.015)
+    assert (np.abs(free.mean(axis=(0, 1))[:3] - truth.mean("time").values[:3]) < 0.05 * true).all()

@@ -15,7 +15,7 @@ from daml.experiments.twin import Experiment
 from daml.loop.loop import Loop
 from daml.loop.passes import Pass
 from daml.progress import LOG, duration
-from daml.protocols import Emulator, Model
+from daml.protocols import Emulator, Model, Scheme
 from daml.running.assimilation import assimilate
 from daml.running.forecasting import forecast
 from daml.running.tuning import tuned
@@ -25,7 +25,7 @@ from daml.stores.keeper import Keeper
 HIDDEN_VARIABLES = 2
 UPDATES = 3
 """Updates of a training of hidden variables for each epoch that a preset allows."""
-FLOORS = {
+FLOORS: dict[str, Scheme] = {
     "ETKF": ETKF(20, inflation=1.01, rotate=True),
     "sigma points": SigmaPoint(),
 }

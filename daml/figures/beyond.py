@@ -16,7 +16,7 @@ STYLES = {
     "LSTM": (":", "LSTM\nalone"),
     "hidden": ("--", "hidden\nvariables"),
 }
-FLOORS = {"ETKF": (0, (4, 1, 1, 1, 1, 1)), "sigma points": (0, (1, 1))}
+FLOORS: dict[str, Any] = {"ETKF": (0, (4, 1, 1, 1, 1, 1)), "sigma points": (0, (1, 1))}
 """Lines of the perfect model's filters."""
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 SMALL: Any = {"fontsize": 7, "color": INK}
@@ -30,9 +30,9 @@ def levels(ax: Axes, scores: xr.Dataset, record: str) -> None:
     if "floor_analysis_rmse" in scores:
         floor = pick(take(scores, "floor_analysis_rmse", "record", "filter"), "record", record)
         for name in floor["filter"].values:
-            level, line = float(floor.sel(filter=name)), FLOORS[str(name)]
-            label = f"perfect model, {name}"
-            ax.axhline(level, color=PERFECT, linestyle=line, linewidth=1.2, label=label)
+            level, label = float(floor.sel(filter=name)), f"perfect model, {name}"
+            dashes = FLOORS[str(name)]
+            ax.axhline(level, color=PERFECT, linestyle=dashes, linewidth=1.2, label=label)
     if "beyond_analysis_rmse" not in scores:
         return
     rmse = pick(take(scores, "beyond_analysis_rmse", "record", "beyond"), "record", record)
