@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace, device
 
 
@@ -19,6 +20,16 @@ def cholesky(matrix: Any) -> Any:
     finite = xp.all(xp.isfinite(matrix), axis=(-2, -1))[..., None, None]
     found = xp.linalg.cholesky(xp.where(finite, matrix, identity(matrix.shape[-1], matrix)))
     return xp.where(finite, found, xp.full_like(found, xp.nan))
+
+
+def solved(root: Any, given: Any, *, transposed: bool = False) -> Any:
+    """Give L^-1 B, or L'^-1 B, (..., n, any) for lower roots L (..., n, n)."""
+    matrix = array_namespace(root).matrix_transpose(root) if transposed else root
+    if isinstance(root, np.ndarray):
+        return np.linalg.solve(matrix, given)
+    import torch
+
+    return torch.linalg.solve_triangular(matrix, given, upper=transposed)
 
 
 def log_determinant(root: Any) -> Any:

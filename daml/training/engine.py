@@ -128,7 +128,7 @@ def train(
     device = next(network.parameters()).device
     shard = plan.shard if device.type == "cpu" else plan.batch
     if device.type == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
     history = _begun(network, optimiser, checkpoint, watch)
     done = len(history)
     scores: dict[str, float] = {}
@@ -205,7 +205,7 @@ def table(history: list[dict[str, float]]) -> dict[str, np.ndarray]:
     return {name: np.array([scores.get(name, np.nan) for scores in history]) for name in names}
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Make glibc keep freed memory.
 
     Returning the tensors of every step to the system costs a fifth of the time in page faults. The

@@ -14,11 +14,11 @@ from daml.training.streams import Streams
 
 BURN_IN, LONG, MOST = 300, 500, 200
 """Steps at the head of a sequence that are not judged, those that are at least, and sequences."""
-SHARD = 100
+SHARD = 200
 """Sequences that a thread cycles at a time."""
 NARROWER = 0.5
 """By how much the logarithms are changed at first: a training leaves the error too large."""
-TOLERANCE, TRIALS = 0.03, 30
+TOLERANCE, TRIALS = 0.05, 20
 """Accuracy of the logarithms, and runs through the record at most."""
 
 

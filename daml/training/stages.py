@@ -12,14 +12,14 @@ import torch
 from daml.arrays import one_core_each
 from daml.errors import DivergedError
 from daml.progress import Progress
-from daml.training.engine import REPORT, restored, state_of, table
+from daml.training.engine import REPORT, keep_freed_memory, restored, state_of, table
 from daml.training.stopping import Watch
 from daml.training.streams import Streams, Stretch
 
 if TYPE_CHECKING:
     from daml.protocols import Checkpoint
 
-SHARD = 100
+SHARD = 200
 """Streams that a thread cycles at a time. It is fixed: results must not depend on cores."""
 JUDGED = 25
 """Updates after which the held-out blocks are looked at."""
@@ -83,6 +83,7 @@ def teach(
     losses: list[float] = []
     vain = 0
     optimiser = _optimiser(network, stages[0])
+    keep_freed_memory()
     with (
         Progress("train", "update", total, 0, every=REPORT, delay=2, leave=False) as progress,
         one_core_each(math.ceil(streams.count / SHARD)) as each,

@@ -36,9 +36,8 @@ class Correction(Network):
         self.layers = torch.nn.Sequential(*sum(parts, []))
         self.head = torch.nn.Linear(units, size)
         self.linear = torch.nn.Linear(size, size, bias=False)
-        self.error_scale = torch.nn.Parameter(torch.zeros(size))
-        self.error_mixing = torch.nn.Parameter(torch.zeros(size * (size - 1) // 2))
-        self.double()
+        self.error_scale = torch.nn.Parameter(torch.zeros(size).double())
+        self.error_mixing = torch.nn.Parameter(torch.zeros(size * (size - 1) // 2).double())
         with torch.no_grad():
             for weight in self.layers.parameters():
                 weight.mul_(FIRST)
@@ -60,9 +59,7 @@ class Correction(Network):
     def error_root(self, scale: torch.Tensor) -> torch.Tensor:
         """Give T (variable, variable), whose rows are ``scale`` (variable,) at first."""
         size = len(scale)
-        lower = torch.zeros(size, size, dtype=scale.dtype, device=scale.device)
+        root = torch.eye(size, dtype=scale.dtype, device=scale.device)
         row, column = torch.tril_indices(size, size, -1)
-        lower[row, column] = self.error_mixing
-        return (scale * torch.exp(self.error_scale))[:, None] * (
-            torch.eye(size, dtype=scale.dtype, device=scale.device) + lower
-        )
+        root[row, column] = self.error_mixing
+        return (scale * torch.exp(self.error_scale))[:, None] * root

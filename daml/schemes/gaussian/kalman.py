@@ -11,7 +11,7 @@ from daml.labels.datasets import SPREAD
 from daml.protocols import Observed, Outputs
 from daml.schemes.ensembles.parts import SILENT, chi_square
 from daml.schemes.labelled import CHI_SQUARE
-from daml.schemes.matrices import cholesky, identity, log_determinant
+from daml.schemes.matrices import cholesky, identity, log_determinant, solved
 from daml.schemes.variational.by_model import OUTPUTS
 
 GIVEN: Outputs = {
@@ -45,8 +45,9 @@ class Analysed(NamedTuple):
     def of(cls, mean: Any, deviations: Any, seen: Any, innovation: Any) -> Analysed:
         """Update a mean and a covariance P = X' X by observations with unit errors.
 
-        With Y = R^(-1/2) H X and Z = T^-1 X, where T T' = I + Y Y', the analysis covariance is
-        Z' Z, which no rounding makes negative.
+        With Y = R^(-1/2) H X and S = I + Y' Y, the gain is X' Y S^-1 = W', and the analysis
+        covariance (X - Y W)' (X - Y W) + W' W, which no rounding makes negative. Where more is
+        observed than X has rows, it is Z' Z with Z = T^-1 X, T T' = I + Y Y'.
 
         Parameters
         ----------
@@ -59,17 +60,25 @@ class Analysed(NamedTuple):
             R^(-1/2) (y - H x); 0 where a value is missing.
         """
         xp = array_namespace(seen)
-        root = cholesky(identity(seen.shape[-2], seen) + seen @ xp.matrix_transpose(seen))
-        signal = seen @ innovation[..., None]
-        solved = xp.linalg.solve(root, xp.concat((deviations, signal), axis=-1))
-        parts, weights = solved[..., :-1], solved[..., -1]
-        turned = xp.matrix_transpose(parts)
-        return cls(
-            mean + (turned @ weights[..., None])[..., 0],
-            turned @ parts,
-            xp.vecdot(innovation, innovation) - xp.vecdot(weights, weights),
-            log_determinant(root),
-        )
+        turn = xp.matrix_transpose
+        if seen.shape[-1] < seen.shape[-2]:
+            root = cholesky(identity(seen.shape[-1], seen) + turn(seen) @ seen)
+            given = xp.concat((turn(seen) @ deviations, innovation[..., None]), axis=-1)
+            found = solved(root, given)
+            parts, weights = found[..., :-1], found[..., -1:]
+            gain = solved(root, parts, transposed=True)
+            left = deviations - seen @ gain
+            after = turn(left) @ left + turn(gain) @ gain
+            square = xp.sum(weights**2, axis=(-2, -1))
+        else:
+            root = cholesky(identity(seen.shape[-2], seen) + seen @ turn(seen))
+            signal = seen @ innovation[..., None]
+            found = solved(root, xp.concat((deviations, signal), axis=-1))
+            parts, weights = found[..., :-1], found[..., -1:]
+            after = turn(parts) @ parts
+            square = xp.vecdot(innovation, innovation) - xp.sum(weights**2, axis=(-2, -1))
+        moved = mean + (turn(parts) @ weights)[..., 0]
+        return cls(moved, after, square, log_determinant(root))
 
     def inflated(self, factor: float, seen: Any) -> Any:
         """Give the covariance, times the square of a factor where anything was observed."""
