@@ -21,7 +21,7 @@ def lacking(model: Model, states: xr.Dataset, name: str) -> list[str]:
     check_dims(states, name, ("variable",))
     check_names(states, name)
     there = names(states)
-    return [v for v in hidden if v not in there]
+    return [v for v in hidden if v in model.variables and v not in there]
 
 
 def completed(states: xr.Dataset, name: str, missing: list[str], other: xr.DataArray) -> xr.Dataset:
