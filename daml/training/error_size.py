@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from daml.arrays import one_core_each
+from daml.arrays import one_core
 from daml.training.engine import Tensors
 from daml.training.streams import Streams
 
-BURN_IN, LONG, MOST = 300, 500, 200
+BURN_IN, LONG, MOST = 300, 100, 200
 """Steps at the head of a sequence that are not judged, those that are at least, and sequences."""
-SHARD = 200
-"""Sequences that a thread cycles at a time."""
 NARROWER = 0.5
 """By how much the logarithms are changed at first: a training leaves the error too large."""
+WORST = 1e300
+"""In place of a likelihood that is not finite."""
 TOLERANCE, TRIALS = 0.05, 20
 """Accuracy of the logarithms, and runs through the record at most."""
 
@@ -38,31 +38,29 @@ def fit_error_size(scale: torch.nn.Parameter, groups: list[slice], streams: Stre
         The record, the model and the scheme, and the climate to start from.
     """
     burn_in = min(BURN_IN, streams.steps // 4)
-    parts, objective = _sequences(streams, burn_in), streams.judging(burn_in)
+    sequences, objective = _sequences(streams, burn_in), streams.judging(burn_in)
     start = scale.detach().clone()
 
     def loss(logarithms: np.ndarray) -> float:
         for group, value in zip(groups, logarithms, strict=True):
             scale[group] = start[group] + float(value)
-        found = list(each(lambda part: (objective.total(part), objective.count(part)), parts))
-        total, count = (float(sum(column)) for column in zip(*found, strict=True))
-        return total / count if np.isfinite(total) else 1e300
+        mean = float(objective.total(sequences) / objective.count(sequences))
+        return mean if np.isfinite(mean) else WORST
 
     size = len(groups)
     first = np.vstack((np.zeros(size), -NARROWER * np.eye(size)))
     how: dict[str, Any] = {"initial_simplex": first, "xatol": TOLERANCE, "fatol": 1e-6}
-    with torch.no_grad(), one_core_each(len(parts)) as each:
+    with torch.no_grad(), one_core():
         found = minimize(loss, first[0], method="Nelder-Mead", options=how | {"maxfev": TRIALS})
         loss(found.x)
 
 
-def _sequences(streams: Streams, burn_in: int) -> list[Tensors]:
-    """Give sequences over the whole record, in parts for threads."""
+def _sequences(streams: Streams, burn_in: int) -> Tensors:
+    """Give sequences over the whole record."""
     values, kind, start, counts, steps = streams.course.tensors
     total = len(values)
     number = int(np.clip(total // LONG, 1, MOST))
     long = -(-total // number)
     heads = np.clip(np.arange(number) * long - burn_in, 0, max(total - long - burn_in, 0))
     rows = heads[:, None] + np.arange(min(long + burn_in, total))
-    parts = np.array_split(rows, -(-number // SHARD))
-    return [[tensor[part] for tensor in (values, kind, start, counts, steps)] for part in parts]
+    return [tensor[rows] for tensor in (values, kind, start, counts, steps)]

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from daml.arrays import one_core_each
+from daml.arrays import one_core
 from daml.errors import DivergedError
 from daml.progress import Progress
 from daml.training.engine import REPORT, keep_freed_memory, restored, state_of, table
 from daml.training.stopping import Watch
-from daml.training.streams import Streams, Stretch
+from daml.training.streams import Streams
 
 if TYPE_CHECKING:
     from daml.protocols import Checkpoint
 
-SHARD = 200
-"""Streams that a thread cycles at a time. It is fixed: results must not depend on cores."""
 JUDGED = 25
 """Updates after which the held-out blocks are looked at."""
 WARM = 20
@@ -86,7 +84,7 @@ def teach(
     keep_freed_memory()
     with (
         Progress("train", "update", total, 0, every=REPORT, delay=2, leave=False) as progress,
-        one_core_each(math.ceil(streams.count / SHARD)) as each,
+        one_core(),
     ):
         for number, (stage, place) in enumerate(_places(stages)):
             if place == 0 and number:
@@ -99,7 +97,7 @@ def teach(
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
             streams.make_room(length, random)
-            loss, lost = _update(network, streams, optimiser, length, each)
+            loss, lost = _update(network, streams, optimiser, length)
             losses.append(loss)
             vain = vain + 1 if not math.isfinite(loss) or lost == streams.count else 0
             if vain >= HOPELESS:
@@ -151,26 +149,19 @@ def _update(
     streams: Streams,
     optimiser: torch.optim.Optimizer,
     length: int,
-    each: Callable[..., Iterator[Any]],
 ) -> tuple[float, int]:
     """Make one step of the optimiser; give its loss, and how many streams were lost.
 
     Where the gradient is not finite, no step is made and the loss is NaN.
     """
     trained = list(network.parameters())
-    parts = np.array_split(np.arange(streams.count), math.ceil(streams.count / SHARD))
-
-    def gradient(part: np.ndarray) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], Stretch]:
-        loss, done = streams.run(slice(part[0], part[-1] + 1), length)
-        loss = loss / len(parts)
-        return loss.detach(), torch.autograd.grad(loss, trained, materialize_grads=True), done
-
-    found = list(each(gradient, parts))
-    for place, weight in enumerate(trained):
-        weight.grad = torch.stack([gradients[place] for _, gradients, _ in found]).sum(0)
+    loss, done = streams.run(length)
+    found = torch.autograd.grad(loss, trained, materialize_grads=True)
+    for weight, gradient in zip(trained, found, strict=True):
+        weight.grad = gradient
     size = torch.nn.utils.clip_grad_norm_(trained, 1.0)
     finite = bool(torch.isfinite(size))
     if finite:
         optimiser.step()
-    lost = streams.carry_on([done for _, _, done in found], length)
-    return (float(sum(loss for loss, _, _ in found)) if finite else math.nan), lost
+    lost = streams.carry_on(done, length)
+    return (float(loss.detach()) if finite else math.nan), lost

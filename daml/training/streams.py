@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
@@ -11,7 +10,7 @@ import torch
 
 from daml.arrays import fetch, member_mean
 from daml.pairing import certain
-from daml.protocols import Memory, Observed, Run, Update
+from daml.protocols import Observed, Run, Update
 from daml.running.cycle import cycle
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.training.through_cycle import Course, Innovations
@@ -29,16 +28,16 @@ class Stretch(NamedTuple):
 
     state: torch.Tensor
     """Analyses (stream, member, variable) at the last step."""
-    memory: Memory
     loss: torch.Tensor
     """Negative log-likelihood a value (stream,)."""
 
 
 @dataclass
 class Streams:
-    """Cycles along a record, evenly spread at first, each with its state and its memory.
+    """Cycles along a record, evenly spread at first, each with its ensemble.
 
-    A stream that loses the observations, or comes to the end of the record, starts again from the
+    The memory of a base starts anew in each update, at the time that a stream has come to. A stream
+    that loses the observations, or comes to the end of the record, starts again from the
     nearest observations and the climate of the other streams.
 
     Parameters
@@ -62,7 +61,7 @@ class Streams:
     def __post_init__(self) -> None:
         self.steps = len(self.course.tensors[0])
         self.rows = (np.arange(self.count) * self.steps) // self.count
-        self.state, self.memory = self._begun(self.rows)
+        self.state = self._begun(self.rows)
 
     def first(self, rows: np.ndarray) -> np.ndarray:
         """Give the members (row, member, variable) of cycles that start at rows of the record."""
@@ -77,16 +76,14 @@ class Streams:
         start: dict[str, Any] = {"first": self.first, "deviation": lambda: self.spread}
         return replace(self.objective, burn_in=burn_in, **start)
 
-    def _begun(self, rows: np.ndarray) -> tuple[torch.Tensor, Memory]:
-        state = self.objective.like.new_tensor(self.first(rows))
-        times = np.broadcast_to(self.course.guess.times[rows][:, None], state.shape[:-1])
-        return state, certain(self.course.model).start(state, times)
+    def _begun(self, rows: np.ndarray) -> torch.Tensor:
+        return self.objective.like.new_tensor(self.first(rows))
 
-    def run(self, chosen: slice, length: int) -> tuple[torch.Tensor, Stretch]:
-        """Cycle some streams on; give the loss that is to be made small, and what they did."""
+    def run(self, length: int) -> tuple[torch.Tensor, Stretch]:
+        """Cycle all streams on; give the loss that is to be made small, and what they did."""
         objective = self.objective
         values, kind, _, counts, _ = self.course.tensors
-        rows = self.rows[chosen, None] + np.arange(1, length + 1)
+        rows = self.rows[:, None] + np.arange(1, length + 1)
         values, kind, counts = values[rows], kind[rows], counts[rows]
         segment, wanted = np.zeros(len(rows), dtype=np.int64), frozenset({"log_likelihood"})
         seen = (
@@ -96,28 +93,26 @@ class Streams:
             )
             for step in range(length)
         )
-        state, memory = self.state[chosen], mapped(lambda part: part[chosen], self.memory)
-        given = objective.prepared, state, memory, seen, Update(state)
-        updates = [u for _, u in cycle(objective.model(), objective.scheme, *given)]
+        model, state = objective.model(), self.state
+        times = np.broadcast_to(self.course.guess.times[self.rows][:, None], state.shape[:-1])
+        given = state, certain(model).start(state, times), seen, Update(state)
+        updates = [u for _, u in cycle(model, objective.scheme, objective.prepared, *given)]
         likelihood = torch.stack([u.extras["log_likelihood"] for u in updates], dim=1)
         present = objective.present.sum(-1)[kind]
         loss = -likelihood.detach().sum(1) / present.sum(1).clamp(min=1.0)
         counts = counts * self._sound(loss)[:, None]
         total = -torch.where(counts > 0, likelihood, 0.0).sum()
-        return total / (counts * present).sum().clamp(min=1.0), Stretch(
-            updates[-1].state.detach(), memory, loss
-        )
+        done = Stretch(updates[-1].state.detach(), loss)
+        return total / (counts * present).sum().clamp(min=1.0), done
 
     def _sound(self, loss: torch.Tensor) -> torch.Tensor:
         """Whether streams follow the observations about as well as the middle one does."""
         return cast("torch.Tensor", loss < torch.nanmedian(loss) + APART)
 
-    def carry_on(self, done: list[Stretch], length: int) -> int:
+    def carry_on(self, done: Stretch, length: int) -> int:
         """Go on from where all streams came; start the lost ones again, and give their number."""
-        self.state = torch.cat([stretch.state for stretch in done])
-        self.memory = mapped(_joined, *[stretch.memory for stretch in done])
-        self.rows = self.rows + length
-        lost = ~fetch(self._sound(torch.cat([stretch.loss for stretch in done])))
+        self.state, self.rows = done.state, self.rows + length
+        lost = ~fetch(self._sound(done.loss))
         if not lost.all():
             found = fetch(member_mean(self.state))[~lost]
             self.climate = KEPT * self.climate + (1 - KEPT) * found.mean(axis=0)
@@ -136,27 +131,8 @@ class Streams:
         """Start streams (stream,) again at rows of the record."""
         if not which.any():
             return
-        state, memory = self._begun(rows)
+        state = self._begun(rows)
         self.rows[which] = rows
-        self.state = _replaced(self.state, state, which)
-        self.memory = mapped(lambda old, new: _replaced(old, new, which), self.memory, memory)
+        self.state = self.state.clone()
+        self.state[which] = state
 
-
-def mapped(change: Callable[..., Any], *memories: Memory) -> Memory:
-    """Change the arrays of memories of one shape: None, an array, or a nested tuple of arrays."""
-    first = memories[0]
-    if first is None:
-        return None
-    if isinstance(first, tuple):
-        return tuple(mapped(change, *parts) for parts in zip(*memories, strict=True))
-    return change(*memories)
-
-
-def _joined(*parts: Any) -> Any:
-    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts).detach()
-
-
-def _replaced(old: Any, new: Any, which: np.ndarray) -> Any:
-    result = old.copy() if isinstance(old, np.ndarray) else old.clone()
-    result[which] = new
-    return result
