@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -128,14 +128,23 @@ for command in (analysing.assimilate, analysing.schemes, showing.info, showing.f
     "--epochs",
     type=int,
     default=None,
-    help="Number of epochs of each training; by default from the record's length.",
+    help="Number of epochs of each training; by default from the record's length. With hidden "
+    "variables an epoch is 25 updates.",
+)
+@click.option(
+    "--emulator",
+    "learner",
+    default=None,
+    help="What is trained: lstm; or augmented, which adds hidden variables to the state and needs "
+    "--training cycle (its default with a model of up to 12 variables without a memory).",
 )
 @click.option("--seed", default=0, help="Seed of the training.")
 @click.option(
     "--background",
     default=None,
     help="Source of the background covariance B. innovations: estimated in each pass (default); "
-    "climatological: estimated once; model: predicted by the model (default of --training cycle).",
+    "climatological: estimated once; model: predicted by the model (default of --training cycle "
+    "with --emulator lstm). Hidden variables need none.",
 )
 @click.option(
     "--training",
@@ -161,6 +170,7 @@ def improve(
     store: str,
     passes: str,
     epochs: int | None,
+    learner: str | None,
     seed: int,
     background: str | None,
     training: str,
@@ -175,10 +185,12 @@ def improve(
     """Improve a model with observations.
 
     OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. Without --scheme they are
-    assimilated by 3DVar, whose B --background chooses.
+    assimilated by 3DVar, whose B --background chooses; with hidden variables by a filter of sigma
+    points, which estimates them.
     """
     import daml
     from daml.experiments.reporting import innovation_table
+    from daml.loop.defaults import emulator_for
     from daml.scripts import load_model
     from daml.stores.opening import open_record
     from daml.stores.store import Store, check_apart, check_free
@@ -193,22 +205,17 @@ def improve(
             f"{background}"
         )
     chosen = scheme if background is None else daml.ThreeDVar(background)
-    predicted = training == "cycle" and (chosen is None or hasattr(chosen, "by_model"))
     if not (resume and Store(store).made()):
         check_apart(store, observations)
         check_free(store, overwrite)
+    record = open_record(observations)
+    how: dict[str, Any] = {"epochs": epochs, "device": device, "seed": seed}
+    network = emulator_for(starting, record, chosen, training, learner, **how)
     tree = daml.improve(
         starting,
-        open_record(observations),
+        record,
         chosen,
-        daml.LSTM(
-            epochs=epochs,
-            cycle_epochs=epochs,
-            base=starting,
-            device=device,
-            seed=seed,
-            covariance="predicted" if predicted else None,
-        ),
+        network,
         passes=passes if passes == "auto" else int(passes),
         held_out=held_out,
         training=training,

@@ -389,6 +389,8 @@ class Trial(Protocol):
     variables: tuple[str, ...]
     knows_covariance: bool
     """Whether the model has a ``background_covariance``."""
+    knows_model_error: bool
+    """Whether the model has a ``model_error``."""
 
     def run(self, scheme: Scheme) -> xr.Dataset:
         """Give the analysis of the record by a scheme with nothing open."""
@@ -410,6 +412,10 @@ class Trial(Protocol):
         """
         ...
 
+    def variances(self) -> xr.DataArray:
+        """Give the variances (variable,) of the model's climatology, also where H is no matrix."""
+        ...
+
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Give the covariance of the observations, and its number of pairs (observed, observed)."""
         ...
@@ -419,8 +425,15 @@ class Trial(Protocol):
 class Emulator(Model, Protocol):
     """A model that learns its step from analyses.
 
-    An optional attribute ``remembers`` says, before it is fitted, whether a step depends on states
-    before the last one: a loop refuses it then with a scheme that takes models without a memory.
+    Optional attributes, which it has before it is fitted:
+
+    - ``remembers`` (bool): whether a step depends on states before the last one. A loop refuses it
+      then with a scheme that takes models without a memory.
+    - ``trainings`` (tuple of str): the trainings of a loop that it takes, ("analyses", "cycle") by
+      default. To one that takes "cycle" alone a loop gives the first analysis by its
+      ``begin(analysis, held_out=...)``, once, if it has that, and never by ``fit``.
+    - ``learns_model_error`` (bool): whether it will have a ``model_error``.
+    - ``scheme``: the scheme that :func:`daml.improve` takes for it by default.
     """
 
     def fit(self, analysis: xr.Dataset) -> Emulator:

@@ -13,7 +13,10 @@ from click.testing import CliRunner
 import daml
 from daml import paper
 from daml.cli import main
+from daml.emulators.hidden import learning
 from daml.errors import InputError
+from daml.loop import defaults
+from daml.schemes.gaussian import open_error
 from daml.scripts import load_model
 from daml.training import error_size
 
@@ -193,7 +196,7 @@ def test_info_and_figures_tell_of_a_store_and_run_nothing(folder):
 
 
 def test_a_model_of_numpy_is_improved_through_the_cycle(folder):
-    result = improve("--training", "cycle", "--epochs", 2)
+    result = improve("--training", "cycle", "--emulator", "lstm")
     assert result.exit_code == 0, result.output
     assert "LSTM-0" in result.output
     assert "consistency" in result.output
@@ -204,6 +207,29 @@ def test_a_model_of_numpy_is_improved_through_the_cycle(folder):
     assert daml.assimilate(emulator, record, scheme).background_spread.min() > 0
     refused = improve("--training", "truth")
     assert (refused.exit_code, refused.output.count("\n")) == (2, 1)
+    refused = improve("--training", "cycle", "--emulator", "lstn", store="other.zarr")
+    assert refused.output == "Error: --emulator is 'lstn'; give one of lstm, augmented\n"
+    refused = improve("--emulator", "augmented", store="other.zarr")
+    assert refused.output.startswith("Error: Loop: Augmented cannot be trained on analyses; give")
+
+
+@pytest.mark.filterwarnings("ignore:improve. no pass is significantly better")
+def test_hidden_variables_are_the_default_of_a_training_through_the_cycle(folder, monkeypatch):
+    short = tuple(stage._replace(length=6) for stage in learning.STAGES)
+    monkeypatch.setattr(learning, "STAGES", short)
+    monkeypatch.setattr(learning, "BURN_IN", 20)
+    monkeypatch.setattr(learning, "JUDGED", 60)
+    monkeypatch.setattr(error_size, "TRIALS", 1)
+    monkeypatch.setattr(defaults, "JUDGED", 2)
+    monkeypatch.setattr(open_error, "FACTORS", (1e-4, 1e-2, 1.0))
+    result = improve("--training", "cycle", "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    assert "Augmented-0" in result.output
+    assert "consistency" in result.output
+    emulator = daml.load_emulator(folder / "out.zarr", 0, base=load_model("model.py:Convection"))
+    assert emulator.variables == ("u", "v", "w", "hidden0", "hidden1")
+    scheme, record = daml.load_scheme(folder / "out.zarr", 0), xr.load_dataset(folder / "record.nc")
+    assert daml.assimilate(emulator, record, scheme).spread.min() > 0
 
 
 @pytest.mark.parametrize("command", ["info", "figures"])

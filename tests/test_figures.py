@@ -30,11 +30,17 @@ RANKS = xr.Dataset(
     },
     LEADS,
 )
+NUMBERS = xr.Dataset(
+    {"number_loss": ("number", [0.7, 0.6, 0.59]), "number_error": ("number", [0.02, 0.01, 0.0])},
+    {"number": [0, 1, 2]},
+    {"chosen": 1},
+)
 FIGURES = {
     "analysis_rmse": lambda: daml.figures.analysis_rmse(published("seed_0")),
     "attribution": lambda: daml.figures.attribution(published("attribution")),
     "error_maps": lambda: daml.figures.error_maps(published("seed_0")),
     "error_reduction": lambda: daml.figures.error_reduction(published("seed_0")),
+    "hidden_numbers": lambda: daml.figures.hidden_numbers(NUMBERS),
     "ladder": lambda: daml.figures.ladder(published("ladder")),
     "loop_diagram": lambda: daml.figures.loop_diagram(),
     "rank_histogram": lambda: daml.figures.rank_histogram(RANKS),

@@ -16,6 +16,7 @@ from daml.running import tangents
 from daml.running.cycle import cycle
 from daml.running.tangents import Tangents
 from daml.schemes import ETKF, DEnKF, ExtendedKalman, SigmaPoint
+from daml.schemes.matrices import cholesky
 
 Q = np.array([[0.3, 0.1, 0.0], [0.1, 0.2, -0.05], [0.0, -0.05, 0.1]])
 
@@ -454,3 +455,11 @@ def test_a_model_with_a_memory_is_refused():
             daml.improve(daml.Lorenz63(), seen, SigmaPoint(), forgetful, passes=1)
     short = daml.emulators.GRU(hidden=4, epochs=1, window=1).fit(truth)
     assert np.isfinite(daml.assimilate(short, seen, SigmaPoint(0.1)).analysis).all()
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_a_matrix_without_a_root_leaves_those_beside_it(kind):
+    matrices = kind([[[4.0, 0.0], [0.0, 9.0]], [[1.0, 2.0], [2.0, 1.0]], [[np.nan, 0], [0, 1.0]]])
+    found = np.asarray(cholesky(matrices))
+    np.testing.assert_array_equal(found[0], np.diag([2.0, 3.0]))
+    assert np.isnan(found[1:]).all()

@@ -7,9 +7,7 @@ import pytest
 import torch
 
 import daml
-from daml.emulators.hidden.learning import through_cycle
 from daml.running.tuning import tuned
-from daml.protocols import Observed, Run, Update
 from daml.training.error_size import fit_error_size
 from daml.training.streams import Streams
 from daml.training.through_cycle import Course, Innovations
@@ -78,7 +76,7 @@ def test_a_stream_that_is_lost_starts_again_from_what_is_observed(seen):
     streams.state[1] += 100.0
     with torch.no_grad():
         loss, done = streams.run(5)
-        assert torch.isfinite(loss) and loss < 10  # the others' alone
+        assert loss < 10  # the others' alone
         assert streams.carry_on(done, 5) == 1
     value = short.observation.isel(time=105).values
     np.testing.assert_allclose(streams.state[1].mean(0)[:3], value, atol=1e-9)
@@ -88,7 +86,7 @@ def test_a_stream_at_the_end_of_a_record_starts_elsewhere(seen):
     short = seen.isel(time=slice(300))
     streams = streams_of(begun(short), short)
     streams.make_room(120, np.random.default_rng(0))
-    assert streams.rows[0] == 0 and streams.rows[1] == 100
+    assert list(streams.rows[:2]) == [0, 100]
     assert streams.rows[2] <= 300 - 1 - 120
 
 

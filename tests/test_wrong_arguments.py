@@ -219,6 +219,7 @@ CALLS = {
     figures.error_maps: {"scores": TRUTH, "axes": None},
     figures.innovations: {"scores": TRUTH, "axes": None},
     figures.attribution: {"result": TRUTH, "axes": None},
+    figures.hidden_numbers: {"numbers": TRUTH, "axes": None},
     figures.ladder: {"result": TRUTH, "axes": None},
     figures.variants: {"scores": TRUTH, "axes": None},
     figures.sweep_scores: {

@@ -33,13 +33,23 @@ def model_error(scheme: Scheme, model: Model) -> Any:
     Raises
     ------
     InputError
-        If it is no covariance of the model's variables.
+        If it is no covariance of the model's variables, or still to be found.
     """
+    if "model_error" in getattr(scheme, "open", ()):
+        raise InputError(
+            f"{type(scheme).__name__}: 'model_error' is still to be found from innovations; have "
+            "it found: scheme, analysis = daml.tuned(scheme, model, observations)"
+        )
     for owner in (scheme, model):
         given = getattr(owner, "model_error", None)
         if given is not None:
             return of_variables(given, tuple(model.variables), type(owner).__name__)
     return None
+
+
+def knows_model_error(model: object) -> bool:
+    """Whether a model has a covariance of the error of a step."""
+    return getattr(model, "model_error", None) is not None
 
 
 def of_variables(given: Any, variables: Sequence[str], owner: str) -> Any:

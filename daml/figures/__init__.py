@@ -19,6 +19,7 @@ from daml.figures.drawings import (
     innovations,
     variants,
 )
+from daml.figures.numbers import hidden_numbers
 from daml.figures.panels import STYLE, save
 from daml.figures.probabilistic import crps, rank_histogram, spread_error
 from daml.figures.spread import attribution, ladder, sweep_scores
@@ -31,6 +32,7 @@ __all__ = [
     "crps",
     "error_maps",
     "error_reduction",
+    "hidden_numbers",
     "innovations",
     "ladder",
     "loop_diagram",

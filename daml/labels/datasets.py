@@ -45,6 +45,8 @@ MEMBERS = {
     "analysis_members": (("time", "member", "variable"), {"long_name": "members of the analysis"}),
 }
 """What it has with ``keep_members=True``: the members, of which the others are mean and spread."""
+HIDDEN = "hidden"
+"""Variables that a model has besides those of its base are called so, with a number."""
 DEVIATIONS = ("forecast_deviations", "analysis_deviations")
 """What a scheme of one state gives to be smoothed: see :class:`daml.protocols.Scheme`."""
 SMOOTHED = {
@@ -127,6 +129,11 @@ def pack(
     layout = Layout(name, array.dims, packed, array.dtype, array.attrs, dataset.drop_vars(name))
     values = np.array(array.variable.transpose(*packed).values, dtype=np.float64)
     return values, layout
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is that of a hidden variable: hidden0, hidden1, ..."""
+    return name.startswith(HIDDEN) and name.removeprefix(HIDDEN).isdecimal()
 
 
 def names(dataset: xr.Dataset | xr.DataArray, dim: str = "variable") -> tuple[str, ...]:

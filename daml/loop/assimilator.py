@@ -16,7 +16,7 @@ from daml.labels.datasets import names
 from daml.labels.space import StateSpace
 from daml.loop.choosing import CHOICE, gain
 from daml.loop.judging import Judge
-from daml.loop.passes import Pass, joined
+from daml.loop.passes import TRAININGS, Pass, joined
 from daml.loop.preconditions import check_length
 from daml.observing.functions import Function
 from daml.observing.records import Readings
@@ -136,9 +136,11 @@ class Assimilator:
         """Train an emulator on a pass that is done; with checkpoints if it takes them."""
         number = done.iteration + 1
         if self.way == "analyses" or getattr(emulator, "fitted", None) is None:
-            corrects = getattr(emulator, "base", None) is not None and hasattr(emulator, "begin")
+            once = "analyses" not in getattr(emulator, "trainings", TRAININGS)
+            corrects = hasattr(emulator, "begin")
+            corrects &= once or getattr(emulator, "base", None) is not None
             if corrects and getattr(emulator, "fitted", None) is None:
-                emulator, done = self._begun(emulator, done)
+                emulator, done = self._begun(emulator, done, 1 if once else ROUNDS)
             if self.way == "analyses" or not corrects:
                 given, how = self._judged(emulator.fit, done)
                 given = _ordered(given, emulator)
@@ -154,16 +156,19 @@ class Assimilator:
         check_kept(emulator, done.analysis, store)
         return emulator
 
-    def _begun(self, emulator: Emulator, done: Pass) -> tuple[Emulator, Pass]:
+    def _begun(self, emulator: Emulator, done: Pass, rounds: int) -> tuple[Emulator, Pass]:
         """Give the emulator that adds the mean increment alone, and the pass with its analyses.
 
         Analyses follow the model that made them, so that their increments show only a part of its
-        mean error; a few rounds show nearly all of it.
+        mean error; a few rounds show nearly all of it. One round gives the scaling alone, and needs
+        no analysis afterwards.
         """
         fraction = 0.0 if self.held_out is None else self.held_out.fraction
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             analysis = _ordered(self._targets(done), emulator)
             emulator = trained(emulator, "begin", analysis, held_out=fraction)
+            if rounds == 1:
+                break
             scheme, analysis = self._tuned(self.scheme, emulator, done.scheme)
             done = replace(done, analysis=analysis.load(), scheme=scheme)
         return emulator, done

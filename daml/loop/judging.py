@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 
-from daml.labels.datasets import pack
+from daml.labels.datasets import names, pack
 from daml.observing.records import Readings, Record
 from daml.protocols import Model
 from daml.running.forecasting import ahead
@@ -147,7 +147,8 @@ class Judge:
             The analysis of the whole record by this model. The held-out observations, which are
             not trained on, are assimilated all the same.
         given : xarray.Dataset
-            The analysis of the model that the loop started from.
+            The analysis of the model that the loop started from. Variables that it lacks are those
+            of ``analysis``.
 
         Returns
         -------
@@ -161,7 +162,8 @@ class Judge:
             ``chi_square``.
         """
         own = self.squares(model, analysis)
-        squares = [own, own if given is analysis else self.squares(model, given)]
+        squares = [own]
+        squares.append(own if given is analysis else self.squares(model, _with(given, analysis)))
         result = xr.Dataset(
             {
                 SQUARES: (("origin", "block", "horizon"), np.stack(squares)),
@@ -189,3 +191,12 @@ class Judge:
         held = analysis[["chi_square", "innovation"]].isel(time=self.held_out.judged)
         counts = held["innovation"].count("observed")
         return float((held["chi_square"] * counts).sum() / counts.sum().clip(1))
+
+
+def _with(given: xr.Dataset, analysis: xr.Dataset) -> xr.Dataset:
+    """Give an analysis with the variables of another one that it lacks."""
+    lacking = [name for name in names(analysis) if name not in given.indexes["variable"]]
+    if not lacking:
+        return given
+    parts = given[["analysis"]], analysis[["analysis"]].sel(variable=lacking)
+    return xr.concat(parts, "variable")

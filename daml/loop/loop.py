@@ -11,7 +11,6 @@ from typing import Any, cast
 import xarray as xr
 
 from daml import __version__
-from daml.emulators import LSTM
 from daml.errors import DivergedError, InputError, warn
 from daml.labels.arguments import check_fields, checked
 from daml.labels.datasets import first_time
@@ -19,6 +18,7 @@ from daml.labels.descriptions import description
 from daml.labels.ranges import whole
 from daml.loop.assimilator import Assimilator
 from daml.loop.choosing import chosen, settled, too_short
+from daml.loop.defaults import emulator_for, scheme_for
 from daml.loop.judging import SQUARES
 from daml.loop.passes import (
     TRAININGS,
@@ -35,7 +35,6 @@ from daml.pairing import asks_covariance, check_memory, with_model_covariance
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.checks import check_model, typical
-from daml.schemes import ThreeDVar
 from daml.stores.attributes import asked
 from daml.stores.keeper import Keeper, check_given, fingerprint, keeper
 from daml.stores.opening import loaded
@@ -65,7 +64,7 @@ class Loop:
         "analyses" trains on the analyses of the previous pass, as in the paper. "cycle" trains
         through the assimilation cycle on the innovations (:meth:`daml.LSTM.fit_cycle`). It starts
         from the mean increment if the emulator has a base, otherwise from a training on analyses;
-        one pass is enough.
+        one pass is enough. A :class:`daml.emulators.Augmented` takes "cycle" alone.
     passes : int or "auto"
         Number of passes, each of which trains one emulator and assimilates with it. Reports call
         the emulators by their class, for example LSTM-0 to LSTM-(passes - 1). "auto" stops when
@@ -129,14 +128,20 @@ class Loop:
         object.__setattr__(self, "held_out", fraction(self.held_out))
         if self.passes == "auto" and not self.held_out:
             raise InputError("Loop: passes='auto' needs held-out observations; give held_out > 0")
+        if self.training not in TRAININGS:
+            raise InputError(f"Loop: 'training' is {self.training!r}; give one of {TRAININGS}")
+        trainings = getattr(self.emulator, "trainings", TRAININGS)
+        if self.training not in trainings:
+            raise InputError(
+                f"Loop: {type(self.emulator).__name__} cannot be trained on {self.training}; give "
+                f"training={trainings[0]!r}"
+            )
         for needed in ("fit", "to_dataset"):
             if not hasattr(self.emulator, needed):
                 raise InputError(
                     f"Loop: {type(self.emulator).__name__} is not an emulator: it has no "
                     f"{needed!r}; give one, e.g. daml.LSTM(base=model)"
                 )
-        if self.training not in TRAININGS:
-            raise InputError(f"Loop: 'training' is {self.training!r}; give one of {TRAININGS}")
         check_targets(self.targets, self.lag, self.training, self.scheme)
         if self.training == "cycle" and not hasattr(self.emulator, "fit_cycle"):
             raise InputError(
@@ -420,11 +425,15 @@ def improve(
     scheme : Scheme, optional
         Computes the analyses; what it leaves open, such as B, is tuned for each model. Default:
         ``ThreeDVar("innovations")``; with ``training="cycle"``, ``ThreeDVar("model")`` if the
-        emulator learns a covariance.
+        emulator learns a covariance, and ``SigmaPoint(model_error="innovations")`` if it is an
+        :class:`daml.emulators.Augmented`.
     emulator : Emulator, optional
         The emulator, not fitted yet, that is trained and takes the model's place. Default:
-        ``LSTM(base=model)``, which corrects the model's step; with ``training="cycle"`` and a
-        scheme with a B, ``LSTM(base=model, covariance="predicted")``.
+        ``LSTM(base=model)``, which corrects the model's step. With ``training="cycle"``,
+        ``Augmented(base=model)``, which adds hidden variables to the state, if the model has up to
+        12 variables and no memory of the states before, or if the scheme given is a filter for
+        small models (``SigmaPoint``, ``ExtendedKalman``); otherwise, with a scheme with a B,
+        ``LSTM(base=model, covariance="predicted")``.
     passes : int or "auto"
         Number of passes, each of which trains one emulator and assimilates with it. "auto" stops
         when three passes gained nothing significant on the held-out observations, and after at
@@ -437,7 +446,9 @@ def improve(
         choose one. 0 holds nothing out; then no pass is chosen, and ``passes`` must be a number.
     training : {"analyses", "cycle"}
         "analyses" trains on the analyses of the previous pass. "cycle" trains through the
-        assimilation cycle, on how far each forecast is from the next observations.
+        assimilation cycle, on how far each forecast is from the next observations. The result
+        belongs to its filter: :func:`daml.load_emulator` gives the model and
+        :func:`daml.load_scheme` the scheme, with which new observations are assimilated.
     targets : {"analyses", "smoothed"}
         Whether an emulator is trained on the analyses themselves, or on the same record smoothed
         (:func:`daml.smooth`), which needs a scheme such as ``daml.schemes.ETKF(20)``.
@@ -497,13 +508,10 @@ def improve(
     >>> daml.load_emulator(tree).variables
     ('x0', 'x1', 'x2')
     """
-    through = training == "cycle"
     if emulator is None:
-        learns = through and (scheme is None or hasattr(scheme, "by_model"))
-        emulator = LSTM(base=model, covariance="predicted" if learns else None)
+        emulator = emulator_for(model, observations, scheme, training)
     if scheme is None:
-        knows = through and getattr(emulator, "covariance", None) is not None
-        scheme = ThreeDVar("model" if knows else "innovations")
+        scheme = scheme_for(emulator, training)
     settings = passes, warm_start, held_out, training, targets, lag, operator
     loop = Loop(model, scheme, emulator, *settings)
     return loop.run(observations, store, overwrite=overwrite, resume=resume)

@@ -185,6 +185,8 @@ def check_length(
             "scored, holds an observation; give a longer record, a larger held_out, or held_out=0 "
             "and a number of passes"
         )
+    if getattr(emulator, "learns_model_error", False):  # nothing of it is left to find
+        scheme = getattr(scheme, "by_model_error", scheme)
     _check_values(scheme, *given, held_out, True)
     if not present[1:][~held_out.untrained[1:]].any():
         raise InputError(

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from array_api_compat import array_namespace
 
 from daml.errors import DamlError, InputError, first_line
-from daml.labels.datasets import names
+from daml.labels.datasets import is_hidden, names
 from daml.labels.descriptions import description
 
 LARGEST = 1 << 24
@@ -135,17 +136,18 @@ class Function:
         found = found.reshape(*at.shape[:-1], len(self.observed), self.size)
         return found.numpy() if isinstance(x, np.ndarray) else found
 
-    def reordered(self, places: Sequence[int]) -> Function:
-        """Give H for states in another order, in which each variable here has its place."""
-        return Function(_Reordered(self, tuple(places)), self.observed, self.size)
+    def reordered(self, places: Sequence[int], size: int) -> Function:
+        """Give H for states of ``size`` variables, in which each variable here has its place."""
+        return Function(_Reordered(self, tuple(places), size), self.observed, size)
 
 
 @dataclass(frozen=True)
 class _Reordered:
-    """A function of states in another order."""
+    """A function of states in another order, or of some of their variables."""
 
     function: Function
     places: tuple[int, ...]
+    size: int
 
     @property
     def linear(self) -> bool:
@@ -156,7 +158,13 @@ class _Reordered:
 
     def tangent(self, x: Any) -> Any:
         found = self.function.tangent(x[..., list(self.places)])
-        return found[..., np.argsort(self.places).tolist()]
+        others = [place for place in range(self.size) if place not in self.places]
+        if others:
+            xp = array_namespace(found)
+            found = xp.concat(
+                (found, xp.zeros_like(found[..., :1] * x[..., None, others])), axis=-1
+            )
+        return found[..., np.argsort([*self.places, *others]).tolist()]
 
 
 def _called(call: Callable[[Any], Any], x: Any) -> Any:
@@ -228,6 +236,7 @@ def seen_through(
         The model's.
     states : numpy.ndarray (row, variable)
         On these the function is tried.
+        Hidden variables, if there are any, are not given to the function.
     what : str
         Who asks, for errors.
 
@@ -239,7 +248,10 @@ def seen_through(
     if call is None:
         return observations, None
     check_function(call, what)
-    function = Function(call, names(observations), len(variables))
+    shown = [place for place, name in enumerate(variables) if not is_hidden(name)]
+    function = Function(call, names(observations), len(shown))
+    if len(shown) < len(variables):
+        function = function.reordered(shown, len(variables))
     with np.errstate(all="ignore"):
         together = function.apply(states)
         alone = np.concatenate([function.apply(state[None]) for state in states])

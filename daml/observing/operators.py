@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from daml.errors import InputError
-from daml.labels.datasets import check_names, named, names
+from daml.labels.datasets import check_names, is_hidden, named, names
 from daml.labels.space import StateSpace
 from daml.protocols import ObservationOperator
 
@@ -96,7 +96,11 @@ def read_operator(
         )
     check_names(rows, "operator", "model_variable")
     rows = named(rows, "model_variable")
-    if set(names(rows, "model_variable")) != set(variables):
+    given = set(names(rows, "model_variable"))
+    unseen = [name for name in variables if name not in given and is_hidden(name)]
+    if unseen:
+        rows = rows.reindex(model_variable=[*names(rows, "model_variable"), *unseen], fill_value=0)
+    if given | set(unseen) != set(variables):
         raise InputError(
             f"'operator' is for the model variables {names(rows, 'model_variable')}, the model "
             f"has {variables}; give a column for each"

@@ -271,7 +271,7 @@ def operator_for(
     """Give a function of states in one order of variables for states in another."""
     if function is None or variables == wanted:
         return function
-    return function.reordered([wanted.index(name) for name in variables])
+    return function.reordered([wanted.index(name) for name in variables], len(wanted))
 
 
 @dataclass

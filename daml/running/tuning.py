@@ -10,13 +10,14 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
+from daml.covariances.model_error import knows_model_error
 from daml.errors import DamlError, InputError, first_line
 from daml.labels.arguments import checked, shown
 from daml.observing.records import Readings
 from daml.pairing import check_linear, knows_covariance
 from daml.protocols import Model, Scheme
 from daml.running.assimilation import assimilated
-from daml.running.climatology import scaled_climatology
+from daml.running.climatology import free_runs, scaled_climatology
 from daml.schemes.estimation import Pairs, observed_pairs
 
 
@@ -39,7 +40,9 @@ def tuned(
         "innovations" (then its factor on R may be "estimated", too). If its B is "model", it
         stays so where the model knows its B; otherwise B is estimated from innovations.
         An ensemble scheme is open if its ``inflation`` is "innovations", or its ``error_factor``
-        "estimated": they are those for which the innovations are most likely.
+        "estimated"; a :class:`daml.schemes.SigmaPoint` or :class:`daml.schemes.ExtendedKalman` if
+        its ``model_error`` is "innovations": they are those for which the innovations are most
+        likely. A model's own model error is taken where it has one.
     model : Model
         The model that gives the forecasts.
     observations : xarray.Dataset
@@ -148,6 +151,10 @@ class _Trial:
     def knows_covariance(self) -> bool:
         return knows_covariance(self.stepped)
 
+    @property
+    def knows_model_error(self) -> bool:
+        return knows_model_error(self.stepped)
+
     def shortened(self, times: int) -> _Trial:
         part = self.observations.isel(time=slice(0, times))
         return _Trial(self.stepped, self.readings.part(part), self.pairs, None)
@@ -174,3 +181,12 @@ class _Trial:
         record = self.readings.of(self.stepped)
         check_linear(record.operator, "tuned")
         return scaled_climatology(self.stepped, self.observations, self.pairs(), record)
+
+    def variances(self) -> xr.DataArray:
+        record = self.readings.of(self.stepped)
+        if record.operator.linear:
+            found = np.diagonal(self.climatology().values)
+        else:
+            states = free_runs(self.stepped, self.observations, record)
+            found = states.reshape(-1, len(self.variables)).var(axis=0)
+        return xr.DataArray(found, {"variable": list(self.variables)}, ("variable",))

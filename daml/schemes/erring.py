@@ -16,6 +16,11 @@ class Erring:
 
     model_error: Any
 
+    @property
+    def by_model_error(self: S) -> S:
+        """The same scheme with the model error of the model."""
+        return cast("S", replace(cast("Any", self), model_error=None))
+
     def to_dataset(self) -> xr.Dataset:
         """Give the model error, if it is an array; for a store."""
         given = self.model_error

@@ -17,13 +17,24 @@ def identity(size: int, like: Any) -> Any:
 
 
 def cholesky(matrix: Any) -> Any:
-    """Give the lower root of symmetric matrices (..., n, n); NaN where one is not finite."""
+    """Give the lower root of symmetric matrices (..., n, n); NaN where there is none.
+
+    A matrix has none if it is not finite, or not positive definite: a cycle that diverges comes
+    there, and must not end those beside it.
+    """
     xp = namespace(matrix)
     if bool(xp.isfinite(xp.sum(matrix))):  # then each one is; to ask once costs little
-        return xp.linalg.cholesky(matrix)
-    finite = xp.all(xp.isfinite(matrix), axis=(-2, -1))[..., None, None]
-    found = xp.linalg.cholesky(xp.where(finite, matrix, identity(matrix.shape[-1], matrix)))
-    return xp.where(finite, found, xp.full_like(found, xp.nan))
+        try:
+            return xp.linalg.cholesky(matrix)
+        except (np.linalg.LinAlgError, RuntimeError):  # torch's LinAlgError is a RuntimeError
+            pass
+    one = identity(matrix.shape[-1], matrix)
+    there = xp.all(xp.isfinite(matrix), axis=(-2, -1))[..., None, None]
+    values = xp.linalg.eigvalsh(xp.where(there, matrix, one))
+    rounding = 4 * matrix.shape[-1] * xp.finfo(matrix.dtype).eps
+    there = there & (values[..., 0] > rounding * values[..., -1])[..., None, None]
+    found = xp.linalg.cholesky(xp.where(there, matrix, one))
+    return xp.where(there, found, xp.full_like(found, xp.nan))
 
 
 def solved(root: Any, right: Any, *, upper: bool = False) -> Any:

@@ -16,10 +16,10 @@ from daml.labels.arguments import checked
 from daml.labels.ranges import number
 from daml.protocols import Memory, Model, Scheme
 from daml.schemes import ThreeDVar
-from daml.training.joint_state import fitted
 from daml.training.bases import check_torch
 from daml.training.engine import train
 from daml.training.factors import covariance, placed
+from daml.training.joint_state import fitted
 from daml.training.plan import Plan, check_sequences
 from daml.training.through_cycle import Course
 

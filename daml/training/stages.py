@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -49,7 +50,7 @@ def teach(
     streams: Streams,
     stages: Sequence[Stage],
     watch: Watch | None,
-    seed: int,
+    seed: Sequence[int],
     checkpoint: Checkpoint | None = None,
 ) -> dict[str, np.ndarray]:
     """Train a network in place on the likelihood of the innovations of streams.
@@ -62,7 +63,7 @@ def teach(
     stages : sequence of Stage
     watch : Watch, optional
         Judges the network now and then, and restores its best weights at the end.
-    seed : int
+    seed : sequence of int
         Decides, with the number of the update, the length of its stretch.
     checkpoint : Checkpoint, optional
 
@@ -74,48 +75,113 @@ def teach(
     Raises
     ------
     DivergedError
-        If all streams are lost, or no gradient is finite, for many updates in a row.
+        If no gradient is finite for many updates in a row, or if the forecasts are worth less than
+        the mean and the covariance of the record at the end of the first stage, or of any stage
+        that nothing judges.
     """
-    total = sum(stage.updates for stage in stages)
-    history: list[dict[str, float]] = []
-    losses: list[float] = []
-    vain = 0
-    optimiser = _optimiser(network, stages[0])
+    total, ignorance = sum(stage.updates for stage in stages), streams.course.ignorance
+    training = _Training(network, streams, watch, _optimiser(network, stages[0]))
+    saved = None if checkpoint is None else checkpoint.load()
+    if saved is not None:
+        training.restore(saved, [stage for stage, _ in _places(stages)])
+    done = training.updates
     keep_freed_memory()
     with (
-        Progress("train", "update", total, 0, every=REPORT, delay=2, leave=False) as progress,
+        Progress("train", "update", total, done, every=REPORT, delay=2, leave=False) as progress,
         one_core(),
     ):
         for number, (stage, place) in enumerate(_places(stages)):
-            if place == 0 and number:
-                optimiser = _optimiser(network, stage)
-            if place == 0:
-                _narrow(network, stage.narrowed)
-            random = np.random.default_rng([seed, number])
-            length = round(stage.length * random.uniform(1 - VARIED, 1 + VARIED))
-            rate = stage.rate * _share(place, stage.updates)
-            for group in optimiser.param_groups:
-                group["lr"] = rate * group["factor"]
-            streams.make_room(length, random)
-            loss, lost = _update(network, streams, optimiser, length)
-            losses.append(loss)
-            vain = vain + 1 if not math.isfinite(loss) or lost == streams.count else 0
-            if vain >= HOPELESS:
-                raise DivergedError(
-                    f"the training lost the observations in all of its {streams.count} cycles, at "
-                    f"update {number} of {total}; check the model's dt and the units and errors of "
-                    "the observations, or give more of them"
-                )
-            if (number + 1) % JUDGED == 0 or number + 1 == total:
-                seen = {} if watch is None else watch.scores()
-                history.append({"loss": float(np.nanmean(losses))} | seen)
-                losses = []
-            progress.advance({n: f"{v:.4f}" for n, v in (history or [{}])[-1].items()})
+            if number < done:
+                continue
             if watch is not None and watch.over(total // JUDGED):
                 break
+            training.update(stage, place, np.random.default_rng([*seed, number]))
+            # Later stages may fail: the held-out blocks, if there are any, pick what was before.
+            ended = place + 1 == stage.updates and (stage is stages[0] or watch is None)
+            if training.vain >= HOPELESS or (ended and not training.loss < ignorance):
+                raise DivergedError(
+                    f"the training lost the observations in its {streams.count} cycles, at update "
+                    f"{number} of {total}: forecasts say less of a value (loss "
+                    f"{training.loss:.3g}) than the mean and the covariance of the record do "
+                    f"({ignorance:.3g}); check the model's dt, and the names, units and errors of "
+                    "the observations, or give a longer record or observations more often"
+                )
+            if training.updates % JUDGED == 0 or training.updates == total:
+                training.judge()
+            progress.advance({n: f"{v:.4f}" for n, v in training.scores.items()})
+            if checkpoint is not None and checkpoint.due():
+                checkpoint.save(training.saved())
     if watch is not None:
         watch.close()
-    return table(history)
+    return table(training.history)
+
+
+@dataclass
+class _Training:
+    """How far a training is."""
+
+    network: torch.nn.Module
+    streams: Streams
+    watch: Watch | None
+    optimiser: torch.optim.Optimizer
+    updates: int = 0
+    vain: int = 0
+    """Updates in a row without a gradient, or after which all streams were lost."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    """Of the updates since the last entry of the history."""
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The last entry of the history."""
+        return self.history[-1] if self.history else {}
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the last updates; NaN if none was finite."""
+        finite = [loss for loss in self.losses if math.isfinite(loss)]
+        last = self.scores.get("loss", math.nan) if not self.losses else math.nan
+        return math.fsum(finite) / len(finite) if finite else last
+
+    def update(self, stage: Stage, place: int, random: np.random.Generator) -> None:
+        """Make one update, at a place in a stage."""
+        if place == 0 and self.updates:
+            self.optimiser = _optimiser(self.network, stage)
+        if place == 0:
+            _narrow(self.network, stage.narrowed)
+        length = round(stage.length * random.uniform(1 - VARIED, 1 + VARIED))
+        rate = stage.rate * _share(place, stage.updates)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["factor"]
+        self.streams.make_room(length, random)
+        loss, lost = _update(self.network, self.streams, self.optimiser, length)
+        self.losses.append(loss)
+        self.updates += 1
+        is_vain = not math.isfinite(loss) or lost == self.streams.count
+        self.vain = self.vain + 1 if is_vain else 0
+
+    def judge(self) -> None:
+        """Add an entry to the history."""
+        loss = self.loss
+        self.history.append({"loss": loss} | ({} if self.watch is None else self.watch.scores()))
+        self.losses = []
+
+    def saved(self) -> dict[str, np.ndarray]:
+        """Give what a checkpoint keeps."""
+        kept = state_of(self.network, self.optimiser, table(self.history)) | self.streams.saved()
+        kept |= {} if self.watch is None else self.watch.state()
+        counts = np.array([self.updates, self.vain])
+        return kept | {"training counts": counts, "training losses": np.array(self.losses)}
+
+    def restore(self, saved: dict[str, np.ndarray], stages: Sequence[Stage]) -> None:
+        """Go on from what ``saved`` gave; ``stages`` has the stage of each update."""
+        self.updates, self.vain = saved["training counts"].tolist()
+        self.losses = saved["training losses"].tolist()
+        self.optimiser = _optimiser(self.network, stages[self.updates - 1])
+        self.history = restored(saved, self.network, self.optimiser)
+        self.streams.restore(saved)
+        if self.watch is not None:
+            self.watch.restore(saved)
 
 
 def _places(stages: Sequence[Stage]) -> Iterator[tuple[Stage, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -63,6 +63,20 @@ class Streams:
         self.rows = (np.arange(self.count) * self.steps) // self.count
         self.state = self._begun(self.rows)
 
+    def saved(self) -> dict[str, np.ndarray]:
+        """Give what a checkpoint keeps: where the streams are, and their climate."""
+        parts = {"rows": self.rows, "climate": self.climate, "spread": self.spread}
+        return {
+            f"stream {n}": np.array(a) for n, a in (parts | {"state": fetch(self.state)}).items()
+        }
+
+    def restore(self, saved: dict[str, np.ndarray]) -> None:
+        """Go on from what ``saved`` gave."""
+        self.rows, self.climate, self.spread, state = (
+            saved[f"stream {name}"] for name in ("rows", "climate", "spread", "state")
+        )
+        self.state = self.objective.like.new_tensor(state)
+
     def first(self, rows: np.ndarray) -> np.ndarray:
         """Give the members (row, member, variable) of cycles that start at rows of the record."""
         course = self.course
@@ -107,7 +121,7 @@ class Streams:
 
     def _sound(self, loss: torch.Tensor) -> torch.Tensor:
         """Whether streams follow the observations about as well as the middle one does."""
-        return cast("torch.Tensor", loss < torch.nanmedian(loss) + APART)
+        return loss < torch.nanmedian(loss) + APART
 
     def carry_on(self, done: Stretch, length: int) -> int:
         """Go on from where all streams came; start the lost ones again, and give their number."""
@@ -135,4 +149,3 @@ class Streams:
         self.rows[which] = rows
         self.state = self.state.clone()
         self.state[which] = state
-

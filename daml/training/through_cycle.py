@@ -107,6 +107,13 @@ class Innovations:
         loss = self._objective(innovations, likelihoods, sequences) / values
         return {"held_out_loss": loss, "held_out_rmse": torch.sqrt(squares / values)}
 
+    def each(self, sequences: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the negative log-likelihood of each sequence (sequence,), and its values."""
+        likelihoods = self._cycled(sequences)[1]
+        counts = sequences[3][:, self.burn_in :]
+        present = self.present.sum(-1)[sequences[1][:, self.burn_in :]]
+        return -torch.sum(counts * likelihoods, dim=1), torch.sum(counts * present, dim=1)
+
     def _objective(
         self, innovations: torch.Tensor, likelihoods: torch.Tensor, sequences: Tensors
     ) -> torch.Tensor:
@@ -204,6 +211,22 @@ class Course:
         floats = like.new_tensor(start), like.new_tensor(counts)
         self.tensors: Tensors = [values, kind, *floats, torch.as_tensor(steps)]
 
+    @cached_property
+    def ignorance(self) -> float:
+        """The loss, in nats a value, of one who knows mean and covariance of the record alone."""
+        record = self.record
+        there = record.kind_present[record.kind]
+        seen = there.any(axis=0)
+        there, values = there[:, seen], record.values(np.arange(len(there)))[:, seen]
+        counts = there.sum(axis=0)
+        variance = np.where(there, record.kind_variance[record.kind][:, seen], 0.0)
+        error = variance.sum(axis=0) / counts
+        mean = np.where(there, values, 0.0).sum(axis=0) / counts
+        # A missing value counts as the mean: correlations are no larger than they are.
+        away = np.where(there, values - mean, 0.0) / np.sqrt(error * counts)
+        values = np.maximum(np.linalg.eigvalsh(away.T @ away), 1.0)  # no smaller than R
+        return float(1 + np.log(values).mean() + np.log(error).mean()) / 2
+
     def objective(
         self, model: Callable[[], Model], scheme: Scheme, like: torch.Tensor, burn_in: int
     ) -> Innovations:
@@ -229,13 +252,17 @@ class Course:
         """Give the judge of a training: the objective on the held-out blocks."""
         if self.held_out is None:
             return None
-        rows = torch.as_tensor(self.held_out.sequences(length, objective.burn_in))
-        *given, counts, steps = self.tensors
-        judged = counts.new_tensor(self.held_out.judged)
-        sequences = [tensor[rows] for tensor in (*given, judged, steps)]
+        sequences = self.judged(self.held_out, length, objective.burn_in)
         if not objective.count(sequences):
             raise InputError(
                 f"{self.what}: nothing was observed in the blocks that are held out; give a longer "
                 "record, or held_out=0"
             )
         return Watch(network, lambda: objective.scores(sequences))
+
+    def judged(self, held_out: HeldOut, length: int, burn_in: int) -> Tensors:
+        """Give the sequences that cover held-out blocks, as many for each block in turn."""
+        rows = torch.as_tensor(held_out.sequences(length, burn_in))
+        *given, counts, steps = self.tensors
+        judged = counts.new_tensor(held_out.judged)
+        return [tensor[rows] for tensor in (*given, judged, steps)]

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
 import xarray as xr
 
 from daml.emulators.hidden.corrections import Correction
-from daml.emulators.hidden.learning import begun, through_cycle
+from daml.emulators.hidden.first_steps import begun, fitted_to_steps
+from daml.emulators.hidden.learning import through_cycle
+from daml.emulators.hidden.refusals import check_settings
 from daml.emulators.hidden.taught import Taught, hidden_of
 from daml.emulators.learned import Learned
+from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.protocols import Checkpoint, Memory, Model, Scheme
+from daml.schemes import SigmaPoint
 from daml.stores.opening import check_whole
 from daml.training.bases import base_step, differentiable
 
@@ -32,7 +36,7 @@ class Augmented(Learned):
     model error from the innovations alone.
     """
 
-    hidden_variables: int = 2
+    hidden_variables: int | Literal["auto"] = "auto"
     units: int = 32
     layers: int = 1
     updates: int | None = None
@@ -43,6 +47,16 @@ class Augmented(Learned):
     fitted: Taught | None = field(default=None, repr=False, compare=False)
 
     arrays: ClassVar[tuple[str, ...]] = ("numpy", "torch")
+    trainings: ClassVar[tuple[str, ...]] = ("cycle",)
+    learns_model_error: ClassVar[bool] = True
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme that a loop takes for it by default."""
+        return SigmaPoint(model_error="innovations")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     @property
     def history(self) -> xr.Dataset:
@@ -64,6 +78,16 @@ class Augmented(Learned):
         """Q (variable, variable), the covariance of the error of a step; a tensor in training."""
         found = self.known.model_error()
         return found if found.requires_grad else found.detach().cpu().numpy()
+
+    @property
+    def numbers(self) -> xr.Dataset | None:
+        """Scores of the numbers of hidden variables that were tried, for "auto".
+
+        Variables ``number_loss``, ``number_difference`` and ``number_error`` (number), and
+        the attribute ``chosen``; :func:`daml.figures.hidden_numbers` draws them. None if the number
+        was given.
+        """
+        return cast("xr.Dataset | None", self.known.numbers)
 
     def network(self, size: int, hidden: int) -> Correction:
         """Give a network for ``size`` variables, of which some are hidden, with first weights."""
@@ -123,12 +147,53 @@ class Augmented(Learned):
         return differentiable(self.base, states, self.device)
 
     @checked
-    def begin(self, analysis: xr.Dataset, *, held_out: float = 0.0) -> Self:
-        """Give a copy that adds the mean increment to the base's step, without hidden variables.
+    def begin(
+        self, analysis: xr.Dataset, *, held_out: float = 0.0, checkpoint: Checkpoint | None = None
+    ) -> Self:
+        """Give a copy without hidden variables, from which :meth:`fit_cycle` starts.
 
-        :meth:`fit_cycle` starts from it.
+        With a base it adds the mean increment to the base's step. Without one it is fitted to
+        single steps of the analyses; smoothed ones have less noise.
+
+        Parameters
+        ----------
+        analysis : xarray.Dataset
+            ``analysis``, or else ``state``, (time, variable) at every step. Rows where
+            ``innovation`` has no value are skipped as targets.
+        held_out : float
+            Fraction of the record, in blocks of time, that is left out. Without a base the fit
+            stops when it no longer gains there. 0: none.
+        checkpoint : Checkpoint, optional
+            Stores the epochs of a fit that are done.
+
+        Raises
+        ------
+        InputError
+            If the record lacks a variable, has wrong dims or values, or is too short.
         """
-        return replace(self, fitted=begun(self, analysis, held_out))
+        known = begun(self, analysis, held_out)
+        if self.base is None:
+            known = fitted_to_steps(self, known, analysis, held_out, checkpoint)
+        return replace(self, fitted=known)
+
+    @checked
+    def fit(
+        self, analysis: xr.Dataset, *, held_out: float = 0.0, checkpoint: Checkpoint | None = None
+    ) -> Self:
+        """Fit a model without a base to single steps of analyses; see :meth:`begin`.
+
+        Raises
+        ------
+        InputError
+            If there is a base: analyses do not show what it lacks.
+        """
+        if self.base is not None:
+            raise InputError(
+                f"{type(self).__name__}: analyses do not show hidden variables; train it through "
+                "the cycle: begin(analysis).fit_cycle(observations, daml.schemes.SigmaPoint()), or "
+                "daml.improve(..., training='cycle')"
+            )
+        return self.begin(analysis, held_out=held_out, checkpoint=checkpoint)
 
     @checked
     def fit_cycle(

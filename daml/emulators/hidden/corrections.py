@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 
@@ -32,8 +32,8 @@ class Correction(Network):
     def __init__(self, size: int, hidden: int, units: int, layers: int) -> None:
         super().__init__()
         widths = [size, *[units] * layers]
-        parts = [[torch.nn.Linear(*pair), torch.nn.Tanh()] for pair in pairwise(widths)]
-        self.layers = torch.nn.Sequential(*sum(parts, []))
+        parts = [(torch.nn.Linear(*pair), torch.nn.Tanh()) for pair in pairwise(widths)]
+        self.layers = torch.nn.Sequential(*chain.from_iterable(parts))
         self.head = torch.nn.Linear(units, size)
         self.linear = torch.nn.Linear(size, size, bias=False)
         self.error_scale = torch.nn.Parameter(torch.zeros(size).double())
@@ -46,6 +46,18 @@ class Correction(Network):
             self.linear.weight.zero_()
             shown = size - hidden
             self.linear.weight[:shown, shown:] = COUPLING * torch.randn(shown, hidden)
+
+    def take(self, other: Correction) -> None:
+        """Take over the weights of a network for the variables that are not hidden."""
+        shown, mixed = len(other.error_scale), len(other.error_mixing)
+        with torch.no_grad():
+            for own, given in zip(self.layers.parameters(), other.layers.parameters(), strict=True):
+                own[..., : given.shape[-1]] = given
+            self.head.weight[:shown] = other.head.weight
+            self.head.bias[:shown] = other.head.bias
+            self.linear.weight[:shown, :shown] = other.linear.weight
+            self.error_scale[:shown] = other.error_scale
+            self.error_mixing[:mixed] = other.error_mixing
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         """Give the increments of states, both in the network's units."""

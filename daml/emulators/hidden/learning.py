@@ -1,29 +1,24 @@
-"""Fits models with hidden variables: their start to analyses, the rest through the cycle."""
+"""Teaches models with hidden variables through the cycle."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
 import xarray as xr
 
+from daml.emulators.hidden.how_many import Kept, compared
+from daml.emulators.hidden.lessons import Lesson
+from daml.emulators.hidden.refusals import AUTO, check_fitted, check_teacher
 from daml.emulators.hidden.taught import Taught
-from daml.observing.functions import seen_through
-from daml.pairing import offered, sized
-from daml.running.checks import typical
 from daml.training.bases import check_differentiable
 from daml.training.error_size import fit_error_size
-from daml.training.examples import Examples
 from daml.training.held_out import HeldOut
 from daml.training.stages import Stage, teach
-from daml.training.streams import Streams
-from daml.training.through_cycle import Course, Innovations
 
 if TYPE_CHECKING:
-    from daml.emulators.hidden.augmented import Augmented
     from daml.protocols import Checkpoint, Scheme
 
 STAGES = (
@@ -31,28 +26,21 @@ STAGES = (
     Stage(updates=400, length=50, rate=4e-3, error_rate=2.0, narrowed=0.3),
     Stage(updates=140, length=60, rate=1.5e-3, error_rate=0.0, narrowed=0.35),
 )
-MOST, APART = 200, 50
-"""Streams at most, and steps of the record for each at least."""
-BURN_IN, JUDGED = 200, 400
-"""Steps of a held-out sequence: those at its start that are not judged, and all."""
-
-
-def begun(emulator: Augmented, analysis: xr.Dataset, held_out: float) -> Taught:
-    """Give the mean increment over the base, and the scaling; see :meth:`Augmented.begin`."""
-    examples = Examples(analysis, 2, emulator.base, held_out, owner=type(emulator).__name__)
-    mean, spread, increment_mean, increment_spread = examples.scaling()
-    network = emulator.network(len(mean), 0)
-    for weight in network.parameters():
-        torch.nn.init.zeros_(weight)
-    network.requires_grad_(False)
-    dt, unit = examples.step
-    scaling = mean, spread, increment_mean, increment_spread
-    known = Taught(examples.variables, dt, unit, *scaling, network)
-    return replace(known, climate=mean, climate_spread=spread)
+FURTHER = (
+    Stage(updates=400, length=50, rate=4e-3, error_rate=0.0, narrowed=1.0),
+    Stage(updates=140, length=60, rate=1.5e-3, error_rate=0.0, narrowed=1.0),
+)
+"""Of a model that was taught before: the size of its error is known, and fitted at the end."""
+SHORT = (Stage(updates=60, length=30, rate=1e-2, error_rate=1.0, narrowed=1.0),)
+"""Of each trial of a number of hidden variables."""
+FEW = 100
+"""Streams of a trial at most."""
+HELD_OUT = 0.1
+"""Part of the record that judges trials, where the training itself holds nothing out."""
 
 
 def through_cycle(
-    emulator: Augmented,
+    emulator: Any,
     observations: xr.Dataset,
     scheme: Scheme,
     *,
@@ -61,32 +49,51 @@ def through_cycle(
     checkpoint: Checkpoint | None,
 ) -> Taught:
     """Give the result of a training through the cycle; see :meth:`Augmented.fit_cycle`."""
+    kind = type(emulator).__name__
+    check_fitted(kind, emulator)
+    check_teacher(kind, scheme)
     if emulator.base is not None:
         check_differentiable(emulator.base)
-    known, hidden = emulator.known, emulator.hidden_variables
-    if known.hidden != hidden:
-        network = emulator.network(len(known.variables) + hidden, hidden)
-        known = known.widened(hidden, network)
-    else:
-        network = emulator.network(len(known.variables), hidden)
-        network.load_state_dict(known.network.state_dict())
-    opened = replace(emulator, fitted=replace(known, network=network))
-    like = torch.zeros((), dtype=torch.float64, device=emulator.device)
-    about = opened.variables, typical(opened), "fit_cycle"
-    observations, function = seen_through(observations, operator, *about)
-    course = Course(opened, observations, held_out, like, operator=function)
-    scheme = sized(offered(scheme, course.record), opened)
-    objective = Innovations(lambda: opened, scheme, course.record, like, BURN_IN)
-    count = int(np.clip(len(course.tensors[0]) // APART, 1, MOST))
-    streams = Streams(course, objective, count, known.climate, known.climate_spread)
-    watch = course.watch(network, streams.judging(BURN_IN), JUDGED)
-    stages = scaled(STAGES, emulator.updates)
-    losses = teach(network, streams, stages, watch, emulator.seed, checkpoint)
+    before: Taught = emulator.known
+    given: dict[str, Any] = {
+        "observations": observations, "scheme": scheme, "operator": operator
+    }  # fmt: skip
+    hidden, numbers = emulator.hidden_variables, before.numbers
+    if hidden == AUTO and before.trainings:
+        hidden = before.hidden
+    elif hidden == AUTO:
+        kept = None if checkpoint is None else Kept(checkpoint)
+        checkpoint, numbers = kept, tried(emulator, held_out=held_out, kept=kept, **given)
+        hidden = numbers.attrs["chosen"]
+    hidden = cast("int", hidden)
+    lesson = Lesson.of(emulator, hidden, held_out=held_out, **given)
+    known, streams = lesson.known, lesson.streams
+    further = before.trainings > 0 and before.hidden == hidden
+    stages = scaled(FURTHER if further else STAGES, emulator.updates)
+    if further and lesson.watch is not None:
+        lesson.watch.begin()
+    seed = emulator.seed, known.trainings
+    losses = teach(lesson.network, streams, stages, lesson.watch, seed, checkpoint)
     shown = len(known.variables) - hidden
     groups = [slice(0, shown), *[slice(shown, None)] * (hidden > 0)]
-    fit_error_size(network.error_scale, groups, streams)
-    found = replace(known, climate=streams.climate, climate_spread=streams.spread)
-    return found.after(network, losses)
+    fit_error_size(lesson.network.error_scale, groups, streams)
+    found = replace(known, climate=streams.climate, climate_spread=streams.spread, numbers=numbers)
+    return cast("Taught", found.after(lesson.network, losses))
+
+
+def tried(
+    emulator: Any, *, held_out: float = 0.0, kept: Kept | None = None, **given: Any
+) -> xr.Dataset:
+    """Try numbers of hidden variables on short trainings; see :func:`how_many.compared`."""
+    fraction = held_out or HELD_OUT
+    stages = scaled(SHORT, emulator.updates and min(emulator.updates, SHORT[0].updates))
+
+    def score(hidden: int) -> np.ndarray:
+        lesson = Lesson.of(emulator, hidden, held_out=fraction, most=FEW, **given)
+        teach(lesson.network, lesson.streams, stages, None, (emulator.seed,))
+        return lesson.judged(HeldOut(lesson.streams.steps, fraction))
+
+    return compared(score, kept)
 
 
 def scaled(stages: tuple[Stage, ...], updates: int | None) -> tuple[Stage, ...]:

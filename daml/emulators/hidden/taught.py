@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +12,10 @@ import xarray as xr
 
 from daml.emulators.fitted import Fitted
 from daml.emulators.hidden.corrections import Correction
+from daml.emulators.hidden.how_many import SCORES, described, reason
 from daml.emulators.networks import Network
-from daml.labels.datasets import names
+from daml.labels.datasets import HIDDEN, is_hidden, names
 
-HIDDEN = "hidden"
-"""Hidden variables are called so, with a number."""
 STEP = 0.2
 """Size of the increments of a hidden variable, whose standard deviation is about 1."""
 ERROR = 0.6
@@ -26,14 +26,17 @@ ERROR = 0.6
 class Taught(Fitted):
     """Weights, scaling, and the climate of all variables, the hidden ones included."""
 
-    climate: np.ndarray | None = None
-    climate_spread: np.ndarray | None = None
+    climate: np.ndarray = field(kw_only=True)
+    climate_spread: np.ndarray = field(kw_only=True)
     """Mean and standard deviation (variable,) of the analyses of the training."""
+
+    numbers: xr.Dataset | None = None
+    """Scores of the numbers of hidden variables that were tried."""
 
     @property
     def hidden(self) -> int:
         """Number of hidden variables."""
-        return sum(name.startswith(HIDDEN) for name in self.variables)
+        return sum(is_hidden(name) for name in self.variables)
 
     def widened(self, hidden: int, network: Network) -> Taught:
         """Give the start of a training with hidden variables, out of one that has none."""
@@ -47,14 +50,14 @@ class Taught(Fitted):
             "climate": (self.mean, zero),
             "climate_spread": (self.spread, one),
         }
-        joined = {name: np.concatenate(pair) for name, pair in parts.items()}
+        joined: dict[str, Any] = {name: np.concatenate(pair) for name, pair in parts.items()}
         return replace(self, variables=(*self.variables, *added), network=network, **joined)
 
     @cached_property
     def error_scale(self) -> torch.Tensor:
         """First standard deviations (variable,) of the model error."""
-        hidden = np.array([name.startswith(HIDDEN) for name in self.variables])
-        scale = self.increment_spread * np.where(hidden, 1.0, ERROR)
+        scale = self.increment_spread.copy()
+        scale[: len(scale) - self.hidden] *= ERROR
         with torch.inference_mode(False):
             return torch.as_tensor(scale, device=self.network.head.weight.device)
 
@@ -69,17 +72,27 @@ class Taught(Fitted):
         result = super().to_dataset()
         for name in ("climate", "climate_spread"):
             result[name] = ("variable", getattr(self, name))
+        if self.numbers is not None:
+            result = result.assign(self.numbers.data_vars)
         return result
+
+    def told(self) -> dict[str, object]:
+        """Give a short description of the result for notebooks."""
+        told = super().told()
+        if self.numbers is not None:
+            told["hidden variables"] = reason(self.numbers)
+        return told
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset, network: Network, name: str) -> Taught:
         """Restore the result that ``to_dataset`` gave, with its weights in ``network``."""
         found = Fitted.from_dataset(dataset, network, name)
-        given = {f.name: getattr(found, f.name) for f in fields(found)}
-        climate = {n: dataset[n].values for n in ("climate", "climate_spread")}
-        return cls(**given, **climate)
+        given: dict[str, Any] = {f.name: getattr(found, f.name) for f in fields(found)}
+        climate: dict[str, Any] = {n: dataset[n].values for n in ("climate", "climate_spread")}
+        tried = dataset[list(SCORES)] if all(n in dataset for n in SCORES) else None
+        return cls(**given, **climate, numbers=None if tried is None else described(tried))
 
 
 def hidden_of(dataset: xr.Dataset) -> int:
     """Give the number of hidden variables of a Dataset that ``Taught.to_dataset`` gave."""
-    return sum(name.startswith(HIDDEN) for name in names(dataset))
+    return sum(is_hidden(name) for name in names(dataset))

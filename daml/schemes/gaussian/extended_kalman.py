@@ -20,8 +20,8 @@ from daml.protocols import (
     Update,
 )
 from daml.schemes.ensembles.inflation import LEAST, MOST
-from daml.schemes.erring import Erring
 from daml.schemes.gaussian.kalman import GIVEN, Analysed, Root
+from daml.schemes.gaussian.open_error import OpenError
 
 
 class Carried(NamedTuple):
@@ -36,7 +36,7 @@ class Carried(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ExtendedKalman(Erring):
+class ExtendedKalman(OpenError):
     """Extended Kalman filter: a covariance that the tangent of the model moves.
 
     The covariance P of an analysis becomes M P M' + Q, where M is the derivative of the model's
@@ -51,7 +51,7 @@ class ExtendedKalman(Erring):
 
     Parameters
     ----------
-    model_error : float, array or xarray.DataArray, optional
+    model_error : float, array, xarray.DataArray or "innovations", optional
         Q, as of :class:`daml.schemes.SigmaPoint`.
     inflation : float
         Multiplies the standard deviations after each analysis, where something was observed.
@@ -85,6 +85,7 @@ class ExtendedKalman(Erring):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self.check_error()
         if not LEAST <= self.inflation <= MOST:
             raise InputError(
                 f"ExtendedKalman: 'inflation' is {self.inflation}; give a factor from {LEAST:g} to "

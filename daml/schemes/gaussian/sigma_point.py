@@ -21,8 +21,8 @@ from daml.protocols import (
     Update,
 )
 from daml.schemes.ensembles.inflation import LEAST, MOST
-from daml.schemes.erring import Erring
 from daml.schemes.gaussian.kalman import GIVEN, Analysed, Root
+from daml.schemes.gaussian.open_error import OpenError
 
 
 class Known(NamedTuple):
@@ -33,7 +33,7 @@ class Known(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SigmaPoint(Erring):
+class SigmaPoint(OpenError):
     """Sigma-point (unscented) Kalman filter: 2n states around the mean, no random numbers.
 
     With n variables, mean m and covariance P = L L', the model steps the points m + sqrt(n) L_i and
@@ -47,10 +47,13 @@ class SigmaPoint(Erring):
 
     Parameters
     ----------
-    model_error : float, array or xarray.DataArray, optional
+    model_error : float, array, xarray.DataArray or "innovations", optional
         Q, the covariance of the error of a step: one variance for all variables, variances
         (variable,) or a covariance (variable, covariable), in units of the variables squared.
-        Default: the model's own ``model_error``, or none.
+        Default: the model's own ``model_error``, or none. "innovations": found by
+        :func:`daml.tuned` and in each pass of :func:`daml.improve`, unless the model has its own:
+        the variances of the model's climatology, times the factor with which the innovations are
+        most likely.
     inflation : float
         Multiplies the standard deviations after each analysis, where something was observed.
 
@@ -84,6 +87,7 @@ class SigmaPoint(Erring):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self.check_error()
         if not LEAST <= self.inflation <= MOST:
             raise InputError(
                 f"SigmaPoint: 'inflation' is {self.inflation}; give a factor from {LEAST:g} to "

@@ -1,0 +1,104 @@
+"""What a training through the cycle works with: a network in an emulator, and the streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+import xarray as xr
+
+from daml.emulators.hidden.corrections import Correction
+from daml.emulators.hidden.taught import Taught
+from daml.errors import InputError
+from daml.observing.functions import seen_through
+from daml.pairing import offered, sized
+from daml.running.checks import typical
+from daml.training.held_out import HeldOut
+from daml.training.stopping import Watch
+from daml.training.streams import Streams
+from daml.training.through_cycle import Course, Innovations
+
+if TYPE_CHECKING:
+    from daml.protocols import Scheme
+
+MOST, APART = 200, 50
+"""Streams at most, and steps of the record for each at least."""
+BURN_IN, JUDGED = 200, 400
+"""Steps of a held-out sequence: those at its start that are not judged, and all."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A network to be trained with a number of hidden variables, and the streams for it.
+
+    The network goes on from the weights of the emulator, where there are any. One that was trained
+    without hidden variables is taken over into a wider one.
+    """
+
+    known: Taught
+    network: Correction
+    course: Course
+    streams: Streams
+    watch: Watch | None
+
+    @classmethod
+    def of(
+        cls,
+        emulator: Any,
+        hidden: int,
+        observations: xr.Dataset,
+        scheme: Scheme,
+        held_out: float,
+        operator: Callable[[Any], Any] | None,
+        most: int = MOST,
+    ) -> Lesson:
+        """Begin a lesson with at most so many streams."""
+        known, network = _begun(emulator, hidden)
+        opened = replace(emulator, fitted=replace(known, network=network))
+        like = torch.zeros((), dtype=torch.float64, device=emulator.device)
+        about = opened.variables, typical(opened), "fit_cycle"
+        observations, function = seen_through(observations, operator, *about)
+        course = Course(opened, observations, held_out, like, operator=function)
+        steps = len(course.tensors[0])
+        if steps < JUDGED:
+            raise InputError(
+                f"{type(emulator).__name__}.fit_cycle: a record of {steps} steps is too short to "
+                f"train on; give {JUDGED} or more"
+            )
+        given = offered(scheme, course.record)
+        scheme = sized(getattr(given, "by_model_error", given), opened)
+        objective = Innovations(lambda: opened, scheme, course.record, like, BURN_IN)
+        count = int(np.clip(steps // APART, 1, most))
+        streams = Streams(course, objective, count, known.climate, known.climate_spread)
+        watch = course.watch(network, streams.judging(BURN_IN), JUDGED)
+        return cls(known, network, course, streams, watch)
+
+    def judged(self, held_out: HeldOut) -> np.ndarray:
+        """Give the negative log-likelihood of a value in each held-out block (block,)."""
+        sequences = self.course.judged(held_out, JUDGED, BURN_IN)
+        with torch.no_grad():
+            found = torch.stack(self.streams.judging(BURN_IN).each(sequences)).cpu().numpy()
+        total, count = found.reshape(2, len(held_out.blocks), -1).sum(-1)
+        return np.asarray(total[count > 0] / count[count > 0])
+
+
+def _begun(emulator: Any, hidden: int) -> tuple[Taught, Correction]:
+    known: Taught = emulator.known
+    network = emulator.network(len(known.variables) - known.hidden + hidden, hidden)
+    trained = bool(known.network.head.weight.any())
+    if known.hidden == hidden:
+        if trained:
+            network.load_state_dict(known.network.state_dict())
+        return known, network
+    if known.hidden:
+        name = type(emulator).__name__
+        raise InputError(
+            f"{name}.fit_cycle: 'hidden_variables' is {hidden}, and the {name} was trained with "
+            f"{known.hidden}; give {known.hidden}, or start from {name}(...).begin(analysis)"
+        )
+    if trained:
+        network.take(cast("Correction", known.network))
+    return known.widened(hidden, network), network

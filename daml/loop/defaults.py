@@ -1,0 +1,76 @@
+"""What a loop trains, and the scheme that it assimilates with, where they are not given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from daml.emulators import LSTM, Augmented
+from daml.errors import InputError
+from daml.labels.datasets import first_time
+from daml.pairing import certain
+from daml.running.checks import check_model, remembers
+from daml.schemes import ThreeDVar
+from daml.training.stages import JUDGED
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from daml.protocols import Emulator, Model, Scheme
+
+NAMES = ("lstm", "augmented")
+"""The emulators that a command line names."""
+SMALL = 12
+"""Variables of a model up to which hidden variables are the default of a training through the
+cycle. A step of its filter costs two states for each variable, and matrices of their size."""
+
+
+def hides(model: Model, observations: xr.Dataset, scheme: Scheme | None, training: str) -> bool:
+    """Whether the default emulator of a loop has hidden variables.
+
+    It has if it is trained through the cycle, by default with a model whose state is small and
+    has no memory, or by a scheme that carries a covariance of its own.
+    """
+    if training != "cycle":
+        return False
+    if scheme is not None:
+        return "memoryless" in getattr(scheme, "needs", ())
+    since = first_time(observations)
+    check_model(model, since)
+    return len(model.variables) <= SMALL and not remembers(certain(model), since)
+
+
+def emulator_for(
+    model: Model,
+    observations: xr.Dataset,
+    scheme: Scheme | None,
+    training: str,
+    name: str | None = None,
+    epochs: int | None = None,
+    **how: Any,
+) -> Emulator:
+    """Give the default emulator of a loop, or the one of a name.
+
+    ``epochs`` are those of each training; ``how`` has settings that all emulators take.
+
+    Raises
+    ------
+    InputError
+        If there is no emulator of this name, or the model cannot run.
+    """
+    if name not in (None, *NAMES):
+        raise InputError(f"--emulator is {name!r}; give one of {', '.join(NAMES)}")
+    if name == "augmented" or (name is None and hides(model, observations, scheme, training)):
+        updates = None if epochs is None else epochs * JUDGED
+        return Augmented(base=model, updates=updates, **how)
+    learns = training == "cycle" and (scheme is None or hasattr(scheme, "by_model"))
+    covariance = "predicted" if learns else None
+    return LSTM(base=model, covariance=covariance, epochs=epochs, cycle_epochs=epochs, **how)
+
+
+def scheme_for(emulator: Emulator, training: str) -> Scheme:
+    """Give the default scheme of a loop that trains an emulator."""
+    own: Scheme | None = getattr(emulator, "scheme", None)
+    if own is not None:
+        return own
+    knows = training == "cycle" and getattr(emulator, "covariance", None) is not None
+    return ThreeDVar("model" if knows else "innovations")
