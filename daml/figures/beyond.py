@@ -18,7 +18,8 @@ STYLES = {
 }
 FLOORS: dict[str, Any] = {"ETKF": (0, (4, 1, 1, 1, 1, 1)), "sigma points": (0, (1, 1))}
 """Lines of the perfect model's filters."""
-BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+BESIDE = 0.31
+"""Part of the width by which labels stand apart: levels may lie close together."""
 SMALL: Any = {"fontsize": 7, "color": INK}
 
 
@@ -37,14 +38,14 @@ def levels(ax: Axes, scores: xr.Dataset, record: str) -> None:
         return
     rmse = pick(take(scores, "beyond_analysis_rmse", "record", "beyond"), "record", record)
     seconds = take(scores, "beyond_seconds", "beyond")
-    for name in rmse["beyond"].values:
+    for number, name in enumerate(rmse["beyond"].values):
         line, told = STYLES[str(name)]
         level, took = (float(array.sel(beyond=name)) for array in (rmse, seconds))
         ax.axhline(level, color=INK, linestyle=line, linewidth=1.2)
         words = f"beyond the paper: {told}, {took:.0f} s".replace("\n", " ")
         ax.annotate(
-            words, (0.99, level), xycoords=("axes fraction", "data"), xytext=(0, 3),
-            textcoords="offset points", ha="right", va="bottom", bbox=BEHIND, **SMALL,
+            words, (0.99 - BESIDE * number, level), xycoords=("axes fraction", "data"),
+            xytext=(0, 1.5), textcoords="offset points", ha="right", va="bottom", **SMALL,
         )  # fmt: skip
 
 
