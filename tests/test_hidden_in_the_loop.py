@@ -127,6 +127,30 @@ def test_the_loop_resumes_and_gives_a_pair_that_assimilates_new_observations(
     assert np.isfinite(daml.assimilate(emulator, fresh, scheme).analysis).all()
 
 
+class Many:
+    """More variables than small models have, which lie nowhere."""
+
+    variables, dt = tuple(f"x{number:02d}" for number in range(defaults.SMALL + 1)), 1.0
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        return 0.9 * x, memory
+
+
+def test_hidden_variables_lie_nowhere():
+    base = Lorenz96(n=5)
+    seen = daml.observe(daml.simulate(base, steps=120, spinup=100))
+    begun = Augmented(hidden_variables=1, base=base, updates=3).begin(
+        daml.assimilate(base, seen, SigmaPoint(0.1)), held_out=0
+    )
+    assert begun.positions is not None
+    taught = begun.fit_cycle(seen, SigmaPoint(), held_out=0)
+    assert taught.positions is None
+    assert np.isfinite(daml.assimilate(taught, seen, SigmaPoint()).analysis).all()
+
+
 def test_the_default_fits_the_model_and_the_scheme(seen):
     def default(model, observations=seen, scheme=None, training="cycle"):
         return type(defaults.emulator_for(model, observations, scheme, training)).__name__
@@ -136,10 +160,10 @@ def test_the_default_fits_the_model_and_the_scheme(seen):
     assert default(MODEL, scheme=ETKF(6)) == "LSTM"
     assert default(MODEL, scheme=daml.ThreeDVar("innovations")) == "LSTM"
     assert default(MODEL, training="analyses") == "LSTM"
-    large = Lorenz96(n=defaults.SMALL + 1)
-    run = daml.simulate(large, steps=3)
-    assert default(large, daml.observe(run)) == "LSTM"
-    assert defaults.emulator_for(large, daml.observe(run), None, "cycle").covariance == "predicted"
+    for large in (Lorenz96(n=5), Many()):
+        run = daml.observe(daml.simulate(large, steps=3))
+        assert default(large, run) == "LSTM"
+        assert defaults.emulator_for(large, run, None, "cycle").covariance == "predicted"
     assert defaults.scheme_for(Augmented(base=MODEL), "cycle") == SigmaPoint("innovations")
     assert defaults.scheme_for(daml.LSTM(covariance="predicted"), "cycle") == daml.ThreeDVar(
         "model"

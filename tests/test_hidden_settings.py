@@ -129,6 +129,7 @@ def test_hidden_variables_are_added_to_what_single_steps_gave(record, analysis):
     assert wider.variables == ("x0", "x1", "x2", "hidden0", "hidden1")
 
 
+@pytest.mark.slow
 def test_a_further_training_goes_on_from_the_weights_and_never_gets_worse(record, analysis, quick):
     model = Augmented(base=daml.Lorenz63(), **TINY).begin(analysis)
     first = model.fit_cycle(record, SIGMA, held_out=0.3)

@@ -21,14 +21,18 @@ NAMES = ("lstm", "augmented")
 """The emulators that a command line names."""
 SMALL = 12
 """Variables of a model up to which hidden variables are the default of a training through the
-cycle. A step of its filter costs two states for each variable, and matrices of their size."""
+cycle. A step of its filter costs two states for each variable, and matrices of their size: an
+update of 20 streams takes 0.13 s of a core for Lorenz 63, 0.2 s for Lorenz 96 with 12 variables;
+one of 28 streams takes 8 s for 40 variables, which with 200 of them and the usual updates would be
+more than ten hours. Where variables lie somewhere, a correction that couples all of them knows less
+than it could."""
 
 
 def hides(model: Model, observations: xr.Dataset, scheme: Scheme | None, training: str) -> bool:
     """Whether the default emulator of a loop has hidden variables.
 
-    It has if it is trained through the cycle, by default with a model whose state is small and
-    has no memory, or by a scheme that carries a covariance of its own.
+    It has if it is trained through the cycle, by default with a model of few variables that lie
+    nowhere and whose step has no memory, or by a scheme that carries a covariance of its own.
     """
     if training != "cycle":
         return False
@@ -36,7 +40,8 @@ def hides(model: Model, observations: xr.Dataset, scheme: Scheme | None, trainin
         return "memoryless" in getattr(scheme, "needs", ())
     since = first_time(observations)
     check_model(model, since)
-    return len(model.variables) <= SMALL and not remembers(certain(model), since)
+    placed = getattr(model, "positions", None) is not None
+    return len(model.variables) <= SMALL and not placed and not remembers(certain(model), since)
 
 
 def emulator_for(

@@ -431,8 +431,9 @@ def improve(
         The emulator, not fitted yet, that is trained and takes the model's place. Default:
         ``LSTM(base=model)``, which corrects the model's step. With ``training="cycle"``,
         ``Augmented(base=model)``, which adds hidden variables to the state, if the model has up to
-        12 variables and no memory of the states before, or if the scheme given is a filter for
-        small models (``SigmaPoint``, ``ExtendedKalman``); otherwise, with a scheme with a B,
+        12 variables, no ``positions`` and no memory of the states before, or if the scheme given is
+        a filter for small models (``SigmaPoint``, ``ExtendedKalman``); otherwise, with a scheme
+        with a B,
         ``LSTM(base=model, covariance="predicted")``.
     passes : int or "auto"
         Number of passes, each of which trains one emulator and assimilates with it. "auto" stops

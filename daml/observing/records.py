@@ -254,7 +254,8 @@ class Readings:
         how = tuple(model.variables), model.dt, getattr(model, "time_unit", "s")
         if how not in self.found:
             space = StateSpace.of(model)
-            if space.positions is None and self.space is not None:
+            same = self.space is not None and set(self.space.names) == set(space.names)
+            if space.positions is None and self.space is not None and same:
                 space = self.space.ordered(space.names)
             function = operator_for(self.function, self.variables, how[0])
             self.found[how] = read(self.observations, *how, function, space)

@@ -102,6 +102,17 @@ class Augmented(Learned):
         return self.variables[self.shown :]
 
     @property
+    def positions(self) -> Any:
+        """Where the variables lie, if the base says it and none is hidden: those lie nowhere."""
+        hides = self.fitted is not None and self.known.hidden
+        return None if hides else super().positions
+
+    @property
+    def period(self) -> Any:
+        """Lengths after which the space repeats itself, where there are positions."""
+        return None if self.positions is None else super().period
+
+    @property
     def shown(self) -> int:
         """Number of variables that are not hidden."""
         return len(self.variables) - cast("int", self.known.hidden)
