@@ -66,7 +66,8 @@ def main() -> None:
 @click.option(
     "--beyond",
     is_flag=True,
-    help="Afterwards also train through the cycle, which the paper does not.",
+    help="Afterwards also train through the cycle, which the paper does not: LSTMs, and a model "
+    "with hidden variables.",
 )
 @run
 def paper(

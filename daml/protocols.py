@@ -43,6 +43,11 @@ class Model(Protocol):
 
     - ``time_unit``: see ``dt``.
     - ``climate``: a typical state (variable,), from which a variable that is never observed starts.
+    - ``climate_spread``: the standard deviation (variable,) of the states about the ``climate``, as
+      wide as a first ensemble is drawn.
+    - ``hidden_names``: the names of its hidden variables, which no record has. Where states lack
+      them, :func:`daml.forecast` filters them along the states, and a free run starts them at the
+      ``climate``.
     - ``positions``: where each variable lies, numbers of shape (variable,) or (variable,
       dimension); with ``period``, for each dimension the length after which it repeats itself, or
       None. A ring of 40 variables has ``positions = range(40)`` and ``period = 40``. They give the

@@ -14,7 +14,18 @@ NAMES = (
         "own_methods",
         "ensembles",
     ),
-    *("missing", "cycle", "ways", "ladder", "ablation", "climate", "laser", "stream", "sweep"),
+    *(
+        "missing",
+        "cycle",
+        "hidden_variables",
+        "ways",
+        "ladder",
+        "ablation",
+        "climate",
+        "laser",
+        "stream",
+        "sweep",
+    ),
     "attribution",
 )
 

@@ -161,9 +161,11 @@ def test_the_smoke_experiment_end_to_end(folder):
     assert call(*words[2:]).stdout == done.stdout
 
 
+@pytest.mark.slow
 def test_a_finished_experiment_is_gone_beyond(folder, monkeypatch):
     small = replace(paper.PRESETS["smoke"], steps=1200, passes=1, epochs=1, cycle_epochs=2)
     monkeypatch.setitem(paper.PRESETS, "smoke", small)
+    monkeypatch.setattr(error_size, "TRIALS", 2)
     done = call("paper", "--preset", "smoke")
     assert "cycle, LSTM" not in done.stdout
     beyond = call("paper", "--preset", "smoke", "--beyond")
@@ -171,8 +173,14 @@ def test_a_finished_experiment_is_gone_beyond(folder, monkeypatch):
     assert "cycle, LSTM" in beyond.stdout
     assert set(done.stdout.splitlines()) < set(beyond.stdout.splitlines())
     scores = daml.reports.collect(xr.open_datatree(folder / "results/paper.zarr", engine="zarr"))
-    assert set(scores["beyond"].values) == {"LSTM", "correction"}
+    assert set(scores["beyond"].values) == {"LSTM", "correction", "hidden"}
     assert (scores["beyond_seconds"] > 0).all()
+    assert "cycle, hidden" in beyond.stdout
+    assert set(scores["filter"].values) == {"ETKF", "sigma points"}
+    assert (scores["floor_analysis_rmse"] < 0.3).all()
+    assert (scores["floor_mfe_reduction"] > 99).all()
+    again = call("paper", "--preset", "smoke", "--beyond")
+    assert again.stdout == beyond.stdout  # nothing is trained anew
 
 
 def test_info_and_figures_tell_of_a_store_and_run_nothing(folder):

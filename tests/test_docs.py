@@ -24,7 +24,7 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 NUMBER = re.compile(r"-?\d+\.\d*(?:e[+-]\d+)?")
-LONG = {"README.md", "cycle.md"}
+LONG = {"README.md", "cycle.md", "hidden_variables.md"}
 COMMANDS_RUN = {"command_line.md", "own_data.md"}
 """Pages whose commands run in seconds, in a folder that holds what the page has made by then; those
 in a code-block do not run."""

@@ -15,8 +15,8 @@ from daml.errors import InputError
 from daml.reports import published
 
 SCORES = (
-    *("ablation", "attribution", "climate", "cycle", "innovations", "ladder", "paper", "seed_0"),
-    "variants",
+    *("ablation", "attribution", "climate", "cycle", "hidden", "innovations", "ladder", "paper"),
+    *("seed_0", "variants"),
 )
 LEADS = {"lead": [0.05, 0.1], "scheme": ["ETKF", "LETKF"], "rank": [1, 2, 3]}
 RANKS = xr.Dataset(
@@ -68,6 +68,32 @@ def test_with_axes_it_draws_there():
         assert axes.lines
     finally:
         plt.close(figure)
+
+
+def test_what_goes_beyond_the_paper_has_levels_and_columns():
+    """Each training is a level and a column, each filter of the perfect model a level."""
+    names, filters = ["correction", "LSTM", "hidden"], ["ETKF", "sigma points"]
+    beyond = {
+        "beyond_analysis_rmse": (("record", "beyond"), [[0.25, 0.31, 0.19], [0.26, 0.32, 0.195]]),
+        "beyond_seconds": ("beyond", [300.0, 406.0, 480.0]),
+        "beyond_mfe_reduction": (("beyond", "lead"), [[91.0] * 4, [75.0] * 4, [97.0] * 4]),
+        "floor_analysis_rmse": (("record", "filter"), [[0.2, 0.18], [0.21, 0.185]]),
+        "floor_mfe_reduction": ("lead", [99.9] * 4),
+    }
+    scores = published("seed_0").assign(beyond)
+    scores = scores.assign_coords(beyond=names, filter=filters, record=["train", "test"])
+    figure = daml.figures.analysis_rmse(scores)
+    found = [float(np.ravel(line.get_ydata())[0]) for line in figure.axes[0].lines]
+    assert {0.26, 0.32, 0.195, 0.21, 0.185} < set(found)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "beyond the paper: hidden variables, 480 s" in texts
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert {f"perfect model, {name}" for name in filters} < set(labels)
+    axes = daml.figures.error_reduction(scores).axes[0]
+    heights = [float(np.ravel(line.get_ydata())[0]) for line in axes.lines]
+    assert heights.count(97.0) == 4
+    assert np.isclose(heights, 99.9).sum() == 1
+    assert "hidden\nvariables\n480 s" in [label.get_text() for label in axes.get_xticklabels()]
 
 
 @pytest.mark.parametrize("name", SCORES)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from daml import __version__, figures
 from daml.arrays import check_device
 from daml.errors import InputError
+from daml.experiments.beyond import go_beyond
 from daml.experiments.reporting import collect, collect_innovations, is_twin
 from daml.experiments.twin import Experiment, Preset
 from daml.labels.arguments import checked
@@ -68,8 +69,9 @@ def run(
         Whether to resume a run of the same settings; ``passes`` may differ, as in
         :meth:`daml.Loop.run`.
     beyond : bool
-        Whether to train through the cycle afterwards (:meth:`daml.LSTM.fit_cycle`), which goes
-        beyond the paper; also if the experiment in the store is finished.
+        Whether to train through the cycle afterwards, which goes beyond the paper: an LSTM
+        (:meth:`daml.LSTM.fit_cycle`), and a model with hidden variables
+        (:class:`daml.emulators.Augmented`); also if the experiment in the store is finished.
 
     Returns
     -------
@@ -113,7 +115,7 @@ def run(
         LOG.info("paper: preset %s: drawing records of %s steps", preset, f"{chosen.steps:,}")
         experiment = Experiment(chosen, seed, device)
         tree = experiment.run(keep)
-        return experiment.beyond(keep) if beyond else tree
+        return go_beyond(experiment, keep) if beyond else tree
 
 
 def _finished(store: Store, passes: int) -> bool:

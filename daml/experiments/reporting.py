@@ -29,7 +29,8 @@ def published(name: str) -> xr.Dataset:
         "cycle": results of :func:`daml.sweep` on five seeds, for the paper's loop, the loop with
         B from innovations, and the training through the cycle. "variants": the paper's loop with
         other settings, on three seeds. "ablation", "attribution", "climate" and "ladder": what the
-        examples of these names measure.
+        examples of these names measure. "hidden": no scores, but the model with hidden variables
+        that the example of this name trains, for :func:`daml.load_emulator`.
 
     Returns
     -------
@@ -74,8 +75,9 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
         ``analysis_rmse``, ``background_rmse`` (record, iteration), ``mfe``, ``mfe_reduction``
         (iteration, lead), ``mfe_map`` (case, lead, x0_bin, x2_bin), ``seconds`` (iteration); the
         same of the imperfect and the perfect model as ``imperfect_...`` and ``perfect_...``; and
-        ``sensitivity_analysis_rmse`` (model, max_variance) and ``beyond_...`` (beyond, ...), where
-        they were asked for.
+        ``sensitivity_analysis_rmse`` (model, max_variance), ``beyond_...`` (beyond, ...),
+        ``floor_analysis_rmse`` and ``floor_background_rmse`` (filter, record) and
+        ``floor_mfe_reduction`` (lead) of the perfect model, where they were asked for.
 
     Raises
     ------
@@ -110,6 +112,9 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
         kept = [loaded(tree, f"beyond/{name}/scores", needed=wanted)[wanted] for name in names]
         beyond = xr.concat(kept, xr.DataArray(names, dims="beyond", name="beyond"))
         result = result.assign({f"beyond_{name}": beyond[name] for name in beyond.data_vars})
+    if "floor" in tree.children:
+        floor = loaded(tree, "floor/scores", needed=SCORES[:2])
+        result = result.assign({f"floor_{name}": floor[name] for name in floor.data_vars})
     attrs = Attributes(tree.attrs, "/")
     result.attrs = {"max_variance": attrs.number("max_variance"), "skip": attrs.whole("skip")}
     return result
@@ -192,13 +197,12 @@ def score_table(tree: xr.DataTree) -> str:
         part = scores[["analysis_rmse", "background_rmse"]].sel(iteration=iteration)
         reductions = scores["mfe_reduction"].sel(iteration=iteration).values.tolist()
         lines.append(row(f"{called(tree)}-{iteration}", part, reductions))
-    for name in scores["beyond"].values if "beyond" in scores.dims else ():
-        part = scores.sel(beyond=name)
-        named = {f"beyond_{kind}_rmse": f"{kind}_rmse" for kind in ("analysis", "background")}
-        renamed = part[list(named)].rename(named)
-        lines.append(
-            row(f"cycle, {name[:7]}", renamed, part["beyond_mfe_reduction"].values.tolist())
-        )
+    for dim, group, title in (("beyond", "beyond", "cycle"), ("filter", "floor", "perfect")):
+        for name in scores[dim].values if dim in scores.dims else ():
+            part = scores.sel({dim: name})
+            named = {f"{group}_{kind}_rmse": f"{kind}_rmse" for kind in ("analysis", "background")}
+            gains = part["beyond_mfe_reduction"].values.tolist() if dim == "beyond" else []
+            lines.append(row(f"{title}, {name}"[:14], part[list(named)].rename(named), gains))
     return "\n".join(lines)
 
 

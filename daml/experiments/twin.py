@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -21,8 +20,8 @@ from daml.loop.passes import Pass, Scored
 from daml.models import CoupledLorenz63, Lorenz63, Lorenz96
 from daml.observing.records import Readings
 from daml.observing.simulated import observe
-from daml.progress import LOG, Progress, duration
-from daml.protocols import Emulator, Model, Scheme
+from daml.progress import Progress
+from daml.protocols import Model, Scheme
 from daml.running.assimilation import assimilate, assimilated
 from daml.running.forecasting import forecast, simulate
 from daml.running.tuning import tuned
@@ -34,8 +33,6 @@ OPTIONAL = ("cycle_epochs", "window")
 OBSERVED = ("x0", "x1", "x2")
 SPINUP = 2000
 SENSITIVITY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, float("inf"))
-BEYOND = {"correction": True, "LSTM": False}
-"""What is trained through the cycle: an LSTM that corrects the imperfect model, and one alone."""
 
 
 class System(NamedTuple):
@@ -229,32 +226,6 @@ class Experiment:
             return Scored(kept, _told(done, scores))
 
         loop.go_through(self.observations["train"], keep, "paper", scored)
-        return keep.tree()
-
-    def beyond(self, keep: Keeper) -> xr.DataTree:
-        """Train through the cycle, which the paper does not; keep what is not there yet."""
-        tree = keep.tree()
-        reference = tree["imperfect/scores/mfe"].load()
-        there = tree["beyond"].children if "beyond" in tree.children else ()
-        for name in (name for name in BEYOND if name not in there):
-            emulator = replace(
-                self.emulator,
-                base=self.imperfect if BEYOND[name] else None,
-                covariance="predicted",
-                rate_decay=LSTM.rate_decay,
-            )
-            way = ThreeDVar("model"), emulator
-            loop = Loop(self.imperfect, *way, passes=1, training="cycle")
-            LOG.info("paper: beyond the paper, training through the cycle: %s", name)
-            start = time.perf_counter()
-            *_, done = loop.iterate(self.observations["train"])
-            seconds = time.perf_counter() - start
-            scores = self.score(done, cast("xr.DataArray", reference))
-            told = {"long_name": "time from the imperfect model to this", "units": "s"}
-            scores["seconds"] = ((), seconds, told)
-            emulated = cast("Emulator", done.model).to_dataset()
-            LOG.info("paper: trained through the cycle in %s: %s", duration(seconds), name)
-            keep({f"beyond/{name}": emulated, f"beyond/{name}/scores": scores})
         return keep.tree()
 
     def given(self) -> dict[str, xr.Dataset]:

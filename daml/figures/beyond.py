@@ -9,26 +9,43 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from daml.figures.panels import INK, LEADS, pick, take
+from daml.figures.panels import INK, LEADS, PERFECT, pick, take
 
-STYLES = {"correction": ("-", "corrects\nthe model"), "LSTM": (":", "LSTM\nalone")}
+STYLES = {
+    "correction": ("-", "LSTM\ncorrects"),
+    "LSTM": (":", "LSTM\nalone"),
+    "hidden": ("--", "hidden\nvariables"),
+}
+FLOORS: dict[str, Any] = {"ETKF": (0, (4, 1, 1, 1, 1, 1)), "sigma points": (0, (1, 1))}
+"""Lines of the perfect model's filters."""
+BESIDE = 0.31
+"""Part of the width by which labels stand apart: levels may lie close together."""
 SMALL: Any = {"fontsize": 7, "color": INK}
 
 
 def levels(ax: Axes, scores: xr.Dataset, record: str) -> None:
-    """Draw the RMSE of each as a level, with the seconds that it took; nothing if none is there."""
+    """Draw the RMSE of each as a level, with the seconds that it took; nothing if none is there.
+
+    The filters of the perfect model are levels, too; no training can go below the best of them.
+    """
+    if "floor_analysis_rmse" in scores:
+        floor = pick(take(scores, "floor_analysis_rmse", "record", "filter"), "record", record)
+        for name in floor["filter"].values:
+            level, label = float(floor.sel(filter=name)), f"perfect model, {name}"
+            dashes = FLOORS[str(name)]
+            ax.axhline(level, color=PERFECT, linestyle=dashes, linewidth=1.2, label=label)
     if "beyond_analysis_rmse" not in scores:
         return
     rmse = pick(take(scores, "beyond_analysis_rmse", "record", "beyond"), "record", record)
     seconds = take(scores, "beyond_seconds", "beyond")
-    for name in rmse["beyond"].values:
+    for number, name in enumerate(rmse["beyond"].values):
         line, told = STYLES[str(name)]
         level, took = (float(array.sel(beyond=name)) for array in (rmse, seconds))
         ax.axhline(level, color=INK, linestyle=line, linewidth=1.2)
         words = f"beyond the paper: {told}, {took:.0f} s".replace("\n", " ")
         ax.annotate(
-            words, (0.99, level), xycoords=("axes fraction", "data"), xytext=(0, 1.5),
-            textcoords="offset points", ha="right", va="bottom", **SMALL,
+            words, (0.99 - BESIDE * number, level), xycoords=("axes fraction", "data"),
+            xytext=(0, 1.5), textcoords="offset points", ha="right", va="bottom", **SMALL,
         )  # fmt: skip
 
 
@@ -46,6 +63,14 @@ def columns(ax: Axes, scores: xr.Dataset) -> None:
         for lead, value in enumerate(values):
             colour, marker = LEADS[lead % len(LEADS)]
             ax.plot([at], [value], color=colour, marker=marker, markersize=5, zorder=4)
+    if "floor_mfe_reduction" in scores:
+        floor = take(scores, "floor_mfe_reduction", "lead")
+        level = float(floor.mean("lead"))
+        ax.axhline(level, color=PERFECT, linestyle=(0, (1, 1)))
+        ax.annotate(
+            "perfect model", (0.01, level), xycoords=("axes fraction", "data"), xytext=(0, -2),
+            textcoords="offset points", ha="left", va="top", fontsize=7, color=PERFECT,
+        )  # fmt: skip
     ax.axvline(edge, color=INK, linewidth=0.8, linestyle=":")
     ax.annotate(
         "beyond the paper", (edge, 1.0), xycoords=("data", "axes fraction"), xytext=(3, 2),

@@ -41,6 +41,8 @@ def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None)
     a further level shows the perfect model's 3DVar with the best of those B, and a second panel
     the RMSE of both models' 3DVar against the largest background variance, with a vertical line at
     the attribute `max_variance` of `scores`; "raw", at the right, is the climatology unscaled.
+    What was trained through the cycle, and the perfect model's filters, are levels
+    (`beyond_analysis_rmse`, `beyond_seconds`, `floor_analysis_rmse`).
 
     Parameters
     ----------
@@ -91,7 +93,9 @@ def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None)
 def error_reduction(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
     """Draw Figure 3: reduction of the forecast error against the iteration, one line per lead.
 
-    Lines are means over the seeds, if there are several, and bands span all of them.
+    Lines are means over the seeds, if there are several, and bands span all of them. What was
+    trained through the cycle stands at the right (`beyond_mfe_reduction`, `beyond_seconds`); a
+    level is that of the perfect model (`floor_mfe_reduction`).
 
     Parameters
     ----------

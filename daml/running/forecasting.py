@@ -27,6 +27,7 @@ from daml.labels.dates import is_span, span
 from daml.labels.descriptions import description
 from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
+from daml.running.starts.filtered import filtered
 from daml.running.starts.first_guess import one_state
 from daml.running.stepping import advance
 from daml.segments import Cut, rows_at_once, segment_length, side_by_side
@@ -61,10 +62,12 @@ def simulate(
     spinup : int
         Steps before it that are thrown away.
     seed : int or numpy.random.Generator
-        The run starts from a standard normal state drawn from it.
+        The run starts from a standard normal state drawn from it. For a model that has
+        ``climate`` and ``climate_spread`` the state has their mean and standard deviations.
     initial : xarray.Dataset, optional
         ``state`` (variable), in the model's units: where to start instead. With a date as its
-        coordinate ``time`` the run goes on from it.
+        coordinate ``time`` the run goes on from it. Hidden variables that it lacks start at the
+        model's climate.
     store : str or path, optional
         A new Zarr store that takes the record block by block; memory, unless given.
 
@@ -92,10 +95,7 @@ def simulate(
     first = 0.0 if initial is None else first_time(initial)
     check_model(model, first)
     variables = tuple(model.variables)
-    if initial is None:
-        x = np.random.default_rng(sequence(seed)).standard_normal((1, len(variables)))
-    else:
-        x = one_state(initial, variables, "simulate")[None]
+    x = _drawn(model, seed) if initial is None else one_state(initial, model, "simulate")[None]
     times = _times(model, first, steps, spinup)
     unit = {"units": "1"} if times.dtype.kind == "f" else {}
     attrs = {
@@ -125,6 +125,13 @@ def simulate(
 
     described = {"state": (("time", "variable"), {"long_name": "state", "units": "1"})}
     return filled(labels, described, run, store, rows_at_once(len(variables)))
+
+
+def _drawn(model: Model, seed: Seed) -> np.ndarray:
+    """Draw the state (1, variable) that a free run starts from."""
+    drawn = np.random.default_rng(sequence(seed)).standard_normal((1, len(model.variables)))
+    climate, spread = (getattr(model, name, None) for name in ("climate", "climate_spread"))
+    return drawn if climate is None or spread is None else np.asarray(climate + spread * drawn)
 
 
 def _times(model: Model, first: Any, steps: int, spinup: int) -> np.ndarray:
@@ -184,9 +191,12 @@ def forecast(
         What forecasts.
     initial : xarray.Dataset
         ``state``, or else ``analysis``, (time, variable): the states to start from, a step of
-        the model apart. Variables that the model lacks are left out. Where there is
-        ``analysis_members`` (time, member, variable), as ``assimilate(..., keep_members=True)``
-        gives it, or a ``state`` with these dims, there are forecasts of each member.
+        the model apart. Variables that the model lacks are left out. Hidden variables of the model
+        that are missing are filtered along the states (:class:`daml.schemes.SigmaPoint`), which
+        count as observations that are nearly exact; each start uses the states up to it. Where
+        there is ``analysis_members`` (time, member, variable), as
+        ``assimilate(..., keep_members=True)`` gives it, or a ``state`` with these dims, there are
+        forecasts of each member.
     leads : int or sequence of int
         Model steps to forecast; 4 means 1, 2, 3, 4.
     warmup : int
@@ -203,6 +213,8 @@ def forecast(
     ------
     InputError
         If the record breaks the contract, has gaps, or is shorter than the warm-up.
+    DivergedError
+        If the filter of hidden variables loses the states.
 
     Examples
     --------
@@ -234,7 +246,7 @@ def forecast(
     cut = Cut(len(times) - warmup, segment_length(len(times) - warmup), warmup)
 
     def run(arrays: Mapping[str, Any], initial: xr.Dataset) -> dict[str, Any]:
-        states, _ = pack(initial, name, variables)
+        states, _ = pack(filtered(model, initial, name, warmup), name, variables)
         if not np.isfinite(states).all():
             raise InputError(f"forecast: {name!r} has missing values; fill them first")
         states = np.moveaxis(states, 0, -2) if many else states

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import xarray as xr
 
 from daml.errors import DamlError, InputError, StoreError, first_line
@@ -178,8 +179,8 @@ def reading(store: str | Path) -> Iterator[None]:
 
 
 def is_whole(value: object) -> bool:
-    """Whether a value is a whole number, and no truth value."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether a value is a whole number, and no truth value; of NumPy, as netCDF gives it, too."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def shown(value: object) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from scipy.stats import norm
@@ -120,7 +122,11 @@ def calibration(
 
 @checked
 def spread_map(
-    analysis: xr.Dataset, x: tuple[str, np.ndarray], y: tuple[str, np.ndarray]
+    analysis: xr.Dataset,
+    x: tuple[str, np.ndarray],
+    y: tuple[str, np.ndarray],
+    *,
+    variables: Sequence[str] | None = None,
 ) -> xr.DataArray:
     """Give the spread that was expected of the background in bins of the analysis.
 
@@ -130,16 +136,32 @@ def spread_map(
         ``background_spread`` and ``analysis`` (time, variable).
     x, y : tuple of str and numpy.ndarray
         A variable and the edges of its bins.
+    variables : sequence of str, optional
+        Variables whose spread is meant, such as those that are not hidden. Default: all.
 
     Returns
     -------
     xarray.DataArray (x_bin, y_bin)
         Root mean square over the variables and times in a bin, at the bins' centres; NaN where
         the record never was.
+
+    Raises
+    ------
+    InputError
+        If a variable is not in the analysis.
     """
     for name in ("background_spread", "analysis"):
         check_dims(analysis, name, ("time", "variable"))
-    squares = (analysis["background_spread"] ** 2).mean("variable")
+    spread = named(analysis)["background_spread"]
+    if variables is not None:
+        lacking = [v for v in variables if v not in names(spread)]
+        if lacking:
+            raise InputError(
+                f"spread_map: the analysis has no variable {lacking[0]!r} (it has "
+                f"{names(spread)}); give some of these"
+            )
+        spread = spread.sel(variable=list(variables))
+    squares = (spread**2).mean("variable")
     result = binned(squares, analysis["analysis"], "time", x, y)
     result.attrs = {"long_name": "expected error of the background", "units": "1"}
     return result

@@ -10,6 +10,7 @@ import xarray as xr
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import pack
+from daml.labels.lacking import at_climate
 from daml.protocols import Memory, Model
 
 
@@ -28,7 +29,8 @@ def lyapunov_exponent(
         Made of torch's operations: daml's own, an LSTM over one of them.
     initial : xarray.Dataset
         ``state`` (time, variable): states to start from, each on its own; a hundred or more,
-        spread over the attractor.
+        spread over the attractor. Hidden variables that are missing start at the model's
+        climate; the spin-up brings them onto the attractor.
     steps : int
         Over which, and over all starts, growth is a mean.
     spinup : int
@@ -63,7 +65,7 @@ def lyapunov_exponent(
             f"lyapunov_exponent: steps={steps}, spinup={spinup}, seed={seed}; give steps >= 1, "
             "spinup >= 0, seed >= 0"
         )
-    states, _ = pack(initial, "state", tuple(model.variables))
+    states, _ = pack(at_climate(initial, "state", model), "state", tuple(model.variables))
     x = torch.as_tensor(states.reshape(-1, states.shape[-1]))
     x, memory = model.step(x, model.start(x))
     leaves = _leaves((x, memory))

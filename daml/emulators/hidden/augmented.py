@@ -21,7 +21,7 @@ from daml.emulators.hidden.taught import Taught, hidden_of
 from daml.emulators.learned import Learned
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.labels.datasets import HIDDEN, is_hidden
+from daml.labels.datasets import HIDDEN
 from daml.protocols import Checkpoint, Memory, Model, Scheme
 from daml.schemes import SigmaPoint
 from daml.stores.opening import check_whole
@@ -114,8 +114,8 @@ class Augmented(Learned):
 
     @property
     def hidden_names(self) -> tuple[str, ...]:
-        """Names of the hidden variables."""
-        return tuple(name for name in self.variables if is_hidden(name))
+        """Names of the hidden variables, the last ones of ``variables``."""
+        return self.variables[self.shown :]
 
     @property
     def positions(self) -> Any:

@@ -9,6 +9,7 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.datasets import pack
+from daml.labels.lacking import at_climate
 from daml.observing.functions import Function
 from daml.observing.operators import Selection
 from daml.observing.records import Record
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from daml.protocols import Model
 
 
-def one_state(initial: xr.Dataset, variables: tuple[str, ...], what: str) -> np.ndarray:
-    """Give the state (variable,) to start from."""
-    given, _ = pack(initial, "state", variables)
+def one_state(initial: xr.Dataset, model: Model, what: str) -> np.ndarray:
+    """Give the state (variable,) to start from; hidden variables may be missing there."""
+    variables = tuple(model.variables)
+    given, _ = pack(at_climate(initial, "state", model), "state", variables)
     if given.size != len(variables):
         raise InputError(
             f"{what}: 'state' of 'initial' has {initial['state'].dims}, "
@@ -51,7 +53,7 @@ class FirstGuess:
         self.initial = None
         variables = tuple(model.variables)
         if initial is not None:
-            self.initial = one_state(initial, variables, "assimilate")
+            self.initial = one_state(initial, model, "assimilate")
         self.record, self.runs = record, None
         if isinstance(record.operator, Function):
             self.runs = FreeStates(model, record, times)
