@@ -43,6 +43,6 @@ filter loses the truth at times (0.03 of the record here), and DAPPER's, too (on
 LONG_ONLY = {"ParticleFilter 800"}
 """Schemes that are too slow for a short run."""
 MEASURED = {"EnKF 10": 0.679, "EnKFN 10": 0.555}
-"""Where DAPPER 1.7.1 itself does not reach its table's value, which is that of 1,000 observations: the
-mean of two runs (seeds 3 and 4) with these settings. EnKF, on 80,000 observations each: 0.690 +- 0.014
-and 0.668 +- 0.012; EnKFN, on 8,000 each: 0.550 +- 0.008 and 0.559 +- 0.007."""
+"""Where DAPPER 1.7.1 itself does not reach its table's value, which is that of 1,000 observations:
+the mean of two runs (seeds 3 and 4) with these settings. EnKF, on 80,000 observations each: 0.690
++- 0.014 and 0.668 +- 0.012; EnKFN, on 8,000 each: 0.550 +- 0.008 and 0.559 +- 0.007."""
