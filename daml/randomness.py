@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum, unique
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -75,6 +76,12 @@ def _at(seed: int, step: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, step, 0]))
 
 
+@cache
+def _start(seed: int, stream: int) -> np.ndarray:
+    """Give the number at which the draws of a stream begin."""
+    return np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)
+
+
 def picked(seed: int, steps: np.ndarray, count: int, stream: int = 0) -> np.ndarray:
     """Draw numbers (...) from 0 to ``count`` - 1 that follow from seed, step and stream alone.
 
@@ -100,8 +107,7 @@ def picked(seed: int, steps: np.ndarray, count: int, stream: int = 0) -> np.ndar
     >>> bool((np.bincount(numbers) > 200).all())
     True
     """
-    start = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)
-    z = start + np.asarray(steps).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = _start(seed, stream) + np.asarray(steps).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray((z ^ (z >> np.uint64(31))) % np.uint64(count), dtype=np.int64)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,18 @@ def segment_length(total: int) -> int:
     return min(max(math.isqrt(total), SHORTEST), LONGEST, total)
 
 
+def consecutive(numbers: np.ndarray) -> list[slice]:
+    """Give where the runs of consecutive numbers lie in rising ones.
+
+    Examples
+    --------
+    >>> consecutive(np.array([0, 1, 5, 6, 7]))
+    [slice(0, 2, None), slice(2, 5, None)]
+    """
+    ends = [0, *(np.flatnonzero(np.diff(numbers) > 1) + 1).tolist(), len(numbers)]
+    return [slice(first, stop) for first, stop in pairwise(ends)]
+
+
 @dataclass(frozen=True)
 class Cut:
     """A record of ``total`` steps in segments of ``length`` that start ``spinup`` steps early.
@@ -69,9 +82,12 @@ class Cut:
         """Steps that a segment runs."""
         return self.spinup + self.length + self.tail
 
-    def groups(self, width: int) -> list[np.ndarray]:
-        """Give the numbers of the segments that run side by side."""
-        numbers = np.arange(self.segments)
+    def groups(self, width: int, numbers: np.ndarray | None = None) -> list[np.ndarray]:
+        """Give the numbers of the segments that run side by side, at most ``width``.
+
+        Of all segments, unless their numbers are given.
+        """
+        numbers = np.arange(self.segments) if numbers is None else numbers
         return [numbers[first : first + width] for first in range(0, len(numbers), width)]
 
     def blocks(self, group: np.ndarray, size: int = 1) -> list[slice]:

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from daml.schemes.ensembles.parts import Seen
-from daml.schemes.ensembles.roots import root_times
+from daml.schemes.ensembles.roots import root_and_inverse_times, root_times
+from daml.schemes.ensembles.rotation import turns
 from daml.schemes.ensembles.transforms import symmetric, triangular
 
 
@@ -27,6 +28,18 @@ def test_the_root_is_that_by_eigenvectors(spread):
     np.testing.assert_allclose(found, expected, atol=1e-10 if spread < 100 else 1e-8)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 0.1, 0.5, 1.0, 3.0, 30.0, 1000.0])
+def test_with_places_last_the_root_is_the_same_and_the_inverse_that_of_a_solution(spread):
+    vectors = np.random.default_rng(1).standard_normal((30, 6))
+    matrices = squares(spread)
+    root, inverse = root_and_inverse_times(np.moveaxis(matrices, 0, -1), vectors.T)
+    expected = root_times(matrices, vectors[..., None])[..., 0]
+    accuracy = 1e-10 if spread < 100 else 1e-8
+    np.testing.assert_allclose(root.T, expected, atol=accuracy)
+    solved = np.linalg.solve(np.eye(6) + matrices, vectors[..., None])[..., 0]
+    np.testing.assert_allclose(inverse.T, solved, atol=accuracy)
+
+
 def test_matrices_side_by_side_may_differ_by_any_factor():
     matrices = np.concatenate([squares(spread, count=2) for spread in (0, 0.1, 10, 1000)])
     vectors = np.random.default_rng(1).standard_normal((8, 6, 1))
@@ -38,12 +51,16 @@ def test_matrices_side_by_side_may_differ_by_any_factor():
 def test_the_root_of_a_filter_that_diverges_is_finite(spread):
     with np.errstate(all="ignore"):  # as in a cycle
         assert np.isfinite(root_times(squares(spread), np.ones((30, 6, 1)))).all()
+        last = np.moveaxis(squares(spread), 0, -1)
+        assert np.isfinite(root_and_inverse_times(last, np.ones((6, 30)))).all()
 
 
 def test_what_is_not_finite_gives_nan():
     matrices = squares(1.0)
     matrices[3] = np.inf
     assert np.isnan(root_times(matrices, np.ones((30, 6, 1)))).all()
+    last = np.moveaxis(matrices, 0, -1)
+    assert np.isnan(root_and_inverse_times(last, np.ones((6, 30)))).all()
 
 
 @pytest.mark.parametrize("observations", [0, 1, 2, 7])
@@ -55,7 +72,9 @@ def test_the_gradient_is_that_of_differences(observations, spread):
     vectors = torch.randn((3, 4, 2), generator=generator, dtype=torch.float64)
 
     def function(seen, vectors):
-        return root_times(seen.mT @ seen, vectors)
+        squares = seen.mT @ seen
+        last = squares.permute(1, 2, 0), vectors[..., 0].T
+        return root_times(squares, vectors), *root_and_inverse_times(*last)
 
     given = seen.requires_grad_(), vectors.requires_grad_()
     assert torch.autograd.gradcheck(function, given)
@@ -81,7 +100,7 @@ def part_of(members, observed, spread=1.0, count=4):
 @pytest.mark.parametrize(("members", "observed"), [(2, 1), (2, 3), (6, 2), (6, 6), (6, 9), (20, 3)])
 def test_a_triangular_root_gives_the_moments_of_the_symmetric_one(members, observed, spread):
     part = part_of(members, observed, spread)
-    one, two = triangular(part), symmetric(part)
+    one, two = triangular(part, turns(0, np.arange(4), part.seen)), symmetric(part)
     scale = max(spread, 1e-30)
     covariances = [found.anomalies.mT @ found.anomalies / scale**2 for found in (one, two)]
     np.testing.assert_allclose(*covariances, atol=1e-8)
@@ -95,7 +114,8 @@ def test_a_triangular_root_gives_the_moments_of_the_symmetric_one(members, obser
 @pytest.mark.parametrize("observed", [3, 9])
 def test_a_triangular_root_of_a_filter_that_diverges_raises_nothing(observed, spread):
     with np.errstate(all="ignore"):
-        found = triangular(part_of(6, observed, spread))
+        part = part_of(6, observed, spread)
+        found = triangular(part, turns(0, np.arange(4), part.seen))
     assert np.isfinite(found.anomalies).all() == np.isfinite(spread)
 
 
@@ -107,7 +127,8 @@ def test_gradients_through_a_triangular_root_are_right(observed):
     blank = 1.0 if observed else 0.0
 
     def moments(mean, anomalies, seen, innovation, width):
-        found = triangular(Seen(mean, anomalies, seen * blank, innovation, width))
+        part = Seen(mean, anomalies, seen * blank, innovation, width)
+        found = triangular(part, turns(0, np.arange(2), seen))
         return found.increment, found.anomalies, found.square, found.log_determinant
 
     assert torch.autograd.gradcheck(moments, arrays)

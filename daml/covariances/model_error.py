@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from array_api_compat import array_namespace
 
+from daml.arrays import namespace
 from daml.errors import InputError
 from daml.labels.arguments import shown
 from daml.labels.datasets import check_names, named, names
@@ -132,7 +132,7 @@ def error_root(error: Any) -> Any:
 
     It does not depend on the order of the variables.
     """
-    xp = array_namespace(error)
+    xp = namespace(error)
     if error.ndim == 1:
         return xp.sqrt(error)
     values, vectors = xp.linalg.eigh(error)

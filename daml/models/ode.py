@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from daml.arrays import namespace
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 
@@ -24,7 +24,7 @@ def parted(x: Array) -> Sequence[Array]:
     """
     if isinstance(x, np.ndarray):
         return [x[..., place] for place in range(x.shape[-1])]
-    return tuple(array_namespace(x).unstack(x, axis=-1))
+    return tuple(namespace(x).unstack(x, axis=-1))
 
 
 def joined(x: Array, *parts: Array) -> Array:
@@ -38,7 +38,7 @@ def joined(x: Array, *parts: Array) -> Array:
         for place, part in enumerate(parts):
             result[..., place] = part
         return result
-    return array_namespace(x).stack(parts, axis=-1)
+    return namespace(x).stack(parts, axis=-1)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import xarray as xr
-from array_api_compat import array_namespace, device
+from array_api_compat import device
 
-from daml.arrays import fetch, put
+from daml.arrays import fetch, namespace, put
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import names
@@ -44,18 +45,18 @@ class TabledNoise:
 
         R^(-1/2) is the inverse of R's triangular root.
         """
-        xp = array_namespace(values)
+        xp = namespace(values)
         present = self.present[patterns][..., None, :]
         if self.covariance is None:
-            scaled = values / xp.sqrt(self.variance[patterns])[..., None, :]
-            return xp.where(present, scaled, xp.zeros_like(scaled))
+            deviation = xp.sqrt(self.variance[patterns])[..., None, :]
+            return values / xp.where(present, deviation, math.inf)
         masked = xp.where(present, values, xp.zeros_like(values))
         root = xp.linalg.cholesky(self._covariances(patterns))
         return xp.matrix_transpose(xp.linalg.solve(root, xp.matrix_transpose(masked)))
 
     def log_deviation(self, patterns: Any) -> Any:
         """Give the log of the root of R's determinant (...), of the values that are there."""
-        xp = array_namespace(self.variance)
+        xp = namespace(self.variance)
         if self.covariance is None:
             return xp.sum(xp.log(self.variance[patterns]), axis=-1) / 2
         root = xp.linalg.cholesky(self._covariances(patterns))
@@ -64,7 +65,7 @@ class TabledNoise:
     def _covariances(self, patterns: Any) -> Any:
         """Give R (..., observed, observed) of patterns (...), NumPy's or torch's."""
         present = self.present[patterns]
-        xp = array_namespace(present)
+        xp = namespace(present)
         eye = xp.eye(present.shape[-1], dtype=self.variance.dtype, device=device(present))
         return xp.where(present[..., :, None] & present[..., None, :], self.covariance, eye)
 

@@ -96,11 +96,15 @@ class Record:
         about = self.variables, self.observed, self.operator, self.noise.on(device)
         return Setting(*about, self.space, self.positions)
 
+    def patterns(self, steps: np.ndarray) -> np.ndarray:
+        """Give the kinds of model steps (...); a scheme that writes into them raises."""
+        kind: np.ndarray = self.kind[steps]
+        kind.flags.writeable = False
+        return kind
+
     def seen(self, steps: np.ndarray) -> Observed:
         """Give the observations at model steps (...)."""
-        kind = self.kind[steps]
-        kind.flags.writeable = False
-        return Observed(self.values(steps), kind, self.noise)
+        return Observed(self.values(steps), self.patterns(steps), self.noise)
 
     # What a scheme of the older kind, with start(variables, record), asks of a record.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -64,13 +64,6 @@ def flags(found: np.ndarray, early: np.ndarray, rows: np.ndarray, piece: int) ->
         lost = (chi_square > SURPRISE) & (relative > CLIMATE)
         result[segment] = np.repeat(lost, piece)
     return result[:, : int(rows.max())]
-
-
-def runs(numbers: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """Give runs of consecutive numbers, each of at most ``width``."""
-    if len(numbers):
-        for run in np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1):
-            yield from np.split(run, range(width, len(run), width))
 
 
 def check_lost(

@@ -16,14 +16,14 @@ from daml.pairing import certain, offered
 from daml.protocols import Observed, Run
 from daml.running.cycle import cycle, given_error
 from daml.running.kept import Kept, is_watched
-from daml.running.lost import MOST, flags, runs, signs
+from daml.running.lost import MOST, flags, signs
 from daml.running.moments import Moments, joined, moments
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Room, Target
 from daml.schemes.calling import prepared
 from daml.schemes.smoothing import Smoother
-from daml.segments import Cut, segment_length, side_by_side
+from daml.segments import Cut, consecutive, segment_length, side_by_side
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model, Scheme
@@ -118,8 +118,8 @@ class Cycles:
             # has no use for one.
             again[0] = False
             again &= lost.sum() <= MOST * cut.total
-            for group in runs(np.flatnonzero(again), len(groups[0])):
-                longer = replace(cut, spinup=2 * cut.spinup)
+            longer = replace(cut, spinup=2 * cut.spinup)
+            for group in longer.groups(len(groups[0]), np.flatnonzero(again)):
                 part = self._run(longer, group, target, bar)
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
                 width[group] = part.width
@@ -165,7 +165,9 @@ class Cycles:
         def seen() -> Iterator[tuple[Observed, Run]]:
             for block in cut.blocks(group, self.kept.size):
                 steps = np.minimum(starts + ahead[block], cut.total - 1)
-                values, pattern, _ = record.seen(steps)
+                # What lies between segments that are apart is not loaded.
+                apart = [record.values(steps[:, part]) for part in consecutive(group)]
+                values, pattern = np.concatenate(apart, axis=1), record.patterns(steps)
                 loaded[:] = steps, values, pattern
                 moved = (put(part, self.device) for part in (values, pattern))
                 ages = range(block.start, block.stop)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from daml.segments import Cut
+from daml.segments import Cut, consecutive
 
 Room = Mapping[str, Any]
 """By name, what takes values (segment, step, ...) of a group by ``room[name][a:b, c:d] = ...``"""
@@ -26,9 +26,10 @@ class Target:
         if cut.segments == 1:
             return {name: _Through(array) for name, array in self.arrays.items()}
         first, stop = int(group[0]) * cut.length, (int(group[-1]) + 1) * cut.length
+        whole = stop <= cut.total and len(consecutive(group)) == 1
         return {
             name: array[first:stop].reshape(len(group), cut.length, *array.shape[1:])  # no copy
-            if isinstance(array, np.ndarray) and stop <= cut.total
+            if isinstance(array, np.ndarray) and whole
             else np.empty((len(group), cut.length, *array.shape[1:]))
             for name, array in self.arrays.items()
         }
@@ -37,12 +38,15 @@ class Target:
         """Put the room of a group into its rows; the last segment may reach beyond them."""
         if cut.segments == 1:
             return
-        first = int(group[0]) * cut.length
-        stop = min((int(group[-1]) + 1) * cut.length, cut.total)
         with self.writing:
-            for name, array in self.arrays.items():
-                if not (isinstance(array, np.ndarray) and np.may_share_memory(array, room[name])):
-                    array[first:stop] = room[name].reshape(-1, *array.shape[1:])[: stop - first]
+            for part in consecutive(group):
+                first = int(group[part][0]) * cut.length
+                stop = min((int(group[part][-1]) + 1) * cut.length, cut.total)
+                for name, array in self.arrays.items():
+                    if isinstance(array, np.ndarray) and np.may_share_memory(array, room[name]):
+                        continue
+                    rows = room[name][part].reshape(-1, *array.shape[1:])
+                    array[first:stop] = rows[: stop - first]
 
 
 class _Through:

@@ -6,9 +6,8 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from daml.arrays import alike, fetch
+from daml.arrays import alike, fetch, namespace
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import Forecast, ObservationOperator, Observed, Outputs, Run, Setting, Update
@@ -151,7 +150,7 @@ class ParticleFilter:
     ) -> tuple[Update, Particles]:
         """Give the members (..., member, variable) for the next step, and the moments."""
         x = forecast.state
-        xp = array_namespace(x)
+        xp = namespace(x)
         if getattr(x, "requires_grad", False):
             raise InputError(
                 "ParticleFilter: no gradient passes through the choice of members; train through "
@@ -190,7 +189,7 @@ class ParticleFilter:
     ) -> tuple[Any, Any, Any]:
         """Draw members anew where few have a weight; give them, what they carry, and weights."""
         x, carried = forecast.state, forecast.carried
-        xp = array_namespace(x)
+        xp = namespace(x)
         rows = np.flatnonzero(size < self.resample_below * self.members * (1 - 1e-9))
         if not len(rows):
             return x, None, weights
@@ -211,7 +210,7 @@ class ParticleFilter:
 
     def _kernel(self, x: Any, weights: Any, steps: np.ndarray, places: np.ndarray) -> Any:
         """Give draws (..., member, variable) from the kernel."""
-        xp = array_namespace(x)
+        xp = namespace(x)
         size, lone = x.shape[-1], 1 / xp.sum(weights**2, axis=-1) < LONE
         weights = xp.where(lone[..., None], xp.full_like(weights, 1 / self.members), weights)
         root = (x - weights[..., None, :] @ x) * xp.sqrt(_unbiased(weights))[..., None]
@@ -228,7 +227,7 @@ class ParticleFilter:
 
 def _moments(weights: Any, x: Any) -> tuple[Any, Any]:
     """Give mean and standard deviation (..., variable) of members (..., member, variable)."""
-    xp = array_namespace(x)
+    xp = namespace(x)
     mean = weights[..., None, :] @ x
     square = (_unbiased(weights)[..., None, :] @ (x - mean) ** 2)[..., 0, :]
     return mean[..., 0, :], xp.sqrt(square)
@@ -236,7 +235,7 @@ def _moments(weights: Any, x: Any) -> tuple[Any, Any]:
 
 def _unbiased(weights: Any) -> Any:
     """Give weights of squared anomalies, whose weighted sum is a variance; 0 of a lone member."""
-    xp = array_namespace(weights)
+    xp = namespace(weights)
     left = 1 - xp.sum(weights**2, axis=-1, keepdims=True)
     alone = left < LONE - 1
     return xp.where(alone, xp.zeros_like(weights), weights / xp.where(alone, 1.0, left))
@@ -244,7 +243,7 @@ def _unbiased(weights: Any) -> Any:
 
 def _weighted(weights: Any, x: Any, white: Any, observed: Observed) -> Seen:
     """Give what the observations see of weighted members, for S = S' S + I."""
-    xp = array_namespace(x)
+    xp = namespace(x)
     centre = weights[..., None, :] @ white
     seen = (centre - white) * xp.sqrt(_unbiased(weights))[..., None]
     width = observed.noise.log_deviation(observed.pattern)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from daml.arrays import alike
+from daml.arrays import alike, namespace
 from daml.protocols import Forecast, Observed, Run, Setting, Update
 from daml.randomness import Stream, normal, ranks
 from daml.schemes.ensembles.parts import Ensemble, Prepared, analysed
@@ -65,7 +64,7 @@ class EnKF(Ensemble):
         """Work out what perturbations need: the order of names, and a root of R."""
         covariance, root = setting.noise.covariance, None
         if covariance is not None:
-            xp = array_namespace(covariance)
+            xp = namespace(covariance)
             values, vectors = xp.linalg.eigh(covariance)
             root = (vectors * xp.sqrt(values)) @ vectors.T
         return Perturbing(ranks(setting.observed), root)
@@ -75,7 +74,7 @@ class EnKF(Ensemble):
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
         part = self.seen(forecast, observed, memory)
-        xp = array_namespace(part.seen)
+        xp = namespace(part.seen)
         weights = Weights.of(part)
         signal = part.seen * (self.members - 1) ** 0.5
         drawn = self._perturbations(observed, run, memory.own, part.seen)
@@ -87,7 +86,7 @@ class EnKF(Ensemble):
 
     def _perturbations(self, observed: Observed, run: Run, memory: Perturbing, like: Any) -> Any:
         """Give R^(-1/2) e (..., member, observed), whose mean over the members is 0."""
-        xp = array_namespace(like)
+        xp = namespace(like)
         shape = self.members, len(memory.places)
         drawn = normal(self.seed, run.step, shape, Stream.PERTURBATION)[..., memory.places]
         drawn = drawn - drawn.mean(axis=-2, keepdims=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from array_api_compat import array_namespace
-
+from daml.arrays import namespace
 from daml.errors import InputError
 from daml.protocols import Run
 from daml.schemes.ensembles.etkf import ETKF
@@ -78,7 +77,7 @@ class EnKFN(ETKF):
         Where the derivative of the cost is zero, c u = e + sum of (projected u / (1 + u v))^2 /
         (N - 1); halving finds the smallest such u from below.
         """
-        xp = array_namespace(values)
+        xp = namespace(values)
         size = self.members
         uncertain, scale = (size + 1) / size, size / (size - 1)
         correction = (uncertain / scale) ** (xp.mean(1 / (1 + values), axis=-1) / 2)

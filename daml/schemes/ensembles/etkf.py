@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from daml.protocols import Forecast, Observed, Run, Update
 from daml.schemes.ensembles.parts import Ensemble, Prepared, Seen, analysed
+from daml.schemes.ensembles.rotation import turns
 from daml.schemes.ensembles.transforms import Transform, symmetric, triangular
 
 
@@ -72,7 +73,7 @@ class ETKF(Ensemble):
         part = self.seen(forecast, observed, memory)
         found = self.transformed(part, run)
         mean = part.mean + found.increment
-        members = self.around(mean, found.anomalies, part, run, memory)
+        members = self.around(mean, found.anomalies, part, run, memory, turned=found.turned)
         extras = part.extras(observed, found.square, found.log_determinant)
         return analysed(forecast, members, extras), memory
 
@@ -82,5 +83,5 @@ class ETKF(Ensemble):
         A turn makes all roots alike, unless a member is compared with its own background before.
         """
         if self.rotate and not self.rule.by_member:
-            return triangular(part)
+            return triangular(part, turns(self.seed, run.step, part.seen))
         return symmetric(part)

@@ -7,9 +7,8 @@ from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import xarray as xr
-from array_api_compat import array_namespace
 
-from daml.arrays import alike
+from daml.arrays import alike, namespace
 from daml.covariances.dense import check
 from daml.errors import InputError, StoreError
 from daml.labels.arguments import plain, shown
@@ -184,7 +183,7 @@ class RTPS:
 
     def widened(self, anomalies: Any, background: Any, run: Run, seed: int, known: Any) -> Any:
         """Multiply the anomalies of each variable."""
-        xp = array_namespace(anomalies)
+        xp = namespace(anomalies)
         own = xp.sum(anomalies**2, axis=-2, keepdims=True)
         before = xp.sum(background**2, axis=-2, keepdims=True)
         ratio = xp.sqrt(before / xp.where(own > 0, own, before + 1))

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from array_api_compat import array_namespace
+import numpy as np
 
+from daml.arrays import namespace
 from daml.errors import InputError
 from daml.protocols import Forecast, Observed, Run, Setting, Update
 from daml.schemes.ensembles.localisation import Neighbours
 from daml.schemes.ensembles.parts import Ensemble, Prepared, Seen
-from daml.schemes.ensembles.roots import root_times
+from daml.schemes.ensembles.roots import root_and_inverse_times
 
 VALUES, PRODUCTS = 1 << 17, 1 << 20
 """Numbers that are worked on at once, as the cache holds them; and products of members, of all
@@ -104,57 +105,68 @@ class LETKF(Ensemble):
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
         part = self.seen(forecast, observed, memory)
-        xp = array_namespace(part.seen)
-        found = (
-            _analysed(part.anomalies[..., piece], *sums) for piece, sums in _sums(part, memory.own)
-        )
+        xp, shape = namespace(part.seen), part.anomalies.shape
+        own = _places_last(part.anomalies)
+        found = (_analysed(own[:, piece], total) for piece, total in _sums(part, memory.own))
         moved, anomalies, signals = zip(*found, strict=True)
-        mean = part.mean + xp.concat(moved, axis=-1) / (self.members - 1) ** 0.5
         expected = 1 + xp.sum(part.seen**2, axis=-2)
         square = xp.sum(part.innovation**2 / expected, axis=-1)
-        near = xp.concat(signals, axis=-1)
-        state = self.around(mean, xp.concat(anomalies, axis=-1), part, run, memory, near)
+        increment, near = (
+            xp.reshape(xp.concat(parts).T, part.mean.shape) for parts in (moved, signals)
+        )
+        mean = part.mean + increment / (self.members - 1) ** 0.5
+        anomalies = xp.permute_dims(xp.concat(anomalies, axis=1), (2, 0, 1))
+        state = self.around(mean, xp.reshape(anomalies, shape), part, run, memory, near)
         extras = part.extras(observed, square, xp.sum(xp.log(expected), axis=-1))
         return Update(state, extras), memory
 
 
-def _sums(part: Seen, near: Neighbours) -> Iterator[tuple[slice, tuple[Any, Any]]]:
-    """Give S S' (..., variable, member, member) and S d (..., variable, member, 1), in pieces.
+def _places_last(members: Any) -> Any:
+    """Give members (..., member, place) as an array (member, place, row), its rows contiguous."""
+    xp, shape = namespace(members), members.shape[-2:]
+    last = xp.permute_dims(xp.reshape(members, (-1, *shape)), (1, 2, 0))
+    return xp.reshape(xp.reshape(last, (-1,)), last.shape)
+
+
+def _sums(part: Seen, near: Neighbours) -> Iterator[tuple[slice, Any]]:
+    """Give S S' and S d (member, member + 1, variable, row), in pieces.
 
     S and d are those of the observations near each variable, by the roots of their tapers.
     """
+    xp = namespace(part.seen)
     rows = math.prod(part.mean.shape[:-1])
     members, observed = part.seen.shape[-2:]
+    both = xp.concat((part.seen, part.innovation[..., None, :]), axis=-2)
     if near.whole is not None and rows * observed * members * (members + 1) <= PRODUCTS:
-        return _from_all(part, near.whole, VALUES // (rows * members * (members + 1)))
+        return _from_all(_places_last(both), near.whole, VALUES // (rows * members * (members + 1)))
     width = max(near.places.shape[1], members)
-    return _from_lists(part, near, VALUES // (rows * members * width))
+    return _from_lists(both, near, VALUES // (rows * members * width))
 
 
-def _from_lists(
-    part: Seen, near: Neighbours, at_once: int
-) -> Iterator[tuple[slice, tuple[Any, Any]]]:
-    """Collect what is near each variable."""
-    xp = array_namespace(part.seen)
+def _from_lists(both: Any, near: Neighbours, at_once: int) -> Iterator[tuple[slice, Any]]:
+    """Collect what is near each variable, of ``both`` (..., member + 1, observed)."""
+    xp = namespace(both)
+    both = xp.reshape(both, (-1, *both.shape[-2:]))
     for piece in _pieces(near.places.shape[0], at_once):
-        places, root = near.places[piece], near.root[piece]
-        local = xp.matrix_transpose(part.seen)[..., places, :] * root[..., None]
-        across = xp.matrix_transpose(local)
-        innovation = part.innovation[..., places] * root
-        yield piece, (across @ local, across @ innovation[..., None])
+        local = both[..., near.places[piece]] * near.root[piece]
+        local = xp.permute_dims(local, (2, 0, 1, 3))  # (variable, row, member + 1, neighbour)
+        total = local[..., :-1, :] @ xp.matrix_transpose(local)
+        yield piece, xp.permute_dims(total, (2, 3, 0, 1))
 
 
-def _from_all(part: Seen, tapers: Any, at_once: int) -> Iterator[tuple[slice, tuple[Any, Any]]]:
-    """Sum over all observations, most of which are near, by one product with the tapers."""
-    xp = array_namespace(part.seen)
-    seen, members = xp.matrix_transpose(part.seen), part.seen.shape[-2]
-    both = xp.concat((seen, part.innovation[..., None]), axis=-1)
-    products = seen[..., :, None] * both[..., None, :]
-    flat = xp.reshape(products, (*products.shape[:-2], -1))
+def _from_all(both: Any, tapers: Any, at_once: int) -> Iterator[tuple[slice, Any]]:
+    """Sum over all observations, most of which are near, by one product with the tapers.
+
+    Of ``both`` (member + 1, observed, row); each pair of members is summed once.
+    """
+    xp, members = namespace(both), len(both) - 1
+    products = xp.concat([both[member:] * both[member] for member in range(members)])
+    place = np.zeros((members, members + 1), dtype=int)
+    rows, columns = np.triu_indices(members, m=members + 1)
+    place[rows, columns] = np.arange(len(rows))
+    place[:, :members] = np.maximum(place[:, :members], place[:, :members].T)
     for piece in _pieces(tapers.shape[0], at_once):
-        total = tapers[piece] @ flat
-        total = xp.reshape(total, (*total.shape[:-1], members, members + 1))
-        yield piece, (total[..., :members], total[..., members:])
+        yield piece, (tapers[piece] @ products)[place]
 
 
 def _pieces(size: int, at_once: int) -> Iterator[slice]:
@@ -162,16 +174,16 @@ def _pieces(size: int, at_once: int) -> Iterator[slice]:
     return (slice(first, first + step) for first in range(0, size, step))
 
 
-def _analysed(anomalies: Any, squares: Any, pull: Any) -> tuple[Any, Any, Any]:
-    """Analyse some variables: give moves of their means (..., variable), and anomalies.
+def _analysed(anomalies: Any, total: Any) -> tuple[Any, Any, Any]:
+    """Analyse some variables, of anomalies (member, variable, row) and what `_sums` gives.
 
-    The last that is given is the sum (..., variable) of S^2 near each.
-
-    With T = (I + S S')^(-1/2) of the local S the move A' T^2 S d is the product of T A and T S d:
-    the root meets two vectors a variable, and no transform is formed.
+    Give the moves of their means (variable, row), A' (I + S S')^-1 S d with the local S; their
+    anomalies; and the sum (variable, row) of S^2 near each.
     """
-    xp = array_namespace(anomalies)
-    own = xp.matrix_transpose(anomalies)
-    both = root_times(squares, xp.concat((pull, own[..., None]), axis=-1))
-    signal = xp.linalg.trace(squares)
-    return xp.vecdot(both[..., 0], both[..., 1]), xp.matrix_transpose(both[..., 1]), signal
+    xp, shape = namespace(anomalies), anomalies.shape
+    total = xp.reshape(total, (*total.shape[:2], -1))
+    squares, pull = total[:, :-1], total[:, -1]
+    turned, weighted = root_and_inverse_times(squares, xp.reshape(anomalies, (shape[0], -1)))
+    moved = xp.sum(weighted * pull, axis=0)
+    signal = xp.einsum("iip->p", squares)
+    return xp.reshape(moved, shape[1:]), xp.reshape(turned, shape), xp.reshape(signal, shape[1:])

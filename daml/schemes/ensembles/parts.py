@@ -8,9 +8,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import xarray as xr
-from array_api_compat import array_namespace
 
-from daml.arrays import alike, member_mean
+from daml.arrays import alike, member_mean, namespace
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import (
@@ -35,7 +34,7 @@ from daml.schemes.ensembles.inflation import (
     stored,
 )
 from daml.schemes.ensembles.open_inflation import LEAST, most_likely
-from daml.schemes.ensembles.rotation import rotated
+from daml.schemes.ensembles.rotation import turns
 from daml.schemes.erring import Erring
 from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
@@ -192,24 +191,28 @@ class Ensemble(Erring):
         run: Run,
         memory: Prepared,
         signal: Any = None,
+        turned: bool = False,
     ) -> Any:
         """Give the members (..., member, variable) of an analysis, inflated and rotated.
 
         ``signal`` (..., variable) is the sum of squares of what each variable's own observations
-        see, where they are not the same for all.
+        see, where they are not the same for all; ``turned`` says that anomalies are rotated.
         """
         if signal is None:
-            xp = array_namespace(part.seen)
-            signal = xp.sum(part.seen**2, axis=(-2, -1))[..., None]
+            xp = namespace(part.seen)
+            flat = xp.reshape(part.seen, (*part.width.shape, 1, -1))
+            signal = xp.vecdot(flat, flat)
         wide = self.inflated(anomalies, signal > SILENT, part, run, memory)
-        return mean[..., None, :] + self.rotated(wide, run)
+        if self.rotate and not turned:
+            wide = turns(self.seed, run.step, wide) @ wide
+        return mean[..., None, :] + wide
 
     def _apart(self, anomalies: Any, informed: Any, part: Seen, memory: Prepared) -> Any:
         """Give the anomalies of states, those of what members carry, and the part of the states.
 
         What is carried is multiplied by a constant inflation, and by nothing else.
         """
-        xp, size = array_namespace(part.seen), len(memory.deviation)
+        xp, size = namespace(part.seen), len(memory.deviation)
         if anomalies.shape[-1] == size:
             return anomalies, None, part
         least = self.inflation if isinstance(self.inflation, float) else 1.0
@@ -225,7 +228,7 @@ class Ensemble(Erring):
         Only where something is observed, ``informed`` (..., variable): elsewhere there is nothing
         to inflate for. What is added at a start makes no ensemble wider than the first one.
         """
-        xp = array_namespace(part.seen)
+        xp = namespace(part.seen)
         anomalies, carried, part = self._apart(anomalies, informed, part, memory)
         least = 1.0
         if isinstance(self.inflation, float):
@@ -245,10 +248,6 @@ class Ensemble(Erring):
             factor = xp.where(informed, grown, factor)
         anomalies = anomalies * factor[..., None, :]
         return anomalies if carried is None else xp.concat((anomalies, carried), axis=-1)
-
-    def rotated(self, anomalies: Any, run: Run) -> Any:
-        """Turn anomalies (..., member, variable) at random, where asked for."""
-        return rotated(anomalies, self.seed, run.step) if self.rotate else anomalies
 
 
 class Seen(NamedTuple):
@@ -271,7 +270,7 @@ class Seen(NamedTuple):
     ) -> Seen:
         """Compare a forecast with the observations of its time, with a factor on their R."""
         x = forecast.state
-        xp = array_namespace(x)
+        xp = namespace(x)
         members, moved = x.shape[-2], x
         if forecast.carried is not None:
             moved = xp.concat((x, forecast.carried), axis=-1)
@@ -310,6 +309,6 @@ def analysed(forecast: Forecast, members: Any, extras: dict[str, Any]) -> Update
 
 def chi_square(observed: Observed, square: Any) -> dict[str, Any]:
     """Give the output of squared innovations in units of their expected covariance."""
-    xp = array_namespace(square)
+    xp = namespace(square)
     counts = xp.sum(xp.astype(observed.present, square.dtype), axis=-1)
     return {"chi_square": square / xp.where(counts > 0, counts, np.nan)}

@@ -7,12 +7,13 @@ torch finds through them are finite where eigenvalues meet, as they do with few 
 from __future__ import annotations
 
 import math
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from daml.arrays import namespace
 from daml.schemes.matrices import identity
 
 TERMS = 64
@@ -34,22 +35,63 @@ def root_times(matrices: Any, vectors: Any) -> Any:
     ----------
     Higham, N. J. (2008): Functions of Matrices. SIAM; sections 4.4.1 and 6.7.
     """
-    xp = array_namespace(matrices)
-    # Bounds say how many terms are needed; no gradient passes through them.
-    fixed = matrices.detach() if hasattr(matrices, "detach") else matrices
-    flat = xp.reshape(fixed, (*fixed.shape[:-2], -1))
-    bounds = xp.sqrt(xp.vecdot(flat, flat))
-    largest = float(xp.max(bounds))
-    if math.isinf(largest):  # squares overflow before sums do
-        bounds = xp.max(xp.sum(xp.abs(fixed), axis=-1), axis=-1)
-        largest = float(xp.max(bounds))
-    if not math.isfinite(largest):
+    bounds = _bounds(matrices, axes=(-2, -1))
+    bound = _common(bounds)
+    if bound is None:
         return vectors * math.nan
-    # Few different bounds: their series are kept, and hardly depend on what lies side by side.
-    bound = 2.0 ** (math.ceil(2 * math.log2(max(largest, 1e-3))) / 2)
-    if _terms(bound) <= TERMS:
-        return _series(matrices, vectors, bound)
-    return _iterated(matrices, 1 + bounds[..., None, None], bound) @ vectors
+    if _terms(bound) > TERMS:
+        return _iterated(matrices, 1 + bounds[..., None, None], bound) @ vectors
+    twice = matrices * (4 / bound) - 2 * identity(matrices.shape[-1], matrices)
+    (removed,) = _series(twice.__matmul__, matrices @ vectors, _coefficients(bound)[:1])
+    return vectors - removed
+
+
+def root_and_inverse_times(matrices: Any, vectors: Any) -> tuple[Any, Any]:
+    """Give (I + C)^(-1/2) v and (I + C)^-1 v of C (n, n, place) and v (n, place).
+
+    As :func:`root_times`, for very many small matrices: with their places on the last axis the
+    loops of NumPy are long. Both series share their polynomials.
+    """
+    xp = namespace(matrices)
+    bounds = _bounds(matrices, axes=(0, 1))
+    bound = _common(bounds)
+    if bound is None:
+        return vectors * math.nan, vectors * math.nan
+    if _terms(bound) > TERMS:
+        moved = xp.moveaxis(matrices, -1, 0)
+        root = _iterated(moved, 1 + bounds[..., None, None], bound)
+        once = root @ xp.moveaxis(vectors, -1, 0)[..., None]
+        return tuple(xp.moveaxis(found[..., 0], 0, -1) for found in (once, root @ once))
+    twice = matrices * (4 / bound) - 2 * identity(len(matrices), matrices)[..., None]
+    times = partial(xp.einsum, "ijp,jp->ip")
+    removed = _series(partial(times, twice), times(matrices, vectors), _coefficients(bound))
+    return tuple(vectors - part for part in removed)
+
+
+def _bounds(matrices: Any, axes: tuple[int, int]) -> Any:
+    """Give bounds on the largest eigenvalues of matrices along two axes.
+
+    Bounds say how many terms are needed; no gradient passes through them.
+    """
+    xp = namespace(matrices)
+    fixed = matrices.detach() if hasattr(matrices, "detach") else matrices
+    bounds = xp.sqrt(xp.sum(fixed**2, axis=axes))
+    if not math.isinf(float(xp.max(bounds))):
+        return bounds
+    # Squares overflow before sums do.
+    return xp.max(xp.sum(xp.abs(fixed), axis=axes[0], keepdims=True), axis=axes)
+
+
+def _common(bounds: Any) -> float | None:
+    """Give one bound for all, None where one is not finite.
+
+    Few different bounds: their series are kept, and hardly depend on what lies side by side.
+    """
+    largest = float(namespace(bounds).max(bounds))
+    if not math.isfinite(largest):
+        return None
+    halves = math.ceil(2 * math.log2(max(largest, 1e-3)))
+    return math.sqrt(2.0) ** halves
 
 
 def _terms(bound: float) -> int:
@@ -59,33 +101,29 @@ def _terms(bound: float) -> int:
 
 
 @cache
-def _coefficients(bound: float) -> tuple[float, ...]:
-    """Give the coefficients of 1 / (x + sqrt(x)) on [1, 1 + bound] in Chebyshev polynomials."""
+def _coefficients(bound: float) -> tuple[list[float], list[float]]:
+    """Give 1 / (x + sqrt(x)) and 1 / x on [1, 1 + bound] in Chebyshev polynomials."""
     points = np.polynomial.chebyshev.chebpts1(_terms(bound) + 1)
     x = 1 + bound * (points + 1) / 2
-    values = 1 / (x + np.sqrt(x))
-    return tuple(np.polynomial.chebyshev.chebfit(points, values, len(points) - 1).tolist())
+    values = np.stack((1 / (x + np.sqrt(x)), 1 / x), axis=1)
+    root, inverse = np.polynomial.chebyshev.chebfit(points, values, len(points) - 1).T.tolist()
+    return root, inverse
 
 
-def _series(matrices: Any, vectors: Any, bound: float) -> Any:
-    """Give (I + C)^(-1/2) v as v - q(C) C v with q(C) = 1 / (x + sqrt(x)), x = I + C.
+def _series(
+    times: Callable[[Any], Any], start: Any, series: Sequence[Sequence[float]]
+) -> list[Any]:
+    """Give q(C) C v for each series q of Chebyshev polynomials, of C v.
 
-    Where C is 0, that is v to the last digit. Terms are summed from the last one back, by the
-    recurrence of Clenshaw.
+    ``times`` multiplies by twice their argument. With q = 1 / (x + sqrt(x)) and x = I + C the root
+    is v - q(C) C v, and with q = 1 / x the inverse: where C is 0, that is v to the last digit.
     """
-    first, *others = _coefficients(bound)
-    twice = matrices * (4 / bound) - 2 * identity(matrices.shape[-1], matrices)
-    start = matrices @ vectors
-    later = now = None
-    for factor in reversed(others):
-        moved = factor * start
-        if now is not None:
-            moved = moved + twice @ now
-        if later is not None:
-            moved = moved - later
-        later, now = now, moved
-    total = first * start + (twice @ now) / 2
-    return vectors - (total if later is None else total - later)
+    before, now = start, times(start) / 2
+    totals = [factors[0] * start + factors[1] * now for factors in series]
+    for factors in list(zip(*series, strict=True))[2:]:
+        before, now = now, times(now) - before
+        totals = [total + factor * now for total, factor in zip(totals, factors, strict=True)]
+    return totals
 
 
 def _iterated(matrices: Any, scales: Any, bound: float) -> Any:
@@ -94,7 +132,7 @@ def _iterated(matrices: Any, scales: Any, bound: float) -> Any:
     The smallest eigenvalue, 1 / scale at first, grows by 9/4 with each iteration, until the last
     ones square its distance from 1.
     """
-    xp = array_namespace(matrices)
+    xp = namespace(matrices)
     eye = identity(matrices.shape[-1], matrices)
     root, inverse = (matrices + eye) / scales, eye
     for _ in range(math.ceil(math.log(1 + min(bound, LARGEST)) / math.log(9 / 4)) + 6):

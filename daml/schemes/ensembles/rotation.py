@@ -15,18 +15,19 @@ TURNS, VALUES = 256, 1 << 17
 """Random turns that are made once, to pick one of at each step; fewer of many members."""
 
 
-def rotated(anomalies: Any, seed: int, steps: np.ndarray) -> Any:
-    """Turn anomalies (..., member, variable) at random; their mean stays 0.
+def turns(seed: int, steps: np.ndarray, like: Any) -> Any:
+    """Give random turns (..., member, member) of ensembles; means of 0 stay so.
 
     Parameters
     ----------
-    anomalies : array (..., member, variable)
     seed : int
     steps : numpy.ndarray (...) of int
         The model step of each ensemble, from which the turn follows.
+    like : array (..., member, any)
+        Has the number of members, and the kind of array.
     """
-    turns = _turns(seed, anomalies.shape[-2])
-    return alike(turns[picked(seed, steps, len(turns), Stream.ROTATION)], anomalies) @ anomalies
+    drawn = _turns(seed, like.shape[-2])
+    return alike(drawn[picked(seed, steps, len(drawn), Stream.ROTATION)], like)
 
 
 @cache

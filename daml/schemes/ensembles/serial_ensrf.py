@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from daml.arrays import namespace
 from daml.protocols import Forecast, Observed, Run, Setting, Update
 from daml.schemes.ensembles.parts import Ensemble, Prepared, analysed
 
@@ -56,7 +56,7 @@ class SerialEnSRF(Ensemble):
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
         part = self.seen(forecast, observed, memory)
-        xp = array_namespace(part.seen)
+        xp = namespace(part.seen)
         # Signals and innovations of the observations move as further variables of the state do.
         moving = xp.concat((part.anomalies / (self.members - 1) ** 0.5, part.seen), axis=-1)
         centre = xp.concat((part.mean, -part.innovation), axis=-1)

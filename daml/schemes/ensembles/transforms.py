@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace
-
+from daml.arrays import namespace
 from daml.schemes.ensembles.parts import Seen
 from daml.schemes.ensembles.roots import root_times
 from daml.schemes.ensembles.weights import Weights
-from daml.schemes.matrices import cholesky, identity, log_determinant
+from daml.schemes.matrices import cholesky, identity, log_determinant, solved
 
 
 class Transform(NamedTuple):
@@ -28,6 +27,8 @@ class Transform(NamedTuple):
     """d' (I + S' S)^-1 d (...)."""
     log_determinant: Any
     """Of I + S' S (...)."""
+    turned: bool = False
+    """Whether M has a random turn."""
 
 
 def symmetric(part: Seen, factor: Callable[[Any, Any], Any] | None = None) -> Transform:
@@ -36,7 +37,7 @@ def symmetric(part: Seen, factor: Callable[[Any, Any], Any] | None = None) -> Tr
     ``factor`` gives a squared factor on the anomalies of the background, of the eigenvalues
     (..., member) of S S' and the projections of S d on their vectors.
     """
-    xp = array_namespace(part.seen)
+    xp = namespace(part.seen)
     if getattr(part.seen, "requires_grad", False):
         return _with_gradient(part)
     members = part.seen.shape[-2]
@@ -68,10 +69,11 @@ def _with_gradient(part: Seen) -> Transform:
     )
 
 
-def triangular(part: Seen) -> Transform:
+def triangular(part: Seen, turns: Any) -> Transform:
     """Give a transform by Cholesky's root, which costs a tenth of eigenvectors.
 
-    The root is not the symmetric one. Turned at random, both have the same law.
+    The root is not the symmetric one. Turned at random, both have the same law: ``turns``
+    (..., member, member) do so.
 
     References
     ----------
@@ -79,48 +81,50 @@ def triangular(part: Seen) -> Transform:
     6, 1165-1166; where there are fewer observations than members.
     """
     members, observed = part.seen.shape[-2:]
-    return _of_observations(part) if observed < members else _of_members(part)
+    return (_of_observations if observed < members else _of_members)(part, turns)
 
 
-def _of_observations(part: Seen) -> Transform:
+def _of_observations(part: Seen, turns: Any) -> Transform:
     """With C C' = I + S' S the root is M = I - S (C + I)'^-1 C^-1 S'."""
-    seen, xp = part.seen, array_namespace(part.seen)
+    seen, xp = part.seen, namespace(part.seen)
     across = xp.matrix_transpose(seen)
     root = _root(across @ seen)
     both = xp.concat((across @ part.anomalies, part.innovation[..., None]), axis=-1)
-    solved = xp.linalg.solve(root, both)
-    signal, innovation = solved[..., :-1], solved[..., -1]
+    both = solved(root, both)
+    signal, innovation = both[..., :-1], both[..., -1]
     shifted = xp.matrix_transpose(root) + identity(seen.shape[-1], seen)
-    pulled = xp.linalg.solve(shifted, signal)
+    pulled = solved(shifted, signal, upper=True)
     return Transform(
         _times(innovation, signal) / (seen.shape[-2] - 1) ** 0.5,
-        part.anomalies - seen @ pulled,
+        turns @ (part.anomalies - seen @ pulled),
         xp.vecdot(innovation, innovation),
         log_determinant(root),
+        turned=True,
     )
 
 
-def _of_members(part: Seen) -> Transform:
+def _of_members(part: Seen, turns: Any) -> Transform:
     """With L L' = I + S S' the root is M = V L^-1, where V reflects L^-1 1 onto -1.
 
     (1, ..., 1) is an eigenvector of S S' to 0, so that both have the same length. M only changes
     its sign, and keeps the mean of 0.
     """
-    xp, seen, anomalies = array_namespace(part.seen), part.seen, part.anomalies
-    members, variables = anomalies.shape[-2:]
+    xp, seen, members = namespace(part.seen), part.seen, part.seen.shape[-2]
     root = _root(seen @ xp.matrix_transpose(seen))
-    pull = seen @ part.innovation[..., None]
-    both = xp.concat((anomalies, pull, xp.ones_like(pull)), axis=-1)
-    solved = xp.linalg.solve(root, both)
-    anomalies, pulled = solved[..., :variables], solved[..., variables]
-    mirror = solved[..., variables + 1] + 1
+    inverse = solved(root, identity(members, root))
+    pulled = inverse @ (seen @ part.innovation[..., None])
+    mirror = xp.sum(inverse, axis=-1) + 1
     scaled = mirror * (2 / xp.vecdot(mirror, mirror))[..., None]
-    square = xp.vecdot(part.innovation, part.innovation) - xp.vecdot(pulled, pulled)
+    reflected = inverse - scaled[..., None] * _times(mirror, inverse)[..., None, :]
+    # One product moves the mean, and makes and turns the members.
+    rows = xp.concat((turns @ reflected, xp.matrix_transpose(pulled) @ inverse), axis=-2)
+    moved = rows @ part.anomalies
     return Transform(
-        _times(pulled, anomalies) / (members - 1) ** 0.5,
-        anomalies - scaled[..., None] * _times(mirror, anomalies)[..., None, :],
-        square,
+        moved[..., members, :] / (members - 1) ** 0.5,
+        moved[..., :members, :],
+        xp.vecdot(part.innovation, part.innovation) - xp.vecdot(pulled[..., 0], pulled[..., 0]),
         log_determinant(root),
+        turned=True,
     )
 
 
@@ -130,7 +134,7 @@ def _root(matrix: Any) -> Any:
     Rounding of a C that is very large could leave it without a root; one of C that is not finite is
     NaN.
     """
-    xp, size = array_namespace(matrix), matrix.shape[-1]
+    xp, size = namespace(matrix), matrix.shape[-1]
     traces = xp.sum(xp.linalg.diagonal(matrix), axis=-1)
     least = 1 + size * xp.finfo(matrix.dtype).eps * traces[..., None, None]
     return cholesky(matrix + least * identity(size, matrix))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace
-
+from daml.arrays import namespace
 from daml.schemes.ensembles.parts import Seen
 from daml.schemes.matrices import identity, log_determinant
 
@@ -29,7 +28,7 @@ class Weights(NamedTuple):
     @classmethod
     def of(cls, part: Seen) -> Weights:
         """Work out the matrix of what an ensemble sees."""
-        seen, xp = part.seen, array_namespace(part.seen)
+        seen, xp = part.seen, namespace(part.seen)
         members, observed = seen.shape[-2:]
         few, turned = observed <= members, xp.matrix_transpose(seen)
         product = turned @ seen if few else seen @ turned
@@ -38,7 +37,7 @@ class Weights(NamedTuple):
 
     def increments(self, rows: Any) -> Any:
         """Give K d (..., row, variable) of innovations (..., row, observed) in units of errors."""
-        seen, xp = self.part.seen, array_namespace(rows)
+        seen, xp = self.part.seen, namespace(rows)
         turned, members = xp.matrix_transpose(seen), seen.shape[-2]
         anomalies = self.part.anomalies / (members - 1) ** 0.5
         if self.few:
@@ -51,7 +50,7 @@ class Weights(NamedTuple):
 
     def square(self) -> Any:
         """Give d' (I + S' S)^-1 d (...) of the innovation of the mean."""
-        xp = array_namespace(self.part.seen)
+        xp = namespace(self.part.seen)
         row = self.part.innovation[..., None, :]
         if self.few:
             return xp.sum(self._solved(row) * row, axis=(-2, -1))
@@ -61,5 +60,5 @@ class Weights(NamedTuple):
 
     def _solved(self, rows: Any) -> Any:
         """Give rows times the inverse of the matrix, which is symmetric."""
-        xp = array_namespace(rows)
+        xp = namespace(rows)
         return xp.matrix_transpose(xp.linalg.solve(self.matrix, xp.matrix_transpose(rows)))

@@ -6,9 +6,8 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from daml.arrays import alike
+from daml.arrays import alike, namespace
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import (
@@ -115,7 +114,7 @@ class ExtendedKalman(Erring):
     ) -> tuple[Update, Carried]:
         """Give the analysis (..., variable)."""
         x, covariance = forecast.state, memory.covariance
-        xp = array_namespace(x)
+        xp = namespace(x)
         before, tangent = covariance, forecast.tangent
         if tangent is not None:
             covariance = tangent @ covariance @ xp.matrix_transpose(tangent)
@@ -142,7 +141,7 @@ class ExtendedKalman(Erring):
 
         Those of the forecast are the deviations of the analysis before it, moved by the tangent.
         """
-        xp = array_namespace(after)
+        xp = namespace(after)
         moved = xp.matrix_transpose(root.of(before))
         if tangent is not None:
             moved = moved @ xp.matrix_transpose(tangent)

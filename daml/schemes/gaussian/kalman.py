@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from daml.arrays import namespace
 from daml.labels.datasets import SPREAD
 from daml.protocols import Observed, Outputs
 from daml.schemes.ensembles.parts import SILENT, chi_square
@@ -58,7 +58,7 @@ class Analysed(NamedTuple):
         innovation : array (..., observed)
             R^(-1/2) (y - H x); 0 where a value is missing.
         """
-        xp = array_namespace(seen)
+        xp = namespace(seen)
         root = cholesky(identity(seen.shape[-2], seen) + seen @ xp.matrix_transpose(seen))
         signal = seen @ innovation[..., None]
         solved = xp.linalg.solve(root, xp.concat((deviations, signal), axis=-1))
@@ -75,7 +75,7 @@ class Analysed(NamedTuple):
         """Give the covariance, times the square of a factor where anything was observed."""
         if factor == 1:
             return self.covariance
-        xp = array_namespace(seen)
+        xp = namespace(seen)
         informed = xp.astype(xp.sum(seen**2, axis=(-2, -1)) > SILENT, seen.dtype)
         return self.covariance * (1 + (factor**2 - 1) * informed)[..., None, None]
 
@@ -85,7 +85,7 @@ class Analysed(NamedTuple):
         ``before`` and ``after`` are the covariances of background and analysis; ``width`` (...) is
         the log of the root of R's determinant.
         """
-        xp = array_namespace(after)
+        xp = namespace(after)
         return {
             **chi_square(observed, self.square),
             "log_likelihood": -(self.square + self.log_determinant) / 2 - width,
@@ -111,7 +111,7 @@ class Root:
         part = covariance
         if not self.sorted:
             part = part[..., self.order, :][..., self.order]
-        xp = array_namespace(part)
+        xp = namespace(part)
         info = xp.finfo(part.dtype)
         variance = xp.linalg.diagonal(part)
         size = xp.sqrt(xp.where(variance > info.tiny, variance, xp.full_like(variance, info.tiny)))

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from array_api_compat import array_namespace
 
-from daml.arrays import alike
+from daml.arrays import alike, namespace
 from daml.covariances.dense import check, climatological
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
@@ -129,7 +128,7 @@ class OptimalInterpolation:
     ) -> tuple[Update, Climate]:
         """Give the analysis (..., variable) of a batch of forecasts."""
         x = forecast.state
-        xp = array_namespace(x)
+        xp = namespace(x)
         mean = xp.zeros_like(x) + memory.mean
         analysis, square = memory.gains.analysed(mean, observed.values, observed.pattern)
         present = xp.astype(observed.present, x.dtype)

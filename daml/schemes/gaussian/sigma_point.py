@@ -7,8 +7,8 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from daml.arrays import namespace
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import (
@@ -123,7 +123,7 @@ class SigmaPoint(Erring):
     ) -> tuple[Update, Known]:
         """Give the points (..., member, variable) of the analysis."""
         points = forecast.state
-        xp = array_namespace(points)
+        xp = namespace(points)
         count = points.shape[-2]
         mean = xp.mean(points, axis=-2)
         deviations = (points - mean[..., None, :]) / count**0.5
@@ -146,7 +146,7 @@ class SigmaPoint(Erring):
 
 def _points(mean: Any, covariance: Any, root: Root) -> Any:
     """Give 2n states (..., member, variable) with a mean and a covariance."""
-    xp = array_namespace(mean)
+    xp = namespace(mean)
     away = xp.matrix_transpose(root.of(covariance)) * mean.shape[-1] ** 0.5
     centre = mean[..., None, :]
     return xp.concat((centre + away, centre - away), axis=-2)

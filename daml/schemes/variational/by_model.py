@@ -7,9 +7,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from daml.arrays import alike
+from daml.arrays import alike, namespace
 from daml.observing.noise import fetched
 from daml.protocols import Outputs, Setting
 
@@ -67,7 +66,7 @@ class Observing:
     def of_pattern(self, pattern: Any) -> tuple[Any, Any]:
         """Give H (..., observed, variable) and R (..., observed, observed) of patterns (...)."""
         present, variance = self.present[pattern], self.variance[pattern]
-        xp = array_namespace(variance)
+        xp = namespace(variance)
         eye = xp.eye(variance.shape[-1], dtype=variance.dtype, device=variance.device)
         error = variance[..., None] * eye
         if self.covariance is not None:
@@ -105,7 +104,7 @@ class Observing:
         The innovation is normalised by the triangular root of H B H' + R: its entries have
         variance 1 if B and R are right.
         """
-        xp = array_namespace(background)
+        xp = namespace(background)
         covariance = xp.asarray(covariance, dtype=background.dtype)
         innovation, cross, total = self.compared(background, values, pattern, covariance)
         size = xp.sqrt(xp.linalg.diagonal(total))[..., None]  # then units and pivots do not matter

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from daml.arrays import alike, fetch
+from daml.arrays import alike, fetch, namespace
 from daml.observing.noise import fetched
 from daml.protocols import ObservationOperator, Setting
 from daml.schemes.variational.conjugate_gradients import conjugate_gradients
@@ -41,7 +40,7 @@ class Tables:
 
     def analysed(self, background: Any, values: Any, pattern: Any) -> tuple[Any, Any]:
         """Give the analysis (..., variable), and the chi-square (...) of the innovation."""
-        xp = array_namespace(background)
+        xp = namespace(background)
         if self.made is not None:
             distinct, place = np.unique(fetch(pattern), return_inverse=True)
             first, second, counts = self.made(distinct)

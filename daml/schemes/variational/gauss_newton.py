@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from daml.arrays import alike
+from daml.arrays import alike, namespace
 from daml.protocols import Noise, ObservationOperator, Setting
 from daml.schemes.matrices import identity
 from daml.schemes.variational.conjugate_gradients import conjugate_gradients
@@ -48,7 +47,7 @@ class GaussNewton:
         A state is done when no entry of v moves by more than ``TOLERANCE``; others side by side do
         not change it.
         """
-        xp = array_namespace(background)
+        xp = namespace(background)
         v = xp.zeros_like(background)
         misfit, cost = self._cost(background, v, values, pattern)
         going = xp.ones_like(cost) > 0
@@ -76,14 +75,14 @@ class GaussNewton:
 
     def _cost(self, background: Any, v: Any, values: Any, pattern: Any) -> tuple[Any, Any]:
         """Give R^(-1/2) (y - H(x)) (..., observed), and J (...)."""
-        xp = array_namespace(v)
+        xp = namespace(v)
         distance = values - self.operator.apply(background + v @ self.root.T)
         misfit = self._white(distance[..., None, :], pattern)[..., 0, :]
         return misfit, xp.vecdot(v, v) + xp.vecdot(misfit, misfit)
 
     def _aim(self, background: Any, v: Any, misfit: Any, pattern: Any) -> Any:
         """Give the v (..., variable) that minimises J for the H that is linear around v."""
-        xp = array_namespace(v)
+        xp = namespace(v)
         tangent = self.operator.tangent(background + v @ self.root.T)
         turned = self._white(xp.matrix_transpose(tangent @ self.root), pattern)
         seen = xp.matrix_transpose(turned)
