@@ -84,6 +84,11 @@ def stacked(arrays: Sequence[Array]) -> Array:
     return torch.stack(list(arrays))
 
 
+def on_its_own(array: Array) -> Array:
+    """Give a copy of what may be a part of a larger array, which need not be kept for it."""
+    return array.copy() if isinstance(array, np.ndarray) else array.clone()
+
+
 def member_mean(x: Array) -> Array:
     """Give the mean (..., any) of members (..., member, any).
 

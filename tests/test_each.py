@@ -69,7 +69,7 @@ def test_it_gives_the_analyses_of_the_model_of_batches():
     seen = daml.observe(daml.simulate(daml.Lorenz63(), steps=60, spinup=50), missing=0.2)
     scheme = daml.ThreeDVar(climatology())
     one, many = (
-        daml.assimilate(model, seen, scheme, initial=None, segments=3, tolerance=1e9)
+        daml.assimilate(model, seen, scheme, initial=None, segments=3, spinup=20, tolerance=1e9)
         for model in (each(OneAtATime()), daml.Lorenz63())
     )
     xr.testing.assert_allclose(one, many, rtol=1e-9)

@@ -1,5 +1,7 @@
 """The members of an ensemble, kept with its analysis."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import roster
@@ -54,3 +56,17 @@ def test_a_store_and_dask_keep_the_same_members(seen, tmp_path):
 def test_a_scheme_of_one_state_has_no_members(seen, name):
     with pytest.raises(InputError, match=r"keep_members=True: .* has one state and no members"):
         kept(seen, roster.SCHEMES[name]())
+
+
+def test_keeping_members_does_not_keep_what_they_carry(seen):
+    """An LSTM's memory of 800 numbers a member would be 100 times as large as the members."""
+    part = seen.isel(time=slice(60))
+    emulator = daml.LSTM(hidden=200, epochs=1, sequence_length=20, base=daml.Lorenz63())
+    emulator = emulator.fit(daml.simulate(daml.Lorenz63(), steps=30, spinup=500))
+    kept(part, segments=1)  # what is loaded at a first use counts for nothing
+    tracemalloc.start()
+    try:
+        daml.assimilate(emulator, part, daml.schemes.ETKF(20), segments=1, keep_members=True)
+        assert tracemalloc.get_traced_memory()[1] < 4e6  # 60 steps of memories are 7.7 MB
+    finally:
+        tracemalloc.stop()

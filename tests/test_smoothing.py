@@ -199,6 +199,25 @@ def test_segments_agree_with_the_run_in_one(seen):
     assert float(apart.max()) < 0.5
 
 
+@pytest.mark.parametrize(("spinup", "lag"), [(100, 166), (266, 0), (0, 266)])
+def test_segments_as_long_as_the_record_are_refused(seen, spinup, lag):
+    """Of 400 steps in three segments: with one step less each segment is shorter."""
+    how = {"segments": 3, "spinup": spinup}
+    what = f"smooth: .* spin-up of {spinup} and a lag of {lag}; use segments=1, .* or lag"
+    if not lag:
+        what = f"assimilate: with 'segments' 3 .* 400 steps: .* {spinup}; use segments=1.* spinup$"
+    with pytest.raises(InputError, match=what):
+        _cut(seen, lag, **how)
+    lag, how["spinup"] = (lag - 1, spinup) if lag else (0, spinup - 1)
+    assert _cut(seen, lag, **how).attrs["segments"] == 3
+
+
+def _cut(seen, lag, **how):
+    if lag:
+        return daml.smooth(daml.Lorenz63(), seen, scheme(), lag=lag, tolerance=9.0, **how)
+    return daml.assimilate(daml.Lorenz63(), seen, scheme(), tolerance=9.0, **how)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_blocks_chunks_and_stores_do_not_matter(seen, count, tmp_path, monkeypatch):
     how = {"lag": 20, "segments": count, "keep_members": True}

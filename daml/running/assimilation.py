@@ -113,7 +113,8 @@ def assimilate(
     ------
     InputError
         If model or observations break the contract, if ``segments`` were asked for and the
-        start is not forgotten, or if the members of a scheme of one state are asked for.
+        start is not forgotten or a segment with its spin-up is as long as the record, or if the
+        members of a scheme of one state are asked for.
     DivergedError
         If the cycle leaves the finite numbers, or an ensemble has lost the observations in more
         than half of the record.
@@ -161,6 +162,18 @@ def check_cut(what: str, segments: int | None, spinup: int) -> None:
         raise InputError(f"{what}: 'spinup' is {spinup}; give 0 or more")
 
 
+def check_fit(segments: int | None, cut: Cut) -> None:
+    """Refuse segments that would each run over the whole record."""
+    if cut.steps >= cut.total:
+        tail = f" and a lag of {cut.tail}" if cut.tail else ""
+        raise InputError(
+            f"{'smooth' if cut.tail else 'assimilate'}: with 'segments' {segments} each segment "
+            f"runs over the record of {cut.total} steps: it has {cut.length} steps, after a "
+            f"spin-up of {cut.spinup}{tail}; use segments=1, or a smaller spinup"
+            f"{' or lag' if cut.tail else ''}"
+        )
+
+
 def assimilated(
     model: Model,
     observations: xr.Dataset,
@@ -201,6 +214,8 @@ def assimilated(
     if lag != 0:
         lag = check_lag(lag, total, scheme, "smooth")
         labels, outputs = labels.assign_attrs(lag=lag), {**outputs, **SMOOTHED}
+    if (segments or 1) > 1:
+        check_fit(segments, Cut(total, length, spinup, lag))
     if keep_members:
         labels = labels.assign_coords(member=np.arange(getattr(scheme, "members", 0)))
     observations, function = seen_through(

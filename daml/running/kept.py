@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from daml import __version__
-from daml.arrays import fetch, member_mean, stacked
+from daml.arrays import fetch, member_mean, on_its_own, stacked
 from daml.errors import InputError
 from daml.labels.datasets import ANALYSED, DEVIATIONS, MEMBERS, SPREAD, names
 from daml.labels.descriptions import description
@@ -112,7 +112,7 @@ class Kept:
                 squares = (members - kept[name][..., None, :]) ** 2
                 kept[spread] = (member_mean(squares) * self.unbiased) ** 0.5
             if f"{name}_members" in self.own:
-                kept[f"{name}_members"] = members
+                kept[f"{name}_members"] = on_its_own(members)  # beside them lies what they carry
         return kept
 
     def _check(self, moments: Mapping[str, Array]) -> None:

@@ -16,6 +16,6 @@ HOW = {"spinup": 400}
 LOST = 0.0
 """Of the record at most."""
 SCORES = {"EnKFN 24": (lambda: EnKFN(24, inflation=1.01, rotate=True), 0.58)}
-MEASURED = {"EnKFN 24": 0.60}
+MEASURED = {"EnKFN 24": (0.600, 0.009)}
 """Where DAPPER 1.7.1 itself does not reach this value: the mean of two runs (seeds 3 and 4) with
 these settings on 4,000 observations each, 0.585 +- 0.011 and 0.616 +- 0.013."""
