@@ -32,17 +32,60 @@ from daml.training.bases import base_step, differentiable
 class Augmented(Learned):
     """A model with hidden variables: states that its base lacks, taught by the innovations.
 
-    The state of the model is that of the base and the hidden variables z, u = (x, z). A step is
-    half a correction g(u) / 2, a step of the base, and half a correction again. A scheme that
-    carries a covariance, such as :class:`daml.schemes.SigmaPoint`, estimates z with x, though no
-    observation shows it, and a training through its cycle learns g and the covariance Q of the
-    model error from the innovations alone.
+    The state is that of the base and the hidden variables z, u = (x, z). A step is half a
+    correction g(u) / 2, a step of the base, and half a correction again, where g is a network with
+    a linear map beside it. A scheme that carries a covariance estimates z with x, though no
+    observation shows it: of two variables that go together, an observation of the one tells of the
+    other. :meth:`fit_cycle` learns g and the covariance Q of the model error from the innovations
+    of that scheme alone.
 
-    With ``reach``, for a base whose variables lie along a line or evenly around a ring (its
-    ``positions`` and ``period``; as many variables at each place), ``hidden_variables`` is their
-    number at each place. A network with the same weights at all places sees the variables within
-    ``reach`` places on either side, and Q is as local. Hidden variables are then called
-    "hidden0_0", "hidden0_1", ..., with the number of the place last, and have its position.
+    Parameters
+    ----------
+    hidden_variables : int or "auto"
+        Their number. "auto" tries 0, 1, 2, ... on short trainings and takes the smallest number
+        whose held-out likelihood is about as good as the best; ``numbers`` tells why.
+    units, layers : int
+        Units of a layer of g, and layers.
+    reach : int, optional
+        For a base whose variables lie along a line or evenly around a ring (its ``positions`` and
+        ``period``; as many at each place): g has the same weights at all places, each of which sees
+        the variables within ``reach`` places on either side, Q is as local, and
+        ``hidden_variables`` is their number at each place. They are then called "hidden0_0",
+        "hidden0_1", ..., with the number of the place last, and have its position. Default: g is
+        dense.
+    updates : int, optional
+        Updates of the weights in a training. Default: 1,140, in three stages.
+    base : Model, optional
+        What is corrected; it needs nothing but a step. None: the whole step is learned, which
+        takes more ``units``, and :meth:`fit` comes first.
+    device : str
+        Where the network is: "cpu", "cuda", ...
+    seed : int
+        Decides the first weights, and the stretches of a training.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range, or a variable of the base is called as hidden ones are.
+
+    References
+    ----------
+    Chen, Y., Sanz-Alonso, D. and Willett, R. (2022): Autodifferentiable ensemble Kalman filters.
+    SIAM J. Math. Data Sci. 4, 801-833, has trainings through a filter. Halves of a correction
+    before and after the base's step are the splitting of Strang, G. (1968): On the construction
+    and comparison of difference schemes. SIAM J. Numer. Anal. 5, 506-517.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model, filtering = daml.Lorenz63(), daml.schemes.SigmaPoint()
+    >>> truth = daml.simulate(daml.CoupledLorenz63(), steps=500, spinup=500)
+    >>> seen = daml.observe(truth, variables=["x0", "x1", "x2"])
+    >>> analysis = daml.assimilate(model, seen, daml.schemes.SigmaPoint(model_error=0.3))
+    >>> emulator = daml.emulators.Augmented(2, base=model, updates=3).begin(analysis)
+    >>> emulator = emulator.fit_cycle(seen, filtering, held_out=0)
+    >>> daml.assimilate(emulator, seen, filtering).sizes["variable"]
+    5
     """
 
     hidden_variables: int | Literal["auto"] = "auto"
@@ -250,7 +293,45 @@ class Augmented(Learned):
         operator: Callable[[Any], Any] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        """Teach the hidden variables through the assimilation cycle, by the innovations."""
+        """Teach the hidden variables through the assimilation cycle, by the innovations.
+
+        Up to 200 cycles run side by side along the record, and are carried on from update to
+        update with their covariances, so that none has to find the hidden variables anew. Gradients
+        pass through 40 to 60 steps at a time. As these leave Q too large, its size is fitted at the
+        end by the likelihood of whole cycles. An emulator that is trained already goes on from its
+        weights, at the rates of the later stages.
+
+        Parameters
+        ----------
+        observations : xarray.Dataset
+            ``observation`` (time, variable) and its ``error_variance`` (variable), of 400 model
+            steps at least.
+        scheme : Scheme
+            Carries a covariance and gives the likelihood of innovations, by operations that torch
+            can differentiate: :class:`daml.schemes.SigmaPoint`, or for more than about 50 variables
+            an ensemble such as :class:`daml.schemes.ETKF`.
+        held_out : float
+            Fraction of the record, in blocks of time, that is not trained on. The likelihood there
+            picks the weights and ends the training. 0: none.
+        operator : callable, optional
+            H as a function of states (..., variable) of the base to what is observed (...,
+            observed), in place of the ``operator`` of the observations.
+        checkpoint : Checkpoint, optional
+            Stores the training, so that it can be resumed.
+
+        Returns
+        -------
+        Augmented
+            Fitted; ``variables`` has the hidden ones last.
+
+        Raises
+        ------
+        InputError
+            If the emulator has not begun, the scheme cannot teach it, or the observations lack a
+            variable, have wrong dims or values, or are too few.
+        DivergedError
+            If the training does not come to follow the observations.
+        """
         how: dict[str, Any] = {"held_out": held_out, "operator": operator}
         fitted = through_cycle(self, observations, scheme, checkpoint=checkpoint, **how)
         return replace(self, fitted=fitted)

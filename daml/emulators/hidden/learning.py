@@ -27,6 +27,12 @@ STAGES = (
     Stage(updates=400, length=50, rate=4e-3, error_rate=2.0, narrowed=0.3),
     Stage(updates=140, length=60, rate=1.5e-3, error_rate=0.0, narrowed=0.35),
 )
+WIDE = (
+    Stage(updates=600, length=40, rate=1e-2, error_rate=1.0, narrowed=1.0),
+    Stage(updates=220, length=40, rate=5e-3, error_rate=1.0, narrowed=1.0),
+)
+"""Of local networks, and through ensembles, which draw model errors: there a model error that is
+made narrower loses the record, and one that is fitted at the end gains nothing."""
 FURTHER = (
     Stage(updates=400, length=50, rate=4e-3, error_rate=0.0, narrowed=1.0),
     Stage(updates=140, length=60, rate=1.5e-3, error_rate=0.0, narrowed=1.0),
@@ -70,12 +76,15 @@ def through_cycle(
     lesson = Lesson.of(emulator, hidden, held_out=held_out, **given)
     known, streams = lesson.known, lesson.streams
     further = before.trainings > 0 and before.hidden == known.hidden
-    stages = scaled(FURTHER if further else STAGES, emulator.updates)
+    narrows = lesson.network.copies == 1 and "model_error" in getattr(scheme, "needs", ())
+    first: tuple[Stage, ...] = STAGES if narrows else WIDE
+    stages = scaled(FURTHER if further else first, emulator.updates)
     if further and lesson.watch is not None:
         lesson.watch.begin()
     seed = emulator.seed, known.trainings
     losses = teach(lesson.network, streams, stages, lesson.watch, seed, checkpoint)
-    fit_error_size(lesson.network.error_scale, lesson.network.error_groups, streams)
+    if narrows:
+        fit_error_size(lesson.network.error_scale, lesson.network.error_groups, streams)
     found = replace(known, climate=streams.climate, climate_spread=streams.spread, numbers=numbers)
     return cast("Taught", found.after(lesson.network, losses))
 
