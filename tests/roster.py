@@ -158,5 +158,6 @@ EMULATORS = {
     "Regression with a base and a window": lambda: daml.emulators.Regression(
         ExtraTreesRegressor(5, max_depth=4), base=daml.Lorenz63(), window=2
     ),
+    "Augmented": lambda: daml.emulators.Augmented(1, units=4, updates=3, base=daml.Lorenz63()),
     "an emulator of the tests": Polynomial,
 }

@@ -161,6 +161,7 @@ def test_filters_estimate_hidden_variables_at_places(widened, seen, scheme):
 def test_a_training_can_be_stored(begun, seen, tmp_path, monkeypatch):
     short = Stage(updates=3, length=6, rate=1e-2, error_rate=1.0, narrowed=1.0)
     monkeypatch.setattr("daml.emulators.hidden.learning.WIDE", (short,))
+    monkeypatch.setattr("daml.emulators.hidden.learning.FURTHER", (short,))
     monkeypatch.setattr("daml.emulators.hidden.lessons.JUDGED", 100)
     monkeypatch.setattr("daml.training.error_size.TRIALS", 1)
     few = seen.isel(time=slice(0, 120))
