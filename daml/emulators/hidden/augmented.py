@@ -73,7 +73,7 @@ class Augmented(Learned):
     Chen, Y., Sanz-Alonso, D. and Willett, R. (2022): Autodifferentiable ensemble Kalman filters.
     SIAM J. Math. Data Sci. 4, 801-833, has trainings through a filter. Halves of a correction
     before and after the base's step are the splitting of Strang, G. (1968): On the construction
-    and comparison of difference schemes. SIAM J. Numer. Anal. 5, 506-517.
+    and comparison of difference schemes. SIAM Journal on Numerical Analysis 5, 506-517.
 
     Examples
     --------
