@@ -169,11 +169,13 @@ def test_the_figure_marks_the_number_that_was_chosen(trained):
 
 @pytest.mark.slow
 @pytest.mark.statistical
-@pytest.mark.parametrize("seed", range(5))
-def test_two_or_three_are_found_on_coupled_lorenz_63(seed):
-    truth = daml.simulate(daml.CoupledLorenz63(), steps=20_000, spinup=2000, seed=seed)
-    seen = daml.observe(truth, variables=["x0", "x1", "x2"], seed=seed + 100)
-    assert chosen(seen, seed) in (2, 3)
+def test_two_or_three_are_found_on_four_of_five_records_of_coupled_lorenz_63():
+    found = []
+    for seed in range(5):
+        truth = daml.simulate(daml.CoupledLorenz63(), steps=20_000, spinup=2000, seed=seed)
+        seen = daml.observe(truth, variables=["x0", "x1", "x2"], seed=seed + 100)
+        found.append(chosen(seen, seed))
+    assert sum(number in (2, 3) for number in found) >= 4, found
 
 
 @pytest.mark.slow
