@@ -149,10 +149,10 @@ def test_a_short_training_makes_a_better_filter_than_the_base(truth, seen, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
-def test_a_minute_of_training_nearly_halves_the_error(seed):
+def test_a_minute_of_training_halves_the_error(seed):
     truth = daml.simulate(daml.CoupledLorenz63(), steps=10_000, spinup=2000, seed=seed)
     seen = daml.observe(truth, variables=["x0", "x1", "x2"], seed=seed + 100)
-    analysis, emulator = taught(seen, updates=60, seed=seed)
+    analysis, emulator = taught(seen, updates=120, seed=seed)
     found = daml.assimilate(emulator, seen, SIGMA)
     assert rmse(analysis, truth) == pytest.approx(0.6, rel=0.03)
-    assert rmse(found, truth) < 0.4
+    assert rmse(found, truth) < 0.3
