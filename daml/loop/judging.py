@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from daml.labels.datasets import names, pack
+from daml.labels.lacking import completed
 from daml.observing.records import Readings, Record
 from daml.protocols import Model
 from daml.running.forecasting import ahead
@@ -195,8 +196,5 @@ class Judge:
 
 def _with(given: xr.Dataset, analysis: xr.Dataset) -> xr.Dataset:
     """Give an analysis with the variables of another one that it lacks."""
-    lacking = [name for name in names(analysis) if name not in given.indexes["variable"]]
-    if not lacking:
-        return given
-    parts = given[["analysis"]], analysis[["analysis"]].sel(variable=lacking)
-    return xr.concat(parts, "variable")
+    missing = [name for name in names(analysis) if name not in given.indexes["variable"]]
+    return completed(given, "analysis", missing, analysis["analysis"])
