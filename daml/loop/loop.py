@@ -433,8 +433,7 @@ def improve(
         ``Augmented(base=model)``, which adds hidden variables to the state, if the model has up to
         12 variables, no ``positions`` and no memory of the states before, or if the scheme given is
         a filter for small models (``SigmaPoint``, ``ExtendedKalman``); otherwise, with a scheme
-        with a B,
-        ``LSTM(base=model, covariance="predicted")``.
+        with a B, ``LSTM(base=model, covariance="predicted")``.
     passes : int or "auto"
         Number of passes, each of which trains one emulator and assimilates with it. "auto" stops
         when three passes gained nothing significant on the held-out observations, and after at

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from daml.arrays import fetch
 from daml.emulators.hidden.corrections import Correction
 from daml.emulators.hidden.first_steps import begun, fitted_to_steps
 from daml.emulators.hidden.learning import through_cycle
@@ -142,7 +143,7 @@ class Augmented(Learned):
         """
         return cast("xr.Dataset | None", self.known.numbers)
 
-    @property
+    @cached_property
     def places(self) -> Places | None:
         """The places of the base's variables, where the network is local; else None."""
         if self.reach is None:
@@ -205,19 +206,19 @@ class Augmented(Learned):
         """
         if isinstance(x, np.ndarray):
             with torch.inference_mode():
-                given = torch.from_numpy(np.ascontiguousarray(x))
-                moved, memory = self._advance(given, memory, self.base)
-            return moved.numpy(), memory
-        return self._advance(x, memory, self._differentiable)
+                given = torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
+                moved, memory = self._advance(given, memory, self.base, fetch)
+            return fetch(moved), memory
+        return self._advance(x, memory, self._differentiable, lambda part: part)
 
-    def _advance(self, u: torch.Tensor, memory: Memory, base: Any) -> tuple[torch.Tensor, Memory]:
+    def _advance(
+        self, u: torch.Tensor, memory: Memory, base: Any, kind: Callable[[torch.Tensor], Any]
+    ) -> tuple[torch.Tensor, Memory]:
+        """Step a tensor; the base steps what ``kind`` makes of its part: NumPy's array, or itself."""
         u = u + 0.5 * self._increment(u)
         if base is not None:
             shown = self.shown
-            given: Any = u[..., :shown]
-            if base is self.base and not torch.is_grad_enabled():
-                given = given.numpy()
-            x, memory = base_step(base, given, memory, self.device)
+            x, memory = base_step(base, kind(u[..., :shown]), memory, self.device)
             u = torch.cat((x.to(u.dtype), u[..., shown:]), dim=-1)
         return u + 0.5 * self._increment(u), memory
 

@@ -33,9 +33,9 @@ class Taught(Fitted):
     numbers: xr.Dataset | None = None
     """Scores of the numbers of hidden variables that were tried."""
 
-    @property
+    @cached_property
     def hidden(self) -> int:
-        """Number of hidden variables."""
+        """Number of hidden variables; each step asks for it."""
         return sum(is_hidden(name) for name in self.variables)
 
     def widened(self, added: tuple[str, ...], network: Correction) -> Taught:
