@@ -10,6 +10,7 @@ from scipy.optimize import minimize_scalar
 import daml
 from daml.errors import InputError
 from daml.schemes import ETKF, ExtendedKalman, SigmaPoint
+from daml.schemes.ensembles.open_inflation import YOUNG
 
 KINDS = SigmaPoint, ExtendedKalman
 VARIANCE, NOISE, DAMPING = 0.5, 1.0, 0.9
@@ -45,15 +46,19 @@ def wandering(steps, seed):
 
 
 def most_likely(seen):
-    """Give the Q of the largest likelihood, by a scalar Kalman filter."""
+    """Give the Q of the largest likelihood, by a scalar Kalman filter.
+
+    The first rows are not counted, as a search of daml's does not count them.
+    """
     values = seen.observation.values[:, 0]
 
     def loss(logarithm):
         mean, variance, total = values[0], NOISE, 0.0
-        for value in values[1:]:
+        for row, value in enumerate(values[1:], 1):
             mean, variance = DAMPING * mean, DAMPING**2 * variance + np.exp(logarithm)
             expected = variance + NOISE
-            total += (value - mean) ** 2 / expected + np.log(expected)
+            if row >= YOUNG:
+                total += (value - mean) ** 2 / expected + np.log(expected)
             gain = variance / expected
             mean, variance = mean + gain * (value - mean), (1 - gain) * variance
         return total
