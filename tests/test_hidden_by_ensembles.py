@@ -81,17 +81,17 @@ def test_the_gradient_through_a_stream_is_that_of_differences(seen, begun, schem
 @pytest.mark.slow
 @pytest.mark.statistical
 def test_a_model_taught_through_an_ensemble_predicts_what_its_base_does_not():
-    truth = daml.simulate(daml.CoupledLorenz63(), steps=4000, spinup=500, seed=1)
+    truth = daml.simulate(daml.CoupledLorenz63(), steps=6000, spinup=500, seed=1)
     seen = daml.observe(truth.isel(variable=slice(0, 3)), seed=2)
-    first, second = seen.isel(time=slice(0, 3000)), seen.isel(time=slice(3000, None))
-    base, wide = daml.Lorenz63(), ETKF(12, inflation=1.3)
+    first, second = seen.isel(time=slice(0, 5000)), seen.isel(time=slice(5000, None))
+    base, wide = daml.Lorenz63(), ETKF(20, inflation=1.3)
     analysis = daml.assimilate(base, first, wide)
-    taught = Augmented(hidden_variables=2, base=base, updates=30).begin(analysis)
-    taught = taught.fit_cycle(first, ETKF(12))
+    taught = Augmented(hidden_variables=2, base=base, updates=100).begin(analysis)
+    taught = taught.fit_cycle(first, ETKF(20))
 
     def error(model, scheme):
         found = daml.assimilate(model, second, scheme)
         away = found.analysis.sel(variable=list(base.variables)) - truth.state
         return float(np.sqrt((away[300:] ** 2).mean()))
 
-    assert error(taught, ETKF(12)) < 0.8 * error(base, wide)
+    assert error(taught, ETKF(20)) < 0.8 * error(base, wide)
