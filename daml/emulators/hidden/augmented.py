@@ -214,7 +214,7 @@ class Augmented(Learned):
     def _advance(
         self, u: torch.Tensor, memory: Memory, base: Any, kind: Callable[[torch.Tensor], Any]
     ) -> tuple[torch.Tensor, Memory]:
-        """Step a tensor; the base steps what ``kind`` makes of its part: NumPy's array, or itself."""
+        """Step a tensor; the base steps what ``kind`` makes of its part of the state."""
         u = u + 0.5 * self._increment(u)
         if base is not None:
             shown = self.shown
