@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
 
 if TYPE_CHECKING:
-    from daml.protocols import Memory, Model, ObservationOperator, Scheme, Setting
+    from daml.protocols import Memory, Model, ObservationOperator, Scheme, Setting, Windowed
 
 
 DIMS = (("time",), ("time", "variable"), ("time", "observed"))
@@ -69,6 +69,7 @@ def check_scheme(
     members = getattr(scheme, "members", None)
     if members is not None and (plain("int", members) is None or members < 2):
         raise InputError(f"{name}: 'members' is {members!r}; give 2 or more, or None")
+    _check_window(scheme, name)
     _check_outputs(scheme, name)
     needs: Any = getattr(scheme, "needs", frozenset())
     given = isinstance(needs, (frozenset, set, tuple, list))
@@ -91,6 +92,26 @@ def check_scheme(
         )
     check_memory(scheme, model, remembers)
     model_error(scheme, model)
+
+
+def has_window(scheme: Scheme) -> TypeGuard[Windowed]:
+    """Whether a scheme analyses some times together."""
+    return getattr(scheme, "window", None) is not None
+
+
+def _check_window(scheme: Scheme, name: str) -> None:
+    """Refuse a window or a shift that is no number of model steps, and a shift past the window."""
+    if not has_window(scheme):
+        return
+    given: Any = scheme.window, getattr(scheme, "shift", None)
+    for what, steps in zip(("window", "shift"), given, strict=True):
+        if plain("int", steps) is None or steps < 1:
+            raise InputError(f"{name}: {what!r} is {steps!r}; give 1 model step or more")
+    if scheme.shift > scheme.window:
+        raise InputError(
+            f"{name}: 'shift' is {scheme.shift} model steps, and 'window' {scheme.window}: the "
+            "steps between two windows would be in none; give a shift of at most the window"
+        )
 
 
 def check_memory(scheme: Scheme, model: object, remembers: Callable[[], bool]) -> None:
@@ -138,7 +159,12 @@ def knows_covariance(model: object) -> bool:
 
 
 def check_one_state(scheme: Scheme, what: str) -> None:
-    """Refuse a scheme that carries an ensemble; the text begins with ``what``."""
+    """Refuse a scheme that carries an ensemble, or has a window; the text begins with ``what``."""
+    if has_window(scheme):
+        raise InputError(
+            f"{what}: {type(scheme).__name__} analyses windows, in which a model steps, and there "
+            "is no model here; use daml.assimilate, or daml.ThreeDVar(B)"
+        )
     if getattr(scheme, "members", None) is not None:
         raise InputError(
             f"{what}: {type(scheme).__name__} carries an ensemble, and a scheme of one state is "
@@ -176,6 +202,12 @@ def check_lag(lag: int | None, total: int, scheme: Scheme, what: str) -> int:
 
 def check_smoothed(scheme: Scheme, what: str) -> None:
     """Refuse a scheme that carries no covariance of its errors; the text begins with ``what``."""
+    if has_window(scheme):
+        raise InputError(
+            f"{what}: {type(scheme).__name__} analyses windows, whose later observations count for "
+            "earlier times already; use daml.assimilate with a longer window, or a filter, e.g. "
+            "daml.schemes.ETKF(members=20)"
+        )
     if getattr(scheme, "gives_deviations", False):
         return
     if getattr(scheme, "members", None) is not None:

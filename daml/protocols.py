@@ -241,6 +241,44 @@ class Forecast(NamedTuple):
     has ``packed``, for a scheme whose ``carries`` is True; otherwise None."""
 
 
+class Window(NamedTuple):
+    """What a scheme with a ``window`` gets in place of a forecast: some times of a cycle.
+
+    A window starts at a state, and the model gives the others. Its times are ``steps`` model steps
+    after the start, one after the other; only the first window of a cycle has no step, and one
+    time, that of its start.
+    """
+
+    state: Array
+    """The background at the start (..., variable); for an ensemble (..., member, variable)."""
+    background: tuple[Array, ...]
+    """The background at each time of the window, to which the model moves ``state``."""
+    fresh: int
+    """How many times, the last ones of the window, have observations that are new. Those of the
+    times before are part of the background already."""
+    moved: Callable[..., tuple[Array, ...]]
+    """``moved(x)`` gives the states at each time for states ``x`` at the start, of the shape of
+    ``state``; ``moved(x, errors)`` adds errors (..., variable) after each step. Errors that an
+    ensemble draws are the same at each call. A model that torch differentiates takes tensors,
+    too."""
+    linear: Callable[..., tuple[tuple[Array, ...], tuple[Array, ...]]]
+    """``linear(x)`` and ``linear(x, errors)`` give the states at each time, and the tangents (...,
+    variable, variable) of the steps to them, if the scheme ``needs`` the "gradient"; without a step
+    no tangent."""
+    errors: tuple[Array, ...]
+    """What the analysis of the window before added after each step (``Update.errors``); 0 for the
+    steps that are new."""
+    model_error: Array | None = None
+    """As of a forecast: Q (variable, variable) of each step."""
+    carried: Array | None = None
+    """As of a forecast: what the members have at the start besides their states."""
+
+    @property
+    def steps(self) -> int:
+        """Model steps from the start to the last time."""
+        return len(self.errors)
+
+
 class Observed(NamedTuple):
     """The observations of one time, for each state of a batch."""
 
@@ -290,6 +328,8 @@ class Update(NamedTuple):
     over the background. For other ensembles they are those of the members."""
     carried: Array | None = None
     """What ``Forecast.carried`` is after the analysis; None if it stays as it is."""
+    errors: tuple[Array, ...] | None = None
+    """Of a window, what is added after each of its steps (..., variable); None if nothing is."""
 
 
 Outputs = Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]
@@ -329,6 +369,13 @@ class Scheme(Protocol):
       variables of the Dataset that :func:`daml.assimilate` returns. Two names have a meaning for
       daml: ``chi_square`` (time), the squared innovation in units of its expected covariance,
       divided by the number of values; and ``log_likelihood`` (time) of the innovation.
+    - ``window`` and ``shift`` (int): the scheme analyses the states of ``window`` model steps
+      together, and goes on by ``shift`` of them, at most as many. ``update`` then takes a
+      :class:`Window` in place of a forecast, and tuples of the observations and the positions of
+      all its times. The analysis that it returns is that of the window's start; the model moves it
+      to the times that are new, and the next window starts on this way. ``extras`` hold for each
+      output a sequence of arrays, one for each new time. Windows end at whole multiples of
+      ``shift`` from the first time of the record on, and at its last time.
     - ``carries`` (bool): whether an ensemble scheme moves what members carry besides their states;
       see ``Forecast.carried``.
     - ``needs`` (frozenset of str): what the scheme requires of the model. "covariance" is the
@@ -359,6 +406,20 @@ class Scheme(Protocol):
         ``memory`` is what ``prepare`` returned, later what the last ``update`` returned. NumPy's
         arrays of the state, the values and the memory may be written into, others may not.
         """
+        ...
+
+
+class Windowed(Scheme, Protocol):
+    """A scheme that analyses the states of some model steps together; see :class:`Scheme`."""
+
+    @property
+    def window(self) -> int:
+        """Model steps that are analysed together."""
+        ...
+
+    @property
+    def shift(self) -> int:
+        """Model steps from a window to the next."""
         ...
 
 

@@ -11,7 +11,7 @@ import daml
 from daml.errors import InputError
 from daml.observing.records import read
 from daml.protocols import Run
-from daml.running.cycle import cycle
+from daml.running.cycling.cycle import cycle
 
 NAMES, STEPS = ("x0", "x1", "x2"), 25
 MATRIX = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.1, 0.0, 0.95]])

@@ -12,9 +12,9 @@ import daml
 from daml.errors import InputError
 from daml.observing.records import read
 from daml.protocols import Forecast, Observed, Run
-from daml.running import tangents
-from daml.running.cycle import cycle
-from daml.running.tangents import Tangents
+from daml.running.cycling import tangents
+from daml.running.cycling.cycle import cycle
+from daml.running.cycling.tangents import Tangents
 from daml.schemes import ETKF, DEnKF, ExtendedKalman, SigmaPoint
 from daml.schemes.matrices import cholesky
 

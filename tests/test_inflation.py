@@ -9,7 +9,7 @@ import daml
 from daml.errors import DivergedError, InputError, StoreError
 from daml.observing.records import read
 from daml.protocols import Run
-from daml.running.cycle import cycle
+from daml.running.cycling.cycle import cycle
 from daml.schemes import ETKF, RTPP, RTPS, Additive, DEnKF, EnKF, SerialEnSRF
 
 B = daml.covariance.labelled(np.array([[0.5, 0.2, 0.0], [0.2, 0.4, -0.1], [0.0, -0.1, 0.3]]), NAMES)

@@ -11,7 +11,7 @@ import xarray as xr
 import daml
 from daml import segments
 from daml.errors import InputError
-from daml.running import tangents
+from daml.running.cycling import tangents
 
 ERROR = np.array([[0.3, 0.1, 0.0], [0.1, 0.2, 0.0], [0.0, 0.0, 0.1]])
 

@@ -12,7 +12,7 @@ from scipy.linalg import solve_discrete_are
 import daml
 from daml.errors import DivergedError, InputError
 from daml.protocols import Run, Update
-from daml.running.cycle import cycle
+from daml.running.cycling.cycle import cycle
 from daml.training.bases import base_step, differentiable
 from daml.training.engine import Blocks, SquareError, train
 from daml.training.held_out import HeldOut

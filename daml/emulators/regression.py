@@ -15,7 +15,7 @@ from daml.errors import InputError
 from daml.labels.arguments import check_fields, checked
 from daml.labels.ranges import seed, whole
 from daml.protocols import Memory, Model
-from daml.running.stepping import advance
+from daml.running.cycling.stepping import advance
 from daml.stores.opening import check_whole
 from daml.training import examples
 

@@ -27,7 +27,7 @@ from daml.pairing import (
 )
 from daml.protocols import Observed, Run
 from daml.running.checks import check_model, remembers
-from daml.running.cycle import cycle
+from daml.running.cycling.cycle import cycle
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
 from daml.schemes.calling import prepared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -101,6 +101,13 @@ class Record:
         kind: np.ndarray = self.kind[steps]
         kind.flags.writeable = False
         return kind
+
+    def ended(self) -> Record:
+        """Give the same record with one more kind, in which nothing is observed."""
+        nothing = np.zeros((1, len(self.observed)), dtype=bool)
+        present = np.concatenate((self.kind_present, nothing))
+        variance = np.concatenate((self.kind_variance, np.ones(nothing.shape)))
+        return replace(self, kind_present=present, kind_variance=variance)
 
     def seen(self, steps: np.ndarray) -> Observed:
         """Give the observations at model steps (...)."""

@@ -22,7 +22,7 @@ from daml.labels.datasets import (
 from daml.labels.space import StateSpace
 from daml.observing.functions import seen_through
 from daml.observing.records import GIVEN, Record, read
-from daml.pairing import certain, check_lag, check_members, check_scheme, sized
+from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
 from daml.running.checks import check_model, remembers, typical
 from daml.running.kept import labels_of, outputs_of
 from daml.running.lost import ADVICE, MOST, check_lost
@@ -162,16 +162,29 @@ def check_cut(what: str, segments: int | None, spinup: int) -> None:
         raise InputError(f"{what}: 'spinup' is {spinup}; give 0 or more")
 
 
-def check_fit(segments: int | None, cut: Cut) -> None:
+def check_fit(segments: int | None, cut: Cut, lag: int | None) -> None:
     """Refuse segments that would each run over the whole record."""
     if cut.steps >= cut.total:
-        tail = f" and a lag of {cut.tail}" if cut.tail else ""
+        tail = f" and a lag of {lag}" if lag else ""
         raise InputError(
-            f"{'smooth' if cut.tail else 'assimilate'}: with 'segments' {segments} each segment "
+            f"{'smooth' if lag else 'assimilate'}: with 'segments' {segments} each segment "
             f"runs over the record of {cut.total} steps: it has {cut.length} steps, after a "
             f"spin-up of {cut.spinup}{tail}; use segments=1, or a smaller spinup"
-            f"{' or lag' if cut.tail else ''}"
+            f"{' or lag' if lag else ''}"
         )
+
+
+def _cut(total: int, segments: int | None, spinup: int, lag: int, scheme: Scheme) -> Cut:
+    """Cut a record; windows end at the same times in all segments.
+
+    Where a window ends with the first row of the next segment, it is run to its end.
+    """
+    length = segment_length(total) if segments is None else -(-total // segments)
+    if not has_window(scheme):
+        return Cut(total, length, spinup, lag)
+    shift = scheme.shift
+    length, early = (-(-steps // shift) * shift for steps in (length, max(spinup, shift)))
+    return Cut(total, length, early, min(shift - 1, 1))
 
 
 def assimilated(
@@ -208,14 +221,16 @@ def assimilated(
     check_dims(observations, "observation", ("variable",))
     check_names(observations, "observation")
     total = len(times)
-    length = segment_length(total) if segments is None else -(-total // segments)
     labels = labels_of(model, given, observations, times, operator)
     outputs = outputs_of(scheme, keep_members)
     if lag != 0:
         lag = check_lag(lag, total, scheme, "smooth")
         labels, outputs = labels.assign_attrs(lag=lag), {**outputs, **SMOOTHED}
+    cut = _cut(total, segments, spinup, lag, scheme)
     if (segments or 1) > 1:
-        check_fit(segments, Cut(total, length, spinup, lag))
+        check_fit(segments, cut, lag)
+    if has_window(scheme):
+        labels = labels.assign_attrs(left_over=(total - 1) % scheme.shift)
     if keep_members:
         labels = labels.assign_coords(member=np.arange(getattr(scheme, "members", 0)))
     observations, function = seen_through(
@@ -226,14 +241,14 @@ def assimilated(
         seen = record or read(source[0], variables, model.dt, unit, function, space)
         first = FirstGuess(model, seen, times, initial)
         cycles = Cycles(model, scheme, seen, first, keep_members, lag)
-        cut, target = Cut(total, length, spinup, lag), Target(arrays)
-        return _joined(cycles, cut, tolerance, segments, target, refuse_lost=record is None)
+        how = cut, tolerance, segments, Target(arrays)
+        return _joined(cycles, *how, refuse_lost=record is None)
 
     units = {"units": observations["observation"].attrs.get("units", "1")}
     source = observations[[name for name in GIVEN if name in observations]]
     filling = {n: (dims, units | dict(told)) for n, (dims, told) in outputs.items()}
     values = len(variables) * labels.sizes.get("member", 1)
-    chunk = _chunk(length, total, max(values, labels.sizes["observed"]))
+    chunk = _chunk(cut.length, total, max(values, labels.sizes["observed"]))
     # What was read already is there to be computed on at once.
     lazily = source if record is None else None
     return filled(labels, filling, run, store, chunk, source=lazily)
@@ -253,7 +268,7 @@ def _joined(
     ``cut`` has the first spin-up, and ``segments`` is how many were asked for.
     """
     total, length, early, tail = cut.total, cut.length, cut.spinup, cut.tail
-    what = "smooth" if tail else "assimilate"
+    what = "smooth" if cycles.lag else "assimilate"
     latest = early * PATIENCE
     if tolerance is None:
         tolerance = TOLERANCE if cycles.members is None else ENSEMBLE_TOLERANCE

@@ -14,7 +14,7 @@ from daml.labels.arguments import fitting, shown
 from daml.labels.dates import is_span, span, unit_of_time
 from daml.labels.space import StateSpace
 from daml.randomness import ranks
-from daml.running.stepping import advance
+from daml.running.cycling.stepping import advance
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model

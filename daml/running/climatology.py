@@ -13,8 +13,8 @@ from daml.observing.noise import observing
 from daml.observing.records import Record, read
 from daml.protocols import Model
 from daml.running.checks import check_finite, check_model
+from daml.running.cycling.stepping import advance
 from daml.running.starts.first_guess import FirstGuess
-from daml.running.stepping import advance
 from daml.schemes.estimation import Pairs, Seen, known_pairs, observed_pairs
 
 RATIO = 2.0

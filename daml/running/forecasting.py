@@ -27,9 +27,9 @@ from daml.labels.dates import is_span, span
 from daml.labels.descriptions import description
 from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
+from daml.running.cycling.stepping import advance
 from daml.running.starts.filtered import filtered
 from daml.running.starts.first_guess import one_state
-from daml.running.stepping import advance
 from daml.segments import Cut, rows_at_once, segment_length, side_by_side
 from daml.stores.filling import filled
 

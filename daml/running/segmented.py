@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,9 +13,10 @@ from tqdm.auto import tqdm
 from daml.arrays import home, put
 from daml.errors import StepError
 from daml.observing.records import Record
-from daml.pairing import certain, offered
+from daml.pairing import certain, has_window, offered
 from daml.protocols import Observed, Run
-from daml.running.cycle import cycle, given_error
+from daml.running.cycling.cycle import cycle
+from daml.running.cycling.steps import given_error
 from daml.running.kept import Kept, is_watched
 from daml.running.lost import MOST, flags, signs
 from daml.running.moments import Moments, joined, moments
@@ -32,6 +34,10 @@ FAR = 4.0
 """Mean squared difference, in units of the analysis's variance, from which on segments of an
 ensemble are run again, and the most that one counts: two that are right differ by 2 if they have
 nothing in common. One of them has found the observations too late, or has lost them at its end."""
+
+
+Loaded = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Steps of the record, values and patterns of a block."""
 
 
 class Joined(NamedTuple):
@@ -71,6 +77,9 @@ class Cycles:
         keep_members: bool = False,
         lag: int = 0,
     ) -> None:
+        self.windowed = has_window(scheme)
+        if self.windowed:  # the last window may end after the record
+            record = record.ended()
         self.model, self.record, self.start = model, record, start
         self.device = home(model)
         self.scheme = offered(scheme, record)
@@ -152,27 +161,35 @@ class Cycles:
             times = np.repeat(times[:, None], self.members, axis=1)
         return x, certain(self.model).start(x, times)
 
+    def _seen(
+        self, cut: Cut, group: np.ndarray, starts: np.ndarray, loaded: deque[Loaded]
+    ) -> Iterator[tuple[Observed, Run]]:
+        """Yield the observations and the position of each step; put what is loaded in a queue."""
+        record, noise, wanted = self.record, self.setting.noise, self.kept.wanted
+        for block in cut.blocks(group, self.kept.size):
+            ages = range(block.start, block.stop)
+            ahead = starts + np.arange(block.start, block.stop)[:, None]
+            steps = np.minimum(ahead, cut.total - 1)
+            # What lies between segments that are apart is not loaded.
+            apart = [record.values(steps[:, part]) for part in consecutive(group)]
+            values, pattern = np.concatenate(apart, axis=1), record.patterns(steps)
+            if self.windowed:
+                over = ahead >= cut.total
+                pattern = np.where(over, len(record.kind_present) - 1, pattern)
+                values = np.where(over[..., None], 0.0, values)
+            loaded.append((steps, values, pattern))
+            moved = (put(part, self.device) for part in (values, pattern))
+            for value, row, step, age in zip(*moved, steps, ages, strict=True):
+                yield Observed(value, row, noise), Run(step, group, age, wanted)
+
     def _run(self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""
-        record, room = self.record, target.room(group, cut)
+        room = target.room(group, cut)
         starts = np.maximum(group * cut.length - cut.spinup, 0)
         early = group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
-        noise, wanted = self.setting.noise, self.kept.wanted
-        loaded: list[np.ndarray] = []
+        loaded: deque[Loaded] = deque()  # a window may reach into the next block
         watched: list[np.ndarray] = []
-
-        def seen() -> Iterator[tuple[Observed, Run]]:
-            for block in cut.blocks(group, self.kept.size):
-                steps = np.minimum(starts + ahead[block], cut.total - 1)
-                # What lies between segments that are apart is not loaded.
-                apart = [record.values(steps[:, part]) for part in consecutive(group)]
-                values, pattern = np.concatenate(apart, axis=1), record.patterns(steps)
-                loaded[:] = steps, values, pattern
-                moved = (put(part, self.device) for part in (values, pattern))
-                ages = range(block.start, block.stop)
-                for value, row, step, age in zip(*moved, steps, ages, strict=True):
-                    yield Observed(value, row, noise), Run(step, group, age, wanted)
 
         spun, ends, width = np.full((3, len(group), len(self.model.variables)), np.inf)
         last = early + cut.length - 1
@@ -180,19 +197,20 @@ class Cycles:
         how = self.scheme, self.lag, self.error, self.keep_members
         smoother = Smoother(*how) if self.lag else None
         with np.errstate(all="ignore"):
-            pairs = cycle(self.model, self.scheme, self.prepared, *self._begun(starts), seen())
+            seen = self._seen(cut, group, starts, loaded)
+            pairs = cycle(self.model, self.scheme, self.prepared, *self._begun(starts), seen)
             for block in cut.blocks(group, self.kept.size):
                 found = []
                 for _ in ahead[block]:
                     try:
                         found.append(self.kept.of_step(*next(pairs)))
                     except StepError as error:
-                        times = self.start.times[loaded[0][len(found)]]
+                        times = self.start.times[loaded[0][0][len(found)]]
                         raise error.at(block.start + len(found), times) from error.__cause__
                     bar.update()
-                parts = self.kept.block(found, *loaded)
+                parts = self.kept.block(found, *loaded.popleft())
                 if self.is_watched:
-                    watched.append(signs(parts, record.variance))
+                    watched.append(signs(parts, self.record.variance))
                 _pick(parts, block.start, picked)
                 done = block.start
                 if smoother is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from daml.arrays import fetch, stacked
 from daml.errors import DamlError, DivergedError, InputError, first_line
 from daml.labels.definitions import is_users
-from daml.protocols import Forecast, Observed, Run, Update
+from daml.protocols import Observed, Run, Update
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Scheme, Setting
@@ -40,9 +40,12 @@ def prepared(scheme: Scheme, setting: Setting) -> Memory:
 
 
 def updated(
-    scheme: Scheme, forecast: Forecast, observed: Observed, run: Run, memory: Memory
+    scheme: Any, forecast: Any, observed: Any, run: Any, memory: Memory
 ) -> tuple[Update, Memory]:
     """Give what a scheme makes of a forecast, and its memory.
+
+    Of a scheme with a window ``forecast`` is a :class:`daml.protocols.Window`, and the observations
+    and positions are those of its times.
 
     NumPy's arrays are copied on both sides of a user's scheme: it may write into what it is given,
     and may give the same array each time.
@@ -58,14 +61,17 @@ def updated(
     users = is_users(scheme)
     if isinstance(x, np.ndarray) and users:
         forecast = forecast._replace(state=x.copy())
-        observed = Observed(observed.values.copy(), observed.pattern, observed.noise)
+        parts = (observed,) if isinstance(observed, Observed) else observed
+        copies = tuple(part._replace(values=part.values.copy()) for part in parts)
+        observed = copies[0] if isinstance(observed, Observed) else copies
     try:
         found = scheme.update(forecast, observed, run, memory)
         update, memory = found
         state = update.state
         if not users:
             return update, memory
-        extras = {key: fresh(update.extras[key]) for key in run.wanted if key in update.extras}
+        wanted = (run if isinstance(run, Run) else run[-1]).wanted
+        extras = {key: fresh(update.extras[key]) for key in wanted if key in update.extras}
         moments = {key: fresh(part) for key, part in update.moments.items()}
     except DamlError:
         raise
@@ -93,7 +99,7 @@ def updated(
         )
     if not isinstance(x, np.ndarray):
         return update._replace(state=state.to(x.dtype)), memory
-    return Update(state.astype(x.dtype), extras, moments, update.carried), memory
+    return Update(state.astype(x.dtype), extras, moments, update.carried, update.errors), memory
 
 
 def gathered(

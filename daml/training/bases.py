@@ -11,8 +11,8 @@ from daml.arrays import fetch, home
 from daml.errors import InputError
 from daml.protocols import Memory, Model
 from daml.running.checks import check_model, typical
-from daml.running.stepping import advance
-from daml.running.tangents import FEW, no_gradient, takes_tensors
+from daml.running.cycling.stepping import advance
+from daml.running.cycling.tangents import FEW, no_gradient, takes_tensors
 from daml.training.differences import Differenced
 
 

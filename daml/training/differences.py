@@ -11,8 +11,8 @@ import torch
 
 from daml.errors import InputError, first_line
 from daml.protocols import Memory, Model
-from daml.running.stepping import advance
-from daml.running.tangents import ROWS, jacobian, largest, sizes
+from daml.running.cycling.stepping import advance
+from daml.running.cycling.tangents import ROWS, jacobian, largest, sizes
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from daml.labels.datasets import (
 )
 from daml.protocols import Model
 from daml.running.checks import check_model
+from daml.running.cycling.stepping import advance
 from daml.running.moments import joined, moments
-from daml.running.stepping import advance
 from daml.training.held_out import HeldOut
 
 

@@ -11,7 +11,7 @@ import torch
 from daml.arrays import fetch, member_mean
 from daml.pairing import certain
 from daml.protocols import Observed, Run, Update
-from daml.running.cycle import cycle
+from daml.running.cycling.cycle import cycle
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.training.through_cycle import Course, Innovations
 

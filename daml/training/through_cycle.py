@@ -17,7 +17,7 @@ from daml.observing.functions import Function
 from daml.observing.records import Record, read
 from daml.pairing import certain, sized
 from daml.protocols import Memory, Model, Observed, Run, Scheme, Setting
-from daml.running.cycle import cycle
+from daml.running.cycling.cycle import cycle
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
 from daml.schemes.calling import prepared

@@ -13,8 +13,8 @@ from daml.labels.lacking import at_climate
 from daml.observing.functions import Function
 from daml.observing.operators import Selection
 from daml.observing.records import Record
+from daml.running.cycling.stepping import advance
 from daml.running.starts.free_states import FreeStates
-from daml.running.stepping import advance
 
 if TYPE_CHECKING:
     from daml.protocols import Model

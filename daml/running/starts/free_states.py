@@ -11,7 +11,7 @@ from daml.arrays import fetch, home, put
 from daml.errors import InputError
 from daml.observing.records import Record
 from daml.running.checks import typical
-from daml.running.stepping import advance
+from daml.running.cycling.stepping import advance
 
 if TYPE_CHECKING:
     from daml.protocols import Model

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from daml.protocols import Array, Memory
 
 
-class Steps(Protocol):
+class Stepping(Protocol):
     """What steps a state: a model, or what an emulator makes of its base."""
 
     def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
@@ -20,7 +20,7 @@ class Steps(Protocol):
         ...
 
 
-def advance(model: Steps, x: Array, memory: Memory) -> tuple[Array, Memory]:
+def advance(model: Stepping, x: Array, memory: Memory) -> tuple[Array, Memory]:
     """Move states ``x`` (..., variable) by one dt, in the type that they have.
 
     Raises
@@ -45,7 +45,7 @@ def advance(model: Steps, x: Array, memory: Memory) -> tuple[Array, Memory]:
         ) from error
 
 
-def _state(model: Steps, x: Array, result: Any) -> tuple[Array, Memory]:
+def _state(model: Stepping, x: Array, result: Any) -> tuple[Array, Memory]:
     """Give state and memory of what a step returned; refuse what is no state."""
     name = type(model).__name__
     if not (isinstance(result, tuple) and len(result) == 2):

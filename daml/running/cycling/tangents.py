@@ -12,7 +12,7 @@ import numpy as np
 from daml.arrays import home, stacked
 from daml.errors import first_line
 from daml.running.checks import typical
-from daml.running.stepping import advance
+from daml.running.cycling.stepping import advance
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model

@@ -1,0 +1,1 @@
+"""The assimilation cycle in time, which assimilation and training run."""

@@ -1,0 +1,68 @@
+"""The steps of a model in a cycle, with what its scheme does about their errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from daml.arrays import alike
+from daml.covariances.model_error import dense, error_root, model_error
+from daml.pairing import certain
+from daml.protocols import Forecast
+from daml.randomness import Stream, normal, ranks
+from daml.running.cycling.stepping import advance
+from daml.running.cycling.tangents import Tangents
+
+if TYPE_CHECKING:
+    from daml.protocols import Array, Memory, Model, Run, Scheme
+
+
+def given_error(scheme: Scheme, model: Model) -> Array | None:
+    """Give Q (variable, variable) for a scheme that adds it itself; None for another one."""
+    error = model_error(scheme, model)
+    if error is None or "model_error" not in getattr(scheme, "needs", ()):
+        return None
+    return dense(error)
+
+
+class Steps:
+    """The steps of a model, with what its scheme does about their errors.
+
+    ``like`` (..., variable) has the kind of array of the states.
+    """
+
+    def __init__(self, model: Model, scheme: Scheme, like: Array) -> None:
+        needs = getattr(scheme, "needs", ())
+        self.model = certain(model)
+        self.tangents = Tangents(self.model) if "gradient" in needs else None
+        given, error = given_error(scheme, model), model_error(scheme, model)
+        self.error = None if given is None else _placed(given, like)
+        self.root = None
+        if given is None and error is not None and getattr(scheme, "members", None) is not None:
+            self.root = _placed(error_root(error), like)
+            self.seed, self.order = getattr(scheme, "seed", 0), ranks(model.variables)
+
+    def forecast(self, x: Array, memory: Memory, run: Run) -> tuple[Forecast, Memory]:
+        """Move analyses (..., variable) by a step, to the position ``run``."""
+        tangent = None if self.tangents is None else self.tangents.at(x, memory)
+        x, memory = self.moved(x, memory, run)
+        return Forecast(x, None, self.error, tangent), memory
+
+    def moved(self, x: Array, memory: Memory, run: Run) -> tuple[Array, Memory]:
+        """Move states alone; the errors that members draw are the same at each call."""
+        x, memory = advance(self.model, x, memory)
+        if self.root is not None:
+            x = x + self._drawn(x, self.root, run)
+        return x, memory
+
+    def _drawn(self, x: Array, root: Array, run: Run) -> Array:
+        """Draw errors of a step for the members (..., member, variable); their mean is 0."""
+        shape = tuple(x.shape[-2:])
+        drawn = normal(self.seed, run.step, shape, Stream.MODEL_ERROR)[..., self.order]
+        drawn = alike(drawn - drawn.mean(axis=-2, keepdims=True), x)
+        return drawn * root if root.ndim == 1 else drawn @ root
+
+
+def _placed(array: Array, like: Array) -> Array:
+    return alike(array, like) if isinstance(array, np.ndarray) else array

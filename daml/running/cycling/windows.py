@@ -1,0 +1,138 @@
+"""The cycle of a scheme that analyses some times together: those of a window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from daml.arrays import namespace
+from daml.protocols import Observed, Run, Update, Window
+from daml.running.cycling.steps import Steps
+from daml.schemes.calling import fresh, updated
+
+if TYPE_CHECKING:
+    from daml.protocols import Array, CarriesMemory, Memory, Model
+
+Time = tuple[Observed, Run]
+"""The observations of a time, and its position in the cycle."""
+
+
+def windows(
+    model: Model,
+    scheme: Any,
+    prepared: Memory,
+    x: Array,
+    memory: Memory,
+    seen: Iterable[Time],
+    after: Update | None = None,
+) -> Iterator[tuple[Array, Update]]:
+    """Yield the background and the update of each time, as :func:`cycle` does.
+
+    The first time is a window of its own, which starts there. Windows after it start there, too,
+    until they have all their steps.
+    """
+    way = _Way(Steps(model, scheme, x), getattr(scheme, "carries", False) and model)
+    prepared, seen = fresh(prepared), iter(seen)
+    start = _Point(x, memory)
+    times: list[Time] = []
+    path: list[_Point] = []
+    errors: list[Array] = []
+    if after is None:
+        for time in islice(seen, 1):
+            window = way.window(start, [start], [], 1, [])
+            update, prepared = updated(scheme, window, (time[0],), (time[1],), prepared)
+            start = way.begun(start, update)
+            yield x, _of_time(update, update.state, 0)
+    else:
+        start = way.begun(start, after)
+    while new := list(islice(seen, scheme.shift)):
+        ahead = way.path(path[-1] if path else start, [run for _, run in new])
+        times, path = [*times, *new], [*path, *ahead]
+        errors = [*errors, *(namespace(p.state).zeros_like(p.state) for p in ahead)]
+        over = max(len(path) - scheme.window, 0)
+        if over:
+            start, times, path, errors = path[over - 1], times[over:], path[over:], errors[over:]
+        observed, runs = zip(*times, strict=True)
+        window = way.window(start, path, runs, len(new), errors)
+        update, prepared = updated(scheme, window, observed, runs, prepared)
+        start = way.begun(start, update)
+        errors = list(update.errors or (0 * error for error in errors))
+        path = way.path(start, runs, update.errors)
+        for place, point in enumerate(path[-len(new) :]):
+            yield ahead[place].state, _of_time(update, point.state, place)
+
+
+class _Point(NamedTuple):
+    """A state (..., variable) on the way, and the model's memory there."""
+
+    state: Array
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a model goes through a window."""
+
+    steps: Steps
+    carrier: Any
+    """The model, if the members' memory may move with their states."""
+
+    def path(
+        self, start: _Point, runs: Sequence[Run], errors: Sequence[Array] | None = None
+    ) -> list[_Point]:
+        """Give the points at each position, from the one at the start."""
+        x, memory = start
+        found = []
+        for place, run in enumerate(runs):
+            x, memory = self.steps.moved(x, memory, run)
+            if errors is not None:
+                x = x + errors[place]
+            found.append(_Point(x, memory))
+        return found
+
+    def window(
+        self,
+        start: _Point,
+        path: Sequence[_Point],
+        runs: Sequence[Run],
+        fresh: int,
+        errors: Sequence[Array],
+    ) -> Window:
+        """Give the window that a scheme analyses."""
+
+        def moved(x: Array, errors: Sequence[Array] | None = None) -> tuple[Array, ...]:
+            if not runs:
+                return (x,)
+            return tuple(p.state for p in self.path(_Point(x, start.memory), runs, errors))
+
+        def linear(
+            x: Array, errors: Sequence[Array] | None = None
+        ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+            if not runs:
+                return (x,), ()
+            path = self.path(_Point(x, start.memory), runs, errors)
+            before = [_Point(x, start.memory), *path[:-1]]
+            tangents = cast("Any", self.steps.tangents)
+            return tuple(p.state for p in path), tuple(tangents.at(*p) for p in before)
+
+        carried = None
+        if hasattr(self.carrier, "packed"):
+            carried = cast("CarriesMemory", self.carrier).packed(start.memory, start.state)
+        background = tuple(p.state for p in path)
+        error = self.steps.error
+        return Window(start.state, background, fresh, moved, linear, tuple(errors), error, carried)
+
+    def begun(self, start: _Point, update: Update) -> _Point:
+        """Give the point from which the analysis of a window goes on."""
+        memory = start.memory
+        if update.carried is not None:
+            memory = cast("CarriesMemory", self.carrier).unpacked(memory, update.carried)
+        return _Point(update.state, memory)
+
+
+def _of_time(update: Update, state: Array, place: int) -> Update:
+    """Give the update of a time: its state, and what the scheme says of it besides."""
+    extras = {name: parts[place] for name, parts in update.extras.items() if place < len(parts)}
+    return Update(state, extras)
