@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from daml.arrays import alike
+from daml.arrays import alike, unrecorded
 from daml.errors import InputError
 from daml.protocols import Observed, Outputs, Run, Update, Window
 from daml.schemes.ensembles.enkf_n import EnKFN
@@ -17,7 +17,7 @@ from daml.schemes.ensembles.etkf import ETKF
 from daml.schemes.ensembles.parts import Ensemble, Prepared
 from daml.schemes.windowed.iterating import Iterated, iterated
 from daml.schemes.windowed.shares import Shares
-from daml.schemes.windowed.views import Views, outputs, parted
+from daml.schemes.windowed.views import Factor, Views, outputs, parted
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class IEnKS(Ensemble):
         new, how = observed[-window.fresh :], (memory.operator, float(self.error_factor))
         told = {"iterations": found.iterations, "converged": found.converged}
         extras = {
-            **outputs(window.forecasts, new, *how, run[-1].wanted),
+            **outputs(window.forecasts, new, *how, run[-1].wanted, self._factor(run[-1])),
             **{n: [alike(part * 1.0, update.state)] * window.fresh for n, part in told.items()},
         }
         return update._replace(extras=extras), memory
@@ -153,11 +153,15 @@ class IEnKS(Ensemble):
             return own.together(own.each(states), members, members[..., 0, :])[2:4]
 
         first = views.together(views.each(window.background), anomalies, mean)
-        prior = self._finite
-        factor = None if prior is None else partial(prior.factor, run[-1])
-        found = iterated(first, ahead, self.iterations, factor)
+        with unrecorded(mean):
+            found = iterated(first, ahead, self.iterations, self._factor(run[-1]))
         part = found.part
-        if getattr(first.seen, "requires_grad", False):  # of the last iterate alone
+        if getattr(first.seen, "requires_grad", False):  # the last iteration alone is recorded
+            if self.finite_size:
+                raise InputError(
+                    "IEnKS: no gradient passes through the search for the inflation of a finite "
+                    "ensemble; train with finite_size=False and an inflation"
+                )
             seen, aim = found.at.linearised(*ahead(found.at.members(mean, anomalies), None))
             part = first._replace(seen=seen, innovation=aim)
         moved = self._last.transformed(part, run[-1])
@@ -176,6 +180,11 @@ class IEnKS(Ensemble):
         if self._finite is not None:
             return replace(self._finite, rotate=self.rotate, inflation=self.inflation)
         return ETKF(self.members, rotate=self.rotate, inflation=self.inflation, seed=self.seed)
+
+    def _factor(self, run: Run) -> Factor | None:
+        """Give what the prior of finite size makes of innovations."""
+        prior = self._finite
+        return None if prior is None else partial(prior.factor, run)
 
     @property
     def _finite(self) -> EnKFN | None:
