@@ -17,6 +17,7 @@ _attached, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "running.assimilation": ["assimilate"],
+        "experiments.comparison": ["compare_schemes"],
         "covariances.dense": ["climatological"],
         "loop.kept_scheme": ["load_scheme"],
         "loop.loop": ["Loop", "improve"],
