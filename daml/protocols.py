@@ -48,6 +48,9 @@ class Model(Protocol):
     - ``hidden_names``: the names of its hidden variables, which no record has. Where states lack
       them, :func:`daml.forecast` filters them along the states, and a free run starts them at the
       ``climate``.
+    - ``template``: an xarray.Dataset that says of which fields the state is; ``variables`` are then
+      the points that are not NaN in it, as :class:`daml.models.Gridded` names them, and may have
+      hidden variables after them. Functions take fields, and results have their coordinates.
     - ``positions``: where each variable lies, numbers of shape (variable,) or (variable,
       dimension); with ``period``, for each dimension the length after which it repeats itself, or
       None. A ring of 40 variables has ``positions = range(40)`` and ``period = 40``. They give the
