@@ -1,11 +1,15 @@
 """Models whose states are fields: records on their grid, masks, positions, results."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from click.testing import CliRunner
 
 import daml
+from daml.cli import main
 from daml.errors import InputError
 from daml.labels.space import StateSpace
 from daml.labels.templates import Template
@@ -230,3 +234,36 @@ def test_a_record_in_another_order_of_memory_is_read():
     turned = SEEN.assign(observation=(("time", "variable"), values))
     one, two = (daml.assimilate(MODEL, seen, SCHEME) for seen in (turned, SEEN))
     np.testing.assert_array_equal(one.analysis, two.analysis)
+
+
+def test_the_command_line_takes_and_writes_fields(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("model.py").write_text(
+        "import numpy as np, xarray as xr, daml\n"
+        "class Ring(daml.models.Gridded):\n"
+        "    template = xr.Dataset({'q': (('y', 'x'), [[0.1, np.nan, 0.2]], {'units': 'K'})})\n"
+        "    dt = np.timedelta64(1, 'h')\n"
+        "    def move(self, fields):\n"
+        "        return {'q': np.cos(3 * np.roll(fields['q'], 1, axis=-1))}\n"
+    )
+    from daml.scripts import load_model
+
+    model = load_model("model.py:Ring")
+    start = model.template.assign_coords(time=np.datetime64("2026-01-01", "s"))
+    truth = daml.simulate(model, steps=60, initial=start)
+    record = daml.unflatten(daml.observe(truth, error_variance=0.01, missing=0.1))
+    record.isel(time=np.r_[0:20, 25:60]).to_netcdf("record.nc")
+    given = ["assimilate", "record.nc", "--model", "model.py:Ring", "--store", "out.zarr"]
+    given += ["--scheme", "etkf", "--members", "8", "--fields", "out.nc"]
+    done = CliRunner().invoke(main, given)
+    assert done.exit_code == 0, done.output
+    with xr.open_datatree("out.nc") as tree:
+        assert tree["analysis"].q.dims == ("time", "y", "x")
+        assert tree["analysis"].q.isnull().all("time").values.tolist() == [[False, True, False]]
+        flat = xr.open_zarr("out.zarr", consolidated=False)
+        xr.testing.assert_allclose(daml.unflatten(flat)["spread"].q, tree["spread"].q)
+    again = CliRunner().invoke(main, [*given[:5], "b.zarr", *given[6:]])
+    assert "--fields: out.nc exists; give another path" in again.output
+    bare = ["assimilate", "record.nc", "--model", "lorenz63", "--store", "c.zarr"]
+    refused = CliRunner().invoke(main, [*bare, "--fields", "c.nc"])
+    assert "Lorenz63 has no template" in refused.output

@@ -233,6 +233,8 @@ CALLS = {
     figures.attribution: {"result": TRUTH, "axes": None},
     figures.hidden_numbers: {"numbers": TRUTH, "axes": None},
     figures.ladder: {"result": TRUTH, "axes": None},
+    figures.field: {"array": TRUTH.state, "axes": None},
+    figures.animation: {"array": TRUTH.state, "dim": "time", "interval": 100},
     figures.scheme_costs: {
         "compared": TRUTH,
         "score": "analysis_rmse",
