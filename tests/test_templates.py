@@ -267,3 +267,29 @@ def test_the_command_line_takes_and_writes_fields(tmp_path, monkeypatch):
     bare = ["assimilate", "record.nc", "--model", "lorenz63", "--store", "c.zarr"]
     refused = CliRunner().invoke(main, [*bare, "--fields", "c.nc"])
     assert "Lorenz63 has no template" in refused.output
+
+
+def test_values_outside_of_the_range_that_a_record_declares_are_missing():
+    truth = daml.simulate(daml.Lorenz63(), steps=30, seed=1)
+    seen = daml.observe(truth, seed=2)
+    broken = seen.copy(deep=True)
+    broken["observation"][5, 1], broken["observation"][9, 0] = 999.0, -999.0
+    expected = seen.copy(deep=True)
+    expected["observation"][5, 1], expected["observation"][9, 0] = np.nan, np.nan
+    B = daml.covariance.labelled(np.eye(3), daml.Lorenz63.variables)
+    one, two = (
+        daml.assimilate(daml.Lorenz63(), record, daml.ThreeDVar(B))
+        for record in (
+            broken.assign(observation=broken.observation.assign_attrs(valid_range=[-100, 100])),
+            expected,
+        )
+    )
+    np.testing.assert_array_equal(one.analysis, two.analysis)
+    fields = RECORD.copy(deep=True)
+    fields["u"][7, 0, 0] = 50.0
+    fields["u"].attrs["valid_max"] = 10.0
+    found = daml.assimilate(MODEL, fields, SCHEME)
+    assert np.isnan(found.innovation.sel(observed="u[0,0]")[7])
+    fields["u"].attrs["valid_range"] = 3
+    with pytest.raises(InputError, match="'u': 'valid_range' is 3; give the smallest"):
+        daml.assimilate(MODEL, fields, SCHEME)

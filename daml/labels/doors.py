@@ -76,6 +76,43 @@ def flat(dataset: xr.Dataset, model: object = None) -> xr.Dataset:
     return found
 
 
+def _within_range(record: xr.Dataset) -> xr.Dataset:
+    """Give a record without the values outside of the ranges that its attributes declare.
+
+    Those of ``observation``, or of the fields: ``valid_range``, or ``valid_min`` and ``valid_max``,
+    as in CF conventions.
+    """
+    if not isinstance(record, xr.Dataset) or "observation" not in record:
+        return record
+    values = record["observation"]
+    ranges = [(True, *_range(values, "observation"))]
+    if "field" in record.coords:
+        fields = dict.fromkeys(record["field"].values.tolist())
+        named = [field for field in fields if field in record.coords]
+        ranges += [(record["field"] == field, *_range(record[field], field)) for field in named]
+    for among, low, high in ranges:
+        if low is not None:
+            values = values.where(~((values < low) & among))
+        if high is not None:
+            values = values.where(~((values > high) & among))
+    return record if values is record["observation"] else record.assign(observation=values)
+
+
+def _range(array: xr.DataArray, name: str) -> tuple[Any, Any]:
+    """Give the smallest and the largest valid value; None where none is declared."""
+    given = array.attrs.get("valid_range")
+    low, high = array.attrs.get("valid_min"), array.attrs.get("valid_max")
+    if given is not None:
+        try:
+            low, high = given
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{name!r}: 'valid_range' is {given!r}; give the smallest and the largest valid "
+                "value, or take the attribute away"
+            ) from error
+    return low, high
+
+
 def flat_record(observations: xr.Dataset, model: object) -> xr.Dataset:
     """Give observations on the axis ``variable``, on the template of a model if any.
 
@@ -84,7 +121,7 @@ def flat_record(observations: xr.Dataset, model: object) -> xr.Dataset:
     InputError
         If they are fields that do not match the template, or have no error variance.
     """
-    found = flat(observations, model)
+    found = _within_range(flat(observations, model))
     if found is not observations and "observation" not in found:
         field = next(iter(observations.data_vars))
         raise InputError(
