@@ -374,8 +374,8 @@ class Scheme(Protocol):
       divided by the number of values; and ``log_likelihood`` (time) of the innovation.
     - ``window`` and ``shift`` (int): the scheme analyses the states of ``window`` model steps
       together, and goes on by ``shift`` of them, at most as many. ``update`` then takes a
-      :class:`Window` in place of a forecast, and tuples of the observations and the positions of
-      all its times. The analysis that it returns is that of the window's start; the model moves it
+      :class:`daml.protocols.Window` in place of a forecast, and tuples of the observations and the
+      positions of all its times. The analysis that it returns is that of the window's start; the model moves it
       to the times that are new, and the next window starts on this way. ``extras`` hold for each
       output a sequence of arrays, one for each new time. Windows end at whole multiples of
       ``shift`` from the first time of the record on, and at its last time.

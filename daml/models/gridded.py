@@ -61,7 +61,7 @@ class Gridded:
     arrays: tuple[str, ...] = ("numpy",)
 
     def move(self, fields: dict[str, Array]) -> dict[str, Array]:
-        """Move fields (..., *space), by name, by one step; 0 stands where there is no variable."""
+        """Move fields (..., y, x), by name, by one step; 0 stands where there is no variable."""
         raise NotImplementedError("give the model a method move(fields)")
 
     @cached_property
