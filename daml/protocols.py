@@ -375,10 +375,10 @@ class Scheme(Protocol):
     - ``window`` and ``shift`` (int): the scheme analyses the states of ``window`` model steps
       together, and goes on by ``shift`` of them, at most as many. ``update`` then takes a
       :class:`daml.protocols.Window` in place of a forecast, and tuples of the observations and the
-      positions of all its times. The analysis that it returns is that of the window's start; the model moves it
-      to the times that are new, and the next window starts on this way. ``extras`` hold for each
-      output a sequence of arrays, one for each new time. Windows end at whole multiples of
-      ``shift`` from the first time of the record on, and at its last time.
+      positions of all its times. The analysis that it returns is that of the window's start; the
+      model moves it to the times that are new, and the next window starts on this way. ``extras``
+      hold for each output a sequence of arrays, one for each new time. Windows end at whole
+      multiples of ``shift`` from the first time of the record on, and at its last time.
     - ``carries`` (bool): whether an ensemble scheme moves what members carry besides their states;
       see ``Forecast.carried``.
     - ``needs`` (frozenset of str): what the scheme requires of the model. "covariance" is the
