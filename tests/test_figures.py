@@ -35,16 +35,32 @@ NUMBERS = xr.Dataset(
     {"number": [0, 1, 2]},
     {"chosen": 1},
 )
+COSTS = xr.Dataset(
+    {
+        "analysis_rmse": ("scheme", [0.2, 0.4, np.nan, 0.3]),
+        "log_likelihood": ("scheme", [-1.5, np.nan, np.nan, -1.4]),
+        "seconds": ("scheme", [0.05, 0.01, np.nan, 0.1]),
+    },
+    {"scheme": ["ETKF", "3DVar", "lost", "EnKF"]},
+)
+FIELD = xr.DataArray(
+    np.where(np.eye(4) > 0, np.nan, np.arange(48.0).reshape(3, 4, 4)),
+    {"time": np.array(["2026-01-01", "2026-01-02", "2026-01-03"], "M8[s]"), "x": np.arange(4.0)},
+    ("time", "y", "x"),
+    attrs={"long_name": "height", "units": "m"},
+)
 FIGURES = {
     "analysis_rmse": lambda: daml.figures.analysis_rmse(published("seed_0")),
     "attribution": lambda: daml.figures.attribution(published("attribution")),
     "error_maps": lambda: daml.figures.error_maps(published("seed_0")),
     "error_reduction": lambda: daml.figures.error_reduction(published("seed_0")),
+    "field": lambda: daml.figures.field(FIELD.isel(time=0)),
     "hidden_numbers": lambda: daml.figures.hidden_numbers(NUMBERS),
     "ladder": lambda: daml.figures.ladder(published("ladder")),
     "loop_diagram": lambda: daml.figures.loop_diagram(),
     "rank_histogram": lambda: daml.figures.rank_histogram(RANKS),
     "crps": lambda: daml.figures.crps(RANKS),
+    "scheme_costs": lambda: daml.figures.scheme_costs(COSTS),
     "spread_error": lambda: daml.figures.spread_error(RANKS),
     "sweep_scores": lambda: daml.figures.sweep_scores(published("paper"), "mfe", over="lead"),
     "variants": lambda: daml.figures.variants(published("variants")),
@@ -59,6 +75,54 @@ def test_a_figure_is_an_image_in_a_notebook_and_unknown_to_pyplot(name):
     assert (width, height) == tuple(np.round(figure.get_size_inches() * figure.dpi))
     assert image.std() > 0.05
     assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize(
+    ("score", "names", "best"),
+    [
+        ("analysis_rmse", ["3DVar", "ETKF", "EnKF"], [0.01, 0.05]),
+        ("log_likelihood", ["ETKF", "EnKF"], [0.05, 0.1]),
+    ],
+)
+def test_schemes_are_drawn_by_their_cost_and_the_best_ones_joined(score, names, best):
+    (axes,) = daml.figures.scheme_costs(COSTS, score).axes
+    assert [text.get_text() for text in axes.get_legend().texts] == names
+    assert axes.lines[0].get_xdata().tolist() == best
+
+
+def test_a_field_is_a_map_with_its_units_and_its_time():
+    figure = daml.figures.field(FIELD.isel(time=1))
+    axes, bar = figure.axes
+    assert axes.get_title(loc="left") == "time 2026-01-02T00:00:00"
+    assert bar.get_ylabel() == "height [m]"
+    (mesh,) = axes.collections
+    assert np.ma.getmaskarray(mesh.get_array()).sum() == 4
+    assert mesh.get_clim() == (1 + 16, 14 + 16)
+
+
+def test_a_field_of_both_signs_has_white_at_0():
+    (mesh,) = daml.figures.field(FIELD.isel(time=0) - 5).axes[0].collections
+    assert mesh.get_clim() == (-9, 9)
+
+
+def test_an_animation_moves_through_all_times_with_the_same_colours(tmp_path):
+    moving = daml.figures.animation(FIELD)
+    moving.save(tmp_path / "field.gif", writer="pillow")
+    assert (tmp_path / "field.gif").read_bytes()[:3] == b"GIF"
+    (mesh,) = moving._fig.axes[0].collections
+    assert mesh.get_clim() == (1, 46)
+
+
+def test_a_field_needs_two_dimensions():
+    with pytest.raises(InputError, match="and 2 are needed; select"):
+        daml.figures.field(FIELD)
+    with pytest.raises(InputError, match="no dimension 'level'"):
+        daml.figures.animation(FIELD, "level")
+
+
+def test_schemes_that_all_failed_cannot_be_drawn():
+    with pytest.raises(InputError, match="no scheme has 'analysis_rmse'"):
+        daml.figures.scheme_costs(COSTS.isel(scheme=[2]))
 
 
 def test_with_axes_it_draws_there():

@@ -10,6 +10,7 @@ it to your own figures. `save` writes a figure as PNG and SVG. Figures 1 to 4 ar
 Goodliff and Miyoshi (2025), egusphere-2025-933.
 """
 
+from daml.figures.costs import scheme_costs
 from daml.figures.diagnosis import calibration
 from daml.figures.diagram import loop_diagram
 from daml.figures.drawings import (
@@ -19,6 +20,7 @@ from daml.figures.drawings import (
     innovations,
     variants,
 )
+from daml.figures.field import animation, field
 from daml.figures.numbers import hidden_numbers
 from daml.figures.panels import STYLE, save
 from daml.figures.probabilistic import crps, rank_histogram, spread_error
@@ -27,17 +29,20 @@ from daml.figures.spread import attribution, ladder, sweep_scores
 __all__ = [
     "STYLE",
     "analysis_rmse",
+    "animation",
     "attribution",
     "calibration",
     "crps",
     "error_maps",
     "error_reduction",
+    "field",
     "hidden_numbers",
     "innovations",
     "ladder",
     "loop_diagram",
     "rank_histogram",
     "save",
+    "scheme_costs",
     "spread_error",
     "sweep_scores",
     "variants",
