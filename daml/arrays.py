@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,6 +73,24 @@ def alike(array: np.ndarray, other: Array) -> Array:
     import torch
 
     return torch.as_tensor(array, dtype=other.dtype, device=other.device)
+
+
+def taken(array: Array, rows: np.ndarray) -> Array:
+    """Give some states (state, ...) of a batch, where ``rows`` (...) is True."""
+    if isinstance(array, np.ndarray):
+        return array[rows]
+    import torch
+
+    return array[torch.as_tensor(rows, device=array.device)]
+
+
+def unrecorded(array: Array) -> AbstractContextManager[Any]:
+    """Give a context in which torch records nothing of what is done with an array for gradients."""
+    if isinstance(array, np.ndarray):
+        return nullcontext()
+    import torch
+
+    return torch.no_grad()
 
 
 def stacked(arrays: Sequence[Array]) -> Array:
