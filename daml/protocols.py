@@ -260,7 +260,9 @@ class Window(NamedTuple):
     """``moved(x)`` gives the states at each time for states ``x`` at the start, of the shape of
     ``state``; ``moved(x, errors)`` adds errors (..., variable) after each step. Errors that an
     ensemble draws are the same at each call. A model that torch differentiates takes tensors,
-    too."""
+    too. ``carried`` is what members have at the start besides their states, in place of what they
+    have. With ``rows``, a NumPy array (...) of bool, only some states of the batch are moved: ``x``
+    (row, ...) are these."""
     linear: Callable[..., tuple[tuple[Array, ...], tuple[Array, ...]]]
     """``linear(x)`` and ``linear(x, errors)`` give the states at each time, and the tangents (...,
     variable, variable) of the steps to them, if the scheme ``needs`` the "gradient"; without a step
@@ -272,6 +274,9 @@ class Window(NamedTuple):
     """As of a forecast: Q (variable, variable) of each step."""
     carried: Array | None = None
     """As of a forecast: what the members have at the start besides their states."""
+    forecasts: tuple[Array, ...] = ()
+    """The forecasts of the new times by the last analysis: the last ones of ``background``, unless
+    windows go on from another state than the analysis (``Update.onward``)."""
 
     @property
     def steps(self) -> int:
@@ -330,6 +335,9 @@ class Update(NamedTuple):
     """What ``Forecast.carried`` is after the analysis; None if it stays as it is."""
     errors: tuple[Array, ...] | None = None
     """Of a window, what is added after each of its steps (..., variable); None if nothing is."""
+    onward: Update | None = None
+    """Of a window, from what the next one starts, if not from this analysis: where later windows
+    use some of its observations again, they are no part of that."""
 
 
 Outputs = Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]
@@ -366,9 +374,11 @@ class Scheme(Protocol):
       a cycle, so that ``members`` may depend on their number; before that, ``members`` is 0.
     - ``outputs``: variables that the scheme gives in addition to the analysis. A mapping of each
       name to its dims, out of "time", "variable" and "observed", and its attributes. They become
-      variables of the Dataset that :func:`daml.assimilate` returns. Two names have a meaning for
-      daml: ``chi_square`` (time), the squared innovation in units of its expected covariance,
-      divided by the number of values; and ``log_likelihood`` (time) of the innovation.
+      variables of the Dataset that :func:`daml.assimilate` returns. Three names have a meaning
+      for daml: ``chi_square`` (time), the squared innovation in units of its expected covariance,
+      divided by the number of values; ``log_likelihood`` (time) of the innovation; and
+      ``converged`` (time), 0 where iterations did not converge, of which :func:`daml.assimilate`
+      warns, with the ``window_advice`` of the scheme, if it has one.
     - ``window`` and ``shift`` (int): the scheme analyses the states of ``window`` model steps
       together, and goes on by ``shift`` of them, at most as many. ``update`` then takes a
       :class:`Window` in place of a forecast, and tuples of the observations and the positions of
@@ -382,9 +392,9 @@ class Scheme(Protocol):
       model's own B of each forecast (``model.background_covariance(memory)``); "positions" is
       where its variables lie; "memoryless" is a model whose memory does not depend on the states;
       "model_error" is Q in ``Forecast.model_error``, which the scheme adds itself; "gradient" is
-      the derivative of a step in ``Forecast.tangent``; "tensors" are steps
-      of torch tensors, which ``Window.moved`` then takes. To the members of an ensemble that does
-      not name "model_error", draws from N(0, Q) are added after each step.
+      the derivative of a step in ``Forecast.tangent``; "tensors" are steps of
+      torch tensors, which ``Window.moved`` then takes. To the members of an ensemble that does not
+      name "model_error", draws from N(0, Q) are added after each step.
     - ``open`` and ``tuned``: see :class:`Tunable`.
     - ``to_dataset()`` gives what was tuned as an xarray.Dataset, which a loop stores with each
       pass; ``restored(dataset)`` gives the scheme back from it, for resuming the loop and for

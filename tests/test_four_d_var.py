@@ -294,3 +294,16 @@ def test_bad_settings_are_refused(given, text):
 def test_what_a_cycle_cannot_use_is_refused(scheme, text):
     with pytest.raises(InputError, match=text):
         assimilated(scheme, record())
+
+
+def test_windows_that_do_not_converge_are_marked_and_warned_of_once():
+    model, observations, B, near = chaotic(9)
+    scheme = FourDVar(B, window=4, outer_loops=1)
+    with pytest.warns(UserWarning) as told:
+        found = daml.assimilate(model, unseen_at_first(observations), scheme, initial=near)
+    (text,) = [str(one.message) for one in told]
+    assert text.startswith("assimilate: FourDVar did not converge in 88.9 % of the record (where")
+    assert "give a shorter window, quasi_static=True" in text
+    np.testing.assert_array_equal(found.converged, [1] + 8 * [0])
+    np.testing.assert_array_equal(found.iterations, [0] + 8 * [1])
+    assert found.attrs["not_converged"] == pytest.approx(8 / 9)

@@ -18,7 +18,7 @@ from daml.protocols import Observed, Run
 from daml.running.cycling.cycle import cycle
 from daml.running.cycling.steps import given_error
 from daml.running.kept import Kept, is_watched
-from daml.running.lost import MOST, flags, signs
+from daml.running.lost import MOST, flags, not_converged, signs
 from daml.running.moments import Moments, joined, moments
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
@@ -49,6 +49,8 @@ class Joined(NamedTuple):
     """The part of the record in which the filter has lost the observations, if that is judged."""
     restarted: int
     """Segments that were started again."""
+    failed: float | None
+    """The part of the record in which the scheme's iterations did not converge, if it has some."""
 
 
 class _Segments(NamedTuple):
@@ -63,6 +65,8 @@ class _Segments(NamedTuple):
     spread: Moments
     lost: np.ndarray
     """Steps (segment,) at which the filter has lost the observations."""
+    failed: np.ndarray
+    """Steps (segment,) at which iterations did not converge."""
 
 
 class Cycles:
@@ -93,6 +97,7 @@ class Cycles:
         self.members = self.kept.members
         self.first = uncertain.states(scheme)
         self.is_watched = is_watched(scheme)
+        self.iterates = "converged" in self.kept.outputs
 
     def run(self, cut: Cut, target: Target) -> Joined:
         """Fill the target; give the difference where segments meet.
@@ -117,6 +122,7 @@ class Cycles:
             width = np.concatenate([part.width for part in found])
             spun = np.concatenate([part.spun for part in found])
             lost = np.concatenate([part.lost for part in found])
+            failed = np.concatenate([part.failed for part in found])
             spread = joined([part.spread for part in found])[1]
             again = lost > 0
             if self.is_watched:
@@ -131,13 +137,14 @@ class Cycles:
             for group in longer.groups(len(groups[0]), np.flatnonzero(again)):
                 part = self._run(longer, group, target, bar)
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
-                width[group] = part.width
+                width[group], failed[group] = part.width, part.failed
         apart = self._apart(ends, spun, width, spread)
         sound = apart[(lost[:-1] == 0) & (lost[1:] == 0)]
         judge = np.max if self.members is None else np.mean
         share = lost.sum() / cut.total if self.is_watched else None
         difference = float(judge(sound)) if len(sound) else 0.0
-        return Joined(difference, share, int(again.sum()))
+        unsolved = failed.sum() / cut.total if self.iterates else None
+        return Joined(difference, share, int(again.sum()), unsolved)
 
     def _apart(
         self, ends: np.ndarray, spun: np.ndarray, width: np.ndarray, spread: np.ndarray
@@ -190,6 +197,7 @@ class Cycles:
         ahead = np.arange(cut.steps)[:, None]
         loaded: deque[Loaded] = deque()  # a window may reach into the next block
         watched: list[np.ndarray] = []
+        converged: list[np.ndarray] = []
 
         spun, ends, width = np.full((3, len(group), len(self.model.variables)), np.inf)
         last = early + cut.length - 1
@@ -211,6 +219,8 @@ class Cycles:
                 parts = self.kept.block(found, *loaded.popleft())
                 if self.is_watched:
                     watched.append(signs(parts, self.record.variance))
+                if self.iterates:
+                    converged.append(parts["converged"])
                 _pick(parts, block.start, picked)
                 done = block.start
                 if smoother is not None:
@@ -220,16 +230,18 @@ class Cycles:
             if smoother is not None:
                 done, parts = smoother.done, smoother.rest()
                 _sort(parts, early, done, cut.length, room)
-        nothing, lost = np.zeros(spun.shape[1]), np.zeros(len(group))
+        nothing, lost, failed = np.zeros(spun.shape[1]), np.zeros(len(group)), np.zeros(len(group))
+        rows = np.minimum(cut.length, cut.total - group * cut.length)
+        if converged:
+            failed = not_converged(np.concatenate(converged), early, rows)
         if self.is_watched:
-            rows = np.minimum(cut.length, cut.total - group * cut.length)
             piece = min(segment_length(cut.total), cut.length)
             is_lost = flags(np.concatenate(watched, axis=1), early, rows, piece)
             room["lost"][:, : is_lost.shape[1]] = is_lost
             lost = is_lost.sum(axis=1)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
         target.close(group, cut, room)
-        return _Segments(ends, width, spun, spread, lost)
+        return _Segments(ends, width, spun, spread, lost, failed)
 
 
 def _pick(

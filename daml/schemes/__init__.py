@@ -17,7 +17,7 @@ from daml.schemes.gaussian import ExtendedKalman, OptimalInterpolation, SigmaPoi
 from daml.schemes.labelled import analyse
 from daml.schemes.particle_filter import ParticleFilter
 from daml.schemes.variational import WAYS, ThreeDVar
-from daml.schemes.windowed import FourDVar
+from daml.schemes.windowed import FourDVar, IEnKS
 
 __all__ = [
     "ETKF",
@@ -31,6 +31,7 @@ __all__ = [
     "EnKFN",
     "ExtendedKalman",
     "FourDVar",
+    "IEnKS",
     "OptimalInterpolation",
     "ParticleFilter",
     "SerialEnSRF",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import xarray as xr
@@ -117,6 +117,12 @@ class FourDVar(Erring):
     InputError
         If an argument is out of range, or the covariance is wrong.
 
+    Notes
+    -----
+    The analysis has ``chi_square``, ``iterations`` and ``converged`` (time), the latter two of the
+    window in which a time is new. A window that is longer than the model is predictable has many
+    minima: where the outer loops end before they have converged, a warning says so.
+
     References
     ----------
     Courtier, P., Thepaut, J.-N. and Hollingsworth, A. (1994): A strategy for operational
@@ -146,6 +152,11 @@ class FourDVar(Erring):
     outer_loops: int = 50
     tolerance: float = 1e-3
     error_factor: float | str = 1.0
+
+    window_advice: ClassVar[str] = (
+        "a shorter window, quasi_static=True where it has observations at many times, or a shorter "
+        "shift"
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
