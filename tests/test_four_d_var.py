@@ -12,6 +12,10 @@ from scipy import optimize
 import daml
 from daml.covariances.dense import labelled
 from daml.errors import InputError
+from daml.observing.noise import TabledNoise
+from daml.observing.operators import Selection
+from daml.protocols import Observed, Run, Setting
+from daml.running.cycling.cycle import cycle
 from daml.schemes import FourDVar
 from daml.schemes.variational.conjugate_gradients import solution
 from daml.schemes.variational.damped import minimised
@@ -299,7 +303,7 @@ def test_what_a_cycle_cannot_use_is_refused(scheme, text):
 def test_windows_that_do_not_converge_are_marked_and_warned_of_once():
     model, observations, B, near = chaotic(9)
     scheme = FourDVar(B, window=4, outer_loops=1)
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="did not converge") as told:
         found = daml.assimilate(model, unseen_at_first(observations), scheme, initial=near)
     (text,) = [str(one.message) for one in told]
     assert text.startswith("assimilate: FourDVar did not converge in 88.9 % of the record (where")
@@ -307,3 +311,57 @@ def test_windows_that_do_not_converge_are_marked_and_warned_of_once():
     np.testing.assert_array_equal(found.converged, [1] + 8 * [0])
     np.testing.assert_array_equal(found.iterations, [0] + 8 * [1])
     assert found.attrs["not_converged"] == pytest.approx(8 / 9)
+
+
+class Forced:
+    """Lorenz 96 with a forcing that is being learned."""
+
+    arrays: ClassVar = TORCH
+    variables, dt = daml.models.Lorenz96(n=9).variables, 0.05
+
+    def __init__(self, forcing):
+        self.forcing = forcing
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        moved, _ = daml.models.Lorenz96(n=9, forcing=0.0).step(x, None)
+        return moved + 0.05 * self.forcing, memory
+
+
+def cycled(forcing, scheme, values, B):
+    """The analyses of three windows, their likelihood, and how it all depends on the forcing."""
+    variables = Forced.variables
+    operator = Selection(tuple(range(0, 9, 2)), 9)
+    noise = TabledNoise(np.ones((1, 5), bool), np.full((1, 5), 0.5)).on("cpu")
+    setting = Setting(variables, variables[::2], operator, noise, None)
+    prepared = scheme.prepare(setting)
+    x = torch.from_numpy(3 + drawn(1, 2, 9)) + 0 * forcing.detach()
+    rows = torch.zeros(2, dtype=torch.long)
+    seen = (
+        (
+            Observed(value, rows, noise),
+            Run(np.full(2, step), np.zeros(2), 500, frozenset(scheme.outputs)),
+        )
+        for step, value in enumerate(values)
+    )
+    updates = list(cycle(Forced(forcing), scheme, prepared, x, None, seen))
+    total = sum((update.state**2).sum() for _, update in updates[1:])
+    if "log_likelihood" in scheme.outputs:
+        total = total + 10 * sum(u.extras["log_likelihood"].sum() for _, u in updates)
+    return total
+
+
+@pytest.mark.parametrize("method", ["exact", "cg"])
+@pytest.mark.parametrize("error", [None, 0.02])
+def test_a_gradient_passes_through_the_minimum(method, error):
+    B = labelled(0.5 * np.eye(9), Forced.variables)
+    values = torch.from_numpy(3 + drawn(2, 7, 2, 5))
+    how = {"window": 3, "shift": 2, "tolerance": 1e-7, "model_error": error}
+    scheme = FourDVar(B, method=method, **how)
+    forcing = torch.tensor(6.0, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(cycled(forcing, scheme, values, B), forcing)
+    with torch.no_grad():
+        up, down = (cycled(forcing + d, scheme, values, B) for d in (1e-3, -1e-3))
+    assert float(found) == pytest.approx(float(up - down) / 2e-3, rel=1e-4)

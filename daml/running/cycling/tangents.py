@@ -49,6 +49,7 @@ class Tangents:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.near: np.ndarray | None = None
+        self.learns: bool | None = None
 
     def at(self, x: Array, memory: Memory) -> Array:
         """Give dM/dx (..., variable, variable) of the step from states ``x`` (..., variable)."""
@@ -71,9 +72,9 @@ class Tangents:
     def _by_torch(self, x: Any, memory: Memory) -> Any:
         import torch
 
-        size, recorded = x.shape[-1], torch.is_grad_enabled() and x.requires_grad
+        size, recorded = x.shape[-1], torch.is_grad_enabled() and self._is_recorded(x, memory)
         with torch.enable_grad():
-            x = x if recorded else x.detach().requires_grad_()
+            x = x if recorded and x.requires_grad else x.detach().requires_grad_()
             if _has_arrays(memory):
                 moved = advance(self.model, x, memory)[0]
                 parts = torch.unbind(moved.sum(dim=tuple(range(moved.ndim - 1))))
@@ -88,6 +89,14 @@ class Tangents:
             total = torch.diagonal(moved, dim1=0, dim2=-1).sum()
             (found,) = torch.autograd.grad(total, copies, create_graph=recorded)
         return torch.movedim(found, 0, -2)
+
+    def _is_recorded(self, x: Any, memory: Memory) -> bool:
+        """Whether a gradient is wanted of what a step gives: of its state, or of the model."""
+        if x.requires_grad:
+            return True
+        if self.learns is None:
+            self.learns = bool(advance(self.model, x, memory)[0].requires_grad)
+        return self.learns
 
     def _by_differences(self, x: np.ndarray, memory: Memory) -> np.ndarray:
         def step(states: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,10 +27,10 @@ class ByProducts(WindowCost):
         """Give the step (..., control) to the minimum of J of the problem linear around v."""
         return Products(self, v).step(misfit, v)
 
-    def extras(self) -> dict[str, list[Any]]:
+    def extras(self, wanted: Collection[str]) -> dict[str, list[Any]]:
         """Give ``chi_square`` of the new times: |v|^2 + |d - G v|^2 at the minimum for each one."""
-        if not self.seen:
-            return self.of_time({})
+        if "chi_square" not in wanted:
+            return {}
         squares, zero = {}, self.control.zero()
         xp = namespace(zero)
         for pair in self.seen:

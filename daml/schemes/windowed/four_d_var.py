@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -34,6 +35,7 @@ from daml.schemes.variational.given_covariance import check_factor, check_given,
 from daml.schemes.windowed.by_products import ByProducts
 from daml.schemes.windowed.by_tangents import ByTangents
 from daml.schemes.windowed.controls import Control, MatrixRoot, Root
+from daml.schemes.windowed.implicit import is_recorded, recorded
 from daml.schemes.windowed.window_cost import WindowCost
 from daml.schemes.windowed.window_minimum import minimum
 from daml.stores.opening import check_whole
@@ -294,25 +296,34 @@ class FourDVar(Erring):
         kind = ByTangents if self.method == "exact" else ByProducts
         cost = kind.of(forecast, observed, control, memory.operator, factor)
         how = self.outer_loops, self.tolerance, self.quasi_static
-        return analysed(cost, *how), memory
+        return analysed(cost, *how, wanted=run[-1].wanted), memory
 
 
 def analysed(
-    cost: WindowCost, outer_loops: int, tolerance: float, quasi_static: bool = False
+    cost: WindowCost,
+    outer_loops: int,
+    tolerance: float,
+    quasi_static: bool = False,
+    *,
+    wanted: Collection[str] = (),
 ) -> Update:
-    """Give the analysis of a window: the minimum of its cost, and how the innovations were."""
-    window, control = cost.window, cost.control
-    xp, fresh = namespace(window.state), window.fresh
-    nothing = xp.zeros_like(window.state[..., 0])
+    """Give the analysis of a window: the minimum of its cost, and how the innovations were.
+
+    Where torch records a gradient, the minimum is searched for without, and its gradient is that
+    which follows from the cost.
+    """
+    xp, fresh = namespace(cost.window.state), cost.window.fresh
+    nothing = xp.zeros_like(cost.window.state[..., 0])
     if not cost.seen:
-        iterations, converged, v = nothing, nothing + 1, control.zero()
+        iterations, converged, v = nothing, nothing + 1, cost.control.zero()
     else:
-        found = minimum(cost, outer_loops, tolerance, quasi_static)
-        v, iterations = found.control, found.iterations
-        converged = xp.astype(found.converged, nothing.dtype)
-    start, errors = control.moved(v)
+        with xp.no_grad() if (records := is_recorded(cost)) else nullcontext():
+            found = minimum(cost, outer_loops, tolerance, quasi_static)
+        v = recorded(cost, found.control) if records else found.control
+        iterations, converged = found.iterations, xp.astype(found.converged, nothing.dtype)
+    start, errors = cost.control.moved(v)
     made = {"iterations": [iterations] * fresh, "converged": [converged] * fresh}
-    return Update(start, {**cost.extras(), **made}, errors=errors)
+    return Update(start, {**cost.extras(wanted), **made}, errors=errors)
 
 
 def _last(before: Any, climate: xr.DataArray, steps: Any) -> dict[str, float] | None:
