@@ -314,7 +314,7 @@ def test_windows_that_do_not_converge_are_marked_and_warned_of_once():
 
 
 class Forced:
-    """Lorenz 96 with a forcing that is being learned."""
+    """Lorenz 96 with a forcing and a damping that are being learned."""
 
     arrays: ClassVar = TORCH
     variables, dt = daml.models.Lorenz96(n=9).variables, 0.05
@@ -327,7 +327,7 @@ class Forced:
 
     def step(self, x, memory):
         moved, _ = daml.models.Lorenz96(n=9, forcing=0.0).step(x, None)
-        return moved + 0.05 * self.forcing, memory
+        return moved + 0.05 * self.forcing * (1 - 0.1 * x), memory
 
 
 def cycled(forcing, scheme, values, B):
