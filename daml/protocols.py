@@ -277,6 +277,9 @@ class Window(NamedTuple):
     forecasts: tuple[Array, ...] = ()
     """The forecasts of the new times by the last analysis: the last ones of ``background``, unless
     windows go on from another state than the analysis (``Update.onward``)."""
+    remembers: bool = False
+    """Whether the model has a memory in the window, which the states before decide, so that the
+    tangents of steps alone do not say how the states depend on the start."""
 
     @property
     def steps(self) -> int:

@@ -55,7 +55,7 @@ class Tangents:
         """Give dM/dx (..., variable, variable) of the step from states ``x`` (..., variable)."""
         if not isinstance(x, np.ndarray):
             return self._by_torch(x, memory)
-        if self.tensors and not _has_arrays(memory):
+        if self.tensors and not has_arrays(memory):
             import torch
 
             found: np.ndarray = self._by_torch(torch.from_numpy(x.copy()), memory).numpy()
@@ -75,7 +75,7 @@ class Tangents:
         size, recorded = x.shape[-1], torch.is_grad_enabled() and self._is_recorded(x, memory)
         with torch.enable_grad():
             x = x if recorded and x.requires_grad else x.detach().requires_grad_()
-            if _has_arrays(memory):
+            if has_arrays(memory):
                 moved = advance(self.model, x, memory)[0]
                 parts = torch.unbind(moved.sum(dim=tuple(range(moved.ndim - 1))))
                 rows = [
@@ -100,7 +100,7 @@ class Tangents:
 
     def _by_differences(self, x: np.ndarray, memory: Memory) -> np.ndarray:
         def step(states: np.ndarray) -> np.ndarray:
-            if not _has_arrays(memory):
+            if not has_arrays(memory):
                 return np.asarray(advance(self.model, states, memory)[0])
             batch = states.reshape(-1, *x.shape)  # as many states as the memory is of
             moved = stacked([advance(self.model, part, memory)[0] for part in batch])
@@ -108,7 +108,7 @@ class Tangents:
 
         if self.near is None:
             scale = largest(np.concatenate((typical(self.model), x.reshape(-1, x.shape[-1]))))
-            few = x if _has_arrays(memory) else x.reshape(-1, x.shape[-1])[:ROWS]
+            few = x if has_arrays(memory) else x.reshape(-1, x.shape[-1])[:ROWS]
             with np.errstate(all="ignore"):
                 self.near = sizes(step, few, scale)
         found = np.empty((x.shape[-1], *x.shape))
@@ -117,10 +117,10 @@ class Tangents:
         return np.ascontiguousarray(np.moveaxis(found, 0, -1))
 
 
-def _has_arrays(memory: Memory) -> bool:
+def has_arrays(memory: Memory) -> bool:
     """Whether a memory holds anything, which is of a batch of states then."""
     if isinstance(memory, (tuple, list)):
-        return any(map(_has_arrays, memory))
+        return any(map(has_arrays, memory))
     return memory is not None
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import numpy as np
+
 from daml.arrays import namespace, taken
 from daml.protocols import Observed, Run, Update, Window
 from daml.running.cycling.steps import Steps
+from daml.running.cycling.tangents import has_arrays
 from daml.schemes.calling import fresh, updated
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from daml.protocols import Array, CarriesMemory, Memory, Model
 
 Time = tuple[Observed, Run]
@@ -124,7 +125,7 @@ class _Way:
         ) -> tuple[Array, ...]:
             if not runs:
                 return (x,)
-            memory, times = _of_rows(start.memory, rows), runs
+            memory, times = _of_rows(_recordable(start.memory, x), rows), runs
             if rows is not None:
                 times = [r._replace(step=r.step[rows], segment=r.segment[rows]) for r in runs]
             if carried is not None:
@@ -146,7 +147,8 @@ class _Way:
             carried = cast("CarriesMemory", self.carrier).packed(start.memory, start.state)
         background = tuple(p.state for p in path)
         way = start.state, background, fresh, moved, linear, tuple(errors)
-        return Window(*way, self.steps.error, carried, background[-fresh:])
+        how = self.steps.error, carried, background[-fresh:]
+        return Window(*way, *how, any(has_arrays(point.memory) for point in path))
 
     def begun(self, start: _Point, update: Update) -> _Point:
         """Give the point from which the analysis of a window goes on."""
@@ -154,6 +156,19 @@ class _Way:
         if update.carried is not None:
             memory = cast("CarriesMemory", self.carrier).unpacked(memory, update.carried)
         return _Point(update.state, memory)
+
+
+def _recordable(memory: Memory, x: Array) -> Memory:
+    """Give a memory beside which tensors ``x`` may be recorded.
+
+    What an emulator made of NumPy's states, without a gradient, torch refuses to record.
+    """
+    if isinstance(memory, (tuple, list)):
+        return tuple(_recordable(part, x) for part in memory)
+    is_closed = getattr(memory, "is_inference", None)
+    if isinstance(x, np.ndarray) or is_closed is None or not is_closed():
+        return memory
+    return memory.clone()
 
 
 def _of_rows(memory: Memory, rows: np.ndarray | None) -> Memory:

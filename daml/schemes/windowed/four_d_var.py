@@ -99,12 +99,12 @@ class FourDVar(Erring):
         Whether the new observations of a window join one time after the other, each minimum being
         the start for the next one. It follows the global minimum where a long window has many.
     method : {"exact", "cg"}
-        The inner loop. "exact" makes the tangents of all steps, by torch or by differences, and
-        solves for the step in the smaller of two spaces, that of the state or that of the
-        observations. "cg" needs products with the tangents and their adjoints alone, which torch
-        takes from one recorded run of the model through the window, and solves for the step by
-        conjugate gradients, preconditioned by the root of B: it is for many variables, and for
-        models with a memory. It gives no ``log_likelihood``.
+        The inner loop. "exact" makes the tangents of all steps, by torch or by differences (of a
+        model with a memory by torch alone), and solves for the step in the smaller of two spaces,
+        that of the control or that of the observations. "cg" needs products with the tangents and
+        their adjoints alone, which torch takes from one recorded run of the model through the
+        window, and solves for the step by conjugate gradients, preconditioned by the root of B: it
+        is for many variables. It gives no ``log_likelihood``.
     outer_loops : int
         Most outer loops.
     tolerance : float
@@ -185,8 +185,7 @@ class FourDVar(Erring):
     @property
     def needs(self) -> frozenset[str]:
         """What is required of the model: how its steps change with the state."""
-        exact = {"gradient", "memoryless"}
-        return frozenset({"model_error"} | (exact if self.method == "exact" else {"tensors"}))
+        return frozenset({"model_error", "gradient" if self.method == "exact" else "tensors"})
 
     @property
     def outputs(self) -> Outputs:
