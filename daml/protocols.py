@@ -102,6 +102,26 @@ class KnowsCovariance(Protocol):
         ...
 
 
+class Covariance(Protocol):
+    """A covariance B = L L' by its actions, of so many variables that no matrix is made.
+
+    It may also have ``to_dataset()``, for a store.
+    """
+
+    @property
+    def control(self) -> int:
+        """Number of entries of a control v."""
+        ...
+
+    def root(self, v: Array) -> Array:
+        """Give L v (..., variable) of controls (..., control)."""
+        ...
+
+    def root_adjoint(self, x: Array) -> Array:
+        """Give L' x (..., control) of states (..., variable)."""
+        ...
+
+
 class CarriesMemory(Protocol):
     """A model whose memory moves with the members of an ensemble; see :class:`Model`."""
 

@@ -10,6 +10,7 @@ import xarray as xr
 from scipy import optimize
 
 import daml
+from daml.covariance import Stationary
 from daml.covariances.dense import labelled
 from daml.errors import InputError
 from daml.observing.noise import TabledNoise
@@ -365,3 +366,60 @@ def test_a_gradient_passes_through_the_minimum(method, error):
     with torch.no_grad():
         up, down = (cycled(forcing + d, scheme, values, B) for d in (1e-3, -1e-3))
     assert float(found) == pytest.approx(float(up - down) / 2e-3, rel=1e-4)
+
+
+def test_a_stationary_covariance_is_that_of_distances_round_a_grid():
+    B = Stationary((6, 8), variance=2.0, length=0.7)
+    rows, columns = np.divmod(np.arange(48), 8)
+    away = [abs(part[:, None] - part) for part in (rows, columns)]
+    squares = sum(np.minimum(d, n - d) ** 2 for d, n in zip(away, (6, 8), strict=True))
+    np.testing.assert_allclose(B.dense(), 2 * np.exp(-squares / (2 * 0.7**2)), atol=1e-6)
+    np.testing.assert_array_equal(B.variances(), 48 * [2.0])
+    v, x = drawn(0, 2, 48), drawn(1, 2, 48)
+    assert np.vecdot(B.root(v), x) == pytest.approx(np.vecdot(v, B.root_adjoint(x)))
+    np.testing.assert_allclose(B.root(torch.from_numpy(v)).numpy(), B.root(v), rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["exact", "cg"])
+def test_a_covariance_by_its_actions_is_its_matrix(method):
+    model, observations, _, near = chaotic(9)
+    B = Stationary(9, variance=0.5, length=1.0)
+    matrix = labelled(B.dense() + 1e-12 * np.eye(9), model.variables)
+    how = {"window": 4, "tolerance": 1e-6}
+    exact = daml.assimilate(model, observations, FourDVar(matrix, **how), initial=near)
+    acting = FourDVar(B, method=method, **how)
+    found = daml.assimilate(model, observations, acting, initial=near)
+    np.testing.assert_allclose(found.analysis, exact.analysis, atol=1e-5)
+    assert FourDVar(window=4).restored(acting.to_dataset()).background_covariance == B
+    with pytest.raises(InputError, match="a Stationary, gives 8 variables, and the model has 9"):
+        daml.assimilate(model, observations, FourDVar(Stationary(8), window=4))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"shape": 0}, "'shape' is 0; give the number of points"),
+        ({"shape": (3, 2.5)}, "'shape' is "),
+        ({"variance": -1.0}, "'variance' is -1.0; give a number > 0"),
+        ({"length": np.inf}, "'length' is inf; give a number > 0"),
+    ],
+)
+def test_a_stationary_covariance_of_wrong_numbers_is_refused(given, text):
+    with pytest.raises(InputError, match=text):
+        Stationary(**{"shape": 4} | given)
+
+
+def test_the_factor_of_b_is_found_from_innovations():
+    """With it the innovations are more likely than with others, and it is kept for the next."""
+    model = daml.Lorenz63()
+    truth = daml.simulate(model, steps=301, spinup=200, seed=1)
+    seen = daml.observe(truth, every=4, seed=2)
+    scheme, found = daml.tuned(FourDVar(window=4), model, seen)
+    assert not scheme.open
+    for factor in (0.25, 4.0):
+        other = replace(scheme, background_covariance=factor * scheme.background_covariance)
+        compared = daml.assimilate(model, seen, other)
+        likelihoods = (float(a.log_likelihood[75:].sum()) for a in (found, compared))
+        assert next(likelihoods) > next(likelihoods)
+    again, _ = daml.tuned(FourDVar(window=4), model, seen, before=scheme)
+    np.testing.assert_allclose(again.background_covariance, scheme.background_covariance, rtol=0.1)
