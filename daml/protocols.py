@@ -291,7 +291,7 @@ class Window(NamedTuple):
     """What the analysis of the window before added after each step (``Update.errors``); 0 for the
     steps that are new."""
     model_error: Array | None = None
-    """As of a forecast: Q (variable, variable) of each step."""
+    """Q (variable, variable) of each step, or its variances (variable,), as of a forecast."""
     carried: Array | None = None
     """As of a forecast: what the members have at the start besides their states."""
     forecasts: tuple[Array, ...] = ()

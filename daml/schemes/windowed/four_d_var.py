@@ -64,6 +64,8 @@ class Prepared(NamedTuple):
 
     operator: ObservationOperator
     root: Root
+    error_root: Any = None
+    """That of Q, from the first window on; nothing where there is no model error."""
 
 
 @dataclass(frozen=True)
@@ -313,10 +315,9 @@ class FourDVar(Erring):
     ) -> tuple[Update, Prepared]:
         """Give the analyses (..., variable) at the start of a batch of windows."""
         error = forecast.model_error
-        if error is not None and not bool((error != 0).any()):
-            error = None
-        root = None if error is None else error_root(error)
-        control = Control.of(forecast, memory.root, root)
+        if memory.error_root is None and error is not None and bool((error != 0).any()):
+            memory = memory._replace(error_root=error_root(error))
+        control = Control.of(forecast, memory.root, memory.error_root)
         factor = float(self.error_factor)
         kind = ByTangents if self.method == "exact" else ByProducts
         cost = kind.of(forecast, observed, control, memory.operator, factor)
