@@ -23,9 +23,10 @@ from daml.labels.space import StateSpace
 from daml.observing.functions import seen_through
 from daml.observing.records import GIVEN, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
+from daml.running import converging
 from daml.running.checks import check_model, remembers, typical
 from daml.running.kept import labels_of, outputs_of
-from daml.running.lost import ADVICE, MOST, WINDOW_ADVICE, check_converged, check_lost
+from daml.running.lost import ADVICE, MOST, check_lost
 from daml.running.segmented import Cycles
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Target
@@ -123,7 +124,8 @@ def assimilate(
     -----
     UserWarning
         If an ensemble has lost the observations in parts of the record, where ``lost`` is 1; or if
-        the iterations of a scheme did not converge, where ``converged`` is 0.
+        the iterations of a scheme did not converge in more than 5 % of it, where ``converged`` is
+        0.
 
     Notes
     -----
@@ -289,10 +291,8 @@ def _joined(
             )
     told = {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
     what = f"{what}: {type(cycles.scheme).__name__}"
-    if joined.failed is not None:
-        advice = getattr(cycles.scheme, "window_advice", WINDOW_ADVICE)
-        check_converged(joined.failed, what, advice)
-        told["not_converged"] = joined.failed
+    advice = getattr(cycles.scheme, "window_advice", converging.ADVICE)
+    converging.check_converged(joined.unconverged, what, advice)
     if joined.lost is None:
         return told
     advice = getattr(cycles.scheme, "advice", ADVICE)

@@ -30,10 +30,6 @@ ADVICE = (
 """What to try, unless a scheme has an ``advice`` of its own."""
 
 
-WINDOW_ADVICE = "a shorter window, or a shorter shift"
-"""What to try where iterations do not converge, unless a scheme has its own ``window_advice``."""
-
-
 def signs(parts: Mapping[str, np.ndarray], variance: np.ndarray) -> np.ndarray:
     """Give chi-square, and squared innovations by the variance of what is observed.
 
@@ -103,35 +99,3 @@ def check_lost(
     if refuse and share > MOST:
         raise DivergedError(f"{lost}; {advice}")
     warn(f"{lost} (where 'lost' is 1 in the analysis); {advice}")
-
-
-def not_converged(found: np.ndarray, early: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Give at how many of its rows (segment,) the iterations of a scheme did not converge.
-
-    Parameters
-    ----------
-    found : numpy.ndarray (step, segment)
-        ``converged`` of all steps, spin-up included.
-    early, rows : numpy.ndarray (segment,)
-        See :func:`flags`.
-    """
-    steps = np.arange(len(found))[:, None]
-    counted = (steps >= early) & (steps < early + rows)
-    failed: np.ndarray = (counted & (found == 0)).sum(axis=0)
-    return failed
-
-
-def check_converged(share: float, what: str, advice: str = WINDOW_ADVICE) -> None:
-    """Warn of an analysis whose iterations did not converge in a part of the record.
-
-    Warns
-    -----
-    UserWarning
-        If there is such a part.
-    """
-    if share:
-        warn(
-            f"{what} did not converge in {100 * share:.3g} % of the record (where 'converged' is 0 "
-            "in the analysis): its windows may be longer than the model is predictable; give "
-            f"{advice}"
-        )

@@ -15,10 +15,11 @@ from daml.errors import StepError
 from daml.observing.records import Record
 from daml.pairing import certain, has_window, offered
 from daml.protocols import Observed, Run
+from daml.running.converging import unconverged
 from daml.running.cycling.cycle import cycle
 from daml.running.cycling.steps import given_error
 from daml.running.kept import Kept, is_watched
-from daml.running.lost import MOST, flags, not_converged, signs
+from daml.running.lost import MOST, flags, signs
 from daml.running.moments import Moments, joined, moments
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
@@ -49,8 +50,8 @@ class Joined(NamedTuple):
     """The part of the record in which the filter has lost the observations, if that is judged."""
     restarted: int
     """Segments that were started again."""
-    failed: float | None
-    """The part of the record in which the scheme's iterations did not converge, if it has some."""
+    unconverged: float
+    """The part of the record in which iterations did not converge."""
 
 
 class _Segments(NamedTuple):
@@ -65,7 +66,7 @@ class _Segments(NamedTuple):
     spread: Moments
     lost: np.ndarray
     """Steps (segment,) at which the filter has lost the observations."""
-    failed: np.ndarray
+    unconverged: np.ndarray
     """Steps (segment,) at which iterations did not converge."""
 
 
@@ -97,7 +98,6 @@ class Cycles:
         self.members = self.kept.members
         self.first = uncertain.states(scheme)
         self.is_watched = is_watched(scheme)
-        self.iterates = "converged" in self.kept.outputs
 
     def run(self, cut: Cut, target: Target) -> Joined:
         """Fill the target; give the difference where segments meet.
@@ -122,7 +122,7 @@ class Cycles:
             width = np.concatenate([part.width for part in found])
             spun = np.concatenate([part.spun for part in found])
             lost = np.concatenate([part.lost for part in found])
-            failed = np.concatenate([part.failed for part in found])
+            early_end = np.concatenate([part.unconverged for part in found])
             spread = joined([part.spread for part in found])[1]
             again = lost > 0
             if self.is_watched:
@@ -137,14 +137,13 @@ class Cycles:
             for group in longer.groups(len(groups[0]), np.flatnonzero(again)):
                 part = self._run(longer, group, target, bar)
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
-                width[group], failed[group] = part.width, part.failed
+                width[group], early_end[group] = part.width, part.unconverged
         apart = self._apart(ends, spun, width, spread)
         sound = apart[(lost[:-1] == 0) & (lost[1:] == 0)]
         judge = np.max if self.members is None else np.mean
         share = lost.sum() / cut.total if self.is_watched else None
         difference = float(judge(sound)) if len(sound) else 0.0
-        unsolved = failed.sum() / cut.total if self.iterates else None
-        return Joined(difference, share, int(again.sum()), unsolved)
+        return Joined(difference, share, int(again.sum()), early_end.sum() / cut.total)
 
     def _apart(
         self, ends: np.ndarray, spun: np.ndarray, width: np.ndarray, spread: np.ndarray
@@ -219,7 +218,7 @@ class Cycles:
                 parts = self.kept.block(found, *loaded.popleft())
                 if self.is_watched:
                     watched.append(signs(parts, self.record.variance))
-                if self.iterates:
+                if "converged" in parts:
                     converged.append(parts["converged"])
                 _pick(parts, block.start, picked)
                 done = block.start
@@ -230,10 +229,10 @@ class Cycles:
             if smoother is not None:
                 done, parts = smoother.done, smoother.rest()
                 _sort(parts, early, done, cut.length, room)
-        nothing, lost, failed = np.zeros(spun.shape[1]), np.zeros(len(group)), np.zeros(len(group))
+        nothing, lost, early_end = np.zeros(spun.shape[1]), *np.zeros((2, len(group)))
         rows = np.minimum(cut.length, cut.total - group * cut.length)
         if converged:
-            failed = not_converged(np.concatenate(converged), early, rows)
+            early_end = unconverged(np.concatenate(converged), early, rows)
         if self.is_watched:
             piece = min(segment_length(cut.total), cut.length)
             is_lost = flags(np.concatenate(watched, axis=1), early, rows, piece)
@@ -241,7 +240,7 @@ class Cycles:
             lost = is_lost.sum(axis=1)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
         target.close(group, cut, room)
-        return _Segments(ends, width, spun, spread, lost, failed)
+        return _Segments(ends, width, spun, spread, lost, early_end)
 
 
 def _pick(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -125,8 +126,9 @@ class _Way:
         ) -> tuple[Array, ...]:
             if not runs:
                 return (x,)
-            memory, times = _of_rows(_recordable(start.memory, x), rows), runs
+            memory, times = _recordable(start.memory, x), runs
             if rows is not None:
+                memory = _of_rows(memory, rows, tuple(start.state.shape[:-1]))
                 times = [r._replace(step=r.step[rows], segment=r.segment[rows]) for r in runs]
             if carried is not None:
                 memory = cast("CarriesMemory", self.carrier).unpacked(memory, carried)
@@ -171,13 +173,19 @@ def _recordable(memory: Memory, x: Array) -> Memory:
     return memory.clone()
 
 
-def _of_rows(memory: Memory, rows: np.ndarray | None) -> Memory:
-    """Give the memory of some states of a batch."""
-    if rows is None or memory is None:
-        return memory
+def _of_rows(memory: Memory, rows: np.ndarray, lead: tuple[int, ...]) -> Memory:
+    """Give the memory of some states of a batch; ``lead`` are the leading axes of all states.
+
+    Networks have them in one axis.
+    """
     if isinstance(memory, (tuple, list)):
-        return tuple(_of_rows(part, rows) for part in memory)
-    return taken(memory, rows)
+        return tuple(_of_rows(part, rows, lead) for part in memory)
+    shape = tuple(getattr(memory, "shape", ()))
+    if shape[: len(lead)] == lead:
+        return taken(memory, rows)
+    if shape and shape[0] == math.prod(lead):
+        return taken(memory, np.repeat(rows.ravel(), shape[0] // rows.size))
+    return memory
 
 
 def _of_time(update: Update, state: Array, place: int) -> Update:

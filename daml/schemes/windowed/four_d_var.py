@@ -162,8 +162,8 @@ class FourDVar(Erring):
     error_factor: float | str = 1.0
 
     window_advice: ClassVar[str] = (
-        "a shorter window, quasi_static=True where it has observations at many times, or a shorter "
-        "shift"
+        "its windows may be longer than the model can be predicted: take a shorter window, "
+        "quasi_static=True where it has observations at many times, or a shorter shift"
     )
 
     def __post_init__(self) -> None:
