@@ -422,3 +422,20 @@ def test_the_factor_of_b_is_found_from_innovations():
         assert next(likelihoods) > next(likelihoods)
     again, _ = daml.tuned(FourDVar(window=4), model, seen, before=scheme)
     np.testing.assert_allclose(again.background_covariance, scheme.background_covariance, rtol=0.1)
+
+
+def test_a_long_window_that_is_filled_little_by_little_has_its_global_minimum():
+    """Lorenz 63 over three time units, from a state that is wrong by two units: five records."""
+    model, B = daml.Lorenz63(), labelled(4 * np.eye(3), daml.Lorenz63.variables)
+    plain, gradual = [], []
+    for seed in range(5):
+        truth = daml.simulate(model, steps=61, spinup=300, seed=seed)
+        seen = unseen_at_first(daml.observe(truth, every=4, error_variance=0.5, seed=seed + 9))
+        near = truth[["state"]].isel(time=0) + 2 * drawn(seed, 3)
+        for into, quasi_static in ((plain, False), (gradual, True)):
+            scheme = FourDVar(B, window=60, quasi_static=quasi_static)
+            found = daml.assimilate(model, seen, scheme, initial=near)
+            squares = ((found.analysis - truth.state)[1:] ** 2).mean()
+            into.append(float(squares) ** 0.5)
+    assert max(gradual) < 1.0
+    assert max(plain) > 5.0
