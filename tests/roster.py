@@ -106,10 +106,7 @@ SCHEMES = {
         200, resample_below=0.6, regularisation=3.0
     ),
     "LETKF": lambda: daml.schemes.LETKF(members=12, radius=8.0, inflation=1.2),
-    "IEnKS": lambda: daml.schemes.IEnKS(members=12, window=6, shift=3, inflation=1.2),
-    "IEnKS by parts": lambda: daml.schemes.IEnKS(
-        members=12, window=4, shift=2, inflation=1.2, multiple=True, finite_size=True
-    ),
+    "IEnKS": lambda: daml.schemes.IEnKS(members=8, window=6, shift=3, inflation=1.2, iterations=4),
     "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
     "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
     "FourDVar": lambda: daml.schemes.FourDVar(climatology(), window=4, shift=2),
