@@ -109,6 +109,10 @@ SCHEMES = {
     "IEnKS": lambda: daml.schemes.IEnKS(members=8, window=6, shift=3, inflation=1.2, iterations=4),
     "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
     "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
+    "FourDVar": lambda: daml.schemes.FourDVar(climatology(), window=4, shift=2),
+    "FourDVar of models with errors": lambda: daml.schemes.FourDVar(
+        climatology(), window=3, model_error=0.01
+    ),
 }
 
 

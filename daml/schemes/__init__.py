@@ -17,7 +17,7 @@ from daml.schemes.gaussian import ExtendedKalman, OptimalInterpolation, SigmaPoi
 from daml.schemes.labelled import analyse
 from daml.schemes.particle_filter import ParticleFilter
 from daml.schemes.variational import WAYS, ThreeDVar
-from daml.schemes.windowed.ienks import IEnKS
+from daml.schemes.windowed import FourDVar, IEnKS
 
 __all__ = [
     "ETKF",
@@ -30,6 +30,7 @@ __all__ = [
     "EnKF",
     "EnKFN",
     "ExtendedKalman",
+    "FourDVar",
     "IEnKS",
     "OptimalInterpolation",
     "ParticleFilter",

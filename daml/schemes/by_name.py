@@ -74,7 +74,8 @@ def found(name: str, what: str) -> type:
     classes = known()
     plain = re.sub(r"[-_ ]", "", name).lower()
     if plain not in classes:
-        near = nearest(plain, classes)
+        spelt = plain.replace("3d", "threed").replace("4d", "fourd")
+        near = nearest(spelt, classes)
         raise InputError(f"{what} {name!r} is unknown; {near}give one of {', '.join(classes)}")
     return classes[plain]
 

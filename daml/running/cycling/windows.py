@@ -13,6 +13,7 @@ import numpy as np
 from daml.arrays import namespace, taken
 from daml.protocols import Observed, Run, Update, Window
 from daml.running.cycling.steps import Steps
+from daml.running.cycling.tangents import has_arrays
 from daml.schemes.calling import fresh, updated
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def windows(
     """Yield the background and the update of each time, as :func:`cycle` does.
 
     The first time is a window of its own, which starts there. Windows after it start there, too,
-    until they have all their steps.
+    until they have all their steps. The last one has fewer if the record ends within a shift.
     """
     way = _Way(Steps(model, scheme, x), getattr(scheme, "carries", False) and model)
     prepared, seen = fresh(prepared), iter(seen)
@@ -59,7 +60,9 @@ def windows(
             forecasts = way.path(front, ends)
         times, path = [*times, *new], [*path, *ahead]
         errors = [*errors, *(namespace(p.state).zeros_like(p.state) for p in ahead)]
-        over = max(len(path) - scheme.window, 0)
+        # Where a record ends within a shift, the window starts as if it went on: so it is in a
+        # segment that runs beyond the record.
+        over = max(len(path) + scheme.shift - len(new) - scheme.window, 0)
         if over:
             start, times, path, errors = path[over - 1], times[over:], path[over:], errors[over:]
         observed, runs = zip(*times, strict=True)
@@ -123,7 +126,7 @@ class _Way:
         ) -> tuple[Array, ...]:
             if not runs:
                 return (x,)
-            memory, times = start.memory, runs
+            memory, times = _recordable(start.memory, x), runs
             if rows is not None:
                 memory = _of_rows(memory, rows, tuple(start.state.shape[:-1]))
                 times = [r._replace(step=r.step[rows], segment=r.segment[rows]) for r in runs]
@@ -146,7 +149,8 @@ class _Way:
             carried = cast("CarriesMemory", self.carrier).packed(start.memory, start.state)
         background = tuple(p.state for p in path)
         way = start.state, background, fresh, moved, linear, tuple(errors)
-        return Window(*way, self.steps.error, carried, background[-fresh:])
+        how = self.steps.error, carried, background[-fresh:]
+        return Window(*way, *how, any(has_arrays(point.memory) for point in path))
 
     def begun(self, start: _Point, update: Update) -> _Point:
         """Give the point from which the analysis of a window goes on."""
@@ -154,6 +158,19 @@ class _Way:
         if update.carried is not None:
             memory = cast("CarriesMemory", self.carrier).unpacked(memory, update.carried)
         return _Point(update.state, memory)
+
+
+def _recordable(memory: Memory, x: Array) -> Memory:
+    """Give a memory beside which tensors ``x`` may be recorded.
+
+    What an emulator made of NumPy's states, without a gradient, torch refuses to record.
+    """
+    if isinstance(memory, (tuple, list)):
+        return tuple(_recordable(part, x) for part in memory)
+    is_closed = getattr(memory, "is_inference", None)
+    if isinstance(x, np.ndarray) or is_closed is None or not is_closed():
+        return memory
+    return memory.clone()
 
 
 def _of_rows(memory: Memory, rows: np.ndarray, lead: tuple[int, ...]) -> Memory:
