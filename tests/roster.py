@@ -92,6 +92,12 @@ SCHEMES = {
         200, resample_below=0.6, regularisation=3.0
     ),
     "LETKF": lambda: daml.schemes.LETKF(members=12, radius=8.0, inflation=1.2),
+    "EnVar": lambda: daml.schemes.EnVar(
+        members=12, beta=0.2, background_covariance=climatology(), inflation=1.2
+    ),
+    "EnVar with a radius": lambda: daml.schemes.EnVar(
+        members=12, beta=0.2, background_covariance=climatology(), radius=8.0, inflation=1.2
+    ),
     "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
     "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
 }

@@ -14,6 +14,7 @@ from daml.schemes.ensembles import (
     taper,
 )
 from daml.schemes.gaussian import ExtendedKalman, OptimalInterpolation, SigmaPoint
+from daml.schemes.hybrid import EnVar
 from daml.schemes.labelled import analyse
 from daml.schemes.particle_filter import ParticleFilter
 from daml.schemes.variational import WAYS, ThreeDVar
@@ -28,6 +29,7 @@ __all__ = [
     "DEnKF",
     "EnKF",
     "EnKFN",
+    "EnVar",
     "ExtendedKalman",
     "OptimalInterpolation",
     "ParticleFilter",

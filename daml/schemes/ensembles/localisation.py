@@ -84,6 +84,25 @@ def half_width(loc_rad: float) -> float:
     return 1.82 * loc_rad
 
 
+def correlations(setting: Setting, half_width: float, owner: str) -> np.ndarray:
+    """Give the tapers (variable, variable) between the places of the variables of a model.
+
+    Raises
+    ------
+    InputError
+        If variables have no positions, or the half-width is in another unit.
+    """
+    size = len(setting.variables)
+    entries, positions = np.arange(size), setting.space.positions
+    if positions is None:
+        raise InputError(f"{owner}: the model's variables have no positions, and 'radius' is given")
+    rows, columns, distance = setting.space.near(entries, positions, 2 * half_width)
+    _check_reach(distance.max(initial=0.0), half_width, size, owner)
+    found = np.zeros((size, size))
+    found[rows, columns] = taper(distance, half_width)
+    return found
+
+
 class Neighbours(NamedTuple):
     """The observations near each variable, as many for each: the last ones may count nothing."""
 
@@ -131,7 +150,7 @@ class Neighbours(NamedTuple):
 def _check_reach(farthest: float, half_width: float, size: int, owner: str) -> None:
     """Refuse a half-width that must be in another unit than positions.
 
-    ``farthest`` is the largest distance of an observation from a variable that it reaches.
+    ``farthest`` is the largest distance between what is analysed and what it is analysed with.
     """
     if farthest == 0 and size > 1:
         raise InputError(

@@ -1,0 +1,110 @@
+"""What observations see of a covariance of states, and the analysis that follows."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from daml.arrays import namespace
+from daml.protocols import ObservationOperator, Observed
+from daml.schemes.ensembles.parts import Seen
+from daml.schemes.ensembles.roots import root_times
+from daml.schemes.matrices import cholesky, identity, log_determinant, solved
+
+
+class Whitening(NamedTuple):
+    """Puts covariances of observations in units of their errors, R with a factor."""
+
+    observed: Observed
+    factor: float
+
+    def both_sides(self, square: Any) -> Any:
+        """Give R^(-1/2) S R^(-1/2)' (..., observed, observed) of a symmetric S."""
+        xp = namespace(square)
+        noise, pattern = self.observed.noise, self.observed.pattern
+        half = xp.matrix_transpose(noise.whitened(square, pattern))
+        return noise.whitened(half, pattern) / self.factor
+
+    def turned(self, like: Any) -> Any:
+        """Give R^(-1/2)' (..., observed, observed), in the kind of array that ``like`` is."""
+        eye = identity(self.observed.values.shape[-1], like)
+        return self.observed.noise.whitened(eye, self.observed.pattern) / self.factor**0.5
+
+
+class Sees(NamedTuple):
+    """What observations see of a covariance B."""
+
+    cross: Any
+    """B H' (..., variable, observed)."""
+    square: Any
+    """R^(-1/2) H B H' R^(-1/2)' (..., observed, observed)."""
+
+    @classmethod
+    def of(
+        cls, covariance: Any, operator: ObservationOperator, tangent: Any, white: Whitening
+    ) -> Sees:
+        """Look at B (..., variable, variable) through a linear H, or the tangent of another one."""
+        xp = namespace(covariance)
+        if tangent is None:
+            cross = operator.apply(covariance)
+            square = operator.apply(xp.matrix_transpose(cross))
+        else:
+            cross = covariance @ xp.matrix_transpose(tangent)
+            square = tangent @ cross
+        return cls(cross, white.both_sides(square))
+
+
+class Solved(NamedTuple):
+    """The weights of the observations in an analysis."""
+
+    weights: Any
+    """(I + S)^-1 d (..., observed)."""
+    square: Any
+    """d' (I + S)^-1 d (...)."""
+    log_determinant: Any
+    """Of I + S (...)."""
+
+    @classmethod
+    def of(cls, square: Any, innovation: Any) -> Solved:
+        """Solve for an S (..., observed, observed) and d (..., observed) in units of errors."""
+        xp = namespace(square)
+        root = cholesky(identity(square.shape[-1], square) + square)
+        half = solved(root, innovation[..., None])
+        weights = solved(xp.matrix_transpose(root), half, upper=True)[..., 0]
+        half = half[..., 0]
+        return cls(weights, xp.vecdot(half, half), log_determinant(root))
+
+
+def covariance_of(anomalies: Any) -> Any:
+    """Give the covariance (..., variable, variable) of anomalies (..., member, variable)."""
+    return namespace(anomalies).matrix_transpose(anomalies) @ anomalies / (anomalies.shape[-2] - 1)
+
+
+def narrowed(part: Seen, cross: Any, square: Any) -> Any:
+    """Give the anomalies (..., member, variable) of an analysis by a square root of its gain.
+
+    With B H' R^(-1/2)' = ``cross``, M = I + ``square``, and S the anomalies of R^(-1/2) H(x), those
+    of x become A - S (M + M^(1/2))^-1 cross'. Where B is the covariance of the members this is the
+    symmetric root of an ETKF.
+
+    References
+    ----------
+    Whitaker, J. S. and Hamill, T. M. (2002): Ensemble data assimilation without perturbed
+    observations. Mon. Wea. Rev. 130, 1913-1924; equation 10.
+    """
+    xp, scale = namespace(square), (part.seen.shape[-2] - 1) ** 0.5
+    eye = identity(square.shape[-1], square)
+    total = eye + square
+    signal = xp.matrix_transpose(part.seen) * scale
+    pulled = xp.linalg.solve(total + total @ root_times(square, eye + 0 * square), signal)
+    return part.anomalies - xp.matrix_transpose(cross @ pulled)
+
+
+def informed(anomalies: Any, cross: Any) -> Any:
+    """Give the square (..., variable) of what observations see through each variable.
+
+    It is in units of their errors: of ``cross`` as in :func:`narrowed`, divided by the variances of
+    the anomalies.
+    """
+    xp = namespace(anomalies)
+    variance = xp.sum(anomalies**2, axis=-2) / (anomalies.shape[-2] - 1)
+    return xp.sum(cross**2, axis=-1) / xp.where(variance > 0, variance, xp.inf)
