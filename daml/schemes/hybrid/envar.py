@@ -14,14 +14,7 @@ from daml.protocols import Forecast, Observed, Run, Setting, Update
 from daml.schemes.ensembles.localisation import correlations
 from daml.schemes.ensembles.parts import Prepared, Seen, analysed
 from daml.schemes.hybrid.blended import Blended
-from daml.schemes.hybrid.seeing import (
-    Sees,
-    Solved,
-    Whitening,
-    covariance_of,
-    informed,
-    narrowed,
-)
+from daml.schemes.hybrid.seeing import Look, Sees, Solved, covariance_of, informed, narrowed
 
 
 class Known(NamedTuple):
@@ -32,7 +25,7 @@ class Known(NamedTuple):
     tapers: Any
     """Correlations (variable, variable) by which those of the ensemble are multiplied, or None."""
     tangent: Callable[[Any], Any] | None
-    """Gives the tangent of an H that is not linear."""
+    """Gives the tangent of an H that is not linear, where it is needed."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +123,9 @@ class EnVar(Blended):
             tapers = alike(correlations(setting, self.radius, type(self).__name__), like)
         if climatology is not None:
             climatology = float(self.beta) * alike(climatology, like)
-        tangent = None if setting.operator.linear else setting.operator.tangent
-        if tangent is not None and (climatology is not None or tapers is not None):
+        tangent = None
+        if not setting.operator.linear and (climatology is not None or tapers is not None):
+            tangent = setting.operator.tangent
             tangent(np.ones((1, size)))  # refuses what torch cannot differentiate
         return Known(climatology, tapers, tangent)
 
@@ -140,38 +134,34 @@ class EnVar(Blended):
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
         part = self.seen(forecast, observed, memory)
-        white = Whitening(observed, float(self.error_factor))
-        own, static = self._views(forecast, part, memory, white)
-        mean, solved = self._mean(part, own, static, white)
+        own, static = self._views(forecast, observed, part, memory)
+        mean, solved = self._mean(part, own, static)
         if own is None:
             found = self.transformed(part, run)
             anomalies, turned, near = found.anomalies, found.turned, None
         else:
-            cross, turned = own.cross @ white.turned(part.seen), False
-            anomalies = narrowed(part, cross, own.square)
-            near = informed(part.anomalies, cross)
+            anomalies, turned = narrowed(part, *own), False
+            near = informed(part.anomalies, own.cross)
         members = self.around(mean, anomalies, part, run, memory, near, turned)
         extras = part.extras(observed, solved.square, solved.log_determinant)
         return analysed(forecast, members, extras), memory
 
     def _views(
-        self, forecast: Forecast, part: Seen, memory: Prepared, white: Whitening
+        self, forecast: Forecast, observed: Observed, part: Seen, memory: Prepared
     ) -> tuple[Sees | None, Sees | None]:
         """Give what is seen of the localised covariance of the members, and of the climatology."""
         known, own, static = memory.own, None, None
-        tangent = None
-        if known.tangent is not None and not (known.tapers is known.climatology is None):
-            tangent = known.tangent(part.mean[..., : forecast.state.shape[-1]])
-        how = memory.operator, tangent, white
+        look = Look(memory.operator, observed, float(self.error_factor))
+        if known.tangent is not None:
+            at = part.mean[..., : forecast.state.shape[-1]]
+            look = look._replace(tangent=known.tangent(at))
         if known.tapers is not None:
-            own = Sees.of(known.tapers * covariance_of(part.anomalies), *how)
+            own = look.sees(known.tapers * covariance_of(part.anomalies))
         if known.climatology is not None:
-            static = Sees.of(known.climatology, *how)
+            static = look.sees(known.climatology)
         return own, static
 
-    def _mean(
-        self, part: Seen, own: Sees | None, static: Sees | None, white: Whitening
-    ) -> tuple[Any, Solved]:
+    def _mean(self, part: Seen, own: Sees | None, static: Sees | None) -> tuple[Any, Solved]:
         """Give the mean of the analysis, and the weights of the observations in it.
 
         ``own`` is what is seen of the localised covariance of the members, ``static`` of the
@@ -186,9 +176,9 @@ class EnVar(Blended):
             pull = xp.matrix_transpose(part.seen @ weights) * (share / (self.members - 1) ** 0.5)
             moved = (pull @ part.anomalies)[..., 0, :]
         else:
-            moved = (share * own.cross @ (white.turned(weights) @ weights))[..., 0]
+            moved = (share * own.cross @ weights)[..., 0]
         if static is not None:
-            further = (static.cross @ (white.turned(weights) @ weights))[..., 0]
+            further = (static.cross @ weights)[..., 0]
             carried = xp.zeros_like(moved[..., further.shape[-1] :])
             moved = moved + xp.concat((further, carried), axis=-1)
         return part.mean + moved, solved

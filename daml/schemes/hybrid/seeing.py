@@ -11,46 +11,38 @@ from daml.schemes.ensembles.roots import root_times
 from daml.schemes.matrices import cholesky, identity, log_determinant, solved
 
 
-class Whitening(NamedTuple):
-    """Puts covariances of observations in units of their errors, R with a factor."""
+class Look(NamedTuple):
+    """How the observations of a time see covariances of states."""
 
+    operator: ObservationOperator
     observed: Observed
     factor: float
+    """On R."""
+    tangent: Any = None
+    """Of an H that is not linear (..., observed, variable)."""
 
-    def both_sides(self, square: Any) -> Any:
-        """Give R^(-1/2) S R^(-1/2)' (..., observed, observed) of a symmetric S."""
-        xp = namespace(square)
-        noise, pattern = self.observed.noise, self.observed.pattern
-        half = xp.matrix_transpose(noise.whitened(square, pattern))
-        return noise.whitened(half, pattern) / self.factor
+    def rows(self, rows: Any) -> Any:
+        """Give R^(-1/2) H x (..., row, observed) of rows x (..., row, variable)."""
+        xp = namespace(rows)
+        if self.tangent is None:
+            seen = self.operator.apply(rows)
+        else:
+            seen = rows @ xp.matrix_transpose(self.tangent)
+        return self.observed.noise.whitened(seen, self.observed.pattern) / self.factor**0.5
 
-    def turned(self, like: Any) -> Any:
-        """Give R^(-1/2)' (..., observed, observed), in the kind of array that ``like`` is."""
-        eye = identity(self.observed.values.shape[-1], like)
-        return self.observed.noise.whitened(eye, self.observed.pattern) / self.factor**0.5
+    def sees(self, covariance: Any) -> Sees:
+        """Look at B (..., variable, variable)."""
+        cross = self.rows(covariance)
+        return Sees(cross, self.rows(namespace(cross).matrix_transpose(cross)))
 
 
 class Sees(NamedTuple):
-    """What observations see of a covariance B."""
+    """What observations see of a covariance B, in units of their errors: with G = R^(-1/2) H."""
 
     cross: Any
-    """B H' (..., variable, observed)."""
+    """B G' (..., variable, observed)."""
     square: Any
-    """R^(-1/2) H B H' R^(-1/2)' (..., observed, observed)."""
-
-    @classmethod
-    def of(
-        cls, covariance: Any, operator: ObservationOperator, tangent: Any, white: Whitening
-    ) -> Sees:
-        """Look at B (..., variable, variable) through a linear H, or the tangent of another one."""
-        xp = namespace(covariance)
-        if tangent is None:
-            cross = operator.apply(covariance)
-            square = operator.apply(xp.matrix_transpose(cross))
-        else:
-            cross = covariance @ xp.matrix_transpose(tangent)
-            square = tangent @ cross
-        return cls(cross, white.both_sides(square))
+    """G B G' (..., observed, observed)."""
 
 
 class Solved(NamedTuple):
@@ -82,9 +74,9 @@ def covariance_of(anomalies: Any) -> Any:
 def narrowed(part: Seen, cross: Any, square: Any) -> Any:
     """Give the anomalies (..., member, variable) of an analysis by a square root of its gain.
 
-    With B H' R^(-1/2)' = ``cross``, M = I + ``square``, and S the anomalies of R^(-1/2) H(x), those
-    of x become A - S (M + M^(1/2))^-1 cross'. Where B is the covariance of the members this is the
-    symmetric root of an ETKF.
+    With ``cross`` and ``square`` as in :class:`Sees`, M = I + ``square``, and S the anomalies of
+    R^(-1/2) H(x), those of x become A - S (M + M^(1/2))^-1 cross'. Where B is the covariance of the
+    members this is the symmetric root of an ETKF.
 
     References
     ----------
