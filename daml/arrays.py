@@ -75,6 +75,15 @@ def alike(array: np.ndarray, other: Array) -> Array:
     return torch.as_tensor(array, dtype=other.dtype, device=other.device)
 
 
+def taken(array: Array, rows: np.ndarray) -> Array:
+    """Give some states (state, ...) of a batch, where ``rows`` (...) is True."""
+    if isinstance(array, np.ndarray):
+        return array[rows]
+    import torch
+
+    return array[torch.as_tensor(rows, device=array.device)]
+
+
 def stacked(arrays: Sequence[Array]) -> Array:
     """Join arrays along a new first axis, where they live."""
     if isinstance(arrays[0], np.ndarray):

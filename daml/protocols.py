@@ -260,7 +260,9 @@ class Window(NamedTuple):
     """``moved(x)`` gives the states at each time for states ``x`` at the start, of the shape of
     ``state``; ``moved(x, errors)`` adds errors (..., variable) after each step. Errors that an
     ensemble draws are the same at each call. A model that torch differentiates takes tensors,
-    too."""
+    too. ``carried`` is what members have at the start besides their states, in place of what they
+    have. With ``rows``, a NumPy array (...) of bool, only some states of the batch are moved: ``x``
+    (row, ...) are these."""
     linear: Callable[..., tuple[tuple[Array, ...], tuple[Array, ...]]]
     """``linear(x)`` and ``linear(x, errors)`` give the states at each time, and the tangents (...,
     variable, variable) of the steps to them, if the scheme ``needs`` the "gradient"; without a step
@@ -272,6 +274,9 @@ class Window(NamedTuple):
     """As of a forecast: Q (variable, variable) of each step."""
     carried: Array | None = None
     """As of a forecast: what the members have at the start besides their states."""
+    forecasts: tuple[Array, ...] = ()
+    """The forecasts of the new times by the last analysis: the last ones of ``background``, unless
+    windows go on from another state than the analysis (``Update.onward``)."""
 
     @property
     def steps(self) -> int:
@@ -330,6 +335,9 @@ class Update(NamedTuple):
     """What ``Forecast.carried`` is after the analysis; None if it stays as it is."""
     errors: tuple[Array, ...] | None = None
     """Of a window, what is added after each of its steps (..., variable); None if nothing is."""
+    onward: Update | None = None
+    """Of a window, from what the next one starts, if not from this analysis: where later windows
+    use some of its observations again, they are no part of that."""
 
 
 Outputs = Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]

@@ -98,6 +98,10 @@ SCHEMES = {
     "EnVar with a radius": lambda: daml.schemes.EnVar(
         members=12, beta=0.2, background_covariance=climatology(), radius=8.0, inflation=1.2
     ),
+    "IEnKS": lambda: daml.schemes.IEnKS(members=12, window=6, shift=3, inflation=1.2),
+    "IEnKS by parts": lambda: daml.schemes.IEnKS(
+        members=12, window=4, shift=2, inflation=1.2, multiple=True, finite_size=True
+    ),
     "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
     "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
 }

@@ -18,6 +18,7 @@ from daml.schemes.hybrid import EnVar
 from daml.schemes.labelled import analyse
 from daml.schemes.particle_filter import ParticleFilter
 from daml.schemes.variational import WAYS, ThreeDVar
+from daml.schemes.windowed.ienks import IEnKS
 
 __all__ = [
     "ETKF",
@@ -31,6 +32,7 @@ __all__ = [
     "EnKFN",
     "EnVar",
     "ExtendedKalman",
+    "IEnKS",
     "OptimalInterpolation",
     "ParticleFilter",
     "SerialEnSRF",

@@ -99,7 +99,8 @@ def updated(
         )
     if not isinstance(x, np.ndarray):
         return update._replace(state=state.to(x.dtype)), memory
-    return Update(state.astype(x.dtype), extras, moments, update.carried, update.errors), memory
+    further = update.carried, update.errors, update.onward
+    return Update(state.astype(x.dtype), extras, moments, *further), memory
 
 
 def gathered(

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from daml.arrays import namespace
+from daml.arrays import namespace, taken
 from daml.protocols import Observed, Run, Update, Window
 from daml.running.cycling.steps import Steps
 from daml.schemes.calling import fresh, updated
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from daml.protocols import Array, CarriesMemory, Memory, Model
 
 Time = tuple[Observed, Run]
@@ -43,12 +45,17 @@ def windows(
         for time in islice(seen, 1):
             window = way.window(start, [start], [], 1, [])
             update, prepared = updated(scheme, window, (time[0],), (time[1],), prepared)
-            start = way.begun(start, update)
+            front = start = way.begun(start, update)
+            if update.onward is not None:
+                start = way.begun(start, update.onward)
             yield x, _of_time(update, update.state, 0)
     else:
-        start = way.begun(start, after)
+        front = start = way.begun(start, after)
     while new := list(islice(seen, scheme.shift)):
-        ahead = way.path(path[-1] if path else start, [run for _, run in new])
+        ends = [run for _, run in new]
+        ahead = forecasts = way.path(path[-1] if path else start, ends)
+        if front is not (path[-1] if path else start):
+            forecasts = way.path(front, ends)
         times, path = [*times, *new], [*path, *ahead]
         errors = [*errors, *(namespace(p.state).zeros_like(p.state) for p in ahead)]
         over = max(len(path) - scheme.window, 0)
@@ -56,12 +63,16 @@ def windows(
             start, times, path, errors = path[over - 1], times[over:], path[over:], errors[over:]
         observed, runs = zip(*times, strict=True)
         window = way.window(start, path, runs, len(new), errors)
+        window = window._replace(forecasts=tuple(point.state for point in forecasts))
         update, prepared = updated(scheme, window, observed, runs, prepared)
-        start = way.begun(start, update)
-        errors = list(update.errors or (0 * error for error in errors))
-        path = way.path(start, runs, update.errors)
-        for place, point in enumerate(path[-len(new) :]):
-            yield ahead[place].state, _of_time(update, point.state, place)
+        onward = update.onward or update
+        errors = list(onward.errors or (0 * error for error in errors))
+        shown = way.path(way.begun(start, update), runs, update.errors)
+        start = way.begun(start, onward)
+        path = shown if update.onward is None else way.path(start, runs, onward.errors)
+        front = shown[-1]
+        for place, point in enumerate(shown[-len(new) :]):
+            yield forecasts[place].state, _of_time(update, point.state, place)
 
 
 class _Point(NamedTuple):
@@ -102,10 +113,21 @@ class _Way:
     ) -> Window:
         """Give the window that a scheme analyses."""
 
-        def moved(x: Array, errors: Sequence[Array] | None = None) -> tuple[Array, ...]:
+        def moved(
+            x: Array,
+            errors: Sequence[Array] | None = None,
+            *,
+            carried: Array | None = None,
+            rows: np.ndarray | None = None,
+        ) -> tuple[Array, ...]:
             if not runs:
                 return (x,)
-            return tuple(p.state for p in self.path(_Point(x, start.memory), runs, errors))
+            memory, times = _of_rows(start.memory, rows), runs
+            if rows is not None:
+                times = [r._replace(step=r.step[rows], segment=r.segment[rows]) for r in runs]
+            if carried is not None:
+                memory = cast("CarriesMemory", self.carrier).unpacked(memory, carried)
+            return tuple(p.state for p in self.path(_Point(x, memory), times, errors))
 
         def linear(
             x: Array, errors: Sequence[Array] | None = None
@@ -121,8 +143,8 @@ class _Way:
         if hasattr(self.carrier, "packed"):
             carried = cast("CarriesMemory", self.carrier).packed(start.memory, start.state)
         background = tuple(p.state for p in path)
-        error = self.steps.error
-        return Window(start.state, background, fresh, moved, linear, tuple(errors), error, carried)
+        way = start.state, background, fresh, moved, linear, tuple(errors)
+        return Window(*way, self.steps.error, carried, background[-fresh:])
 
     def begun(self, start: _Point, update: Update) -> _Point:
         """Give the point from which the analysis of a window goes on."""
@@ -130,6 +152,15 @@ class _Way:
         if update.carried is not None:
             memory = cast("CarriesMemory", self.carrier).unpacked(memory, update.carried)
         return _Point(update.state, memory)
+
+
+def _of_rows(memory: Memory, rows: np.ndarray | None) -> Memory:
+    """Give the memory of some states of a batch."""
+    if rows is None or memory is None:
+        return memory
+    if isinstance(memory, (tuple, list)):
+        return tuple(_of_rows(part, rows) for part in memory)
+    return taken(memory, rows)
 
 
 def _of_time(update: Update, state: Array, place: int) -> Update:

@@ -68,16 +68,15 @@ class EnKFN(ETKF):
                 "EnKFN: no gradient passes through the search for its inflation; train through the "
                 "cycle of daml.schemes.ETKF"
             )
-        largest = LARGEST if run.age >= YOUNG else YOUNG_LARGEST
-        return symmetric(part, partial(self._factor, largest))
+        return symmetric(part, partial(self.factor, run))
 
-    def _factor(self, largest: float, values: Any, projected: Any) -> Any:
+    def factor(self, run: Run, values: Any, projected: Any) -> Any:
         """Give u (..., 1) of eigenvalues of S S' and the projections of S d on their vectors.
 
         Where the derivative of the cost is zero, c u = e + sum of (projected u / (1 + u v))^2 /
         (N - 1); halving finds the smallest such u from below.
         """
-        xp = namespace(values)
+        xp, largest = namespace(values), LARGEST if run.age >= YOUNG else YOUNG_LARGEST
         size = self.members
         uncertain, scale = (size + 1) / size, size / (size - 1)
         correction = (uncertain / scale) ** (xp.mean(1 / (1 + values), axis=-1) / 2)

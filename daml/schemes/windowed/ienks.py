@@ -1,0 +1,178 @@
+"""The iterative ensemble Kalman smoother."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from daml.arrays import alike
+from daml.errors import InputError
+from daml.protocols import Observed, Outputs, Run, Update, Window
+from daml.schemes.ensembles.enkf_n import EnKFN
+from daml.schemes.ensembles.etkf import ETKF
+from daml.schemes.ensembles.parts import Ensemble, Prepared
+from daml.schemes.windowed.iterating import Iterated, iterated
+from daml.schemes.windowed.shares import Shares
+from daml.schemes.windowed.views import Views, outputs, parted
+
+
+@dataclass(frozen=True)
+class IEnKS(Ensemble):
+    """Iterative ensemble Kalman smoother: the analysis of a window by the members alone.
+
+    The members at the start of a window are moved through it, and show how the observations of all
+    its times depend on the start: neither the model nor H needs a tangent. With the mean x and the
+    anomalies A of N members, the analysis x + A' w / sqrt(N - 1) is the minimum of w' w +
+    |R^(-1/2) (y - H(M(x)))|^2, found by Gauss-Newton iterations (the transform variant: members
+    around an iterate are spread as the analysis is). The ensemble gets the covariance of the
+    minimum, and moves on through the window.
+
+    With ``window`` and ``shift`` of one step from an observation to the next, this is the iterative
+    ensemble Kalman filter (IEnKF); with ``iterations=1`` the four-dimensional ETKF, and in a linear
+    model both are the ETKF.
+
+    Parameters
+    ----------
+    members : int
+        N, 2 or more.
+    window : int
+        Model steps that are analysed together.
+    shift : int, optional
+        Model steps from a window to the next, at most ``window`` (default: all of them). A longer
+        window than shift makes the past better known from which the next forecast starts: each
+        observation is used in one window, that in which it is new.
+    iterations : int
+        Gauss-Newton iterations at most (default: 10). They end where the mean changes by less than
+        0.05 standard deviations of the analysis.
+    finite_size : bool
+        Whether the prior is that of :class:`daml.schemes.EnKFN`: no inflation is needed then.
+    multiple : bool
+        Whether an observation is used in each window that it is in, by an equal part (multiple data
+        assimilation), which is for windows so long that the new observations alone would have many
+        minima. The analysis itself is of whole observations.
+    inflation, rotate, seed, error_factor, model_error
+        See :class:`daml.schemes.ETKF`.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range.
+
+    Notes
+    -----
+    The analysis has ``iterations`` and ``converged`` (time), those of the window in which a time is
+    new.
+
+    References
+    ----------
+    Bocquet, M. and Sakov, P. (2014): An iterative ensemble Kalman smoother. Q. J. R. Meteorol. Soc.
+    140, 1521-1535. Sakov, P., Oliver, D. S. and Bertino, L. (2012): An iterative EnKF for strongly
+    nonlinear systems. Mon. Wea. Rev. 140, 1988-2004. Bocquet, M. and Sakov, P. (2012): Combining
+    inflation-free and iterative ensemble Kalman filters for strongly nonlinear systems. Nonlin.
+    Processes Geophys. 19, 383-399.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> seen = daml.observe(daml.simulate(model, steps=300, spinup=500), every=5)
+    >>> analysis = daml.assimilate(model, seen, daml.schemes.IEnKS(members=8, window=5))
+    >>> analysis.spread.dims
+    ('time', 'variable')
+    """
+
+    window: int
+    shift: int | None = None
+    _: KW_ONLY
+    iterations: int = 10
+    finite_size: bool = False
+    multiple: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shift is None:
+            object.__setattr__(self, "shift", self.window)
+        if self.iterations < 1:
+            raise InputError(f"IEnKS: 'iterations' is {self.iterations}; give 1 or more")
+
+    @property
+    def outputs(self) -> Outputs:
+        """What an analysis has besides."""
+        return {**super().outputs, **HOW}
+
+    def update(
+        self, window: Window, observed: Sequence[Observed], run: Sequence[Run], memory: Prepared
+    ) -> tuple[Update, Prepared]:
+        """Give the analysed ensembles (..., member, variable) at the window's start."""
+        shares = Shares.once(len(observed), window.fresh)
+        if self.multiple and window.steps:
+            shares = Shares.equal(len(observed), window.fresh, self.window, self._shift)
+        update, found = self._analysis(window, observed, run, memory, shares.whole)
+        if shares.parts != shares.whole:
+            onward, _ = self._analysis(window, observed, run, memory, shares.parts)
+            update = update._replace(onward=onward)
+        new, how = observed[-window.fresh :], (memory.operator, float(self.error_factor))
+        told = {"iterations": found.iterations, "converged": found.converged}
+        extras = {
+            **outputs(window.forecasts, new, *how, run[-1].wanted),
+            **{n: [alike(part * 1.0, update.state)] * window.fresh for n, part in told.items()},
+        }
+        return update._replace(extras=extras), memory
+
+    def _analysis(
+        self,
+        window: Window,
+        observed: Sequence[Observed],
+        run: Sequence[Run],
+        memory: Prepared,
+        shares: Sequence[float],
+    ) -> tuple[Update, Iterated]:
+        """Give the analysis by parts of the observations, and the last of its iterations."""
+        views = Views.of(observed, memory.operator, float(self.error_factor), shares)
+        mean, anomalies = parted(window.state, window.carried)
+        size = window.state.shape[-1]
+
+        def ahead(members: Any, rows: np.ndarray | None) -> tuple[Any, Any]:
+            carried = None if window.carried is None else members[..., size:]
+            states = window.moved(members[..., :size], carried=carried, rows=rows)
+            own = views if rows is None else views.rows(rows)
+            return own.together(own.each(states), members, members[..., 0, :])[2:4]
+
+        first = views.together(views.each(window.background), anomalies, mean)
+        factor = partial(EnKFN(self.members).factor, run[-1]) if self.finite_size else None
+        found = iterated(first, ahead, self.iterations, factor)
+        part = found.part
+        if getattr(first.seen, "requires_grad", False):  # of the last iterate alone
+            seen, aim = found.at.linearised(*ahead(found.at.members(mean, anomalies), None))
+            part = first._replace(seen=seen, innovation=aim)
+        moved = self._last.transformed(part, run[-1])
+        how = part, run[-1], memory, None, moved.turned
+        members = self.around(mean + moved.increment, moved.anomalies, *how)
+        carried = None if window.carried is None else members[..., size:]
+        return Update(members[..., :size], carried=carried), found
+
+    @property
+    def _shift(self) -> int:
+        return self.window if self.shift is None else self.shift
+
+    @property
+    def _last(self) -> ETKF:
+        """The filter whose analysis the last iteration is."""
+        kind = EnKFN if self.finite_size else ETKF
+        return kind(self.members, inflation=self.inflation, rotate=self.rotate, seed=self.seed)
+
+
+HOW: Outputs = {
+    "iterations": (
+        ("time",),
+        {"long_name": "iterations of the analysis of the window", "units": "1"},
+    ),
+    "converged": (
+        ("time",),
+        {"long_name": "1 where these iterations converged, otherwise 0", "units": "1"},
+    ),
+}

@@ -1,0 +1,128 @@
+"""Gauss-Newton iterations in the space of the members of an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+
+from daml.arrays import fetch, namespace, taken
+from daml.schemes.ensembles.parts import Seen
+from daml.schemes.matrices import identity
+
+TOLERANCE = 0.05
+"""Largest last change of the mean, in standard deviations of the analysis, where iterations end."""
+
+Factor = Callable[[Any, Any], Any]
+"""Gives a squared factor on the background's anomalies, as in ``transforms.symmetric``."""
+
+
+class Ahead(Protocol):
+    """Moves members through a window."""
+
+    def __call__(self, members: Any, rows: np.ndarray | None) -> tuple[Any, Any]:
+        """Give S and d, as of :class:`Seen`, of members (row, member, any) of some states."""
+        ...
+
+
+class Step(NamedTuple):
+    """Where a linearisation has its minimum, and how members are drawn together there."""
+
+    weights: Any
+    """(..., member)"""
+    root: Any
+    """T (..., member, member), where T' T is the covariance of the weights."""
+    inverse: Any
+    """T^-1."""
+
+    @classmethod
+    def of(cls, seen: Any, innovation: Any, factor: Factor | None) -> Self:
+        """Take the symmetric root, which keeps the mean of the members, by eigenvectors."""
+        xp, across = namespace(seen), namespace(seen).matrix_transpose
+        values, vectors = xp.linalg.eigh(seen @ across(seen))
+        values = xp.where(values > 0, values, xp.zeros_like(values))
+        projected = (across(vectors) @ (seen @ innovation[..., None]))[..., 0]
+        wide = 1.0 if factor is None else factor(values, projected)
+        variance = wide / (1 + wide * values)
+        weights = (vectors @ (variance * projected)[..., None])[..., 0]
+        deviation = xp.sqrt(variance)[..., None, :]
+        turned = across(vectors)
+        return cls(weights, (vectors * deviation) @ turned, (vectors / deviation) @ turned)
+
+    @classmethod
+    def none(cls, seen: Any) -> Self:
+        """Give the step that leaves all members where they are."""
+        xp, members = namespace(seen), seen.shape[-2]
+        still = xp.zeros((*seen.shape[:-2], 1, 1), dtype=seen.dtype) + identity(members, seen)
+        return cls(still[..., 0] * 0, still, still * 1)
+
+    def rows(self, rows: np.ndarray) -> Self:
+        """Give the steps of some states of the batch."""
+        return type(self)(*(taken(part, rows) for part in self))
+
+    def put(self, rows: np.ndarray, other: Step) -> None:
+        """Take the steps of some states from another."""
+        for own, part in zip(self, other, strict=True):
+            own[rows] = part
+
+    def members(self, mean: Any, anomalies: Any) -> Any:
+        """Give the members around the new mean (..., member, any)."""
+        scale = (anomalies.shape[-2] - 1) ** 0.5
+        return mean[..., None, :] + (self.weights[..., None, :] / scale + self.root) @ anomalies
+
+    def linearised(self, seen: Any, innovation: Any) -> tuple[Any, Any]:
+        """Give S and d of the background of what is seen of these members."""
+        seen = self.inverse @ seen
+        return seen, innovation + (self.weights[..., None, :] @ seen)[..., 0, :]
+
+
+class Iterated(NamedTuple):
+    """The last linearisation, and how the iterations went."""
+
+    part: Seen
+    """What is seen of the background's anomalies there; the analysis of the innovation is the next
+    iterate."""
+    at: Step
+    """Where it is linear."""
+    iterations: np.ndarray
+    """Linearisations (...)."""
+    converged: np.ndarray
+    """Whether (...) the last one changed no more than the tolerance."""
+
+
+def iterated(first: Seen, ahead: Ahead, most: int, factor: Factor | None) -> Iterated:
+    """Give the last of at most so many linearisations around the minimum of the cost.
+
+    The cost of weights w is w' w + |d(w)|^2 with the innovation d of members that lie around mean +
+    w' A / sqrt(N - 1). They have the anomalies T A, where T' T = (I + S S')^-1 of the linearisation
+    before, so that they are spread as the analysis is; T^-1 of what is seen of them is S.
+
+    Each state of a batch ends for itself, and is moved no more then.
+    """
+    xp = namespace(first.seen)
+    seen, aim = first.seen + 0, first.innovation + 0
+    batch = tuple(seen.shape[:-2])
+    at, now = Step.none(seen), Step.of(seen, aim, factor)
+    count, converged, active = np.ones(batch, int), np.zeros(batch, bool), np.ones(batch, bool)
+    for _ in range(most - 1):
+        rows = None if active.all() else active
+        parts = first.mean, first.anomalies
+        mean, anomalies = parts if rows is None else (taken(part, rows) for part in parts)
+        new, target = now.linearised(*ahead(now.members(mean, anomalies), rows))
+        after = Step.of(new, target, factor)
+        change = now.inverse @ (after.weights - now.weights)[..., None]
+        change = fetch(xp.sqrt(xp.sum(change**2, axis=(-2, -1))))
+        finite = np.isfinite(change)
+        places = active.copy()
+        places[active] = finite
+        seen[places], aim[places] = taken(new, finite), taken(target, finite)
+        at.put(places, now.rows(finite))
+        count[active] += 1
+        converged[active] = done = change < TOLERANCE
+        going = finite & ~done
+        active[active] = going
+        if not active.any():
+            break
+        now = after.rows(going)
+    return Iterated(first._replace(seen=seen, innovation=aim), at, count, converged)
