@@ -102,6 +102,10 @@ SCHEMES = {
     "IEnKS by parts": lambda: daml.schemes.IEnKS(
         members=12, window=4, shift=2, inflation=1.2, multiple=True, finite_size=True
     ),
+    "FourDEnVar": lambda: daml.schemes.FourDEnVar(members=12, window=4, shift=2, inflation=1.2),
+    "FourDEnVar with a radius": lambda: daml.schemes.FourDEnVar(
+        members=12, window=3, radius=8.0, inflation=1.2
+    ),
     "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
     "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
 }

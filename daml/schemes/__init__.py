@@ -14,7 +14,7 @@ from daml.schemes.ensembles import (
     taper,
 )
 from daml.schemes.gaussian import ExtendedKalman, OptimalInterpolation, SigmaPoint
-from daml.schemes.hybrid import EnVar
+from daml.schemes.hybrid import EnVar, FourDEnVar
 from daml.schemes.labelled import analyse
 from daml.schemes.particle_filter import ParticleFilter
 from daml.schemes.variational import WAYS, ThreeDVar
@@ -32,6 +32,7 @@ __all__ = [
     "EnKFN",
     "EnVar",
     "ExtendedKalman",
+    "FourDEnVar",
     "IEnKS",
     "OptimalInterpolation",
     "ParticleFilter",

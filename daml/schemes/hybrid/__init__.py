@@ -1,5 +1,6 @@
 """Hybrids of ensembles and variational schemes."""
 
 from daml.schemes.hybrid.envar import EnVar
+from daml.schemes.hybrid.four_d_en_var import FourDEnVar
 
-__all__ = ["EnVar"]
+__all__ = ["EnVar", "FourDEnVar"]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from daml.arrays import alike, namespace
-from daml.errors import InputError
 from daml.protocols import Forecast, Observed, Run, Setting, Update
-from daml.schemes.ensembles.localisation import correlations
 from daml.schemes.ensembles.parts import Prepared, Seen, analysed
 from daml.schemes.hybrid.blended import Blended
-from daml.schemes.hybrid.seeing import Look, Sees, Solved, covariance_of, informed, narrowed
+from daml.schemes.hybrid.localised import Localised, Tapers
+from daml.schemes.hybrid.seeing import Look, Sees, Solved, covariance, informed, narrowed
 
 
 class Known(NamedTuple):
@@ -22,14 +18,11 @@ class Known(NamedTuple):
 
     climatology: Any
     """The constant part of B (variable, variable), times its weight; or None."""
-    tapers: Any
-    """Correlations (variable, variable) by which those of the ensemble are multiplied, or None."""
-    tangent: Callable[[Any], Any] | None
-    """Gives the tangent of an H that is not linear, where it is needed."""
+    tapers: Tapers
 
 
 @dataclass(frozen=True)
-class EnVar(Blended):
+class EnVar(Localised, Blended):  # type: ignore[override]
     """Hybrid of an ensemble and 3DVar: a blend of climatology and ensemble covariance.
 
     The mean of the members x is analysed with B = beta C + (1 - beta) P, C being a constant
@@ -99,35 +92,15 @@ class EnVar(Blended):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.radius is not None and not self.radius > 0:
-            raise InputError(
-                f"EnVar: 'radius' is {self.radius}; give a length > 0, in the unit of the model's "
-                "positions, or None for no localisation"
-            )
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What it asks of the model."""
-        return frozenset() if self.radius is None else frozenset({"positions"})
-
-    @property
-    def carries(self) -> bool:  # type: ignore[override]
-        """Whether what members carry moves with them: not if weights differ from place to place."""
-        return self.radius is None
+        self.check_radius()
 
     def known(self, setting: Setting) -> Known:
         """Give the climatology, and the correlations of the localisation."""
-        like, size = setting.noise.variance, len(setting.variables)
-        climatology, tapers = self.climatology(setting.variables), None
-        if self.radius is not None:
-            tapers = alike(correlations(setting, self.radius, type(self).__name__), like)
+        climatology = self.climatology(setting.variables)
+        tapers = self.tapers(setting, seen=climatology is not None)
         if climatology is not None:
-            climatology = float(self.beta) * alike(climatology, like)
-        tangent = None
-        if not setting.operator.linear and (climatology is not None or tapers is not None):
-            tangent = setting.operator.tangent
-            tangent(np.ones((1, size)))  # refuses what torch cannot differentiate
-        return Known(climatology, tapers, tangent)
+            climatology = float(self.beta) * alike(climatology, setting.noise.variance)
+        return Known(climatology, tapers)
 
     def update(
         self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
@@ -152,11 +125,12 @@ class EnVar(Blended):
         """Give what is seen of the localised covariance of the members, and of the climatology."""
         known, own, static = memory.own, None, None
         look = Look(memory.operator, observed, float(self.error_factor))
-        if known.tangent is not None:
+        correlations, tangent = known.tapers
+        if tangent is not None:
             at = part.mean[..., : forecast.state.shape[-1]]
-            look = look._replace(tangent=known.tangent(at))
-        if known.tapers is not None:
-            own = look.sees(known.tapers * covariance_of(part.anomalies))
+            look = look._replace(tangent=tangent(at))
+        if correlations is not None:
+            own = look.sees(correlations * covariance(part.anomalies, part.anomalies))
         if known.climatology is not None:
             static = look.sees(known.climatology)
         return own, static

@@ -66,9 +66,12 @@ class Solved(NamedTuple):
         return cls(weights, xp.vecdot(half, half), log_determinant(root))
 
 
-def covariance_of(anomalies: Any) -> Any:
-    """Give the covariance (..., variable, variable) of anomalies (..., member, variable)."""
-    return namespace(anomalies).matrix_transpose(anomalies) @ anomalies / (anomalies.shape[-2] - 1)
+def covariance(one: Any, other: Any) -> Any:
+    """Give the covariances (..., variable, variable) of two times, of anomalies (..., member, any).
+
+    Rows are those of ``one``.
+    """
+    return namespace(one).matrix_transpose(one) @ other / (one.shape[-2] - 1)
 
 
 def narrowed(part: Seen, cross: Any, square: Any) -> Any:
