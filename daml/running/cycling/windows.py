@@ -113,6 +113,10 @@ class _Way:
     ) -> Window:
         """Give the window that a scheme analyses."""
 
+        def memory_of(x: Array) -> Memory:
+            members = start.state.ndim > x.ndim
+            return _of_first(start.memory, x.ndim - 1) if members else start.memory
+
         def moved(
             x: Array,
             errors: Sequence[Array] | None = None,
@@ -122,7 +126,7 @@ class _Way:
         ) -> tuple[Array, ...]:
             if not runs:
                 return (x,)
-            memory, times = _of_rows(start.memory, rows), runs
+            memory, times = _of_rows(memory_of(x), rows), runs
             if rows is not None:
                 times = [r._replace(step=r.step[rows], segment=r.segment[rows]) for r in runs]
             if carried is not None:
@@ -134,8 +138,9 @@ class _Way:
         ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
             if not runs:
                 return (x,), ()
-            path = self.path(_Point(x, start.memory), runs, errors)
-            before = [_Point(x, start.memory), *path[:-1]]
+            first = _Point(x, memory_of(x))
+            path = self.path(first, runs, errors)
+            before = [first, *path[:-1]]
             tangents = cast("Any", self.steps.tangents)
             return tuple(p.state for p in path), tuple(tangents.at(*p) for p in before)
 
@@ -152,6 +157,15 @@ class _Way:
         if update.carried is not None:
             memory = cast("CarriesMemory", self.carrier).unpacked(memory, update.carried)
         return _Point(update.state, memory)
+
+
+def _of_first(memory: Memory, axis: int) -> Memory:
+    """Give the memory of the first member, members being along an axis."""
+    if memory is None:
+        return memory
+    if isinstance(memory, (tuple, list)):
+        return tuple(_of_first(part, axis) for part in memory)
+    return memory[(slice(None),) * axis + (0,)]
 
 
 def _of_rows(memory: Memory, rows: np.ndarray | None) -> Memory:
