@@ -108,6 +108,10 @@ SCHEMES = {
     ),
     "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
     "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
+    "FourDVar": lambda: daml.schemes.FourDVar(climatology(), window=4, shift=2),
+    "FourDVar of models with errors": lambda: daml.schemes.FourDVar(
+        climatology(), window=3, model_error=0.01
+    ),
 }
 
 

@@ -60,7 +60,7 @@ def test_a_scheme_that_moves_nothing_leaves_the_model_alone():
 @pytest.mark.parametrize(
     ("window", "shift", "lengths", "new"),
     [
-        (5, 5, [0, 5, 5, 5, 5], [1, 5, 5, 5, 3]),
+        (5, 5, [0, 5, 5, 5, 3], [1, 5, 5, 5, 3]),
         (4, 2, [0, 2, 4, 4, 4], [1, 2, 2, 2, 2]),
         (5, 2, [0, 2, 4, 5, 5], [1, 2, 2, 2, 2]),
         (3, 1, [0, 1, 2, 3, 3], [1, 1, 1, 1, 1]),

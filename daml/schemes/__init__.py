@@ -18,7 +18,7 @@ from daml.schemes.hybrid import EnVar, FourDEnVar
 from daml.schemes.labelled import analyse
 from daml.schemes.particle_filter import ParticleFilter
 from daml.schemes.variational import WAYS, ThreeDVar
-from daml.schemes.windowed.ienks import IEnKS
+from daml.schemes.windowed import FourDVar, IEnKS
 
 __all__ = [
     "ETKF",
@@ -33,6 +33,7 @@ __all__ = [
     "EnVar",
     "ExtendedKalman",
     "FourDEnVar",
+    "FourDVar",
     "IEnKS",
     "OptimalInterpolation",
     "ParticleFilter",

@@ -55,3 +55,18 @@ def log_determinant(root: Any) -> Any:
     """Give the logarithm (...) of the determinant of L L', for L (..., n, n)."""
     xp = namespace(root)
     return 2 * xp.sum(xp.log(xp.linalg.diagonal(root)), axis=-1)
+
+
+def least_squares(seen: Any, target: Any) -> Any:
+    """Give the v (..., n) that minimises |v|^2 + |G v - d|^2, in the smaller of two spaces.
+
+    G (..., observed, n), d (..., observed).
+    """
+    xp = namespace(seen)
+    observed, size = seen.shape[-2:]
+    turned = xp.matrix_transpose(seen)
+    if observed <= size:
+        weights = xp.linalg.solve(identity(observed, seen) + seen @ turned, target[..., None])
+        return (turned @ weights)[..., 0]
+    right = turned @ target[..., None]
+    return xp.linalg.solve(identity(size, seen) + turned @ seen, right)[..., 0]

@@ -33,7 +33,7 @@ def windows(
     """Yield the background and the update of each time, as :func:`cycle` does.
 
     The first time is a window of its own, which starts there. Windows after it start there, too,
-    until they have all their steps.
+    until they have all their steps. The last one has fewer if the record ends within a shift.
     """
     way = _Way(Steps(model, scheme, x), getattr(scheme, "carries", False) and model)
     prepared, seen = fresh(prepared), iter(seen)
@@ -58,7 +58,9 @@ def windows(
             forecasts = way.path(front, ends)
         times, path = [*times, *new], [*path, *ahead]
         errors = [*errors, *(namespace(p.state).zeros_like(p.state) for p in ahead)]
-        over = max(len(path) - scheme.window, 0)
+        # Where a record ends within a shift, the window starts as if it went on: so it is in a
+        # segment that runs beyond the record.
+        over = max(len(path) + scheme.shift - len(new) - scheme.window, 0)
         if over:
             start, times, path, errors = path[over - 1], times[over:], path[over:], errors[over:]
         observed, runs = zip(*times, strict=True)

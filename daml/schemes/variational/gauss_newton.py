@@ -9,13 +9,9 @@ import numpy as np
 
 from daml.arrays import alike, namespace
 from daml.protocols import Noise, ObservationOperator, Setting
-from daml.schemes.matrices import identity
+from daml.schemes.matrices import least_squares
 from daml.schemes.variational.conjugate_gradients import conjugate_gradients
-
-TOLERANCE = 1e-6
-"""Largest step of the last iteration, in standard deviations of the background's errors."""
-ITERATIONS, HALVINGS = 100, 30
-"""Most iterations, and most halvings of a step that does not lower the cost."""
+from daml.schemes.variational.damped import minimised
 
 
 @dataclass(frozen=True)
@@ -43,35 +39,22 @@ class GaussNewton:
         """Give the analysis (..., variable), and the minimum of J by the number of values (...).
 
         With x = xb + L v the cost is J(v) = |v|^2 + |R^(-1/2) (y - H(x))|^2. Each iteration
-        minimises it for the H that is linear around the last x, and halves the step until J falls.
-        A state is done when no entry of v moves by more than ``TOLERANCE``; others side by side do
-        not change it.
+        minimises it for the H that is linear around the last x; see
+        :func:`daml.schemes.variational.damped.minimised`.
         """
         xp = namespace(background)
-        v = xp.zeros_like(background)
-        misfit, cost = self._cost(background, v, values, pattern)
-        going = xp.ones_like(cost) > 0
-        for _ in range(ITERATIONS):
-            step = self._aim(background, v, misfit, pattern) - v
-            step = xp.where(going[..., None], step, xp.zeros_like(step))
-            last = xp.max(xp.abs(step), axis=-1) <= TOLERANCE
-            size, before = xp.ones_like(cost), cost
-            for _ in range(HALVINGS):
-                tried = v + size[..., None] * step
-                misfit, cost = self._cost(background, tried, values, pattern)
-                worse = going & ~last & ~(cost < before)
-                if not xp.any(worse):
-                    break
-                size = xp.where(worse, size / 2, size)
-            # Where no step lowers the cost it is lowest, to rounding.
-            v = xp.where(worse[..., None], v, tried)
-            going = going & ~last & ~worse
-            misfit, cost = self._cost(background, v, values, pattern)
-            if not xp.any(going):
-                break
+
+        def cost(v: Any) -> tuple[Any, Any]:
+            return self._cost(background, v, values, pattern)
+
+        def step(v: Any, misfit: Any) -> Any:
+            return self._aim(background, v, misfit, pattern) - v
+
+        found = minimised(cost, step, xp.zeros_like(background))
         present = xp.astype(self.noise.present[pattern], background.dtype)
         counts = xp.sum(present, axis=-1)
-        return background + v @ self.root.T, cost / xp.where(counts > 0, counts, np.nan)
+        chi_square = found.cost / xp.where(counts > 0, counts, np.nan)
+        return background + found.control @ self.root.T, chi_square
 
     def _cost(self, background: Any, v: Any, values: Any, pattern: Any) -> tuple[Any, Any]:
         """Give R^(-1/2) (y - H(x)) (..., observed), and J (...)."""
@@ -89,12 +72,7 @@ class GaussNewton:
         target = misfit + (seen @ v[..., None])[..., 0]
         if self.method == "cg":
             return conjugate_gradients(xp, seen, target)
-        observed, size = seen.shape[-2:]
-        if observed <= size:
-            weights = xp.linalg.solve(identity(observed, v) + seen @ turned, target[..., None])
-            return (turned @ weights)[..., 0]
-        right = turned @ target[..., None]
-        return xp.linalg.solve(identity(size, v) + turned @ seen, right)[..., 0]
+        return least_squares(seen, target)
 
     def _white(self, rows: Any, pattern: Any) -> Any:
         """Give R^(-1/2) of rows (..., row, observed), 0 where a value is missing."""

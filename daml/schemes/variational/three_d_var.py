@@ -8,10 +8,8 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from daml.covariances.dense import check
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
-from daml.labels.datasets import names
 from daml.labels.html import shown
 from daml.protocols import Forecast, Observed, Outputs, Run, Scheme, Setting, Trial, Update
 from daml.schemes.estimation import Seen
@@ -20,6 +18,7 @@ from daml.schemes.variational import by_model
 from daml.schemes.variational.by_model import Observing
 from daml.schemes.variational.gains import Tables, tables
 from daml.schemes.variational.gauss_newton import GaussNewton
+from daml.schemes.variational.given_covariance import check_factor, check_given, matrix_of
 from daml.schemes.variational.open_covariance import Known, estimated
 from daml.stores.opening import check_whole
 
@@ -83,29 +82,13 @@ class ThreeDVar:
         if self.method not in METHODS:
             raise InputError(f"ThreeDVar: method {self.method!r} is unknown; give one of {METHODS}")
         given, factor = self.background_covariance, self.error_factor
-        if factor != "estimated" and (isinstance(factor, str) or not 0 < factor < np.inf):
-            raise InputError(
-                f"ThreeDVar: 'error_factor' is {factor!r}; give a factor > 0, or 'estimated'"
-            )
+        check_factor(factor, "ThreeDVar")
         if factor == "estimated" and not (isinstance(given, str) and given == "innovations"):
             raise InputError(
                 "ThreeDVar: 'error_factor' can be estimated only together with B; give "
                 "background_covariance='innovations'"
             )
-        if isinstance(given, str):
-            if given not in WAYS:
-                raise InputError(
-                    f"ThreeDVar: 'background_covariance' is {given!r}; give one of {WAYS} or an "
-                    "xarray.DataArray"
-                )
-            return
-        if not isinstance(given, xr.DataArray) or "variable" not in given.coords:
-            raise InputError(
-                "ThreeDVar: 'background_covariance' must be an xarray.DataArray (variable, "
-                f"covariable) with names, a {type(given).__name__} was given; see "
-                "daml.climatological"
-            )
-        check(given, names(given), "background_covariance")
+        check_given(given, WAYS, "ThreeDVar")
 
     def _repr_html_(self) -> str:
         return shown(self, {})
@@ -118,12 +101,7 @@ class ThreeDVar:
         InputError
             If it is still to be estimated, or lacks some of the variables.
         """
-        if isinstance(self.background_covariance, str):
-            raise InputError(
-                f"ThreeDVar: B is still {self.background_covariance!r}; have it estimated: "
-                "scheme, analysis = daml.tuned(scheme, model, observations)"
-            )
-        return check(self.background_covariance, variables, "background_covariance")
+        return matrix_of(self.background_covariance, variables, "ThreeDVar")
 
     def to_dataset(self) -> xr.Dataset:
         """Give the factor on R, and B unless the model gives it; for a store."""

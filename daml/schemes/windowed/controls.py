@@ -1,0 +1,109 @@
+"""What a variational scheme varies in a window: its start, and the errors of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from daml.arrays import namespace
+from daml.protocols import Window
+
+
+class Root(Protocol):
+    """L of a covariance B = L L', as it acts on batches."""
+
+    @property
+    def control(self) -> int:
+        """Number of entries of a control v."""
+        ...
+
+    def root(self, v: Any) -> Any:
+        """Give L v (..., variable) of controls (..., control)."""
+        ...
+
+    def rows(self, rows: Any) -> Any:
+        """Give G L (..., row, control) of matrices G (..., row, variable)."""
+        ...
+
+
+class MatrixRoot(NamedTuple):
+    """A root that is a matrix L (variable, control), or (..., variable, control): one a state."""
+
+    matrix: Any
+
+    @property
+    def control(self) -> int:
+        """Number of entries of a control v."""
+        return int(self.matrix.shape[-1])
+
+    def root(self, v: Any) -> Any:
+        """Give L v (..., variable)."""
+        if self.matrix.ndim == 2:
+            return v @ self.matrix.T
+        return (self.matrix @ v[..., None])[..., 0]
+
+    def rows(self, rows: Any) -> Any:
+        """Give G L (..., row, control)."""
+        return rows @ self.matrix
+
+
+class Control(NamedTuple):
+    """How a control v (..., control) becomes the start of a window and the errors of its steps.
+
+    The start is xb + L v_0; with a model error Q = T T' the error after step k is q_k + T v_k. The
+    errors q_k and the start xb are those of the background.
+    """
+
+    start: Any
+    """xb (..., variable)."""
+    root: Root
+    """L."""
+    errors: tuple[Any, ...] = ()
+    """q_k (..., variable) for each step; nothing for a model without errors."""
+    error_root: Any = None
+    """T, symmetric: (variable, variable), or its diagonal (variable,)."""
+
+    @classmethod
+    def of(cls, window: Window, root: Root, error_root: Any = None) -> Control:
+        """Give the control of a window; of the start alone without an ``error_root``."""
+        errors = () if error_root is None else window.errors
+        return cls(window.state, root, errors, error_root)
+
+    def zero(self) -> Any:
+        """Give the control of the background."""
+        xp, size = namespace(self.start), self.start.shape[-1]
+        shape = (*self.start.shape[:-1], self.root.control + len(self.errors) * size)
+        return xp.zeros(shape, dtype=self.start.dtype, device=self.start.device)
+
+    def moved(self, v: Any) -> tuple[Any, tuple[Any, ...] | None]:
+        """Give the start and the errors of a control; None where the model has no errors."""
+        first = self.root.control
+        start = self.start + self.root.root(v[..., :first])
+        if not self.errors:
+            return start, None
+        size, found = start.shape[-1], []
+        for place, error in enumerate(self.errors):
+            part = v[..., first + place * size : first + (place + 1) * size]
+            found.append(error + self._error(part))
+        return start, tuple(found)
+
+    def rows(self, by_start: Any, by_errors: Sequence[Any]) -> Any:
+        """Give the derivative by the control (..., row, control).
+
+        Parameters
+        ----------
+        by_start : array (..., row, variable)
+            The derivative by the start.
+        by_errors : sequence of array (..., row, variable)
+            That by the error of each step, of the last rows: the rows before do not depend on it.
+        """
+        xp = namespace(by_start)
+        found = [self.root.rows(by_start)]
+        for part in by_errors if self.errors else ():
+            head = xp.zeros_like(by_start[..., : by_start.shape[-2] - part.shape[-2], :])
+            found.append(xp.concat((head, self._error(part)), axis=-2))
+        return found[0] if len(found) == 1 else xp.concat(found, axis=-1)
+
+    def _error(self, v: Any) -> Any:
+        root = self.error_root
+        return v * root if root.ndim == 1 else v @ root

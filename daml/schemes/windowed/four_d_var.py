@@ -1,0 +1,308 @@
+"""Four-dimensional variational assimilation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import xarray as xr
+
+from daml.arrays import alike, namespace
+from daml.covariances.model_error import error_root
+from daml.errors import InputError
+from daml.labels.arguments import check_fields
+from daml.labels.html import shown
+from daml.protocols import (
+    ObservationOperator,
+    Observed,
+    Outputs,
+    Run,
+    Scheme,
+    Setting,
+    Trial,
+    Update,
+    Window,
+)
+from daml.schemes.ensembles.open_inflation import LEAST, most_likely
+from daml.schemes.ensembles.parts import ERROR_FACTORS
+from daml.schemes.erring import Erring
+from daml.schemes.labelled import CHI_SQUARE
+from daml.schemes.variational.by_model import OUTPUTS
+from daml.schemes.variational.given_covariance import check_factor, check_given, matrix_of
+from daml.schemes.windowed.controls import Control, MatrixRoot, Root
+from daml.schemes.windowed.window_cost import WindowCost
+from daml.schemes.windowed.window_minimum import minimum
+from daml.stores.opening import check_whole
+
+METHODS = ("exact", "cg")
+WAYS = ("innovations", "climatological")
+FACTORS = tuple(2.0**power for power in range(-8, 4))
+"""Factors on the model's climatology, among which that of B is searched for."""
+ITERATED: Outputs = {
+    "iterations": (
+        ("time",),
+        {"long_name": "iterations of the minimisation of its window", "units": "1"},
+    ),
+    "converged": (
+        ("time",),
+        {"long_name": "whether the minimisation of its window converged", "units": "1"},
+    ),
+}
+"""What schemes that iterate say of each new time: that of its window."""
+
+
+class Prepared(NamedTuple):
+    """What a cycle with a constant B knows before its first window."""
+
+    operator: ObservationOperator
+    root: Root
+
+
+@dataclass(frozen=True)
+class FourDVar(Erring):
+    """Four-dimensional variational assimilation.
+
+    The state x at the start of a window, from which the model M goes through all its observations,
+    minimises (incremental 4DVar)
+
+    J(x) = (x - xb)' B^-1 (x - xb) + sum over k of (y_k - H(M_k(x)))' R^-1 (y_k - H(M_k(x))),
+
+    the sum being over the times whose observations are new: with a ``shift`` less than the window,
+    those of the times before are part of xb already. Where there is a model error Q, the errors q_k
+    of the steps are varied, too, and the sum over all steps of (q_k - qb_k)' Q^-1 (q_k - qb_k) is
+    added (weak constraint); qb_k is what the window before found, and 0 for new steps.
+
+    Each outer loop linearises model and H around the last x and minimises the quadratic cost (the
+    inner loop); its step is halved until J falls.
+
+    Parameters
+    ----------
+    background_covariance : xarray.DataArray, or "innovations" or "climatological"
+        B (variable, covariable) at the start of each window, symmetric positive definite, in units
+        of the products of the variables. Or how :func:`daml.tuned` and the loop find it:
+        "climatological" is the scaled climatology of the model; "innovations" this times the factor
+        for which the innovations are most likely.
+    window : int
+        Model steps that are analysed together.
+    shift : int, optional
+        Model steps from a window to the next; by default those of the window.
+    model_error : float, array or xarray.DataArray, optional
+        Q of a step, as of :class:`daml.schemes.ExtendedKalman`. By default that of the model, if
+        it has one. 0 takes the model to be perfect (strong constraint).
+    quasi_static : bool
+        Whether the new observations of a window join one time after the other, each minimum being
+        the start for the next one. It follows the global minimum where a long window has many.
+    method : {"exact", "cg"}
+        The inner loop. "exact" makes the tangents of all steps, by torch or by differences, and
+        solves for the step in the smaller of two spaces, that of the state or that of the
+        observations.
+    outer_loops : int
+        Most outer loops.
+    tolerance : float
+        Length of the last outer loop's step, in standard deviations of the background's errors, at
+        which the minimisation has converged.
+    error_factor : float or "estimated"
+        Factor on the observations' error covariance R; "estimated" is the one for which the
+        innovations are most likely.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range, or the covariance is wrong.
+
+    References
+    ----------
+    Courtier, P., Thepaut, J.-N. and Hollingsworth, A. (1994): A strategy for operational
+    implementation of 4D-Var, using an incremental approach. Q. J. R. Meteorol. Soc. 120, 1367-1387.
+    Tremolet, Y. (2006): Accounting for an imperfect model in 4D-Var. Q. J. R. Meteorol. Soc. 132,
+    2483-2504. Pires, C., Vautard, R. and Talagrand, O. (1996): On extending the limits of
+    variational assimilation in nonlinear chaotic systems. Tellus A 48, 96-121.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> truth = daml.simulate(model, steps=300, spinup=500)
+    >>> scheme = daml.schemes.FourDVar(daml.climatological(truth, max_variance=2), window=5)
+    >>> found = daml.assimilate(model, daml.observe(truth, every=5), scheme)
+    >>> bool(found.converged.all())
+    True
+    """
+
+    background_covariance: xr.DataArray | str = "innovations"
+    _: KW_ONLY
+    window: int
+    shift: int | None = None
+    model_error: Any = None
+    quasi_static: bool = False
+    method: str = "exact"
+    outer_loops: int = 50
+    tolerance: float = 1e-3
+    error_factor: float | str = 1.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.shift is None:
+            object.__setattr__(self, "shift", self.window)
+        if self.method not in METHODS:
+            raise InputError(f"FourDVar: method {self.method!r} is unknown; give one of {METHODS}")
+        if self.outer_loops < 1:
+            raise InputError(f"FourDVar: 'outer_loops' is {self.outer_loops}; give 1 or more")
+        if not 0 < self.tolerance < 1:
+            raise InputError(f"FourDVar: 'tolerance' is {self.tolerance}; give a number in (0, 1)")
+        check_factor(self.error_factor, "FourDVar")
+        check_given(self.background_covariance, WAYS, "FourDVar")
+
+    def _repr_html_(self) -> str:
+        return shown(self, {})
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Names of what is still to be found from innovations; empty if all is given."""
+        parts = ("background_covariance", "error_factor")
+        return tuple(name for name in parts if isinstance(getattr(self, name), str))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What is required of the model: how its steps change with the state."""
+        return frozenset({"gradient", "memoryless", "model_error"})
+
+    @property
+    def outputs(self) -> Outputs:
+        """The further variables of an analysis; see :class:`daml.protocols.Scheme`."""
+        return {**CHI_SQUARE, "log_likelihood": OUTPUTS["log_likelihood"], **ITERATED}
+
+    def given(self, variables: tuple[str, ...]) -> np.ndarray:
+        """Give B (variable, variable) as a matrix.
+
+        Raises
+        ------
+        InputError
+            If it is still to be estimated, or lacks some of the variables.
+        """
+        return matrix_of(self.background_covariance, variables, "FourDVar")
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give B, the factor on R, and a model error that is an array; for a store."""
+        told = {"long_name": "factor on the error covariance R", "units": "1"}
+        factor = xr.DataArray(float(self.error_factor), attrs=told)
+        covariance = cast("xr.DataArray", self.background_covariance)
+        found = {"error_factor": factor, "background_covariance": covariance}
+        return super().to_dataset().assign(found)
+
+    def restored(self, dataset: xr.Dataset) -> FourDVar:
+        """Give this scheme with what ``to_dataset`` gave.
+
+        Raises
+        ------
+        StoreError
+            If a variable is missing or damaged.
+        """
+        where = "the scheme that was kept"
+        check_whole(dataset, ("error_factor", "background_covariance"), where)
+        return replace(
+            super().restored(dataset),
+            background_covariance=dataset["background_covariance"],
+            error_factor=float(dataset["error_factor"]),
+        )
+
+    def tuned(self, trial: Trial, before: Scheme | None = None) -> FourDVar:
+        """Give the scheme with B and the factor on R estimated.
+
+        See :func:`daml.tuned`.
+        """
+        if not self.open:
+            return self
+        given, steps = self.background_covariance, {}
+        climate = trial.climatology() if isinstance(given, str) else given
+        if isinstance(given, str) and given == "innovations":
+            steps["background_covariance"] = FACTORS
+        if self.error_factor == "estimated":
+            steps["error_factor"] = ERROR_FACTORS
+
+        def made(numbers: Mapping[str, float]) -> FourDVar:
+            scaled = climate * numbers.get("background_covariance", 1.0)
+            return replace(
+                self,
+                background_covariance=scaled.assign_attrs(climate.attrs),
+                error_factor=numbers.get("error_factor", self.error_factor),
+            )
+
+        if not steps:
+            return made({})
+        return made(most_likely(trial, made, steps, _last(before, climate, steps)))
+
+    def values_needed(
+        self, observations: xr.Dataset, variables: tuple[str, ...], knows_covariance: bool
+    ) -> tuple[int, str] | None:
+        """Give how many values of each quantity the tuning needs, and its purpose in words."""
+        if not self.open or self.background_covariance == "climatological":
+            return None
+        return LEAST, f"to find {' and '.join(map(repr, self.open))}"
+
+    def prepare(self, setting: Setting) -> Prepared:
+        """Give H and the root of B.
+
+        Raises
+        ------
+        InputError
+            If B lacks some of the variables, or is still to be estimated; or if torch cannot
+            differentiate a nonlinear H.
+        """
+        covariance = self.given(setting.variables)
+        setting.operator.tangent(np.ones((1, len(covariance))))
+        root = alike(np.linalg.cholesky(covariance), setting.noise.variance)
+        return Prepared(setting.operator, MatrixRoot(root))
+
+    def update(
+        self,
+        forecast: Window,
+        observed: Sequence[Observed],
+        run: Sequence[Run],
+        memory: Prepared,
+    ) -> tuple[Update, Prepared]:
+        """Give the analyses (..., variable) at the start of a batch of windows."""
+        error = forecast.model_error
+        if error is not None and not bool((error != 0).any()):
+            error = None
+        root = None if error is None else error_root(error)
+        control = Control.of(forecast, memory.root, root)
+        factor = float(self.error_factor)
+        cost = WindowCost.of(forecast, observed, control, memory.operator, factor)
+        how = self.outer_loops, self.tolerance, self.quasi_static
+        return analysed(cost, *how), memory
+
+
+def analysed(
+    cost: WindowCost, outer_loops: int, tolerance: float, quasi_static: bool = False
+) -> Update:
+    """Give the analysis of a window: the minimum of its cost, and how the innovations were."""
+    window, control = cost.window, cost.control
+    xp, fresh = namespace(window.state), window.fresh
+    nothing = xp.zeros_like(window.state[..., 0])
+    if not cost.seen:
+        given = {"iterations": [nothing] * fresh, "converged": [nothing + 1] * fresh}
+        start, errors = control.moved(control.zero())
+        return Update(start, {**cost.extras(nothing, nothing), **given}, errors=errors)
+    misfit, _ = cost.at_background()
+    extras = cost.extras(misfit, cost.linear(control.zero()))
+    found = minimum(cost, outer_loops, tolerance, quasi_static)
+    converged = xp.astype(found.converged, nothing.dtype)
+    extras |= {"iterations": [found.iterations] * fresh, "converged": [converged] * fresh}
+    start, errors = control.moved(found.control)
+    return Update(start, extras, errors=errors)
+
+
+def _last(before: Any, climate: xr.DataArray, steps: Any) -> dict[str, float] | None:
+    """Give the numbers that were found before, if any; that of B is its mean ratio to this one."""
+    if not isinstance(before, FourDVar) or before.open:
+        return None
+    numbers = {"error_factor": float(before.error_factor)}
+    given = cast("xr.DataArray", before.background_covariance)
+    if given.indexes["variable"].tolist() != climate.indexes["variable"].tolist():
+        return None
+    ratio = np.diagonal(given.values) / np.diagonal(climate.values)
+    numbers["background_covariance"] = float(np.exp(np.log(ratio).mean()))
+    return {name: numbers[name] for name in steps}
