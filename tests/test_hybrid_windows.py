@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from test_filters import MATRIX, NAMES, STEPS, exact, kalman, record
 
 import daml
@@ -10,7 +11,7 @@ from daml.errors import InputError
 from daml.observing.records import read
 from daml.protocols import Observed, Run, Window
 from daml.running.cycling.cycle import cycle
-from daml.schemes import FourDEnVar, IEnKS
+from daml.schemes import ETKF4DVar, FourDEnVar, FourDVar, IEnKS
 
 WINDOWS = [(1, 1), (4, 4), (5, 2)]
 
@@ -23,16 +24,29 @@ def ends(shift):
 
 @pytest.mark.parametrize("correlated", [False, True])
 @pytest.mark.parametrize(("window", "shift"), WINDOWS)
-@pytest.mark.parametrize("how", [{}, {"rotate": True}, {"radius": np.inf}])
-def test_a_linear_model_is_smoothed_from_the_end_of_each_window(window, shift, how, correlated):
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        (FourDEnVar, {}),
+        (FourDEnVar, {"rotate": True}),
+        (FourDEnVar, {"radius": np.inf}),
+        (ETKF4DVar, {}),
+        (ETKF4DVar, {"rotate": True, "quasi_static": True}),
+    ],
+)
+def test_a_linear_model_is_smoothed_from_the_end_of_each_window(
+    window, shift, kind, how, correlated
+):
     """A model without errors: what is known at the end is known at all times before."""
     seen = record(correlated)
     mean, covariance, *_ = kalman(seen, correlated)
-    means, covariances, *_ = filtered_in_windows(FourDEnVar(8, window, shift, **how), seen)
+    means, covariances, *_ = filtered_in_windows(kind(8, window, shift, **how), seen)
+    # Tangents by differences of a linear model are exact to rounding of the states.
+    near = 1e-9 if kind is FourDEnVar else 1e-7
     for time, end in enumerate(ends(shift)):
         back = np.linalg.inv(np.linalg.matrix_power(MATRIX, end - time))
-        np.testing.assert_allclose(means[time], back @ mean[end], atol=1e-9)
-        np.testing.assert_allclose(covariances[time], back @ covariance[end] @ back.T, atol=1e-9)
+        np.testing.assert_allclose(means[time], back @ mean[end], atol=near)
+        np.testing.assert_allclose(covariances[time], back @ covariance[end] @ back.T, atol=near)
 
 
 class Linear:
@@ -67,14 +81,21 @@ def filtered_in_windows(scheme, seen, model=None):
     return states.mean(axis=1), np.array([np.cov(state.T) for state in states]), *extras
 
 
-@pytest.mark.parametrize("radius", [None, np.inf])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda shift: FourDEnVar(8, shift),
+        lambda shift: FourDEnVar(8, shift, radius=np.inf),
+        lambda shift: ETKF4DVar(8, shift),
+    ],
+)
 @pytest.mark.parametrize("shift", [1, 3])
-def test_what_is_expected_of_a_window_is_the_likelihood_of_its_observations(shift, radius):
+def test_what_is_expected_of_a_window_is_the_likelihood_of_its_observations(shift, make):
     seen = record(True)
     *_, chi, likelihood = kalman(seen, True)
-    *_, own, joint = filtered_in_windows(FourDEnVar(8, shift, radius=radius), seen)
+    *_, own, joint = filtered_in_windows(make(shift), seen)
     if shift == 1:
-        np.testing.assert_allclose(own, chi, rtol=1e-9)
+        np.testing.assert_allclose(own, chi, rtol=1e-7)
     # The joint likelihood of some times is the product of those of each, given those before.
     for end in range(shift, STEPS, shift):
         window = slice(end - shift + 1, end + 1)
@@ -214,6 +235,108 @@ def test_the_gradient_is_that_of_differences(radius):
     assert torch.autograd.gradcheck(function, (x,), atol=1e-6, fast_mode=True)
 
 
+STATIC = daml.covariance.labelled(np.array([[1.0, 0.5, 0], [0.5, 2.0, 0], [0, 0, 1.5]]), NAMES)
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_4dvar_beside_an_ensemble_has_a_blend_of_covariances(correlated):
+    """The first window, of a linear model: its mean is that of the Kalman filter with this B."""
+    seen, beta, window = record(correlated).isel(time=slice(0, 5)), 0.3, 4
+    seen["observation"][0] = np.nan
+    blend = beta * STATIC.values + (1 - beta) * np.cov(exact(5)[0].T)
+    scheme = ETKF4DVar(5, window, beta=beta, background_covariance=STATIC)
+    updates = cycled(scheme, seen, Linear(), exact(5))
+    mean, _, _, likelihood = kalman(seen, correlated, first=blend)
+    own = [update.state[0] for update in updates]
+    np.testing.assert_allclose(own[4].mean(axis=0), mean[4], atol=1e-7)
+    assert updates[4].extras["log_likelihood"][0] == pytest.approx(likelihood.sum(), abs=1e-7)
+    _, covariance, *_ = kalman(seen, correlated, first=np.cov(exact(5)[0].T))
+    np.testing.assert_allclose(np.cov(own[4].T), covariance[4], atol=1e-7)
+
+
+def test_with_the_climatology_alone_the_mean_is_that_of_4dvar():
+    truth, seen = lorenz(5)
+    seen["observation"][0] = np.nan
+    first = truth.state.values[0] + np.random.default_rng(3).standard_normal((1, 6, 3))
+    how = {"background_covariance": STATIC, "window": 4, "tolerance": 1e-6}
+    own = cycled(ETKF4DVar(6, beta=1.0, **how), seen, daml.Lorenz63(), first)
+    right = cycled(FourDVar(**how), seen, daml.Lorenz63(), first.mean(axis=1))
+    x = right[1].state[0]
+    for _ in range(3):
+        x = daml.Lorenz63().step(x, None)[0]
+    assert own[1].extras["iterations"][0] == right[1].extras["iterations"][0] > 1
+    np.testing.assert_allclose(own[1].extras["chi_square"], right[1].extras["chi_square"])
+    # Members are moved by the model, and their mean is not on the way of the analysis: at the
+    # start it is.
+    start = own[1].state[0]
+    np.testing.assert_allclose(start.mean(axis=0), right[1].state[0], atol=0.05)
+    tight = first.mean(axis=1, keepdims=True) + 1e-6 * (first - first.mean(axis=1, keepdims=True))
+    own = cycled(ETKF4DVar(6, beta=1.0, **how), seen, daml.Lorenz63(), tight)
+    for one, other in zip(own, right, strict=True):
+        np.testing.assert_allclose(one.state[0].mean(axis=0), other.state[0], atol=1e-5)
+
+
+def test_with_the_ensemble_alone_the_mean_is_the_minimum_in_the_space_of_the_members():
+    """As a general minimiser finds it; that of the smoother, which has no tangent, lies near."""
+    truth, seen = lorenz(9, every=2)
+    seen["observation"][0] = np.nan
+    first = truth.state.values[0] + 0.5 * np.random.default_rng(3).standard_normal((1, 4, 3))
+    model, mean = daml.Lorenz63(), first[0].mean(axis=0)
+    anomalies = (first[0] - mean) / 3**0.5
+
+    def cost(weights):
+        x, total = mean + weights @ anomalies, weights @ weights
+        for row in seen.observation.values[1:]:
+            x = model.step(x, None)[0]
+            total += np.nansum((row - x[:2]) ** 2 / [0.7, 1.2])
+        return total
+
+    least = minimize(cost, np.zeros(4), method="BFGS", options={"gtol": 1e-6})
+    right, spread = mean + least.x @ anomalies, first[0].std(axis=0)
+    schemes = ETKF4DVar(4, 8, tolerance=1e-6), IEnKS(4, 8), FourDEnVar(4, 8)
+    apart = [
+        np.abs((start_of(scheme, seen, model, first).state[0].mean(axis=0) - right) / spread).max()
+        for scheme in schemes
+    ]
+    assert apart[0] < 1e-4
+    assert apart[0] < apart[1] < 0.05 < apart[2]  # which makes one step
+
+
+def start_of(scheme, seen, model, first):
+    """Give the update of the last window, at its start."""
+    found, given = [], scheme.update
+
+    def update(*parts):
+        found.append(given(*parts))
+        return found[-1]
+
+    object.__setattr__(scheme, "update", update)
+    cycled(scheme, seen, model, first)
+    return found[-1][0]
+
+
+def test_members_beside_4dvar_are_those_of_an_etkf_that_takes_times_in_turn():
+    """A plain loop in NumPy: each time moves the start, from which members are moved again."""
+    truth, seen = lorenz(5, every=2)
+    seen["observation"][0] = np.nan
+    first = truth.state.values[0] + np.random.default_rng(3).standard_normal((1, 6, 3))
+    own = start_of(ETKF4DVar(6, 4), seen, daml.Lorenz63(), first).state[0]
+    members, H, R = first[0], np.eye(3)[:2], np.diag([0.7, 1.2])
+    for time in (2, 4):
+        x = members
+        for _ in range(time):
+            x = daml.Lorenz63().step(x, None)[0]
+        gap = seen.observation.values[time] - H @ x.mean(axis=0)
+        S = (x - x.mean(axis=0)) @ H.T @ np.diag(np.diag(R) ** -0.5) / 5**0.5
+        values, vectors = np.linalg.eigh(np.eye(6) + S @ S.T)
+        A = members - members.mean(axis=0)
+        weights = (vectors / values) @ vectors.T @ S @ (gap / np.diag(R) ** 0.5) / 5**0.5
+        members = members.mean(axis=0) + weights @ A + (vectors / values**0.5) @ vectors.T @ A
+    np.testing.assert_allclose(
+        own - own.mean(axis=0), members - members.mean(axis=0), rtol=1e-8, atol=1e-10
+    )
+
+
 @pytest.mark.parametrize(
     ("how", "text"),
     [
@@ -229,10 +352,25 @@ def test_bad_settings_are_refused(how, text):
 
 
 @pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ({"outer_loops": 0}, "'outer_loops' is 0; give 1 or more"),
+        ({"tolerance": 2.0}, r"'tolerance' is 2.0; give a number in \(0, 1\)"),
+        ({"beta": -0.1}, "ETKF4DVar: 'beta' is -0.1; give a number from 0"),
+        ({"background_covariance": "innovations"}, "'background_covariance' is 'innovations'; gi"),
+    ],
+)
+def test_bad_settings_of_4dvar_with_an_ensemble_are_refused(how, text):
+    with pytest.raises(InputError, match=text):
+        ETKF4DVar(**({"members": 5, "window": 4} | how))
+
+
+@pytest.mark.parametrize(
     ("scheme", "text"),
     [
         (FourDEnVar(5, 0), "'window' is 0; give 1 model step or more"),
         (FourDEnVar(5, 2, 3), "'shift' is 3 model steps, and 'window' 2"),
+        (ETKF4DVar(5, 3, 4), "'shift' is 4 model steps, and 'window' 3"),
         (FourDEnVar(5, 2, radius=1.0), "it weighs observations by their distance"),
     ],
 )

@@ -14,7 +14,7 @@ from daml.schemes.ensembles import (
     taper,
 )
 from daml.schemes.gaussian import ExtendedKalman, OptimalInterpolation, SigmaPoint
-from daml.schemes.hybrid import EnVar, FourDEnVar
+from daml.schemes.hybrid import EnVar, ETKF4DVar, FourDEnVar
 from daml.schemes.labelled import analyse
 from daml.schemes.particle_filter import ParticleFilter
 from daml.schemes.variational import WAYS, ThreeDVar
@@ -22,6 +22,7 @@ from daml.schemes.windowed import FourDVar, IEnKS
 
 __all__ = [
     "ETKF",
+    "ETKF4DVar",
     "LETKF",
     "RTPP",
     "RTPS",
