@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,6 +82,15 @@ def taken(array: Array, rows: np.ndarray) -> Array:
     import torch
 
     return array[torch.as_tensor(rows, device=array.device)]
+
+
+def unrecorded(array: Array) -> AbstractContextManager[Any]:
+    """Give a context in which torch records nothing of what is done with an array for gradients."""
+    if isinstance(array, np.ndarray):
+        return nullcontext()
+    import torch
+
+    return torch.no_grad()
 
 
 def stacked(arrays: Sequence[Array]) -> Array:

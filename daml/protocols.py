@@ -375,9 +375,11 @@ class Scheme(Protocol):
       a cycle, so that ``members`` may depend on their number; before that, ``members`` is 0.
     - ``outputs``: variables that the scheme gives in addition to the analysis. A mapping of each
       name to its dims, out of "time", "variable" and "observed", and its attributes. They become
-      variables of the Dataset that :func:`daml.assimilate` returns. Two names have a meaning for
+      variables of the Dataset that :func:`daml.assimilate` returns. Three names have a meaning for
       daml: ``chi_square`` (time), the squared innovation in units of its expected covariance,
-      divided by the number of values; and ``log_likelihood`` (time) of the innovation.
+      divided by the number of values; ``log_likelihood`` (time) of the innovation; and
+      ``converged`` (time), 0 where iterations ended before they converged: where they often do, a
+      warning gives the ``window_advice`` (str) of the scheme, or one for all.
     - ``window`` and ``shift`` (int): the scheme analyses the states of ``window`` model steps
       together, and goes on by ``shift`` of them, at most as many. ``update`` then takes a
       :class:`Window` in place of a forecast, and tuples of the observations and the positions of

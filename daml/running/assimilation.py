@@ -23,6 +23,7 @@ from daml.labels.space import StateSpace
 from daml.observing.functions import seen_through
 from daml.observing.records import GIVEN, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
+from daml.running import converging
 from daml.running.checks import check_model, remembers, typical
 from daml.running.kept import labels_of, outputs_of
 from daml.running.lost import ADVICE, MOST, check_lost
@@ -122,7 +123,9 @@ def assimilate(
     Warns
     -----
     UserWarning
-        If an ensemble has lost the observations in parts of the record, where ``lost`` is 1.
+        If an ensemble has lost the observations in parts of the record, where ``lost`` is 1; or if
+        the iterations of a scheme did not converge in more than 5 % of it, where ``converged`` is
+        0.
 
     Notes
     -----
@@ -289,9 +292,11 @@ def _joined(
                 "segments=1"
             )
     told = {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
+    what = f"{what}: {type(cycles.scheme).__name__}"
+    advice = getattr(cycles.scheme, "window_advice", converging.ADVICE)
+    converging.check_converged(joined.unconverged, what, advice)
     if joined.lost is None:
         return told
-    what = f"{what}: {type(cycles.scheme).__name__}"
     advice = getattr(cycles.scheme, "advice", ADVICE)
     about = joined.lost, cut.segments, joined.restarted, what
     check_lost(*about, advice=advice, refuse=refuse_lost)

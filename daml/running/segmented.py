@@ -15,6 +15,7 @@ from daml.errors import StepError
 from daml.observing.records import Record
 from daml.pairing import certain, has_window, offered
 from daml.protocols import Observed, Run
+from daml.running.converging import unconverged
 from daml.running.cycling.cycle import cycle
 from daml.running.cycling.steps import given_error
 from daml.running.kept import Kept, is_watched
@@ -49,6 +50,8 @@ class Joined(NamedTuple):
     """The part of the record in which the filter has lost the observations, if that is judged."""
     restarted: int
     """Segments that were started again."""
+    unconverged: float
+    """The part of the record in which iterations did not converge."""
 
 
 class _Segments(NamedTuple):
@@ -63,6 +66,8 @@ class _Segments(NamedTuple):
     spread: Moments
     lost: np.ndarray
     """Steps (segment,) at which the filter has lost the observations."""
+    unconverged: np.ndarray
+    """Steps (segment,) at which iterations did not converge."""
 
 
 class Cycles:
@@ -117,6 +122,7 @@ class Cycles:
             width = np.concatenate([part.width for part in found])
             spun = np.concatenate([part.spun for part in found])
             lost = np.concatenate([part.lost for part in found])
+            early_end = np.concatenate([part.unconverged for part in found])
             spread = joined([part.spread for part in found])[1]
             again = lost > 0
             if self.is_watched:
@@ -131,13 +137,13 @@ class Cycles:
             for group in longer.groups(len(groups[0]), np.flatnonzero(again)):
                 part = self._run(longer, group, target, bar)
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
-                width[group] = part.width
+                width[group], early_end[group] = part.width, part.unconverged
         apart = self._apart(ends, spun, width, spread)
         sound = apart[(lost[:-1] == 0) & (lost[1:] == 0)]
         judge = np.max if self.members is None else np.mean
         share = lost.sum() / cut.total if self.is_watched else None
         difference = float(judge(sound)) if len(sound) else 0.0
-        return Joined(difference, share, int(again.sum()))
+        return Joined(difference, share, int(again.sum()), early_end.sum() / cut.total)
 
     def _apart(
         self, ends: np.ndarray, spun: np.ndarray, width: np.ndarray, spread: np.ndarray
@@ -190,6 +196,7 @@ class Cycles:
         ahead = np.arange(cut.steps)[:, None]
         loaded: deque[Loaded] = deque()  # a window may reach into the next block
         watched: list[np.ndarray] = []
+        converged: list[np.ndarray] = []
 
         spun, ends, width = np.full((3, len(group), len(self.model.variables)), np.inf)
         last = early + cut.length - 1
@@ -211,6 +218,8 @@ class Cycles:
                 parts = self.kept.block(found, *loaded.popleft())
                 if self.is_watched:
                     watched.append(signs(parts, self.record.variance))
+                if "converged" in parts:
+                    converged.append(parts["converged"])
                 _pick(parts, block.start, picked)
                 done = block.start
                 if smoother is not None:
@@ -220,16 +229,18 @@ class Cycles:
             if smoother is not None:
                 done, parts = smoother.done, smoother.rest()
                 _sort(parts, early, done, cut.length, room)
-        nothing, lost = np.zeros(spun.shape[1]), np.zeros(len(group))
+        nothing, lost, early_end = np.zeros(spun.shape[1]), *np.zeros((2, len(group)))
+        rows = np.minimum(cut.length, cut.total - group * cut.length)
+        if converged:
+            early_end = unconverged(np.concatenate(converged), early, rows)
         if self.is_watched:
-            rows = np.minimum(cut.length, cut.total - group * cut.length)
             piece = min(segment_length(cut.total), cut.length)
             is_lost = flags(np.concatenate(watched, axis=1), early, rows, piece)
             room["lost"][:, : is_lost.shape[1]] = is_lost
             lost = is_lost.sum(axis=1)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
         target.close(group, cut, room)
-        return _Segments(ends, width, spun, spread, lost)
+        return _Segments(ends, width, spun, spread, lost, early_end)
 
 
 def _pick(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
 
 from daml.arrays import namespace, taken
 from daml.protocols import Observed, Run, Update, Window
@@ -13,8 +16,6 @@ from daml.running.cycling.steps import Steps
 from daml.schemes.calling import fresh, updated
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from daml.protocols import Array, CarriesMemory, Memory, Model
 
 Time = tuple[Observed, Run]
@@ -117,7 +118,8 @@ class _Way:
 
         def memory_of(x: Array) -> Memory:
             members = start.state.ndim > x.ndim
-            return _of_first(start.memory, x.ndim - 1) if members else start.memory
+            lead = tuple(start.state.shape[:-1])
+            return _of_first(start.memory, lead) if members else start.memory
 
         def moved(
             x: Array,
@@ -128,8 +130,9 @@ class _Way:
         ) -> tuple[Array, ...]:
             if not runs:
                 return (x,)
-            memory, times = _of_rows(memory_of(x), rows), runs
+            memory, times = memory_of(x), runs
             if rows is not None:
+                memory = _of_rows(memory, rows, tuple(start.state.shape[:-1]))
                 times = [r._replace(step=r.step[rows], segment=r.segment[rows]) for r in runs]
             if carried is not None:
                 memory = cast("CarriesMemory", self.carrier).unpacked(memory, carried)
@@ -161,22 +164,34 @@ class _Way:
         return _Point(update.state, memory)
 
 
-def _of_first(memory: Memory, axis: int) -> Memory:
-    """Give the memory of the first member, members being along an axis."""
-    if memory is None:
-        return memory
+def _of_first(memory: Memory, lead: tuple[int, ...]) -> Memory:
+    """Give the memory of the first members; ``lead`` are the leading axes of all states.
+
+    Networks have them in one axis.
+    """
     if isinstance(memory, (tuple, list)):
-        return tuple(_of_first(part, axis) for part in memory)
-    return memory[(slice(None),) * axis + (0,)]
+        return tuple(_of_first(part, lead) for part in memory)
+    shape = tuple(getattr(memory, "shape", ()))
+    if shape[: len(lead)] == lead:
+        return memory[(slice(None),) * (len(lead) - 1) + (0,)]
+    if shape and shape[0] == math.prod(lead):
+        return memory[:: lead[-1]]
+    return memory
 
 
-def _of_rows(memory: Memory, rows: np.ndarray | None) -> Memory:
-    """Give the memory of some states of a batch."""
-    if rows is None or memory is None:
-        return memory
+def _of_rows(memory: Memory, rows: np.ndarray, lead: tuple[int, ...]) -> Memory:
+    """Give the memory of some states of a batch; ``lead`` are the leading axes of all states.
+
+    Networks have them in one axis.
+    """
     if isinstance(memory, (tuple, list)):
-        return tuple(_of_rows(part, rows) for part in memory)
-    return taken(memory, rows)
+        return tuple(_of_rows(part, rows, lead) for part in memory)
+    shape = tuple(getattr(memory, "shape", ()))
+    if shape[: len(lead)] == lead:
+        return taken(memory, rows)
+    if shape and shape[0] == math.prod(lead):
+        return taken(memory, np.repeat(rows.ravel(), shape[0] // rows.size))
+    return memory
 
 
 def _of_time(update: Update, state: Array, place: int) -> Update:

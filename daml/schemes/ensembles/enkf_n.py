@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, ClassVar
+
+import numpy as np
 
 from daml.arrays import namespace
 from daml.errors import InputError
@@ -35,6 +37,9 @@ class EnKFN(ETKF):
     ----------
     members, inflation, rotate, seed, error_factor, model_error
         See :class:`daml.schemes.ETKF`.
+    certainty : float
+        Factor on e and c, above 0 (default: 1). With a larger one the covariance of the ensemble is
+        taken to be more certain, and innovations change it less.
 
     Raises
     ------
@@ -58,8 +63,16 @@ class EnKFN(ETKF):
     ('time', 'variable')
     """
 
+    _: KW_ONLY
+    certainty: float = 1.0
+
     wide: ClassVar[float] = 1.0
     """An ensemble that starts too narrow is inflated by what is observed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.certainty < np.inf:
+            raise InputError(f"EnKFN: 'certainty' is {self.certainty:g}; give a factor > 0")
 
     def transformed(self, part: Seen, run: Run) -> Transform:
         """Give mean and anomalies of the analysis."""
@@ -81,12 +94,13 @@ class EnKFN(ETKF):
         uncertain, scale = (size + 1) / size, size / (size - 1)
         correction = (uncertain / scale) ** (xp.mean(1 / (1 + values), axis=-1) / 2)
         constant, slope = uncertain / correction, scale * correction
+        pull = 1 / (self.certainty * (size - 1))
         low = xp.log(constant / slope)
         high = xp.log(xp.full_like(low, largest))
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             factor = xp.exp(middle)[..., None]
             pulled = xp.sum((projected * factor / (1 + factor * values)) ** 2, axis=-1)
-            short = slope * factor[..., 0] < constant + pulled / (size - 1)
+            short = slope * factor[..., 0] < constant + pulled * pull
             low, high = xp.where(short, middle, low), xp.where(short, high, middle)
         return xp.exp((low + high) / 2)[..., None]

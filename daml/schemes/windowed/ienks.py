@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from daml.arrays import alike
+from daml.arrays import alike, unrecorded
 from daml.errors import InputError
 from daml.protocols import Observed, Outputs, Run, Update, Window
 from daml.schemes.ensembles.enkf_n import EnKFN
@@ -17,7 +17,7 @@ from daml.schemes.ensembles.etkf import ETKF
 from daml.schemes.ensembles.parts import Ensemble, Prepared
 from daml.schemes.windowed.iterating import Iterated, iterated
 from daml.schemes.windowed.shares import Shares
-from daml.schemes.windowed.views import Views, outputs, parted
+from daml.schemes.windowed.views import Factor, Views, outputs, parted
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ class IEnKS(Ensemble):
     iterations : int
         Gauss-Newton iterations at most (default: 10). They end where the mean changes by less than
         0.05 standard deviations of the analysis.
-    finite_size : bool
-        Whether the prior is that of :class:`daml.schemes.EnKFN`: no inflation is needed then.
+    finite_size : bool or float
+        Whether the prior is that of :class:`daml.schemes.EnKFN`, with which no inflation is needed;
+        a number is its ``certainty``, True is 1.
     multiple : bool
         Whether an observation is used in each window that it is in, by an equal part (multiple data
         assimilation), which is for windows so long that the new observations alone would have many
@@ -89,8 +90,13 @@ class IEnKS(Ensemble):
     shift: int | None = None
     _: KW_ONLY
     iterations: int = 10
-    finite_size: bool = False
+    finite_size: bool | float = False
     multiple: bool = False
+
+    window_advice: ClassVar[str] = (
+        "its windows may be longer than the model can be predicted: take a shorter 'window' (in "
+        "model steps), multiple=True, or more members or iterations"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,6 +104,10 @@ class IEnKS(Ensemble):
             object.__setattr__(self, "shift", self.window)
         if self.iterations < 1:
             raise InputError(f"IEnKS: 'iterations' is {self.iterations}; give 1 or more")
+        if not 0 <= self.finite_size < np.inf:
+            raise InputError(
+                f"IEnKS: 'finite_size' is {self.finite_size:g}; give True, or a certainty > 0"
+            )
 
     @property
     def outputs(self) -> Outputs:
@@ -118,7 +128,7 @@ class IEnKS(Ensemble):
         new, how = observed[-window.fresh :], (memory.operator, float(self.error_factor))
         told = {"iterations": found.iterations, "converged": found.converged}
         extras = {
-            **outputs(window.forecasts, new, *how, run[-1].wanted),
+            **outputs(window.forecasts, new, *how, run[-1].wanted, self._factor(run[-1])),
             **{n: [alike(part * 1.0, update.state)] * window.fresh for n, part in told.items()},
         }
         return update._replace(extras=extras), memory
@@ -143,10 +153,15 @@ class IEnKS(Ensemble):
             return own.together(own.each(states), members, members[..., 0, :])[2:4]
 
         first = views.together(views.each(window.background), anomalies, mean)
-        factor = partial(EnKFN(self.members).factor, run[-1]) if self.finite_size else None
-        found = iterated(first, ahead, self.iterations, factor)
+        with unrecorded(mean):
+            found = iterated(first, ahead, self.iterations, self._factor(run[-1]))
         part = found.part
-        if getattr(first.seen, "requires_grad", False):  # of the last iterate alone
+        if getattr(first.seen, "requires_grad", False):  # the last iteration alone is recorded
+            if self.finite_size:
+                raise InputError(
+                    "IEnKS: no gradient passes through the search for the inflation of a finite "
+                    "ensemble; train with finite_size=False and an inflation"
+                )
             seen, aim = found.at.linearised(*ahead(found.at.members(mean, anomalies), None))
             part = first._replace(seen=seen, innovation=aim)
         moved = self._last.transformed(part, run[-1])
@@ -162,8 +177,21 @@ class IEnKS(Ensemble):
     @property
     def _last(self) -> ETKF:
         """The filter whose analysis the last iteration is."""
-        kind = EnKFN if self.finite_size else ETKF
-        return kind(self.members, inflation=self.inflation, rotate=self.rotate, seed=self.seed)
+        if self._finite is not None:
+            return replace(self._finite, rotate=self.rotate, inflation=self.inflation)
+        return ETKF(self.members, rotate=self.rotate, inflation=self.inflation, seed=self.seed)
+
+    def _factor(self, run: Run) -> Factor | None:
+        """Give what the prior of finite size makes of innovations."""
+        prior = self._finite
+        return None if prior is None else partial(prior.factor, run)
+
+    @property
+    def _finite(self) -> EnKFN | None:
+        """The filter whose prior it takes, if that is one of finite size."""
+        if not self.finite_size:
+            return None
+        return EnKFN(self.members, certainty=float(self.finite_size))
 
 
 HOW: Outputs = {

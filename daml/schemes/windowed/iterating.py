@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -10,12 +9,10 @@ import numpy as np
 from daml.arrays import fetch, namespace, taken
 from daml.schemes.ensembles.parts import Seen
 from daml.schemes.matrices import identity
+from daml.schemes.windowed.views import Factor, Spectrum
 
 TOLERANCE = 0.05
 """Largest last change of the mean, in standard deviations of the analysis, where iterations end."""
-
-Factor = Callable[[Any, Any], Any]
-"""Gives a squared factor on the background's anomalies, as in ``transforms.symmetric``."""
 
 
 class Ahead(Protocol):
@@ -39,15 +36,12 @@ class Step(NamedTuple):
     @classmethod
     def of(cls, seen: Any, innovation: Any, factor: Factor | None) -> Self:
         """Take the symmetric root, which keeps the mean of the members, by eigenvectors."""
-        xp, across = namespace(seen), namespace(seen).matrix_transpose
-        values, vectors = xp.linalg.eigh(seen @ across(seen))
-        values = xp.where(values > 0, values, xp.zeros_like(values))
-        projected = (across(vectors) @ (seen @ innovation[..., None]))[..., 0]
+        xp, (values, vectors, projected) = namespace(seen), Spectrum.of(seen, innovation)
         wide = 1.0 if factor is None else factor(values, projected)
         variance = wide / (1 + wide * values)
         weights = (vectors @ (variance * projected)[..., None])[..., 0]
         deviation = xp.sqrt(variance)[..., None, :]
-        turned = across(vectors)
+        turned = xp.matrix_transpose(vectors)
         return cls(weights, (vectors * deviation) @ turned, (vectors / deviation) @ turned)
 
     @classmethod
@@ -98,31 +92,36 @@ def iterated(first: Seen, ahead: Ahead, most: int, factor: Factor | None) -> Ite
     w' A / sqrt(N - 1). They have the anomalies T A, where T' T = (I + S S')^-1 of the linearisation
     before, so that they are spread as the analysis is; T^-1 of what is seen of them is S.
 
-    Each state of a batch ends for itself, and is moved no more then.
+    Each state of a batch ends for itself, and is moved no more then. One linearisation is taken as
+    it is, and where nothing is seen there is none to find.
     """
-    xp = namespace(first.seen)
+    xp, parts = namespace(first.seen), (first.mean, first.anomalies)
     seen, aim = first.seen + 0, first.innovation + 0
-    batch = tuple(seen.shape[:-2])
     at, now = Step.none(seen), Step.of(seen, aim, factor)
-    count, converged, active = np.ones(batch, int), np.zeros(batch, bool), np.ones(batch, bool)
+    active = fetch(xp.any(seen != 0, axis=(-2, -1))) & (most > 1)
+    iterations, converged = np.ones(active.shape, int), ~active
+    now = now.rows(active)
     for _ in range(most - 1):
+        if not active.any():
+            break
         rows = None if active.all() else active
-        parts = first.mean, first.anomalies
-        mean, anomalies = parts if rows is None else (taken(part, rows) for part in parts)
+        mean, anomalies = (taken(part, active) for part in parts)
         new, target = now.linearised(*ahead(now.members(mean, anomalies), rows))
         after = Step.of(new, target, factor)
-        change = now.inverse @ (after.weights - now.weights)[..., None]
-        change = fetch(xp.sqrt(xp.sum(change**2, axis=(-2, -1))))
-        finite = np.isfinite(change)
+        change = fetch(_length(now.inverse, after.weights - now.weights))
+        finite, done = np.isfinite(change), change < TOLERANCE
         places = active.copy()
         places[active] = finite
         seen[places], aim[places] = taken(new, finite), taken(target, finite)
         at.put(places, now.rows(finite))
-        count[active] += 1
-        converged[active] = done = change < TOLERANCE
-        going = finite & ~done
-        active[active] = going
-        if not active.any():
-            break
-        now = after.rows(going)
-    return Iterated(first._replace(seen=seen, innovation=aim), at, count, converged)
+        iterations[active] += 1
+        converged[active] = done
+        active[active] = finite & ~done
+        now = after.rows(finite & ~done)
+    return Iterated(first._replace(seen=seen, innovation=aim), at, iterations, converged)
+
+
+def _length(inverse: Any, change: Any) -> Any:
+    """Give the length (...) of changes of weights in standard deviations."""
+    xp = namespace(change)
+    return xp.sqrt(xp.sum((inverse @ change[..., None]) ** 2, axis=(-2, -1)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,10 @@ from daml.arrays import fetch, member_mean, namespace, taken
 from daml.protocols import Forecast, Observed
 from daml.schemes.ensembles.parts import Seen, chi_square
 from daml.schemes.matrices import cholesky, identity, log_determinant, solved
+
+Factor = Callable[[Any, Any], Any]
+"""Gives a squared factor (..., 1) on the background's anomalies, of eigenvalues (..., member) of
+S S' and the projections of S d on their vectors."""
 
 
 class Views(NamedTuple):
@@ -110,23 +114,49 @@ def solution(seen: Any, innovation: Any) -> Solution:
     return Solution(weights, square, log_determinant(root))
 
 
+class Spectrum(NamedTuple):
+    """What is seen, in the directions in which the observations tell the members apart."""
+
+    values: Any
+    """Eigenvalues (..., member) of S S'."""
+    vectors: Any
+    """(..., member, member)"""
+    projected: Any
+    """S d on the vectors (..., member)."""
+
+    @classmethod
+    def of(cls, seen: Any, innovation: Any) -> Spectrum:
+        """Decompose S S' of S (..., member, observed)."""
+        xp = namespace(seen)
+        values, vectors = xp.linalg.eigh(seen @ xp.matrix_transpose(seen))
+        values = xp.where(values > 0, values, xp.zeros_like(values))
+        projected = xp.matrix_transpose(vectors) @ (seen @ innovation[..., None])
+        return cls(values, vectors, projected[..., 0])
+
+
 def outputs(
     forecasts: Sequence[Any],
     observed: Sequence[Observed],
     operator: Any,
     error_factor: float,
     wanted: frozenset[str],
-) -> Mapping[str, Any]:
+    factor: Factor | None = None,
+) -> dict[str, Any]:
     """Give ``chi_square`` and ``log_likelihood`` of forecasts (..., member, variable) of new times.
 
-    The first is of each time on its own, the second of all together, at the last time.
+    The first is of each time on its own, the second of all together, at the last time. ``factor``
+    gives a squared factor on the anomalies, as in ``transforms.symmetric``.
     """
     views = Views.of(observed, operator, error_factor)
     parts, xp = views.each(forecasts), namespace(forecasts[0])
     nothing = xp.zeros_like(parts[0].width)
     found: dict[str, Any] = {}
+    whole = views.together(parts, parts[0].anomalies, parts[0].mean)
+    if factor is not None:
+        values, _, projected = Spectrum.of(whole.seen, whole.innovation)
+        wide = xp.sqrt(factor(values, projected))[..., None]
+        whole, *parts = (part._replace(seen=part.seen * wide) for part in (whole, *parts))
     if "log_likelihood" in wanted or len(parts) == 1:
-        whole = views.together(parts, parts[0].anomalies, parts[0].mean)
         joint = solution(whole.seen, whole.innovation)
         last = -(joint.square + joint.log_determinant) / 2 - whole.width
         found["log_likelihood"] = [nothing] * (len(observed) - 1) + [last]
