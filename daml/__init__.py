@@ -17,7 +17,9 @@ _attached, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "running.assimilation": ["assimilate"],
+        "experiments.comparison": ["compare_schemes"],
         "covariances.dense": ["climatological"],
+        "labels.fields": ["flatten", "unflatten"],
         "loop.kept_scheme": ["load_scheme"],
         "loop.loop": ["Loop", "improve"],
         "running.forecasting": ["forecast", "simulate"],

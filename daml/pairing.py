@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import numpy as np
 
+from daml.arrays import home
 from daml.covariances.model_error import model_error
 from daml.errors import InputError, warn
 from daml.labels.arguments import plain, shown
@@ -28,6 +29,7 @@ NEEDS = {
     "memoryless": "no memory",
     "model_error": "its Q, if it has one",
     "positions": "positions",
+    "tensors": "steps by torch",
 }
 """What a scheme may need of a model, and how a table says it."""
 
@@ -91,7 +93,19 @@ def check_scheme(
             f"not say where its variables lie; {PLACING}, or use a scheme without localisation"
         )
     check_memory(scheme, model, remembers)
+    if "tensors" in needs and not takes_tensors(model):
+        raise InputError(
+            f"{name}: it differentiates a run of the model by torch, and {type(model).__name__} "
+            "steps NumPy arrays; if its step takes torch tensors, too, let it say so: arrays = "
+            "('numpy', 'torch'); otherwise give method='exact', or an ensemble, e.g. "
+            "daml.schemes.ETKF(20)"
+        )
     model_error(scheme, model)
+
+
+def takes_tensors(model: object) -> bool:
+    """Whether a model steps torch tensors: its ``arrays`` say so, or it names a device."""
+    return "torch" in getattr(model, "arrays", ()) or home(cast("Model", model)) is not None
 
 
 def has_window(scheme: Scheme) -> TypeGuard[Windowed]:

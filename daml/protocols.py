@@ -393,8 +393,9 @@ class Scheme(Protocol):
       model's own B of each forecast (``model.background_covariance(memory)``); "positions" is
       where its variables lie; "memoryless" is a model whose memory does not depend on the states;
       "model_error" is Q in ``Forecast.model_error``, which the scheme adds itself; "gradient" is
-      the derivative of a step in ``Forecast.tangent``. To the members of an ensemble that does not
-      name "model_error", draws from N(0, Q) are added after each step.
+      the derivative of a step in ``Forecast.tangent``; "tensors" are steps
+      of torch tensors, which ``Window.moved`` then takes. To the members of an ensemble that does
+      not name "model_error", draws from N(0, Q) are added after each step.
     - ``open`` and ``tuned``: see :class:`Tunable`.
     - ``to_dataset()`` gives what was tuned as an xarray.Dataset, which a loop stores with each
       pass; ``restored(dataset)`` gives the scheme back from it, for resuming the loop and for

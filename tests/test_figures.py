@@ -35,6 +35,14 @@ NUMBERS = xr.Dataset(
     {"number": [0, 1, 2]},
     {"chosen": 1},
 )
+COSTS = xr.Dataset(
+    {
+        "analysis_rmse": ("scheme", [0.2, 0.4, np.nan, 0.3]),
+        "log_likelihood": ("scheme", [-1.5, np.nan, np.nan, -1.4]),
+        "seconds": ("scheme", [0.05, 0.01, np.nan, 0.1]),
+    },
+    {"scheme": ["ETKF", "3DVar", "lost", "EnKF"]},
+)
 FIGURES = {
     "analysis_rmse": lambda: daml.figures.analysis_rmse(published("seed_0")),
     "attribution": lambda: daml.figures.attribution(published("attribution")),
@@ -45,6 +53,7 @@ FIGURES = {
     "loop_diagram": lambda: daml.figures.loop_diagram(),
     "rank_histogram": lambda: daml.figures.rank_histogram(RANKS),
     "crps": lambda: daml.figures.crps(RANKS),
+    "scheme_costs": lambda: daml.figures.scheme_costs(COSTS),
     "spread_error": lambda: daml.figures.spread_error(RANKS),
     "sweep_scores": lambda: daml.figures.sweep_scores(published("paper"), "mfe", over="lead"),
     "variants": lambda: daml.figures.variants(published("variants")),
@@ -59,6 +68,24 @@ def test_a_figure_is_an_image_in_a_notebook_and_unknown_to_pyplot(name):
     assert (width, height) == tuple(np.round(figure.get_size_inches() * figure.dpi))
     assert image.std() > 0.05
     assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize(
+    ("score", "names", "best"),
+    [
+        ("analysis_rmse", ["3DVar", "ETKF", "EnKF"], [0.01, 0.05]),
+        ("log_likelihood", ["ETKF", "EnKF"], [0.05, 0.1]),
+    ],
+)
+def test_schemes_are_drawn_by_their_cost_and_the_best_ones_joined(score, names, best):
+    (axes,) = daml.figures.scheme_costs(COSTS, score).axes
+    assert [text.get_text() for text in axes.get_legend().texts] == names
+    assert axes.lines[0].get_xdata().tolist() == best
+
+
+def test_schemes_that_all_failed_cannot_be_drawn():
+    with pytest.raises(InputError, match="no scheme has 'analysis_rmse'"):
+        daml.figures.scheme_costs(COSTS.isel(scheme=[2]))
 
 
 def test_with_axes_it_draws_there():

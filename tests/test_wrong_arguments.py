@@ -133,6 +133,16 @@ CALLS = {
     daml.ThreeDVar: {"background_covariance": B, "error_factor": 1.0, "method": "exact"},
     daml.Lorenz63: {"dt": 0.05, "substeps": 1, "time_unit": "s", "sigma": 1.0, "rho": 1.0},
     daml.CoupledLorenz63: {"dt": 0.05, "omega": 1.0, "k": 0.1, "x3_star": 0.0},
+    daml.compare_schemes: {
+        "model": MODEL,
+        "observations": SEEN,
+        "schemes": {"ETKF": daml.schemes.ETKF(4)},
+        "truth": TRUTH,
+        "skip": 10,
+        "segments": None,
+        "spinup": 5,
+        "tolerance": 0.5,
+    },
     daml.sweep: {
         "grid": {"hidden": [0]},  # no member can be run with it
         "seeds": 1,
@@ -221,6 +231,12 @@ CALLS = {
     figures.attribution: {"result": TRUTH, "axes": None},
     figures.hidden_numbers: {"numbers": TRUTH, "axes": None},
     figures.ladder: {"result": TRUTH, "axes": None},
+    figures.scheme_costs: {
+        "compared": TRUTH,
+        "score": "analysis_rmse",
+        "cost": "seconds",
+        "axes": None,
+    },
     figures.variants: {"scores": TRUTH, "axes": None},
     figures.sweep_scores: {
         "result": TRUTH,

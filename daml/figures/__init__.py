@@ -10,6 +10,7 @@ it to your own figures. `save` writes a figure as PNG and SVG. Figures 1 to 4 ar
 Goodliff and Miyoshi (2025), egusphere-2025-933.
 """
 
+from daml.figures.costs import scheme_costs
 from daml.figures.diagnosis import calibration
 from daml.figures.diagram import loop_diagram
 from daml.figures.drawings import (
@@ -38,6 +39,7 @@ __all__ = [
     "loop_diagram",
     "rank_histogram",
     "save",
+    "scheme_costs",
     "spread_error",
     "sweep_scores",
     "variants",

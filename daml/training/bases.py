@@ -9,10 +9,11 @@ import torch
 
 from daml.arrays import fetch, home
 from daml.errors import InputError
+from daml.pairing import takes_tensors
 from daml.protocols import Memory, Model
 from daml.running.checks import check_model, typical
 from daml.running.cycling.stepping import advance
-from daml.running.cycling.tangents import FEW, no_gradient, takes_tensors
+from daml.running.cycling.tangents import FEW, no_gradient
 from daml.training.differences import Differenced
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from daml.arrays import home, stacked
 from daml.errors import first_line
+from daml.pairing import takes_tensors
 from daml.running.checks import typical
 from daml.running.cycling.stepping import advance
 
@@ -166,11 +167,6 @@ def jacobian(step: Step, states: np.ndarray, near: np.ndarray) -> Iterator[tuple
         wide = np.stack([up[row, ..., k] - down[row, ..., k] for row, k in enumerate(places)])
         moved = step(around)
         yield first, (moved[: len(places)] - moved[len(places) :]) / wide[..., None]
-
-
-def takes_tensors(base: Any) -> bool:
-    """Whether a base steps torch tensors: its ``arrays`` say so, or it names a device."""
-    return "torch" in getattr(base, "arrays", ()) or home(base) is not None
 
 
 def no_gradient(base: Model, states: np.ndarray) -> str:

@@ -13,10 +13,10 @@ from daml.errors import InputError
 from daml.protocols import Observed, Outputs, Run, Setting, Update, Window
 from daml.schemes.ensembles.parts import Prepared
 from daml.schemes.hybrid.blended import Blended
+from daml.schemes.windowed.by_tangents import ByTangents
 from daml.schemes.windowed.controls import Control, MatrixRoot
 from daml.schemes.windowed.four_d_var import ITERATED, analysed
 from daml.schemes.windowed.views import Views, parted
-from daml.schemes.windowed.window_cost import WindowCost
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class ETKF4DVar(Blended):
         mean, anomalies = parted(window.state, None)
         alone = window._replace(state=mean, background=window.moved(mean), errors=())
         control = Control.of(alone, MatrixRoot(self._root(anomalies, memory.own)))
-        cost = WindowCost.of(alone, observed, control, *how)
+        cost = ByTangents.of(alone, observed, control, *how)
         found = analysed(cost, self.outer_loops, self.tolerance, self.quasi_static)
         views = Views.of(observed[-window.fresh :], *how)
         whole = views.together(views.each(window.background[-window.fresh :]), anomalies, mean)

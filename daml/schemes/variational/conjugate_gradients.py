@@ -1,7 +1,8 @@
-"""Conjugate gradients for a batch of small problems."""
+"""Conjugate gradients for a batch of problems."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -21,13 +22,39 @@ def conjugate_gradients(xp: Any, operator: Any, target: Any) -> Any:
             ]
         )
 
-    residual = xp.matmul(target[..., None, :], operator)[..., 0, :]
-    v = xp.zeros_like(residual)
+    right = xp.matmul(target[..., None, :], operator)[..., 0, :]
+    return solution(xp, product, right, 2 * operator.shape[-1])
+
+
+def solution(
+    xp: Any, product: Callable[[Any], Any], right: Any, steps: int, tolerance: float = 0.0
+) -> Any:
+    """Solve C v = b for a batch, with C symmetric positive definite.
+
+    Parameters
+    ----------
+    xp : module
+        NumPy or torch, as the Array API has it.
+    product : callable
+        Gives C v (..., variable).
+    right : array (..., variable)
+        b.
+    steps : int
+        Steps at most.
+    tolerance : float
+        A state is done when its residual is shorter than this part of b; others side by side do
+        not change it.
+    """
+    residual, v = right, xp.zeros_like(right)
     direction, size = residual, xp.sum(residual * residual, axis=-1)[..., None]
-    for _ in range(2 * operator.shape[-1]):
+    least = tolerance**2 * size
+    for _ in range(steps):
+        going = size > least
+        if not xp.any(going):
+            break
         mapped = product(direction)
         curvature = xp.sum(direction * mapped, axis=-1)[..., None]
-        alive = curvature > 0
+        alive = going & (curvature > 0)
         step = xp.where(alive, size / xp.where(alive, curvature, xp.ones_like(curvature)), 0 * size)
         v = v + step * direction
         residual = residual - step * mapped

@@ -77,15 +77,25 @@ class Control(NamedTuple):
 
     def moved(self, v: Any) -> tuple[Any, tuple[Any, ...] | None]:
         """Give the start and the errors of a control; None where the model has no errors."""
-        first = self.root.control
-        start = self.start + self.root.root(v[..., :first])
+        start, errors = self.changes(v)
+        if errors is None:
+            return self.start + start, None
+        return self.start + start, tuple(q + e for q, e in zip(self.errors, errors, strict=True))
+
+    def changes(self, v: Any) -> tuple[Any, tuple[Any, ...] | None]:
+        """Give L v_0 and T v_k, by which a control moves the start and the errors."""
+        first, size = self.root.control, self.start.shape[-1]
+        start = self.root.root(v[..., :first])
         if not self.errors:
             return start, None
-        size, found = start.shape[-1], []
-        for place, error in enumerate(self.errors):
-            part = v[..., first + place * size : first + (place + 1) * size]
-            found.append(error + self._error(part))
-        return start, tuple(found)
+        firsts = range(first, v.shape[-1], size)
+        return start, tuple(self._error(v[..., place : place + size]) for place in firsts)
+
+    def adjoint(self, start: Any, errors: Sequence[Any]) -> Any:
+        """Give the gradient by the control (..., control) of those by the start and the errors."""
+        found = [self.root.rows(start[..., None, :])[..., 0, :]]
+        found += [self._error(part) for part in errors]  # T is symmetric
+        return found[0] if len(found) == 1 else namespace(start).concat(found, axis=-1)
 
     def rows(self, by_start: Any, by_errors: Sequence[Any]) -> Any:
         """Give the derivative by the control (..., row, control).

@@ -31,6 +31,8 @@ from daml.schemes.erring import Erring
 from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
 from daml.schemes.variational.given_covariance import check_factor, check_given, matrix_of
+from daml.schemes.windowed.by_products import ByProducts
+from daml.schemes.windowed.by_tangents import ByTangents
 from daml.schemes.windowed.controls import Control, MatrixRoot, Root
 from daml.schemes.windowed.window_cost import WindowCost
 from daml.schemes.windowed.window_minimum import minimum
@@ -97,7 +99,10 @@ class FourDVar(Erring):
     method : {"exact", "cg"}
         The inner loop. "exact" makes the tangents of all steps, by torch or by differences, and
         solves for the step in the smaller of two spaces, that of the state or that of the
-        observations.
+        observations. "cg" needs products with the tangents and their adjoints alone, which torch
+        takes from one recorded run of the model through the window, and solves for the step by
+        conjugate gradients, preconditioned by the root of B: it is for many variables, and for
+        models with a memory. It gives no ``log_likelihood``.
     outer_loops : int
         Most outer loops.
     tolerance : float
@@ -167,12 +172,14 @@ class FourDVar(Erring):
     @property
     def needs(self) -> frozenset[str]:
         """What is required of the model: how its steps change with the state."""
-        return frozenset({"gradient", "memoryless", "model_error"})
+        exact = {"gradient", "memoryless"}
+        return frozenset({"model_error"} | (exact if self.method == "exact" else {"tensors"}))
 
     @property
     def outputs(self) -> Outputs:
         """The further variables of an analysis; see :class:`daml.protocols.Scheme`."""
-        return {**CHI_SQUARE, "log_likelihood": OUTPUTS["log_likelihood"], **ITERATED}
+        likelihood = {"log_likelihood": OUTPUTS["log_likelihood"]}
+        return {**CHI_SQUARE, **(likelihood if self.method == "exact" else {}), **ITERATED}
 
     def given(self, variables: tuple[str, ...]) -> np.ndarray:
         """Give B (variable, variable) as a matrix.
@@ -230,17 +237,19 @@ class FourDVar(Erring):
                 error_factor=numbers.get("error_factor", self.error_factor),
             )
 
+        def tried(numbers: Mapping[str, float]) -> FourDVar:
+            return replace(made(numbers), method="exact")  # it gives the likelihood
+
         if not steps:
             return made({})
-        return made(most_likely(trial, made, steps, _last(before, climate, steps)))
+        return made(most_likely(trial, tried, steps, _last(before, climate, steps)))
 
     def values_needed(
         self, observations: xr.Dataset, variables: tuple[str, ...], knows_covariance: bool
     ) -> tuple[int, str] | None:
         """Give how many values of each quantity the tuning needs, and its purpose in words."""
-        if not self.open or self.background_covariance == "climatological":
-            return None
-        return LEAST, f"to find {' and '.join(map(repr, self.open))}"
+        found = [name for name in self.open if getattr(self, name) != "climatological"]
+        return (LEAST, f"to find {' and '.join(map(repr, found))}") if found else None
 
     def prepare(self, setting: Setting) -> Prepared:
         """Give H and the root of B.
@@ -252,7 +261,8 @@ class FourDVar(Erring):
             differentiate a nonlinear H.
         """
         covariance = self.given(setting.variables)
-        setting.operator.tangent(np.ones((1, len(covariance))))
+        if not setting.operator.linear:
+            setting.operator.tangent(np.ones((1, len(covariance))))
         root = alike(np.linalg.cholesky(covariance), setting.noise.variance)
         return Prepared(setting.operator, MatrixRoot(root))
 
@@ -270,7 +280,8 @@ class FourDVar(Erring):
         root = None if error is None else error_root(error)
         control = Control.of(forecast, memory.root, root)
         factor = float(self.error_factor)
-        cost = WindowCost.of(forecast, observed, control, memory.operator, factor)
+        kind = ByTangents if self.method == "exact" else ByProducts
+        cost = kind.of(forecast, observed, control, memory.operator, factor)
         how = self.outer_loops, self.tolerance, self.quasi_static
         return analysed(cost, *how), memory
 
@@ -283,16 +294,14 @@ def analysed(
     xp, fresh = namespace(window.state), window.fresh
     nothing = xp.zeros_like(window.state[..., 0])
     if not cost.seen:
-        given = {"iterations": [nothing] * fresh, "converged": [nothing + 1] * fresh}
-        start, errors = control.moved(control.zero())
-        return Update(start, {**cost.extras(nothing, nothing), **given}, errors=errors)
-    misfit, _ = cost.at_background()
-    extras = cost.extras(misfit, cost.linear(control.zero()))
-    found = minimum(cost, outer_loops, tolerance, quasi_static)
-    converged = xp.astype(found.converged, nothing.dtype)
-    extras |= {"iterations": [found.iterations] * fresh, "converged": [converged] * fresh}
-    start, errors = control.moved(found.control)
-    return Update(start, extras, errors=errors)
+        iterations, converged, v = nothing, nothing + 1, control.zero()
+    else:
+        found = minimum(cost, outer_loops, tolerance, quasi_static)
+        v, iterations = found.control, found.iterations
+        converged = xp.astype(found.converged, nothing.dtype)
+    start, errors = control.moved(v)
+    made = {"iterations": [iterations] * fresh, "converged": [converged] * fresh}
+    return Update(start, {**cost.extras(), **made}, errors=errors)
 
 
 def _last(before: Any, climate: xr.DataArray, steps: Any) -> dict[str, float] | None:

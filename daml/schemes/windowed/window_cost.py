@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from daml.arrays import namespace
 from daml.protocols import ObservationOperator, Observed, Window
-from daml.schemes.matrices import cholesky, identity, least_squares, log_determinant, solved
+from daml.schemes.ensembles.parts import chi_square
+from daml.schemes.matrices import identity
 from daml.schemes.windowed.controls import Control
 
 
 @dataclass(frozen=True)
-class WindowCost:
+class WindowCost(ABC):
     """J(v) = |v|^2 + sum of |R^(-1/2) (y - H(x))|^2 over the times that are new.
 
     x is moved from the start and with the errors that `Control` makes of v.
@@ -37,14 +39,22 @@ class WindowCost:
         control: Control,
         operator: ObservationOperator,
         factor: float,
-    ) -> WindowCost:
+    ) -> Self:
         """Give the cost of the observations that are new in a window."""
         first = len(observed) - window.fresh
         pairs = ((place, observed[place]) for place in range(first, len(observed)))
         seen = tuple(pair for pair in pairs if bool(pair[1].present.any()))
         return cls(window, control, operator, factor, seen)
 
-    def upto(self, count: int) -> WindowCost:
+    @abstractmethod
+    def step(self, v: Any, misfit: Any) -> Any:
+        """Give the step (..., control) to the minimum of J of the problem linear around v."""
+
+    @abstractmethod
+    def extras(self) -> dict[str, list[Any]]:
+        """Give what the background says of the innovations, for each new time."""
+
+    def upto(self, count: int) -> Self:
         """Give the cost of the first times alone at which something is observed."""
         return replace(self, seen=self.seen[:count])
 
@@ -61,78 +71,44 @@ class WindowCost:
     def of_states(self, v: Any, states: Sequence[Any]) -> tuple[Any, Any]:
         """Give the same of a control and the states that follow from it."""
         xp = namespace(v)
-        parts = [self._white(o.values - self.operator.apply(states[p]), o) for p, o in self.seen]
+        parts = [self.white(o.values - self.operator.apply(states[p]), o) for p, o in self.seen]
         misfit = parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
         return misfit, xp.vecdot(v, v) + xp.vecdot(misfit, misfit)
 
-    def linear(self, v: Any) -> Any:
-        """Give G (..., observed, control): by how much the control changes what is observed.
+    def white(self, values: Any, observed: Observed) -> Any:
+        """Give R^(-1/2) of (..., observed), 0 where a value is missing."""
+        return self.whitened(values[..., None, :], observed)[..., 0, :]
 
-        From the last time on back: rows are multiplied by the tangent of one step after the other,
-        and those of what is observed at its start join them.
-        """
-        xp = namespace(v)
-        start, errors = self.control.moved(v)
-        how = (start,) if errors is None else (start, errors)
-        states, tangents = self.window.linear(*how)
-        at, by_errors = dict(self.seen), []
-        rows = start[..., None, :][..., :0, :]
-        for place in reversed(range(len(states))):
-            if place in at:
-                turned = xp.matrix_transpose(self.operator.tangent(states[place]))
-                own = xp.matrix_transpose(self._whitened(turned, at[place]))
-                rows = xp.concat((own, rows), axis=-2)
-            if tangents:
-                by_errors.append(rows)
-                rows = rows @ tangents[place]
-        return self.control.rows(rows, by_errors[::-1])
+    def unwhite(self, values: Any, observed: Observed) -> Any:
+        """Give the transpose of R^(-1/2) times (..., observed)."""
+        if observed.noise.covariance is None:
+            return self.white(values, observed)
+        size = values.shape[-1]
+        rows = namespace(values).broadcast_to(identity(size, values), (*values.shape, size))
+        return (self.whitened(rows, observed) @ values[..., None])[..., 0]
 
-    def step(self, v: Any, misfit: Any) -> Any:
-        """Give the step (..., control) to the minimum of J of the problem linear around v."""
-        seen = self.linear(v)
-        return least_squares(seen, misfit + (seen @ v[..., None])[..., 0]) - v
-
-    def _white(self, values: Any, observed: Observed) -> Any:
-        return self._whitened(values[..., None, :], observed)[..., 0, :]
-
-    def _whitened(self, rows: Any, observed: Observed) -> Any:
+    def whitened(self, rows: Any, observed: Observed) -> Any:
         """Give R^(-1/2) of rows (..., row, observed), 0 where a value is missing."""
         return observed.noise.whitened(rows, observed.pattern) / self.factor**0.5
 
-    def extras(self, misfit: Any, seen: Any) -> dict[str, list[Any]]:
-        """Give ``chi_square`` and ``log_likelihood`` of the new times.
+    def of_time(self, squares: dict[int, Any], likelihood: Any = None) -> dict[str, list[Any]]:
+        """Give the outputs of the new times.
 
-        ``misfit`` and ``seen`` are those of the background. The likelihood of all observations
-        together is that of the last time.
+        Parameters
+        ----------
+        squares : dict of int to array (...)
+            By the place in the window d' S^-1 d, where something is observed.
+        likelihood : array (...), optional
+            The log-likelihood of all that is new, which is said of the last time.
         """
-        xp = namespace(misfit)
-        nothing = xp.zeros_like(self.control.start[..., 0])
-        first = len(self.window.background) - self.window.fresh
-        squares, first_row = {}, 0
+        nothing = namespace(self.control.start).zeros_like(self.control.start[..., 0])
+        fresh, found = self.window.fresh, [nothing + np.nan] * self.window.fresh
         for place, observed in self.seen:
-            rows = slice(first_row, first_row + observed.values.shape[-1])
-            first_row = rows.stop
-            square, _ = _normal(misfit[..., rows], seen[..., rows, :])
-            counts = xp.sum(xp.astype(observed.present, square.dtype), axis=-1)
-            squares[place - first] = square / xp.where(counts > 0, counts, np.nan)
-        likelihood = nothing
-        if self.seen:
-            square, width = _normal(misfit, seen)
-            likelihood = -(square + width) / 2
-        for _, observed in self.seen:
-            counts = xp.sum(xp.astype(observed.present, nothing.dtype), axis=-1)
-            width = observed.noise.log_deviation(observed.pattern)
-            likelihood = likelihood - width - counts * float(np.log(self.factor)) / 2
-        fresh = range(self.window.fresh)
+            at = place - len(self.window.background) + fresh
+            found[at] = chi_square(observed, squares[place])["chi_square"]
+        if likelihood is None:
+            return {"chi_square": found}
         return {
-            "chi_square": [squares.get(place, nothing + np.nan) for place in fresh],
-            "log_likelihood": [nothing] * (self.window.fresh - 1) + [likelihood],
+            "chi_square": found,
+            "log_likelihood": [nothing] * (fresh - 1) + [nothing + likelihood],
         }
-
-
-def _normal(misfit: Any, seen: Any) -> tuple[Any, Any]:
-    """Give d' S^-1 d and the logarithm of the determinant of S = I + G G' (...)."""
-    xp = namespace(misfit)
-    root = cholesky(identity(seen.shape[-2], seen) + seen @ xp.matrix_transpose(seen))
-    normal = solved(root, misfit[..., None])[..., 0]
-    return xp.vecdot(normal, normal), log_determinant(root)

@@ -1,0 +1,193 @@
+"""Schemes side by side on one record: how accurate they are, and what they cost."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from daml.errors import DivergedError, InputError, first_line
+from daml.labels.arguments import checked
+from daml.pairing import certain, sized
+from daml.running.assimilation import assimilate
+from daml.running.tuning import tuned
+from daml.verification.scores import analysis_error
+
+if TYPE_CHECKING:
+    from daml.protocols import Array, Memory, Model, Scheme
+
+SHORT = 2.0
+"""CPU seconds below which a run is repeated, and the faster of both counts: the first one may have
+loaded a library."""
+SCORES = {
+    name: {"long_name": told, "units": unit}
+    for name, told, unit in (
+        ("analysis_rmse", "RMSE of the analysis", "1"),
+        ("background_rmse", "RMSE of the background", "1"),
+        ("spread", "root of the mean squared spread of the analysis", "1"),
+        ("chi_square", "mean squared innovation in units of its expected covariance", "1"),
+        ("log_likelihood", "mean log-likelihood of the innovations of a time", "1"),
+        ("lost", "part of the record in which the scheme lost the observations", "1"),
+        ("states", "states that the model steps for a step of the record", "1"),
+        ("seconds", "CPU time for 1,000 steps of the record", "s"),
+    )
+}
+"""Long names and units of what is found of each scheme."""
+
+
+@checked
+def compare_schemes(
+    model: Model,
+    observations: xr.Dataset,
+    schemes: Mapping[str, Scheme],
+    *,
+    truth: xr.Dataset | None = None,
+    skip: int = 100,
+    segments: int | None = None,
+    spinup: int = 100,
+    tolerance: float | None = None,
+) -> xr.Dataset:
+    """Assimilate one record by several schemes, and say how accurate and how costly each is.
+
+    Parameters
+    ----------
+    model, observations
+        See :func:`daml.assimilate`.
+    schemes : mapping of str to Scheme
+        By the names that they get. What a scheme leaves open is tuned first (:func:`daml.tuned`),
+        which is no part of its cost.
+    truth : xarray.Dataset, optional
+        ``state`` (time, variable), of a twin experiment. It judges the analyses, no more.
+    skip : int
+        Steps at the record's head that the scores leave out.
+    segments, spinup, tolerance
+        See :func:`daml.assimilate`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Along ``scheme``, NaN where a scheme does not have it or where it failed: with a truth
+        ``analysis_rmse`` and ``background_rmse``, in the units of the state; ``spread``;
+        ``chi_square``, the mean, 1 where a scheme is right about the size of its innovations;
+        ``log_likelihood``, the mean over the times with observations, by which schemes can be
+        compared without a truth; ``lost``, the part of the record in which an ensemble has lost the
+        observations; ``states``, how many states the model steps for each step of the record,
+        spin-ups and the start included; ``seconds``, the CPU time (s) for 1,000 steps. ``reason``
+        says why a scheme failed.
+
+    Raises
+    ------
+    InputError
+        If model or observations break the contract, or a scheme does not go with them. A scheme
+        that diverges does not end the comparison.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> truth = daml.simulate(model, steps=1000, spinup=500)
+    >>> schemes = {"3DVar": daml.ThreeDVar(), "ETKF": daml.schemes.ETKF(10)}
+    >>> found = compare_schemes(model, daml.observe(truth), schemes, truth=truth)
+    >>> found.analysis_rmse.idxmin().item()
+    'ETKF'
+    """
+    if not isinstance(schemes, Mapping):
+        raise InputError(
+            f"compare_schemes: 'schemes' is a {type(schemes).__name__}; give a mapping of names to "
+            "schemes, {'3DVar': daml.ThreeDVar()}"
+        )
+    if not schemes:
+        raise InputError("compare_schemes: there is no scheme; give {'3DVar': daml.ThreeDVar()}")
+    if skip < 0:
+        raise InputError(f"compare_schemes: 'skip' is {skip}; give 0 or more")
+    how = {"segments": segments, "spinup": spinup, "tolerance": tolerance}
+    rows = [_scored(model, observations, scheme, truth, skip, how) for scheme in schemes.values()]
+    names = [name for name in SCORES if truth is not None or not name.endswith("rmse")]
+    found = {
+        name: ("scheme", [row.get(name, np.nan) for row in rows], SCORES[name]) for name in names
+    }
+    reasons = ("scheme", [row.get("reason", "") for row in rows], {"long_name": "why it failed"})
+    return xr.Dataset({**found, "reason": reasons}, {"scheme": list(schemes)})
+
+
+def _scored(
+    model: Model,
+    observations: xr.Dataset,
+    scheme: Scheme,
+    truth: xr.Dataset | None,
+    skip: int,
+    how: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Give the scores of one scheme by name; of one that diverges the reason alone."""
+    counted = _Counted(model)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*has lost the observations", UserWarning)
+        try:
+            scheme = sized(scheme, model)
+            if getattr(scheme, "open", ()):
+                scheme, _ = tuned(scheme, model, observations)
+            analysis, seconds = _timed(counted, observations, scheme, how)
+            if seconds < SHORT:
+                seconds = min(seconds, _timed(model, observations, scheme, how)[1])
+        except DivergedError as error:
+            return {"reason": first_line(error)}
+    steps = analysis.sizes["time"]
+    found = {"states": counted.count.states / steps, "seconds": 1000 * seconds / steps}
+    if truth is not None:
+        errors = analysis_error(analysis, truth, skip=skip)
+        found |= {str(name): float(value) for name, value in errors.items()}
+    part = analysis.isel(time=slice(skip, None))
+    seen = part["innovation"].notnull().any("observed")
+    if "spread" in part:
+        found["spread"] = float(np.sqrt((part["spread"] ** 2).mean()))
+    if "chi_square" in part:
+        found["chi_square"] = float(part["chi_square"].mean())
+    if "log_likelihood" in part:  # that of a window lies at its last time
+        found["log_likelihood"] = float(part["log_likelihood"].sum() / seen.sum())
+    if "lost" in part:
+        found["lost"] = float(part["lost"].mean())
+    return found
+
+
+def _timed(
+    model: Model, observations: xr.Dataset, scheme: Scheme, how: Mapping[str, Any]
+) -> tuple[xr.Dataset, float]:
+    """Give an analysis, and the CPU time (s) that it took."""
+    since = time.process_time()
+    analysis = assimilate(model, observations, scheme, **how).load()
+    return analysis, time.process_time() - since
+
+
+class _Counted:
+    """A model that counts the states that it steps."""
+
+    def __init__(self, model: Model, count: _Count | None = None) -> None:
+        self.model, self.count = model, count or _Count()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    @property
+    def certain(self) -> _Counted:
+        """The model without its noise, which is what a cycle steps; it shares the count."""
+        return _Counted(certain(self.model), self.count)
+
+    def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
+        """Move states (..., variable) by one step."""
+        with self.count.lock:
+            self.count.states += int(np.prod(x.shape[:-1]))
+        return self.model.step(x, memory)
+
+
+@dataclass
+class _Count:
+    """States that were stepped, by threads perhaps."""
+
+    states: int = 0
+    lock: Any = field(default_factory=Lock)
