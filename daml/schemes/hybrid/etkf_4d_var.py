@@ -82,6 +82,10 @@ class ETKF4DVar(Blended):
 
     carries: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset({"gradient", "memoryless"})
+    window_advice: ClassVar[str] = (
+        "a shorter window, quasi_static=True where it has observations at many times, or a shorter "
+        "shift"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
