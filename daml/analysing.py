@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ from daml.options import MODEL, STORE, with_scheme
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daml.protocols import Scheme
+    from daml.protocols import Model, Scheme
 
 ASSIMILATE = """\b
 Examples:
@@ -38,6 +39,11 @@ Examples:
     "--segments", type=int, default=None, help="Number of segments; 1 is the sequential run."
 )
 @click.option("--spinup", default=100, help="Steps by which a segment starts early, at first.")
+@click.option(
+    "--fields",
+    default=None,
+    help="NetCDF file to which the analysis is written as fields, where the model has a template.",
+)
 @click.option("--keep-members", is_flag=True, help="Write the members of an ensemble scheme, too.")
 @run
 @with_scheme
@@ -48,6 +54,7 @@ def assimilate(
     scheme: Scheme | None,
     segments: int | None,
     spinup: int,
+    fields: str | None,
     keep_members: bool,
 ) -> None:
     """Assimilate observations with a model.
@@ -63,6 +70,8 @@ def assimilate(
     from daml.stores.store import check_apart
 
     stepping, record = load_model(model), open_record(observations)
+    if fields is not None:
+        check_fields(stepping, fields)
     check_apart(store, observations)
     if place(store).exists():
         raise InputError(f"{store} exists; give another path, or remove it")
@@ -79,6 +88,22 @@ def assimilate(
     )
     click.echo(_summary(analysis))
     click.echo(f"store: {store}")
+    if fields is not None:
+        daml.unflatten(analysis).to_netcdf(fields)
+        click.echo(f"fields: {fields}")
+
+
+def check_fields(model: Model, path: str) -> None:
+    """Refuse to write fields, to a path, that the model does not have, or over a file."""
+    if getattr(model, "template", None) is None:
+        raise InputError(
+            f"--fields {path}: {type(model).__name__} has no template that says of which fields "
+            "its state is; leave --fields out"
+        )
+    if Path(path).exists():
+        raise InputError(f"--fields: {path} exists; give another path, or remove it")
+    if not Path(path).absolute().parent.is_dir():
+        raise InputError(f"--fields: {path} is in no folder that exists; make it first")
 
 
 def _summary(analysis: xr.Dataset) -> str:

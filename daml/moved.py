@@ -49,7 +49,7 @@ MOVED = {
     "ranges": "labels.ranges",
     "records": "observing.records",
     "remote": "stores.remote",
-    "stepping": "running.stepping",
+    "stepping": "running.cycling.stepping",
     "storable": "stores.storable",
     "store": "stores.store",
     "stored": "stores.attributes",

@@ -48,6 +48,9 @@ class Model(Protocol):
     - ``hidden_names``: the names of its hidden variables, which no record has. Where states lack
       them, :func:`daml.forecast` filters them along the states, and a free run starts them at the
       ``climate``.
+    - ``template``: an xarray.Dataset that says of which fields the state is; ``variables`` are then
+      the points that are not NaN in it, as :class:`daml.models.Gridded` names them, and may have
+      hidden variables after them. Functions take fields, and results have their coordinates.
     - ``positions``: where each variable lies, numbers of shape (variable,) or (variable,
       dimension); with ``period``, for each dimension the length after which it repeats itself, or
       None. A ring of 40 variables has ``positions = range(40)`` and ``period = 40``. They give the
@@ -382,11 +385,11 @@ class Scheme(Protocol):
       warning gives the ``window_advice`` (str) of the scheme, or one for all.
     - ``window`` and ``shift`` (int): the scheme analyses the states of ``window`` model steps
       together, and goes on by ``shift`` of them, at most as many. ``update`` then takes a
-      :class:`Window` in place of a forecast, and tuples of the observations and the positions of
-      all its times. The analysis that it returns is that of the window's start; the model moves it
-      to the times that are new, and the next window starts on this way. ``extras`` hold for each
-      output a sequence of arrays, one for each new time. Windows end at whole multiples of
-      ``shift`` from the first time of the record on, and at its last time.
+      :class:`daml.protocols.Window` in place of a forecast, and tuples of the observations and the
+      positions of all its times. The analysis that it returns is that of the window's start; the
+      model moves it to the times that are new, and the next window starts on this way. ``extras``
+      hold for each output a sequence of arrays, one for each new time. Windows end at whole
+      multiples of ``shift`` from the first time of the record on, and at its last time.
     - ``carries`` (bool): whether an ensemble scheme moves what members carry besides their states;
       see ``Forecast.carried``.
     - ``needs`` (frozenset of str): what the scheme requires of the model. "covariance" is the

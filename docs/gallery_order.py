@@ -13,6 +13,7 @@ NAMES = (
         "own_model",
         "own_methods",
         "ensembles",
+        "schemes",
     ),
     *(
         "missing",

@@ -2,9 +2,9 @@
 Which scheme? Accuracy against cost
 ===================================
 
-One record, many schemes: what each reaches, and what it costs. First on two textbook systems with a perfect
-model, then on the experiment of the paper, with the perfect model and with the imperfect one. Everything is
-measured here, by :func:`daml.compare_schemes`. A few minutes on 2 cores.
+One record, many schemes: what each reaches, and what it costs. First on two textbook systems with
+a perfect model, then on the experiment of the paper, with the perfect model and with the imperfect
+one. Everything is measured here, by :func:`daml.compare_schemes`. A few minutes on 2 cores.
 """
 
 import os
@@ -25,9 +25,10 @@ plt.style.use(daml.figures.STYLE)
 # %%
 # Rare observations of a small system
 # -----------------------------------
-# Lorenz 63, all observed every 0.25 time units with errors of variance 2, as in Sakov et al. (2012). Between two
-# observations errors grow so far that the model is no longer linear in them. Schemes that iterate over a window gain
-# most here, and the particle filter, which makes no assumption on the errors.
+# Lorenz 63, all observed every 0.25 time units with errors of variance 2, as in Sakov et al.
+# (2012). Between two observations errors grow so far that the model is no longer linear in them.
+# Schemes that iterate over a window gain most here, and the particle filter, which makes no
+# assumption on the errors.
 model = daml.Lorenz63(dt=0.25, substeps=25)  # a step of the cycle is an observation
 truth = daml.simulate(model, steps=L63, spinup=200, seed=1)
 observations = daml.observe(truth, error_variance=2.0, seed=2)
@@ -47,10 +48,11 @@ daml.figures.scheme_costs(small)
 # %%
 # Forty variables, all observed
 # -----------------------------
-# Lorenz 96, every variable observed at every step with errors of variance 1. The model is nearly linear between two
-# observations, so that a filter is as good as a smoother. What counts is the number of states that have to be stepped:
-# two for each of the forty variables by sigma points, 24 members for as many directions of growing errors, 7 where distant
-# variables are known to have little to do with each other.
+# Lorenz 96, every variable observed at every step with errors of variance 1. The model is nearly
+# linear between two observations, so that a filter is as good as a smoother. What counts is the
+# number of states that have to be stepped: two for each of the forty variables by sigma points,
+# 24 members for as many directions of growing errors, 7 where distant variables are known to have
+# little to do with each other.
 ring = daml.models.Lorenz96()
 run = daml.simulate(ring, steps=L96, spinup=500, seed=1)
 seen = daml.observe(run, seed=2)
@@ -69,10 +71,11 @@ daml.figures.scheme_costs(large)
 # %%
 # The experiment of the paper
 # ---------------------------
-# The truth is a Lorenz 63 system coupled to an oscillator; x0, x1 and x2 are observed. The perfect model has the
-# oscillator, the imperfect one has not. Each scheme is tuned by its innovations, for each model anew: B, an
-# inflation, or the covariance of the model's error. With the perfect model the schemes that carry a covariance reach half of
-# 3DVar's error, and less. With the imperfect one they hardly differ: what the model lacks is more than what a scheme can
+# The truth is a Lorenz 63 system coupled to an oscillator; x0, x1 and x2 are observed. The
+# perfect model has the oscillator, the imperfect one has not. Each scheme is tuned by its
+# innovations, for each model anew: B, an inflation, or the covariance of the model's error. With
+# the perfect model the schemes that carry a covariance reach half of 3DVar's error, and less.
+# With the imperfect one they hardly differ: what the model lacks is more than what a scheme can
 # make good.
 tuned_by_innovations = {
     "3DVar": daml.ThreeDVar("innovations"),

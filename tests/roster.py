@@ -37,11 +37,25 @@ class Placed(daml.Lorenz63):
     positions = (0.0, 1.0, 2.0)
 
 
+class Fields(daml.models.Gridded):
+    """Two fields, one with a masked point, that feel each other and drift around a ring."""
+
+    template = xr.Dataset(
+        {"u": ("x", [0.1, np.nan, 0.2]), "h": ("x", [0.0, 0.3, 0.1])}, {"x": [0.0, 1.0, 2.0]}
+    )
+    dt, period = 0.1, 3.0
+
+    def move(self, fields):
+        u, h = (np.roll(fields[name], 1, axis=-1) for name in ("u", "h"))
+        return {"u": 0.9 * u + 0.5 * np.sin(3 * h), "h": 0.9 * h + 0.5 * np.cos(3 * u)}
+
+
 MODELS = {
     "Lorenz63": daml.Lorenz63,
     "CoupledLorenz63": daml.CoupledLorenz63,
     "Lorenz96": lambda: daml.models.Lorenz96(n=8),
     "TwoScaleLorenz96": lambda: daml.models.TwoScaleLorenz96(sectors=4, fast=2),
+    "Gridded": Fields,
     "Each": lambda: daml.models.each(OneAtATime()),
     "Stochastic": lambda: daml.models.Stochastic(daml.Lorenz63(), model_error=0.1),
 }

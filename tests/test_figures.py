@@ -43,11 +43,18 @@ COSTS = xr.Dataset(
     },
     {"scheme": ["ETKF", "3DVar", "lost", "EnKF"]},
 )
+FIELD = xr.DataArray(
+    np.where(np.eye(4) > 0, np.nan, np.arange(48.0).reshape(3, 4, 4)),
+    {"time": np.array(["2026-01-01", "2026-01-02", "2026-01-03"], "M8[s]"), "x": np.arange(4.0)},
+    ("time", "y", "x"),
+    attrs={"long_name": "height", "units": "m"},
+)
 FIGURES = {
     "analysis_rmse": lambda: daml.figures.analysis_rmse(published("seed_0")),
     "attribution": lambda: daml.figures.attribution(published("attribution")),
     "error_maps": lambda: daml.figures.error_maps(published("seed_0")),
     "error_reduction": lambda: daml.figures.error_reduction(published("seed_0")),
+    "field": lambda: daml.figures.field(FIELD.isel(time=0)),
     "hidden_numbers": lambda: daml.figures.hidden_numbers(NUMBERS),
     "ladder": lambda: daml.figures.ladder(published("ladder")),
     "loop_diagram": lambda: daml.figures.loop_diagram(),
@@ -81,6 +88,36 @@ def test_schemes_are_drawn_by_their_cost_and_the_best_ones_joined(score, names, 
     (axes,) = daml.figures.scheme_costs(COSTS, score).axes
     assert [text.get_text() for text in axes.get_legend().texts] == names
     assert axes.lines[0].get_xdata().tolist() == best
+
+
+def test_a_field_is_a_map_with_its_units_and_its_time():
+    figure = daml.figures.field(FIELD.isel(time=1))
+    axes, bar = figure.axes
+    assert axes.get_title(loc="left") == "time 2026-01-02T00:00:00"
+    assert bar.get_ylabel() == "height [m]"
+    (mesh,) = axes.collections
+    assert np.ma.getmaskarray(mesh.get_array()).sum() == 4
+    assert mesh.get_clim() == (1 + 16, 14 + 16)
+
+
+def test_a_field_of_both_signs_has_white_at_0():
+    (mesh,) = daml.figures.field(FIELD.isel(time=0) - 5).axes[0].collections
+    assert mesh.get_clim() == (-9, 9)
+
+
+def test_an_animation_moves_through_all_times_with_the_same_colours(tmp_path):
+    moving = daml.figures.animation(FIELD)
+    moving.save(tmp_path / "field.gif", writer="pillow")
+    assert (tmp_path / "field.gif").read_bytes()[:3] == b"GIF"
+    (mesh,) = moving._fig.axes[0].collections
+    assert mesh.get_clim() == (1, 46)
+
+
+def test_a_field_needs_two_dimensions():
+    with pytest.raises(InputError, match="and 2 are needed; select"):
+        daml.figures.field(FIELD)
+    with pytest.raises(InputError, match="no dimension 'level'"):
+        daml.figures.animation(FIELD, "level")
 
 
 def test_schemes_that_all_failed_cannot_be_drawn():

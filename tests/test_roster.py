@@ -333,22 +333,3 @@ def test_a_scheme_of_ones_own_has_to_be_given_again(seen):
         daml.load_scheme(tree)
     with pytest.raises(InputError, match="iteration 3 is not there; the experiment has 1"):
         daml.load_scheme(tree, 3)
-
-
-class Templated:
-    """A model whose state is a field: a template says its dimensions, not a list of names."""
-
-    template = xr.Dataset({"u": ("x", np.zeros(4))}, {"x": np.arange(4.0)})
-    dt = 0.1
-
-    def start(self, x, time=None):
-        return None
-
-    def step(self, x, memory):
-        return 0.9 * np.roll(x, 1, axis=-1), memory
-
-
-@pytest.mark.xfail(strict=True, raises=InputError, reason="fields come later")
-def test_a_model_may_have_fields():
-    run = daml.simulate(Templated(), steps=5, initial=Templated.template + 1)
-    assert run["u"].dims == ("time", "x")

@@ -133,6 +133,8 @@ CALLS = {
     daml.ThreeDVar: {"background_covariance": B, "error_factor": 1.0, "method": "exact"},
     daml.Lorenz63: {"dt": 0.05, "substeps": 1, "time_unit": "s", "sigma": 1.0, "rho": 1.0},
     daml.CoupledLorenz63: {"dt": 0.05, "omega": 1.0, "k": 0.1, "x3_star": 0.0},
+    daml.flatten: {"dataset": TRUTH},
+    daml.unflatten: {"dataset": TRUTH},
     daml.compare_schemes: {
         "model": MODEL,
         "observations": SEEN,
@@ -231,6 +233,8 @@ CALLS = {
     figures.attribution: {"result": TRUTH, "axes": None},
     figures.hidden_numbers: {"numbers": TRUTH, "axes": None},
     figures.ladder: {"result": TRUTH, "axes": None},
+    figures.field: {"array": TRUTH.state, "axes": None},
+    figures.animation: {"array": TRUTH.state, "dim": "time", "interval": 100},
     figures.scheme_costs: {
         "compared": TRUTH,
         "score": "analysis_rmse",

@@ -10,7 +10,8 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.labels.datasets import check_names, named, names, pack
+from daml.labels.datasets import check_names, listed, named, names, pack
+from daml.labels.doors import flat
 
 
 @checked
@@ -58,6 +59,7 @@ def climatological(
         raise InputError(f"climatological: 'scale' is {scale}; give a factor > 0")
     if max_variance is not None and not max_variance > 0:
         raise InputError(f"climatological: 'max_variance' is {max_variance}; give a variance > 0")
+    run = flat(run)
     values, _ = pack(run, "state")
     variables = names(run)
     rows = values.reshape(-1, len(variables))
@@ -134,8 +136,9 @@ def check(covariance: xr.DataArray, variables: Sequence[str], what: str) -> np.n
         covariance = named(covariance, dim)
         lacking = [v for v in variables if v not in covariance.indexes[dim]]
         if lacking:
+            has = listed(names(covariance, dim))
             raise InputError(
-                f"{what}: its {dim!r} lacks {lacking[0]!r} (it has {names(covariance, dim)}); "
+                f"{what}: its {dim!r} lacks {lacking[0]!r} (it has {has}); "
                 f"give it for {tuple(variables)}"
             )
     chosen = covariance.sel(variable=list(variables), covariable=list(variables))

@@ -11,7 +11,7 @@ import xarray as xr
 from daml.arrays import namespace
 from daml.errors import InputError
 from daml.labels.arguments import shown
-from daml.labels.datasets import check_names, named, names
+from daml.labels.datasets import check_names, listed, named, names
 
 if TYPE_CHECKING:
     from daml.protocols import Model, Scheme
@@ -107,8 +107,9 @@ def _selected(given: xr.DataArray, variables: Sequence[str], what: str) -> np.nd
         given = named(given, dim)
         lacking = [v for v in variables if v not in given.indexes[dim]]
         if lacking:
+            has = listed(names(given, dim))
             raise InputError(
-                f"{what} lacks {lacking[0]!r} in {dim!r} (it has {names(given, dim)}); give it for "
+                f"{what} lacks {lacking[0]!r} in {dim!r} (it has {has}); give it for "
                 f"{tuple(variables)}"
             )
     chosen = given.sel({dim: list(variables) for dim in dims}).transpose(*dims)

@@ -71,6 +71,11 @@ class Learned(ABC):
         return cast("np.ndarray", self.known.mean)
 
     @property
+    def template(self) -> Any:
+        """The fields of the base's state, if it has any."""
+        return getattr(self.base, "template", None)
+
+    @property
     def positions(self) -> Any:
         """Where the variables lie, if the base says it."""
         return getattr(self.base, "positions", None)

@@ -20,6 +20,7 @@ from daml.figures.drawings import (
     innovations,
     variants,
 )
+from daml.figures.field import animation, field
 from daml.figures.numbers import hidden_numbers
 from daml.figures.panels import STYLE, save
 from daml.figures.probabilistic import crps, rank_histogram, spread_error
@@ -28,11 +29,13 @@ from daml.figures.spread import attribution, ladder, sweep_scores
 __all__ = [
     "STYLE",
     "analysis_rmse",
+    "animation",
     "attribution",
     "calibration",
     "crps",
     "error_maps",
     "error_reduction",
+    "field",
     "hidden_numbers",
     "innovations",
     "ladder",

@@ -19,6 +19,8 @@ from daml.labels.dates import after, is_span, since_first, span
 
 LARGEST = 1e14
 """A magnitude above which a value is taken for an undeclared fill value."""
+FEW = 8
+"""Names that an error lists one by one."""
 SPARSE = 1000
 """Model steps from one date of a record to the next, typically; above, dt has another unit."""
 UNITS = ("s", "min", "h", "D")
@@ -119,7 +121,7 @@ def pack(
         missing = [v for v in variables if v not in dataset.indexes["variable"]]
         if missing:
             raise InputError(
-                f"{name!r} lacks the variable {missing[0]!r} (it has {names(dataset)}); "
+                f"{name!r} lacks the variable {missing[0]!r} (it has {listed(names(dataset))}); "
                 "rename or add it"
             )
         dataset = dataset.sel(variable=list(variables))
@@ -148,6 +150,19 @@ def names(dataset: xr.Dataset | xr.DataArray, dim: str = "variable") -> tuple[st
     return tuple(str(v) for v in dataset.indexes[dim])
 
 
+def listed(names: Sequence[str]) -> str:
+    """List names for an error; of many the first and the last.
+
+    Examples
+    --------
+    >>> listed(("u", "v")), listed([f"x{k}" for k in range(40)])
+    ("('u', 'v')", "40, 'x0' to 'x39'")
+    """
+    if len(names) <= FEW:
+        return str(tuple(names))
+    return f"{len(names)}, {names[0]!r} to {names[-1]!r}"
+
+
 def named(data: Data, dim: str = "variable") -> Data:
     """Give the same with names that are text along a dimension."""
     if all(isinstance(v, str) for v in data.indexes[dim]):
@@ -173,7 +188,8 @@ def check_dims(dataset: xr.Dataset, name: str, dims: Sequence[str]) -> None:
             found = ", ".join(repr(str(d)) for d in dataset[name].dims)
             raise InputError(
                 f"{name!r} lacks the dimension {dim!r} (it has {found}); rename the one that is "
-                f"meant, or build it with ds.to_dataarray('variable')"
+                f"meant, or build it with ds.to_dataarray('variable'); a field in space has a name "
+                f"of its own: ds.rename({name}='u')"
             )
 
 

@@ -25,6 +25,8 @@ ERROR = "_error_variance"
 """Ending of the name of the data variable that holds the error variance of a field."""
 STATE, RECORD = "state", "observation"
 """The data variable of flat states, and of flat observations."""
+FLAT = (STATE, RECORD, "analysis", "forecast")
+"""No field has such a name."""
 AT = "at_"
 """Beginning of the name of the coordinate that says where a variable lies along a dimension."""
 FORMS = "fields"
@@ -161,21 +163,13 @@ def unflatten(dataset: xr.Dataset) -> xr.Dataset | xr.DataTree:
     >>> unflatten(analysis)["analysis"].h.sel(x=1.5).values
     array([2.])
     """
-    if "field" not in dataset.coords or FORMS not in dataset["field"].attrs:
-        raise InputError(
-            "unflatten: nothing says of which fields 'variable' is; give what daml.flatten gave, "
-            "or an analysis of a model with a 'template'"
-        )
-    forms = {
-        str(field): Form(tuple(told["dims"]), told["sizes"], _dims(told["error"]))
-        for field, told in json.loads(dataset["field"].attrs[FORMS]).items()
-    }
+    forms = forms_of(dataset)
     along = [str(name) for name, array in dataset.data_vars.items() if "variable" in array.dims]
     marks = [f"{field}{ending}" for field in forms for ending in ("", ERROR)]
     kept = dataset.drop_dims("variable").drop_vars(marks, errors="ignore")
     points = {field: _points(dataset, field, form) for field, form in forms.items()}
-    if along in ([STATE], [RECORD], [RECORD, "error_variance"]):
-        found = _fields(dataset, along[0], forms, points)
+    if set(along) in ({STATE}, {RECORD}, {RECORD, "error_variance"}):
+        found = _fields(dataset, STATE if STATE in along else RECORD, forms, points)
         if len(along) > 1:
             found |= _error_fields(dataset, forms, points)
         return kept.assign(found)
@@ -185,8 +179,30 @@ def unflatten(dataset: xr.Dataset) -> xr.Dataset | xr.DataTree:
 
 
 def is_flat(dataset: xr.Dataset) -> bool:
-    """Whether the states or observations of a Dataset lie along ``variable``."""
-    return not dataset.data_vars or "variable" in dataset.dims
+    """Whether the states or observations of a Dataset lie along ``variable``, or are meant to."""
+    return not dataset.data_vars or "variable" in dataset.dims or any(n in dataset for n in FLAT)
+
+
+def forms_of(dataset: xr.Dataset) -> dict[str, Form]:
+    """Give the dimensions of each field of a flat Dataset."""
+    if "field" not in dataset.coords or FORMS not in dataset["field"].attrs:
+        raise InputError(
+            "unflatten: nothing says of which fields 'variable' is; give what daml.flatten gave, "
+            "or an analysis of a model with a 'template'"
+        )
+    return {
+        str(field): Form(tuple(told["dims"]), told["sizes"], _dims(told["error"]))
+        for field, told in json.loads(dataset["field"].attrs[FORMS]).items()
+    }
+
+
+def described(forms: Mapping[str, Form]) -> dict[str, str]:
+    """Give the attributes of the coordinate ``field``, which hold the dimensions of each field."""
+    told = {
+        field: {"dims": form.dims, "sizes": form.sizes, "error": form.error}
+        for field, form in forms.items()
+    }
+    return {"long_name": "field", FORMS: json.dumps(told)}
 
 
 def _dims(given: Any) -> tuple[str, ...] | None:
@@ -257,16 +273,11 @@ def _joined(parts: Sequence[xr.DataArray]) -> xr.DataArray:
 
 def _coordinates(dataset: xr.Dataset, forms: Mapping[str, Form]) -> dict[str, Any]:
     """Give what says of which field and place each variable is, and what the fields were like."""
-    told = {
-        field: {"dims": form.dims, "sizes": form.sizes, "error": form.error}
-        for field, form in forms.items()
-    }
-    attrs = {"long_name": "field", FORMS: json.dumps(told)}
     counts = [form.size for form in forms.values()]
     points = [name for field, form in forms.items() for name in form.names(field)]
     found: dict[str, Any] = {
         "variable": np.array(points, dtype=object),
-        "field": ("variable", np.repeat(list(forms), counts).astype(object), attrs),
+        "field": ("variable", np.repeat(list(forms), counts).astype(object), described(forms)),
     }
     space = dict.fromkeys(dim for form in forms.values() for dim in form.sizes)
     for dim in space:
@@ -338,7 +349,10 @@ def _error_fields(
     """Give the error variances of a record, with the dimensions that they had."""
     found = {}
     for field, array in _fields(dataset, "error_variance", forms, points).items():
-        name, dims = f"{field}{ERROR}", forms[field].error or ()
+        name, dims = f"{field}{ERROR}", forms[field].error
+        if dims is None or name not in dataset.coords:  # made by daml, for all points
+            found[name] = array
+            continue
         told = dataset[name]
         picked = array.isel({dim: 0 for dim in array.dims if dim not in dims}).transpose(*dims)
         found[name] = xr.Variable(dims, picked.data, told.attrs).astype(told.dtype, copy=False)

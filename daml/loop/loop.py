@@ -15,6 +15,7 @@ from daml.errors import DivergedError, InputError, warn
 from daml.labels.arguments import check_fields, checked
 from daml.labels.datasets import first_time
 from daml.labels.descriptions import description
+from daml.labels.doors import flat_record
 from daml.labels.ranges import whole
 from daml.loop.assimilator import Assimilator
 from daml.loop.choosing import chosen, settled, too_short
@@ -211,6 +212,7 @@ class Loop:
 
     def _seen(self, observations: xr.Dataset) -> tuple[xr.Dataset, Function | None]:
         """Give the observations with H as a matrix, if it is one; else H beside them."""
+        observations = flat_record(observations, self.model)
         if self.operator is None:
             return observations, None
         check_model(self.model, first_time(observations))
@@ -508,6 +510,7 @@ def improve(
     >>> daml.load_emulator(tree).variables
     ('x0', 'x1', 'x2')
     """
+    observations = flat_record(observations, model)
     if emulator is None:
         emulator = emulator_for(model, observations, scheme, training)
     if scheme is None:

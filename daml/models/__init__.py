@@ -1,6 +1,7 @@
 """Models: what moves a state."""
 
 from daml.models.each import Each, each
+from daml.models.gridded import Gridded
 from daml.models.lorenz63 import CoupledLorenz63, Lorenz63
 from daml.models.lorenz96 import Lorenz96
 from daml.models.ode import ODE
@@ -11,6 +12,7 @@ __all__ = [
     "ODE",
     "CoupledLorenz63",
     "Each",
+    "Gridded",
     "Lorenz63",
     "Lorenz96",
     "Stochastic",

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from daml.errors import InputError
-from daml.labels.datasets import check_names, is_hidden, named, names
+from daml.labels.datasets import check_names, is_hidden, listed, named, names
 from daml.labels.space import StateSpace
 from daml.protocols import ObservationOperator
 
@@ -84,8 +84,8 @@ def read_operator(
             )
         if lacking:
             raise InputError(
-                f"observations: the model has no variable {lacking[0]!r} (it has {variables}); "
-                "rename it, select what the model has, or add an 'operator' "
+                f"observations: the model has no variable {lacking[0]!r} (it has "
+                f"{listed(variables)}); rename it, select what the model has, or add an 'operator' "
                 "(variable, model_variable)"
             )
         return Selection(tuple(places.tolist()), len(variables))

@@ -310,7 +310,7 @@ class _Errors:
         if self.timed:
             keys = np.where(present, variance, np.inf).view(np.uint64)
         else:
-            packed = np.packbits(present, axis=1)
+            packed = np.packbits(np.ascontiguousarray(present), axis=1)
             keys = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
         return self._count(keys), present
 

@@ -14,7 +14,8 @@ import xarray as xr
 from daml import __version__
 from daml.errors import InputError
 from daml.labels.arguments import checked, shown
-from daml.labels.datasets import check_dims, check_dtype, check_names, names
+from daml.labels.datasets import check_dims, check_dtype, check_names, listed, names
+from daml.labels.doors import coordinates, flat, points_of
 from daml.observing.functions import (
     check_function,
     described,
@@ -92,6 +93,7 @@ def observe(
         raise InputError(f"observe: 'every' is {every}; give 1 or more")
     if not 0 <= missing < 1:
         raise InputError(f"observe: 'missing' is {missing}; give a probability in [0, 1)")
+    truth = _without_mask(flat(truth))
     source = _states(truth)
     labels, seen = _seen(truth, source, variables, operator)
     observed = names(labels)
@@ -114,6 +116,14 @@ def observe(
     return filled(labels, filling, run, store, rows_at_once(len(observed)))
 
 
+def _without_mask(truth: xr.Dataset) -> xr.Dataset:
+    """Leave out the points of fields where there is no value, such as land."""
+    if "field" not in truth.coords or "time" not in truth["state"].dims:
+        return truth
+    there = truth["state"].isel(time=[0, -1]).notnull().any("time").values
+    return truth if there.all() else truth.isel(variable=there)
+
+
 def _seen(
     truth: xr.Dataset,
     source: xr.Variable,
@@ -134,15 +144,17 @@ def _seen(
         return labels, function or read_operator(labels, names(labels), held)
     if variables is not None and operator is not None:
         raise InputError("observe: give 'variables' or a matrix as 'operator', not both")
-    observed = tuple(variables) if variables is not None else held
-    labels = xr.Dataset(coords={"variable": list(observed)}, attrs=truth.attrs)
+    observed = held if variables is None else points_of(truth, variables)
+    of_fields = coordinates(observed, None, truth) if set(observed) <= set(held) else {}
+    labels = xr.Dataset(coords={"variable": list(observed), **of_fields}, attrs=truth.attrs)
     if operator is not None:
         labels = labels.drop_vars("variable").assign(operator=operator)
         observed = names(operator)
     elif not set(observed) <= set(held):
         lacking = next(v for v in observed if v not in held)
         raise InputError(
-            f"observe: 'state' lacks the variable {lacking!r} (it has {held}); rename or add it"
+            f"observe: 'state' lacks the variable {lacking!r} (it has {listed(held)}); rename or "
+            "add it"
         )
     return labels, read_operator(labels, observed, held)
 
@@ -234,7 +246,7 @@ def _by_label(given: Any, observed: tuple[str, ...]) -> Any:
     lacking = [v for v in observed if v not in named]
     if lacking:
         raise InputError(
-            f"observe: 'error_variance' lacks {lacking[0]!r} (it has {tuple(named)}); give one for "
-            "each by name"
+            f"observe: 'error_variance' lacks {lacking[0]!r} (it has {listed(tuple(named))}); give "
+            "one for each by name"
         )
     return [named[v] for v in observed]

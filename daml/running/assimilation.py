@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from daml.errors import InputError
@@ -19,6 +18,7 @@ from daml.labels.datasets import (
     first_time,
     time_axis,
 )
+from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
 from daml.observing.functions import seen_through
 from daml.observing.records import GIVEN, Record, read
@@ -210,6 +210,8 @@ def assimilated(
     With a ``lag``, that of :func:`daml.smooth`: None is the whole record. A ``record`` is that of
     a loop or a trial, which go on with a filter that is lost.
     """
+    if record is None:
+        observations = flat_record(observations, model)
     since = first_time(observations)
     check_model(model, since)
     space = StateSpace.of(model) if record is None else record.space
@@ -224,7 +226,7 @@ def assimilated(
     check_dims(observations, "observation", ("variable",))
     check_names(observations, "observation")
     total = len(times)
-    labels = labels_of(model, given, observations, times, operator)
+    labels = labels_of(model, given, observations, times, operator, keep_members)
     outputs = outputs_of(scheme, keep_members)
     if lag != 0:
         lag = check_lag(lag, total, scheme, "smooth")
@@ -232,10 +234,6 @@ def assimilated(
     cut = _cut(total, segments, spinup, lag, scheme)
     if (segments or 1) > 1:
         check_fit(segments, cut, lag)
-    if has_window(scheme):
-        labels = labels.assign_attrs(left_over=(total - 1) % scheme.shift)
-    if keep_members:
-        labels = labels.assign_coords(member=np.arange(getattr(scheme, "members", 0)))
     observations, function = seen_through(
         observations, operator, variables, typical(model), "assimilate"
     )

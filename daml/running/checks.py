@@ -13,6 +13,7 @@ from daml.errors import DivergedError, InputError, StepError, first_line
 from daml.labels.arguments import fitting, shown
 from daml.labels.dates import is_span, span, unit_of_time
 from daml.labels.space import StateSpace
+from daml.labels.templates import Template
 from daml.randomness import ranks
 from daml.running.cycling.stepping import advance
 
@@ -155,6 +156,7 @@ def check_settings(model: Model) -> None:
             f"{name}: 'variables' is {shown(variables)}{what}; give a tuple of different names"
         )
     _check_dt(model)
+    Template.of(model)
     StateSpace.of(model)
     climate = getattr(model, "climate", None)
     if climate is not None:

@@ -25,6 +25,7 @@ from daml.labels.datasets import (
 )
 from daml.labels.dates import is_span, span
 from daml.labels.descriptions import description
+from daml.labels.doors import coordinates, flat
 from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
 from daml.running.cycling.stepping import advance
@@ -109,6 +110,7 @@ def simulate(
         coords={
             "time": ("time", times, {"long_name": "time"} | unit),
             "variable": list(variables),
+            **coordinates(variables, model, xr.Dataset()),
         },
         attrs=attrs,
     )
@@ -223,11 +225,8 @@ def forecast(
     >>> daml.forecast(model, daml.simulate(model, steps=30), leads=2, warmup=10).forecast.shape
     (20, 2, 3)
     """
-    steps = list(range(1, leads + 1)) if isinstance(leads, int) else sorted(set(leads))
-    if not steps or steps[0] < 1:
-        raise InputError(f"forecast: 'leads' is {leads}; give model steps >= 1")
-    if warmup < 0:
-        raise InputError(f"forecast: 'warmup' is {warmup}; give 0 or more")
+    steps = _steps(leads, warmup)
+    initial = flat(initial, model)
     check_model(model, first_time(initial))
     variables = tuple(model.variables)
     name = "state" if "state" in initial else "analysis"
@@ -273,7 +272,7 @@ def forecast(
             list(each(run_group, groups))
         return {}
 
-    labels = _labels(model, times, warmup, steps)
+    labels = _labels(model, times, warmup, steps, initial)
     if many:
         labels = labels.assign_coords(member=initial[name]["member"])
     told = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
@@ -281,7 +280,19 @@ def forecast(
     return filled(labels, described, run, source=initial[[name]])
 
 
-def _labels(model: Model, times: np.ndarray, warmup: int, steps: list[int]) -> xr.Dataset:
+def _steps(leads: int | Sequence[int], warmup: int) -> list[int]:
+    """Give the model steps to forecast, increasing."""
+    steps = list(range(1, leads + 1)) if isinstance(leads, int) else sorted(set(leads))
+    if not steps or steps[0] < 1:
+        raise InputError(f"forecast: 'leads' is {leads}; give model steps >= 1")
+    if warmup < 0:
+        raise InputError(f"forecast: 'warmup' is {warmup}; give 0 or more")
+    return steps
+
+
+def _labels(
+    model: Model, times: np.ndarray, warmup: int, steps: list[int], initial: xr.Dataset
+) -> xr.Dataset:
     """Give the coordinates and the attributes of forecasts."""
     step_length = step_like(times, model.dt, getattr(model, "time_unit", "s"))
     return xr.Dataset(
@@ -290,6 +301,7 @@ def _labels(model: Model, times: np.ndarray, warmup: int, steps: list[int]) -> x
             "lead": ("lead", np.array(steps) * step_length, {"long_name": "lead"}),
             "lead_steps": ("lead", steps, {"long_name": "lead in model steps"}),
             "variable": list(model.variables),
+            **coordinates(model.variables, model, initial),
         },
         attrs={
             "model": description(model, "model", exact=False),

@@ -13,8 +13,10 @@ from daml.arrays import fetch, member_mean, on_its_own, stacked
 from daml.errors import InputError
 from daml.labels.datasets import ANALYSED, DEVIATIONS, MEMBERS, SPREAD, names
 from daml.labels.descriptions import description
+from daml.labels.doors import coordinates
 from daml.observing.functions import described
 from daml.observing.records import Record
+from daml.pairing import has_window
 from daml.protocols import Outputs, Update
 from daml.running.checks import check_analysis, check_finite
 from daml.running.lost import LOST
@@ -41,8 +43,11 @@ def labels_of(
     observations: xr.Dataset,
     times: np.ndarray,
     operator: Callable[[Any], Any] | None,
+    keep_members: bool,
 ) -> xr.Dataset:
     """Give the coordinates and the attributes of an analysis."""
+    window = {"left_over": (len(times) - 1) % scheme.shift} if has_window(scheme) else {}
+    members = {"member": np.arange(getattr(scheme, "members", 0))} if keep_members else {}
     by = (
         {} if operator is None else {"operator": described(operator, observations, model.variables)}
     )
@@ -51,11 +56,14 @@ def labels_of(
             "time": ("time", times, observations["time"].attrs),
             "variable": list(model.variables),
             "observed": list(names(observations)),
+            **members,
+            **coordinates(model.variables, model, observations),
         },
         attrs={
             "model": description(model, "model", exact=False),
             "scheme": description(scheme, "scheme", exact=False),
             **by,
+            **window,
             "daml_version": __version__,
         },
     )

@@ -13,6 +13,7 @@ import xarray as xr
 from daml.covariances.model_error import knows_model_error
 from daml.errors import DamlError, InputError, first_line
 from daml.labels.arguments import checked, shown
+from daml.labels.doors import flat_record
 from daml.observing.records import Readings
 from daml.pairing import check_linear, knows_covariance
 from daml.protocols import Model, Scheme
@@ -83,6 +84,7 @@ def tuned(
     >>> scheme.background_covariance.shape
     (3, 3)
     """
+    observations = flat_record(observations, model)
     found = cache(lambda: observed_pairs(observations))
     return estimated(scheme, model, Readings(observations), found, before, rows)
 

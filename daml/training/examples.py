@@ -19,6 +19,7 @@ from daml.labels.datasets import (
     names,
     time_axis,
 )
+from daml.labels.doors import flat
 from daml.protocols import Model
 from daml.running.checks import check_model
 from daml.running.cycling.stepping import advance
@@ -69,6 +70,7 @@ class Examples:
         setting: str = "sequence_length",
     ) -> None:
         self.what = f"{owner}.fit"
+        analysis = flat(analysis, base)
         self.name = "analysis" if "analysis" in analysis else "state"
         check_dims(analysis, self.name, ("time", "variable"))
         check_names(analysis, self.name)

@@ -12,6 +12,7 @@ import xarray as xr
 
 from daml.arrays import fetch
 from daml.errors import InputError
+from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
 from daml.observing.functions import Function
 from daml.observing.records import Record, read
@@ -197,6 +198,7 @@ class Course:
         operator: Function | None = None,
     ) -> None:
         self.what = what
+        observations = flat_record(observations, model)
         variables = tuple(model.variables)
         how = variables, model.dt, getattr(model, "time_unit", "s")
         self.record = read(observations, *how, operator, StateSpace.of(model))

@@ -12,6 +12,7 @@ import xarray as xr
 from daml.covariances.dense import check
 from daml.errors import InputError
 from daml.labels.datasets import check_dims, check_dtype, check_names, check_time, named, names
+from daml.labels.doors import flat_like, one_unit
 from daml.randomness import ranks
 from daml.verification.matching import at_times, rows_at_leads, shared_names, true_states
 
@@ -60,6 +61,7 @@ class Compared:
 
 def compared(estimate: xr.Dataset, truth: xr.Dataset, of: str | None, what: str) -> Compared:
     """Give an estimate beside what it is compared with; see :func:`probabilistic.crps`."""
+    truth = flat_like(truth, estimate)
     values, error = _reference(truth)
     if of is None:
         of = "forecast" if "forecast" in estimate else "analysis" if error is None else "background"
@@ -93,6 +95,7 @@ def compared(estimate: xr.Dataset, truth: xr.Dataset, of: str | None, what: str)
     if error is not None and "operator" in truth:
         part = _observed(part, truth["operator"], what)
     both = shared_names(part, truth)
+    one_unit(part, both, what)
     part, values, error = part.sel(variable=both), *_selected(values, error, both)
     part, values, error = _beside(part, values, error, what)
     return _compared(part, of, spread, values, error)

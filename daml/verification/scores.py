@@ -13,6 +13,7 @@ from scores.continuous import mse
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import check_dims, named, names
+from daml.labels.doors import flat_like, one_unit, points_of
 from daml.verification.matching import at_times, shared_names, true_states, valid_rows
 
 
@@ -38,7 +39,7 @@ def analysis_error(
     skip : int
         Steps at the record's head that are left out.
     variables : sequence of str, optional
-        Over which; those that both have, unless given.
+        Over which, or over which fields; those that both have, unless given.
 
     Returns
     -------
@@ -60,10 +61,12 @@ def analysis_error(
     """
     for name in ("analysis", "background"):
         check_dims(analysis, name, ("time", "variable"))
+    truth = flat_like(truth, analysis)
     state = true_states(truth)
     analysis = named(analysis)
     both = shared_names(analysis, truth)
     if variables is not None:
+        variables = points_of(analysis, variables)
         lacking = [v for v in variables if v not in both]
         if lacking:
             raise InputError(
@@ -71,6 +74,7 @@ def analysis_error(
                 "some of these"
             )
         both = list(variables)
+    one_unit(analysis, both, "analysis_error")
     if skip < 0 or len(analysis["time"]) <= skip:
         raise InputError(
             f"analysis_error: 'skip' is {skip} of {len(analysis['time'])} steps; give 0 or more, "
@@ -132,7 +136,9 @@ def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     """
     rows, valid = valid_rows(forecast, truth, "forecast_error")
     forecast = named(forecast)
+    truth = flat_like(truth, forecast)
     both = shared_names(forecast, truth)
+    one_unit(forecast, both, "forecast_error")
     state = true_states(truth).sel(variable=both).transpose("time", "variable")
     initial = state.isel(time=xr.DataArray(rows, dims="start")).drop_vars("time", errors="ignore")
     parts = []

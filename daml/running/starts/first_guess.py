@@ -9,6 +9,7 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.datasets import pack
+from daml.labels.doors import flat
 from daml.labels.lacking import at_climate
 from daml.observing.functions import Function
 from daml.observing.operators import Selection
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def one_state(initial: xr.Dataset, model: Model, what: str) -> np.ndarray:
     """Give the state (variable,) to start from; hidden variables may be missing there."""
-    variables = tuple(model.variables)
+    variables, initial = tuple(model.variables), flat(initial, model)
     given, _ = pack(at_climate(initial, "state", model), "state", variables)
     if given.size != len(variables):
         raise InputError(

@@ -13,6 +13,7 @@ from daml.labels.datasets import names
 from daml.observing.noise import observing
 from daml.protocols import Scheme, Trial
 from daml.schemes.estimation import from_innovations, lagged
+from daml.schemes.gross_errors import FAR, gross_errors, without
 
 ROUNDS = 4
 """Number of times that B is estimated for the first model; for later ones it is 1."""
@@ -57,9 +58,12 @@ def estimated(trial: Trial, made: Made, known: Known, *, new: bool, factor: bool
     if factor:
         found = _factor(trial.shortened(PART), made, known, rounds, apart)
         known = known._replace(factor=found)
-    scheme = made(_after(trial, made, known, rounds))
+    known = _after(trial, made, known, rounds)
+    scheme = made(known)
     if new:
-        _warn_of_climatology(trial, trial.run(scheme))
+        analysis = trial.run(scheme)
+        _warn_of_climatology(trial, analysis)
+        _warn_of_gross_errors(trial, gross_errors(analysis, trial.observations, *known))
     return scheme
 
 
@@ -67,6 +71,7 @@ def _after(trial: Trial, made: Made, known: Known, rounds: int) -> Known:
     """Estimate B a number of times, each time from the innovations with the last estimate."""
     for _ in range(rounds):
         judged = trial.judged(trial.run(made(known)))
+        judged = without(judged, gross_errors(judged, trial.observations, *known))
         covariance = from_innovations(judged, trial.observations, known.covariance, known.factor)
         known = known._replace(covariance=covariance)
     return known
@@ -92,6 +97,22 @@ def _factor(trial: Trial, made: Made, known: Known, rounds: int, apart: float) -
         return float(factors[int(np.argmax(found))])
     share = -found[-2] / (found[-1] - found[-2])
     return float(factors[len(found) - 2] * STEP**share)
+
+
+def _warn_of_gross_errors(trial: Trial, gross: xr.DataArray) -> None:
+    """Warn of observations that are farther from their forecasts than any error of these is."""
+    count = int(gross.sum())
+    if not count:
+        return
+    row, place = np.argwhere(gross.values)[0]
+    name, time = gross["observed"].values[place], gross["time"].values[row]
+    told = np.datetime_as_string(time, "s") if gross["time"].dtype.kind == "M" else f"{time:g}"
+    warn(
+        f"tuned: more than {FAR:g} standard deviations of H B H' + R from the forecast of "
+        f"{trial.model}: {count} of the observations, the first of {str(name)!r} at time {told}; B "
+        "is estimated without them, but states are analysed with them: if these are gross errors, "
+        "set them to NaN",
+    )
 
 
 def _warn_of_climatology(trial: Trial, analysis: xr.Dataset) -> None:
