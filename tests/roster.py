@@ -117,7 +117,7 @@ SCHEMES = {
         members=12, window=4, shift=2, inflation=1.2, multiple=True, finite_size=True
     ),
     "ETKF4DVar": lambda: daml.schemes.ETKF4DVar(
-        members=6, window=6, beta=0.2, background_covariance=climatology(), inflation=1.2
+        *(12, 4), beta=0.2, background_covariance=climatology(), inflation=1.2, tolerance=0.05
     ),
     "FourDEnVar": lambda: daml.schemes.FourDEnVar(members=12, window=4, shift=2, inflation=1.2),
     "FourDEnVar with a radius": lambda: daml.schemes.FourDEnVar(
