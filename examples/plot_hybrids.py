@@ -112,3 +112,25 @@ for ax, every in zip(axes[0], INTERVALS, strict=True):
 axes[0, 0].set_ylabel("RMSE of the analysis [1]")
 figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
 plt.show()
+
+# %%
+# What agrees with the paper
+# --------------------------
+# *Where windows are short and the model is close to linear in them, hybrids improve on both 4DVar
+# and the ETKF.* So it is here, for all hybrids whose B is that of the ensemble: 4DEnVar, IEnKS and
+# ETKF-4DVar hardly differ there, as they minimise the same cost. Half of a climatology in B improves
+# on 4DVar, too, and on the ETKF only in part. EnVar has no window and gains nothing from the
+# climatology: with a perfect model ten members know the errors of three variables well.
+#
+# *In long windows the minimum of the cost is hard to find, and a quasi-static minimisation finds
+# it.* So it is here: 4DVar and ETKF-4DVar lose the truth in long windows, and follow it with QS.
+#
+# *Hybrids without a climatology do not always need it.* So it is here where observations are 0.1
+# apart; where they are 0.25 apart, windows of two observations are the limit already. 4DEnVar is
+# the first to fail, as it makes a single step from the background, and IEnKS, which iterates, the
+# last.
+#
+# *The hybrids without a climatology, with QS, are the best of all in long windows, together with
+# the ETKS.* The first part is so here. The ETKS never loses the truth and is better than the ETKF
+# by far, but not as good as they are where observations are 0.25 apart: it smooths what a filter
+# found whose members are no longer Gaussian from one observation to the next.
