@@ -28,6 +28,7 @@ _attached, __dir__, __all__ = lazy_loader.attach(
         "verification.predictability": ["lyapunov_exponent"],
         "models": ["CoupledLorenz63", "Lorenz63"],
         "observing.simulated": ["observe"],
+        "observing.stepped": ["on_steps"],
         "schemes": ["ThreeDVar"],
         "sweeps.sweeping": ["sweep"],
         "running.tuning": ["tuned"],

@@ -1,7 +1,8 @@
 """Background error covariances: estimates and checks."""
 
 from daml.covariances.dense import check, climatological, labelled
+from daml.covariances.stationary import Stationary
 from daml.observing.noise import observing
 from daml.running.climatology import scaled_climatology
 
-__all__ = ["check", "climatological", "labelled", "observing", "scaled_climatology"]
+__all__ = ["Stationary", "check", "climatological", "labelled", "observing", "scaled_climatology"]

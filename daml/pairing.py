@@ -129,9 +129,20 @@ def _check_window(scheme: Scheme, name: str) -> None:
 
 
 def check_memory(scheme: Scheme, model: object, remembers: Callable[[], bool]) -> None:
-    """Refuse a model with a memory for a scheme whose covariance is of the state alone."""
-    if "memoryless" in getattr(scheme, "needs", ()) and remembers():
-        name = type(scheme).__name__
+    """Refuse a model with a memory for a scheme whose covariance is of the state alone.
+
+    Where the scheme needs the gradient of a window, torch takes it through the memory.
+    """
+    needs, name = getattr(scheme, "needs", ()), type(scheme).__name__
+    through = "gradient" in needs and has_window(scheme) and not takes_tensors(model)
+    if through and remembers():
+        raise InputError(
+            f"{name}: {type(model).__name__} steps NumPy arrays and has a memory of the states "
+            "before, through which no gradient passes; use an ensemble, e.g. "
+            "daml.schemes.IEnKS(members=20, window=4), or a model whose step depends on the state "
+            "alone"
+        )
+    if "memoryless" in needs and remembers():
         raise InputError(
             f"{name}: {type(model).__name__} has a memory of the states before, which is no part "
             f"of the covariance that {name} carries; use an ensemble, e.g. daml.schemes.ETKF(20), "

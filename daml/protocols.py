@@ -105,6 +105,26 @@ class KnowsCovariance(Protocol):
         ...
 
 
+class Covariance(Protocol):
+    """A covariance B = L L' by its actions, of so many variables that no matrix is made.
+
+    It may also have ``to_dataset()``, for a store.
+    """
+
+    @property
+    def control(self) -> int:
+        """Number of entries of a control v."""
+        ...
+
+    def root(self, v: Array) -> Array:
+        """Give L v (..., variable) of controls (..., control)."""
+        ...
+
+    def root_adjoint(self, x: Array) -> Array:
+        """Give L' x (..., control) of states (..., variable)."""
+        ...
+
+
 class CarriesMemory(Protocol):
     """A model whose memory moves with the members of an ensemble; see :class:`Model`."""
 
@@ -275,12 +295,15 @@ class Window(NamedTuple):
     """What the analysis of the window before added after each step (``Update.errors``); 0 for the
     steps that are new."""
     model_error: Array | None = None
-    """As of a forecast: Q (variable, variable) of each step."""
+    """Q (variable, variable) of each step, or its variances (variable,), as of a forecast."""
     carried: Array | None = None
     """As of a forecast: what the members have at the start besides their states."""
     forecasts: tuple[Array, ...] = ()
     """The forecasts of the new times by the last analysis: the last ones of ``background``, unless
     windows go on from another state than the analysis (``Update.onward``)."""
+    remembers: bool = False
+    """Whether the model has a memory in the window, which the states before decide, so that the
+    tangents of steps alone do not say how the states depend on the start."""
 
     @property
     def steps(self) -> int:
@@ -396,9 +419,9 @@ class Scheme(Protocol):
       model's own B of each forecast (``model.background_covariance(memory)``); "positions" is
       where its variables lie; "memoryless" is a model whose memory does not depend on the states;
       "model_error" is Q in ``Forecast.model_error``, which the scheme adds itself; "gradient" is
-      the derivative of a step in ``Forecast.tangent``; "tensors" are steps
-      of torch tensors, which ``Window.moved`` then takes. To the members of an ensemble that does
-      not name "model_error", draws from N(0, Q) are added after each step.
+      the derivative of a step in ``Forecast.tangent``; "tensors" are steps of
+      torch tensors, which ``Window.moved`` then takes. To the members of an ensemble that does not
+      name "model_error", draws from N(0, Q) are added after each step.
     - ``open`` and ``tuned``: see :class:`Tunable`.
     - ``to_dataset()`` gives what was tuned as an xarray.Dataset, which a loop stores with each
       pass; ``restored(dataset)`` gives the scheme back from it, for resuming the loop and for

@@ -10,8 +10,13 @@ import xarray as xr
 from scipy import optimize
 
 import daml
+from daml.covariance import Stationary
 from daml.covariances.dense import labelled
 from daml.errors import InputError
+from daml.observing.noise import TabledNoise
+from daml.observing.operators import Selection
+from daml.protocols import Observed, Run, Setting
+from daml.running.cycling.cycle import cycle
 from daml.schemes import FourDVar
 from daml.schemes.variational.conjugate_gradients import solution
 from daml.schemes.variational.damped import minimised
@@ -294,3 +299,143 @@ def test_bad_settings_are_refused(given, text):
 def test_what_a_cycle_cannot_use_is_refused(scheme, text):
     with pytest.raises(InputError, match=text):
         assimilated(scheme, record())
+
+
+def test_windows_that_do_not_converge_are_marked_and_warned_of_once():
+    model, observations, B, near = chaotic(9)
+    scheme = FourDVar(B, window=4, outer_loops=1)
+    with pytest.warns(UserWarning, match="did not converge") as told:
+        found = daml.assimilate(model, unseen_at_first(observations), scheme, initial=near)
+    (text,) = [str(one.message) for one in told]
+    assert text.startswith("assimilate: FourDVar did not converge in 88.9 % of the record (where")
+    assert "take a shorter window, quasi_static=True" in text
+    np.testing.assert_array_equal(found.converged, [1] + 8 * [0])
+    np.testing.assert_array_equal(found.iterations, [0] + 8 * [1])
+
+
+class Forced:
+    """Lorenz 96 with a forcing and a damping that are being learned."""
+
+    arrays: ClassVar = TORCH
+    variables, dt = daml.models.Lorenz96(n=9).variables, 0.05
+
+    def __init__(self, forcing):
+        self.forcing = forcing
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        moved, _ = daml.models.Lorenz96(n=9, forcing=0.0).step(x, None)
+        return moved + 0.05 * self.forcing * (1 - 0.1 * x), memory
+
+
+def cycled(forcing, scheme, values, B):
+    """The analyses of three windows, their likelihood, and how it all depends on the forcing."""
+    variables = Forced.variables
+    operator = Selection(tuple(range(0, 9, 2)), 9)
+    noise = TabledNoise(np.ones((1, 5), bool), np.full((1, 5), 0.5)).on("cpu")
+    setting = Setting(variables, variables[::2], operator, noise, None)
+    prepared = scheme.prepare(setting)
+    x = torch.from_numpy(3 + drawn(1, 2, 9)) + 0 * forcing.detach()
+    rows = torch.zeros(2, dtype=torch.long)
+    seen = (
+        (
+            Observed(value, rows, noise),
+            Run(np.full(2, step), np.zeros(2), 500, frozenset(scheme.outputs)),
+        )
+        for step, value in enumerate(values)
+    )
+    updates = list(cycle(Forced(forcing), scheme, prepared, x, None, seen))
+    total = sum((update.state**2).sum() for _, update in updates[1:])
+    if "log_likelihood" in scheme.outputs:
+        total = total + 10 * sum(u.extras["log_likelihood"].sum() for _, u in updates)
+    return total
+
+
+@pytest.mark.parametrize("method", ["exact", "cg"])
+@pytest.mark.parametrize("error", [None, 0.02])
+def test_a_gradient_passes_through_the_minimum(method, error):
+    B = labelled(0.5 * np.eye(9), Forced.variables)
+    values = torch.from_numpy(3 + drawn(2, 7, 2, 5))
+    how = {"window": 3, "shift": 2, "tolerance": 1e-7, "model_error": error}
+    scheme = FourDVar(B, method=method, **how)
+    forcing = torch.tensor(6.0, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(cycled(forcing, scheme, values, B), forcing)
+    with torch.no_grad():
+        up, down = (cycled(forcing + d, scheme, values, B) for d in (1e-3, -1e-3))
+    assert float(found) == pytest.approx(float(up - down) / 2e-3, rel=1e-4)
+
+
+def test_a_stationary_covariance_is_that_of_distances_round_a_grid():
+    B = Stationary((6, 8), variance=2.0, length=0.7)
+    rows, columns = np.divmod(np.arange(48), 8)
+    away = [abs(part[:, None] - part) for part in (rows, columns)]
+    squares = sum(np.minimum(d, n - d) ** 2 for d, n in zip(away, (6, 8), strict=True))
+    np.testing.assert_allclose(B.dense(), 2 * np.exp(-squares / (2 * 0.7**2)), atol=1e-6)
+    np.testing.assert_array_equal(B.variances(), 48 * [2.0])
+    v, x = drawn(0, 2, 48), drawn(1, 2, 48)
+    assert np.vecdot(B.root(v), x) == pytest.approx(np.vecdot(v, B.root_adjoint(x)))
+    np.testing.assert_allclose(B.root(torch.from_numpy(v)).numpy(), B.root(v), rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["exact", "cg"])
+def test_a_covariance_by_its_actions_is_its_matrix(method):
+    model, observations, _, near = chaotic(9)
+    B = Stationary(9, variance=0.5, length=1.0)
+    matrix = labelled(B.dense() + 1e-12 * np.eye(9), model.variables)
+    how = {"window": 4, "tolerance": 1e-6}
+    exact = daml.assimilate(model, observations, FourDVar(matrix, **how), initial=near)
+    acting = FourDVar(B, method=method, **how)
+    found = daml.assimilate(model, observations, acting, initial=near)
+    np.testing.assert_allclose(found.analysis, exact.analysis, atol=1e-5)
+    assert FourDVar(window=4).restored(acting.to_dataset()).background_covariance == B
+    with pytest.raises(InputError, match="a Stationary, gives 8 variables, and the model has 9"):
+        daml.assimilate(model, observations, FourDVar(Stationary(8), window=4))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"shape": 0}, "'shape' is 0; give the number of points"),
+        ({"shape": (3, 2.5)}, "'shape' is "),
+        ({"variance": -1.0}, "'variance' is -1.0; give a number > 0"),
+        ({"length": np.inf}, "'length' is inf; give a number > 0"),
+    ],
+)
+def test_a_stationary_covariance_of_wrong_numbers_is_refused(given, text):
+    with pytest.raises(InputError, match=text):
+        Stationary(**{"shape": 4} | given)
+
+
+def test_the_factor_of_b_is_found_from_innovations():
+    """With it the innovations are more likely than with others, and it is kept for the next."""
+    model = daml.Lorenz63()
+    truth = daml.simulate(model, steps=301, spinup=200, seed=1)
+    seen = daml.observe(truth, every=4, seed=2)
+    scheme, found = daml.tuned(FourDVar(window=4), model, seen)
+    assert not scheme.open
+    for factor in (0.25, 4.0):
+        other = replace(scheme, background_covariance=factor * scheme.background_covariance)
+        compared = daml.assimilate(model, seen, other)
+        likelihoods = (float(a.log_likelihood[75:].sum()) for a in (found, compared))
+        assert next(likelihoods) > next(likelihoods)
+    again, _ = daml.tuned(FourDVar(window=4), model, seen, before=scheme)
+    np.testing.assert_allclose(again.background_covariance, scheme.background_covariance, rtol=0.1)
+
+
+def test_a_long_window_that_is_filled_little_by_little_has_its_global_minimum():
+    """Lorenz 63 over three time units, from a state that is wrong by two units: five records."""
+    model, B = daml.Lorenz63(), labelled(4 * np.eye(3), daml.Lorenz63.variables)
+    plain, gradual = [], []
+    for seed in range(5):
+        truth = daml.simulate(model, steps=61, spinup=300, seed=seed)
+        seen = unseen_at_first(daml.observe(truth, every=4, error_variance=0.5, seed=seed + 9))
+        near = truth[["state"]].isel(time=0) + 2 * drawn(seed, 3)
+        for into, quasi_static in ((plain, False), (gradual, True)):
+            scheme = FourDVar(B, window=60, quasi_static=quasi_static)
+            found = daml.assimilate(model, seen, scheme, initial=near)
+            squares = ((found.analysis - truth.state)[1:] ** 2).mean()
+            into.append(float(squares) ** 0.5)
+    assert max(gradual) < 1.0
+    assert max(plain) > 5.0

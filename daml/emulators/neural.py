@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ class Neural(Settings):
     See :class:`daml.LSTM` for the settings. A subclass has a method ``network(size)``, which gives
     a ``daml.emulators.networks.Network`` for a number of variables.
     """
+
+    arrays: ClassVar[tuple[str, ...]] = ("numpy", "torch")
+    """Kinds of arrays that a step takes."""
 
     @property
     def history(self) -> xr.Dataset:

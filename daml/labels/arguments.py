@@ -28,6 +28,7 @@ METHODS = {
     "ThreeDVar": ("given", "by_model"),
     "Emulator": ("fit", "to_dataset"),
     "Checkpoint": ("load", "due", "save"),
+    "Covariance": ("control", "root", "root_adjoint"),
 }
 """What an object of a seam must have."""
 GIVE = {
@@ -50,6 +51,7 @@ GIVE = {
     "ThreeDVar": "a daml.ThreeDVar",
     "Emulator": "an emulator, e.g. daml.LSTM()",
     "Checkpoint": "an object with load, due and save",
+    "Covariance": "an object with control, root(v) and root_adjoint(x)",
 }
 """What each annotation asks for. Others are not compared."""
 

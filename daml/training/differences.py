@@ -37,7 +37,7 @@ class Differenced:
     def step(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
         """Step tensors (..., variable), in double precision inside."""
         if x.requires_grad:
-            return _ByDifferences.apply(x, self.model, self.near), None  # type: ignore[no-untyped-call]
+            return _ByDifferences.apply(x, self.model, self.near, self.tensors), None  # type: ignore[no-untyped-call]
         if self.tensors:
             return advance(self.model, x, memory)
         moved, memory = advance(self.model, _plain(x), memory)
@@ -96,16 +96,32 @@ class _ByDifferences(torch.autograd.Function):
     """A step of NumPy's, its Jacobian by central differences when the gradient comes back."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, model: Model, near: np.ndarray) -> torch.Tensor:
+    def forward(
+        ctx: Any, x: torch.Tensor, model: Model, near: np.ndarray, tensors: bool
+    ) -> torch.Tensor:
         """Step the states (..., variable)."""
-        ctx.model, ctx.near, plain = model, near, _plain(x)
-        ctx.states = plain
-        return x.new_tensor(advance(model, plain, None)[0])
+        ctx.model, ctx.near, ctx.tensors = model, near, tensors
+        ctx.save_for_backward(x)
+        return x.new_tensor(advance(model, _plain(x), None)[0])
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """Give the gradient (..., variable) by what was moved."""
-        back, found = _plain(gradient), np.empty(ctx.states.shape)
-        for first, block in jacobian(partial(_moved, ctx.model), ctx.states, ctx.near):
-            found[..., first : first + len(block)] = np.moveaxis((block * back).sum(-1), 0, -1)
-        return gradient.new_tensor(found), None, None
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        """Give the gradient (..., variable) by what was moved.
+
+        Where a gradient of it is wanted, too, torch takes both if it can; otherwise the Jacobian is
+        a constant.
+        """
+        (x,) = ctx.saved_tensors
+        if torch.is_grad_enabled() and ctx.tensors:
+            moved = advance(ctx.model, x, None)[0]
+            (found,) = torch.autograd.grad(moved, x, gradient, create_graph=True)
+            return found, None, None, None
+        blocks = jacobian(partial(_moved, ctx.model), _plain(x), ctx.near)
+        if torch.is_grad_enabled():
+            parts = [x.new_tensor(np.moveaxis(block, 0, -1)) for _, block in blocks]
+            matrix = torch.cat(parts, dim=-1)  # (..., variable, moved variable)
+            return (gradient[..., None, :] @ matrix)[..., 0, :], None, None, None
+        back, into = _plain(gradient), np.empty(tuple(x.shape))
+        for first, block in blocks:
+            into[..., first : first + len(block)] = np.moveaxis((block * back).sum(-1), 0, -1)
+        return gradient.new_tensor(into), None, None, None

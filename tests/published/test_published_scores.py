@@ -4,6 +4,9 @@ import functools
 import warnings
 
 import bocquet2010
+import bocquet2012
+import bocquet2012_often
+import bocquet2013
 import numpy as np
 import pytest
 import sakov2008
@@ -11,7 +14,14 @@ import sakov2012
 
 import daml
 
-SOURCES = {"sakov2012": sakov2012, "sakov2008": sakov2008, "bocquet2010": bocquet2010}
+SOURCES = {
+    "sakov2012": sakov2012,
+    "sakov2008": sakov2008,
+    "bocquet2010": bocquet2010,
+    "bocquet2012": bocquet2012,
+    "bocquet2012, often": bocquet2012_often,
+    "bocquet2013": bocquet2013,
+}
 CASES = [(source, name) for source, module in SOURCES.items() for name in module.SCORES]
 cases = pytest.mark.parametrize(("source", "name"), CASES)
 SPINUP, BLOCKS, ROUNDING = 200, 20, 0.005

@@ -8,7 +8,7 @@ import numpy as np
 
 from daml.arrays import alike
 from daml.covariances.model_error import dense, error_root, model_error
-from daml.pairing import certain
+from daml.pairing import certain, has_window
 from daml.protocols import Forecast
 from daml.randomness import Stream, normal, ranks
 from daml.running.cycling.stepping import advance
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model, Run, Scheme
 
 
-def given_error(scheme: Scheme, model: Model) -> Array | None:
-    """Give Q (variable, variable) for a scheme that adds it itself; None for another one."""
+def given_error(scheme: Scheme, model: Model, as_given: bool = False) -> Array | None:
+    """Give Q (variable, variable) for a scheme that adds it itself; None for another one.
+
+    Variances (variable,) stay variances ``as_given``.
+    """
     error = model_error(scheme, model)
     if error is None or "model_error" not in getattr(scheme, "needs", ()):
         return None
-    return dense(error)
+    return error if as_given else dense(error)
 
 
 class Steps:
@@ -36,7 +39,7 @@ class Steps:
         needs = getattr(scheme, "needs", ())
         self.model = certain(model)
         self.tangents = Tangents(self.model) if "gradient" in needs else None
-        given, error = given_error(scheme, model), model_error(scheme, model)
+        given, error = given_error(scheme, model, has_window(scheme)), model_error(scheme, model)
         self.error = None if given is None else _placed(given, like)
         self.root = None
         if given is None and error is not None and getattr(scheme, "members", None) is not None:

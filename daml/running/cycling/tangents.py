@@ -49,12 +49,13 @@ class Tangents:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.near: np.ndarray | None = None
+        self.learns: bool | None = None
 
     def at(self, x: Array, memory: Memory) -> Array:
         """Give dM/dx (..., variable, variable) of the step from states ``x`` (..., variable)."""
         if not isinstance(x, np.ndarray):
             return self._by_torch(x, memory)
-        if self.tensors and not _has_arrays(memory):
+        if self.tensors and not has_arrays(memory):
             import torch
 
             found: np.ndarray = self._by_torch(torch.from_numpy(x.copy()), memory).numpy()
@@ -71,10 +72,10 @@ class Tangents:
     def _by_torch(self, x: Any, memory: Memory) -> Any:
         import torch
 
-        size, recorded = x.shape[-1], torch.is_grad_enabled() and x.requires_grad
+        size, recorded = x.shape[-1], torch.is_grad_enabled() and self._is_recorded(x, memory)
         with torch.enable_grad():
-            x = x if recorded else x.detach().requires_grad_()
-            if _has_arrays(memory):
+            x = x if recorded and x.requires_grad else x.detach().requires_grad_()
+            if has_arrays(memory):
                 moved = advance(self.model, x, memory)[0]
                 parts = torch.unbind(moved.sum(dim=tuple(range(moved.ndim - 1))))
                 rows = [
@@ -89,9 +90,17 @@ class Tangents:
             (found,) = torch.autograd.grad(total, copies, create_graph=recorded)
         return torch.movedim(found, 0, -2)
 
+    def _is_recorded(self, x: Any, memory: Memory) -> bool:
+        """Whether a gradient is wanted of what a step gives: of its state, or of the model."""
+        if x.requires_grad:
+            return True
+        if self.learns is None:
+            self.learns = bool(advance(self.model, x, memory)[0].requires_grad)
+        return self.learns
+
     def _by_differences(self, x: np.ndarray, memory: Memory) -> np.ndarray:
         def step(states: np.ndarray) -> np.ndarray:
-            if not _has_arrays(memory):
+            if not has_arrays(memory):
                 return np.asarray(advance(self.model, states, memory)[0])
             batch = states.reshape(-1, *x.shape)  # as many states as the memory is of
             moved = stacked([advance(self.model, part, memory)[0] for part in batch])
@@ -99,7 +108,7 @@ class Tangents:
 
         if self.near is None:
             scale = largest(np.concatenate((typical(self.model), x.reshape(-1, x.shape[-1]))))
-            few = x if _has_arrays(memory) else x.reshape(-1, x.shape[-1])[:ROWS]
+            few = x if has_arrays(memory) else x.reshape(-1, x.shape[-1])[:ROWS]
             with np.errstate(all="ignore"):
                 self.near = sizes(step, few, scale)
         found = np.empty((x.shape[-1], *x.shape))
@@ -108,10 +117,10 @@ class Tangents:
         return np.ascontiguousarray(np.moveaxis(found, 0, -1))
 
 
-def _has_arrays(memory: Memory) -> bool:
+def has_arrays(memory: Memory) -> bool:
     """Whether a memory holds anything, which is of a batch of states then."""
     if isinstance(memory, (tuple, list)):
-        return any(map(_has_arrays, memory))
+        return any(map(has_arrays, memory))
     return memory is not None
 
 

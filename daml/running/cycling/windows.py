@@ -13,6 +13,7 @@ import numpy as np
 from daml.arrays import namespace, taken
 from daml.protocols import Observed, Run, Update, Window
 from daml.running.cycling.steps import Steps
+from daml.running.cycling.tangents import has_arrays
 from daml.schemes.calling import fresh, updated
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class _Way:
         ) -> tuple[Array, ...]:
             if not runs:
                 return (x,)
-            memory, times = memory_of(x), runs
+            memory, times = _recordable(memory_of(x), x), runs
             if rows is not None:
                 memory = _of_rows(memory, rows, tuple(start.state.shape[:-1]))
                 times = [r._replace(step=r.step[rows], segment=r.segment[rows]) for r in runs]
@@ -154,7 +155,8 @@ class _Way:
             carried = cast("CarriesMemory", self.carrier).packed(start.memory, start.state)
         background = tuple(p.state for p in path)
         way = start.state, background, fresh, moved, linear, tuple(errors)
-        return Window(*way, self.steps.error, carried, background[-fresh:])
+        how = self.steps.error, carried, background[-fresh:]
+        return Window(*way, *how, any(has_arrays(point.memory) for point in path))
 
     def begun(self, start: _Point, update: Update) -> _Point:
         """Give the point from which the analysis of a window goes on."""
@@ -177,6 +179,19 @@ def _of_first(memory: Memory, lead: tuple[int, ...]) -> Memory:
     if shape and shape[0] == math.prod(lead):
         return memory[:: lead[-1]]
     return memory
+
+
+def _recordable(memory: Memory, x: Array) -> Memory:
+    """Give a memory beside which tensors ``x`` may be recorded.
+
+    What an emulator made of NumPy's states, without a gradient, torch refuses to record.
+    """
+    if isinstance(memory, (tuple, list)):
+        return tuple(_recordable(part, x) for part in memory)
+    is_closed = getattr(memory, "is_inference", None)
+    if isinstance(x, np.ndarray) or is_closed is None or not is_closed():
+        return memory
+    return memory.clone()
 
 
 def _of_rows(memory: Memory, rows: np.ndarray, lead: tuple[int, ...]) -> Memory:

@@ -119,7 +119,8 @@ class ETKF4DVar(Blended):
         alone = window._replace(state=mean, background=window.moved(mean), errors=())
         control = Control.of(alone, MatrixRoot(self._root(anomalies, memory.own)))
         cost = ByTangents.of(alone, observed, control, *how)
-        found = analysed(cost, self.outer_loops, self.tolerance, self.quasi_static)
+        least = self.outer_loops, self.tolerance, self.quasi_static
+        found = analysed(cost, *least, wanted=run[-1].wanted)
         views = Views.of(observed[-window.fresh :], *how)
         whole = views.together(views.each(window.background[-window.fresh :]), anomalies, mean)
         narrow, turned = self._in_turn(window, views, run)

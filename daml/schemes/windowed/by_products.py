@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from daml.arrays import namespace
 from daml.schemes.variational.conjugate_gradients import solution
+from daml.schemes.windowed.by_gradients import Recorded, alike, tensor
 from daml.schemes.windowed.window_cost import WindowCost
 
 INNER = 1e-3
@@ -27,10 +26,10 @@ class ByProducts(WindowCost):
         """Give the step (..., control) to the minimum of J of the problem linear around v."""
         return Products(self, v).step(misfit, v)
 
-    def extras(self) -> dict[str, list[Any]]:
+    def extras(self, wanted: Collection[str]) -> dict[str, list[Any]]:
         """Give ``chi_square`` of the new times: |v|^2 + |d - G v|^2 at the minimum for each one."""
-        if not self.seen:
-            return self.of_time({})
+        if "chi_square" not in wanted:
+            return {}
         squares, zero = {}, self.control.zero()
         xp = namespace(zero)
         for pair in self.seen:
@@ -43,96 +42,50 @@ class ByProducts(WindowCost):
         return self.of_time(squares)
 
 
-class Products:
+class Products(Recorded):
     """Products with G (..., observed, control), by which a control changes what is observed.
 
-    One run of the model is recorded by torch. Its gradient gives G' w; this is linear in w, and its
+    The gradient of the run that torch has recorded gives G' w; this is linear in w, and its
     gradient by w gives G v.
     """
 
     def __init__(self, cost: WindowCost, v: Any) -> None:
         import torch
 
-        self.cost, self.like = cost, v
-        start, errors = cost.control.moved(v)
+        super().__init__(cost, v)
+        self.weights = torch.zeros_like(self.seen, requires_grad=True)
         with torch.enable_grad():
-            self.inputs = [_leaf(part) for part in (start, *(errors or ()))]
-            first, rest = self.inputs[0], tuple(self.inputs[1:])
-            states = cost.window.moved(first, rest) if rest else cost.window.moved(first)
-            parts = [cost.operator.apply(states[place]) for place, _ in cost.seen]
-            self.seen = torch.cat(parts, dim=-1)
-            self.weights = torch.zeros_like(self.seen, requires_grad=True)
-            self.back = torch.autograd.grad(
-                *(self.seen, self.inputs, self.weights),
-                create_graph=True,
-                allow_unused=True,
-            )
+            self.by_weights = self.back(self.weights, create_graph=True)
 
     def forward(self, v: Any) -> Any:
         """Give G v (..., observed) of controls (..., control)."""
         import torch
 
         start, errors = self.cost.control.changes(v)
-        changes = [_tensor(part) for part in (start, *(errors or ()))]
-        pairs = [p for p in zip(self.back, changes, strict=True) if p[0] is not None]
+        changes = [tensor(part) for part in (start, *(errors or ()))]
+        pairs = [p for p in zip(self.by_weights, changes, strict=True) if p[0].requires_grad]
         by, along = zip(*pairs, strict=True)
         (found,) = torch.autograd.grad(by, self.weights, along, retain_graph=True)
-        parts = self._split(_alike(found, self.like))
-        white = [
-            self.cost.white(part, o) for part, (_, o) in zip(parts, self.cost.seen, strict=True)
-        ]
-        return self._joined(white)
+        parts = zip(self.split(alike(found, self.like)), self.cost.seen, strict=True)
+        return _joined([self.cost.white(part, observed) for part, (_, observed) in parts])
 
     def adjoint(self, w: Any) -> Any:
         """Give G' w (..., control) of (..., observed)."""
-        import torch
-
-        parts = zip(self._split(w), self.cost.seen, strict=True)
-        weights = _tensor(self._joined([self.cost.unwhite(part, o) for part, (_, o) in parts]))
-        found = torch.autograd.grad(
-            self.seen, self.inputs, weights, retain_graph=True, allow_unused=True
-        )
-        back = [
-            torch.zeros_like(one) if part is None else part
-            for part, one in zip(found, self.inputs, strict=True)
-        ]
-        start, *errors = (_alike(part, self.like) for part in back)
+        parts = zip(self.split(w), self.cost.seen, strict=True)
+        weights = _joined([self.cost.unwhite(part, observed) for part, (_, observed) in parts])
+        start, *errors = (alike(part, self.like) for part in self.back(tensor(weights)))
         return self.cost.control.adjoint(start, errors)
 
     def step(self, misfit: Any, v: Any) -> Any:
         """Give the s that solves (I + G' G) s = G' d - v, the step from v to the minimum."""
-        xp = namespace(v)
         right = self.adjoint(misfit) - v
         least = min(misfit.shape[-1] + 1, v.shape[-1])
 
         def product(s: Any) -> Any:
             return s + self.adjoint(self.forward(s))
 
-        return solution(xp, product, right, 2 * least, INNER)
-
-    def _split(self, rows: Any) -> Sequence[Any]:
-        """Give the parts of each time."""
-        found, first = [], 0
-        for _, observed in self.cost.seen:
-            last = first + observed.values.shape[-1]
-            found.append(rows[..., first:last])
-            first = last
-        return found
-
-    def _joined(self, parts: Sequence[Any]) -> Any:
-        return parts[0] if len(parts) == 1 else namespace(parts[0]).concat(parts, axis=-1)
+        return solution(namespace(v), product, right, 2 * least, INNER)
 
 
-def _tensor(array: Any) -> Any:
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
-
-
-def _leaf(array: Any) -> Any:
-    return _tensor(array).detach().clone().requires_grad_()
-
-
-def _alike(tensor: Any, like: Any) -> Any:
-    """Give a tensor without its gradient, in the kind of array that ``like`` is."""
-    return tensor.detach().numpy() if isinstance(like, np.ndarray) else tensor.detach()
+def _joined(parts: Sequence[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else namespace(parts[0]).concat(parts, axis=-1)

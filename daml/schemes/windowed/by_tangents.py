@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from daml.arrays import namespace
 from daml.schemes.matrices import cholesky, identity, least_squares, log_determinant, solved
+from daml.schemes.windowed.by_gradients import derivative
 from daml.schemes.windowed.window_cost import WindowCost
 
 
@@ -22,6 +24,8 @@ class ByTangents(WindowCost):
         From the last time on back: rows are multiplied by the tangent of one step after the other,
         and those of what is observed at its start join them.
         """
+        if self.window.remembers:
+            return derivative(self, v)
         xp = namespace(v)
         start, errors = self.control.moved(v)
         how = (start,) if errors is None else (start, errors)
@@ -43,29 +47,36 @@ class ByTangents(WindowCost):
         seen = self.linear(v)
         return least_squares(seen, misfit + (seen @ v[..., None])[..., 0]) - v
 
-    def extras(self) -> dict[str, list[Any]]:
-        """Give ``chi_square`` and ``log_likelihood`` of the new times.
+    def extras(self, wanted: Collection[str]) -> dict[str, list[Any]]:
+        """Give ``chi_square`` and ``log_likelihood`` of the new times, if they are wanted.
 
         S of a time is the covariance of its innovation d that the background of the window implies,
         in units of the errors of the observations: S = I + G G'. The likelihood is that of all
         observations together.
         """
-        if not self.seen:
-            return self.of_time({}, 0.0)
+        asks, likely = "chi_square" in wanted, "log_likelihood" in wanted
+        squares: dict[int, Any] = {}
+        if not self.seen or not (asks or likely):
+            return self.of_time(squares if asks else None, 0.0 if likely else None)
         misfit, _ = self.at_background()
-        seen, xp = self.linear(self.control.zero()), namespace(misfit)
-        squares, first = {}, 0
-        for place, observed in self.seen:
+        seen, first = self.linear(self.control.zero()), 0
+        for place, observed in self.seen if asks else ():
             rows = slice(first, first + observed.values.shape[-1])
             squares[place], _ = _normal(misfit[..., rows], seen[..., rows, :])
             first = rows.stop
+        likelihood = self._likelihood(misfit, seen) if likely else None
+        return self.of_time(squares if asks else None, likelihood)
+
+    def _likelihood(self, misfit: Any, seen: Any) -> Any:
+        """Give the log-likelihood (...) of all that is new, less its constant."""
+        xp = namespace(misfit)
         square, width = _normal(misfit, seen)
-        likelihood = -(square + width) / 2
+        found = -(square + width) / 2
         for _, observed in self.seen:
             counts = xp.sum(xp.astype(observed.present, square.dtype), axis=-1)
             width = observed.noise.log_deviation(observed.pattern)
-            likelihood = likelihood - width - counts * float(np.log(self.factor)) / 2
-        return self.of_time(squares, likelihood)
+            found = found - width - counts * float(np.log(self.factor)) / 2
+        return found
 
 
 def _normal(misfit: Any, seen: Any) -> tuple[Any, Any]:

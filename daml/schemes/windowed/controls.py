@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from daml.arrays import namespace
-from daml.protocols import Window
+from daml.protocols import Covariance, Window
 
 
 class Root(Protocol):
@@ -45,6 +45,25 @@ class MatrixRoot(NamedTuple):
     def rows(self, rows: Any) -> Any:
         """Give G L (..., row, control)."""
         return rows @ self.matrix
+
+
+class ActingRoot(NamedTuple):
+    """The root of a covariance that is given by its actions."""
+
+    covariance: Covariance
+
+    @property
+    def control(self) -> int:
+        """Number of entries of a control v."""
+        return int(self.covariance.control)
+
+    def root(self, v: Any) -> Any:
+        """Give L v (..., variable)."""
+        return self.covariance.root(v)
+
+    def rows(self, rows: Any) -> Any:
+        """Give G L (..., row, control)."""
+        return self.covariance.root_adjoint(rows)
 
 
 class Control(NamedTuple):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import xarray as xr
 
 from daml.arrays import alike, namespace
 from daml.covariances.model_error import error_root
+from daml.covariances.stationary import Stationary
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.labels.html import shown
 from daml.protocols import (
+    Covariance,
     ObservationOperator,
     Observed,
     Outputs,
@@ -33,7 +36,8 @@ from daml.schemes.variational.by_model import OUTPUTS
 from daml.schemes.variational.given_covariance import check_factor, check_given, matrix_of
 from daml.schemes.windowed.by_products import ByProducts
 from daml.schemes.windowed.by_tangents import ByTangents
-from daml.schemes.windowed.controls import Control, MatrixRoot, Root
+from daml.schemes.windowed.controls import ActingRoot, Control, MatrixRoot, Root
+from daml.schemes.windowed.implicit import is_recorded, recorded
 from daml.schemes.windowed.window_cost import WindowCost
 from daml.schemes.windowed.window_minimum import minimum
 from daml.stores.opening import check_whole
@@ -60,6 +64,8 @@ class Prepared(NamedTuple):
 
     operator: ObservationOperator
     root: Root
+    error_root: Any = None
+    """That of Q, from the first window on; nothing where there is no model error."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +87,13 @@ class FourDVar(Erring):
 
     Parameters
     ----------
-    background_covariance : xarray.DataArray, or "innovations" or "climatological"
+    background_covariance : xarray.DataArray, or "innovations" or "climatological", or an object
         B (variable, covariable) at the start of each window, symmetric positive definite, in units
         of the products of the variables. Or how :func:`daml.tuned` and the loop find it:
         "climatological" is the scaled climatology of the model; "innovations" this times the factor
-        for which the innovations are most likely.
+        for which the innovations are most likely. An object with the actions of
+        :class:`daml.protocols.Covariance`, such as :class:`daml.covariance.Stationary`, is a B of
+        many variables.
     window : int
         Model steps that are analysed together.
     shift : int, optional
@@ -97,12 +105,12 @@ class FourDVar(Erring):
         Whether the new observations of a window join one time after the other, each minimum being
         the start for the next one. It follows the global minimum where a long window has many.
     method : {"exact", "cg"}
-        The inner loop. "exact" makes the tangents of all steps, by torch or by differences, and
-        solves for the step in the smaller of two spaces, that of the state or that of the
-        observations. "cg" needs products with the tangents and their adjoints alone, which torch
-        takes from one recorded run of the model through the window, and solves for the step by
-        conjugate gradients, preconditioned by the root of B: it is for many variables, and for
-        models with a memory. It gives no ``log_likelihood``.
+        The inner loop. "exact" makes the tangents of all steps, by torch or by differences (of a
+        model with a memory by torch alone), and solves for the step in the smaller of two spaces,
+        that of the control or that of the observations. "cg" needs products with the tangents and
+        their adjoints alone, which torch takes from one recorded run of the model through the
+        window, and solves for the step by conjugate gradients, preconditioned by the root of B: it
+        is for many variables. It gives no ``log_likelihood``.
     outer_loops : int
         Most outer loops.
     tolerance : float
@@ -116,6 +124,12 @@ class FourDVar(Erring):
     ------
     InputError
         If an argument is out of range, or the covariance is wrong.
+
+    Notes
+    -----
+    The analysis has ``chi_square``, ``iterations`` and ``converged`` (time), the latter two of the
+    window in which a time is new. A window that is longer than the model is predictable has many
+    minima: where the outer loops end before they have converged, a warning says so.
 
     References
     ----------
@@ -136,7 +150,7 @@ class FourDVar(Erring):
     True
     """
 
-    background_covariance: xr.DataArray | str = "innovations"
+    background_covariance: xr.DataArray | str | Covariance = "innovations"
     _: KW_ONLY
     window: int
     shift: int | None = None
@@ -146,6 +160,11 @@ class FourDVar(Erring):
     outer_loops: int = 50
     tolerance: float = 1e-3
     error_factor: float | str = 1.0
+
+    window_advice: ClassVar[str] = (
+        "its windows may be longer than the model can be predicted: take a shorter window, "
+        "quasi_static=True where it has observations at many times, or a shorter shift"
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -158,7 +177,8 @@ class FourDVar(Erring):
         if not 0 < self.tolerance < 1:
             raise InputError(f"FourDVar: 'tolerance' is {self.tolerance}; give a number in (0, 1)")
         check_factor(self.error_factor, "FourDVar")
-        check_given(self.background_covariance, WAYS, "FourDVar")
+        if not self._acts:
+            check_given(self.background_covariance, WAYS, "FourDVar")
 
     def _repr_html_(self) -> str:
         return shown(self, {})
@@ -172,14 +192,18 @@ class FourDVar(Erring):
     @property
     def needs(self) -> frozenset[str]:
         """What is required of the model: how its steps change with the state."""
-        exact = {"gradient", "memoryless"}
-        return frozenset({"model_error"} | (exact if self.method == "exact" else {"tensors"}))
+        return frozenset({"model_error", "gradient" if self.method == "exact" else "tensors"})
 
     @property
     def outputs(self) -> Outputs:
         """The further variables of an analysis; see :class:`daml.protocols.Scheme`."""
         likelihood = {"log_likelihood": OUTPUTS["log_likelihood"]}
         return {**CHI_SQUARE, **(likelihood if self.method == "exact" else {}), **ITERATED}
+
+    @property
+    def _acts(self) -> bool:
+        """Whether B is given by its actions."""
+        return hasattr(self.background_covariance, "root_adjoint")
 
     def given(self, variables: tuple[str, ...]) -> np.ndarray:
         """Give B (variable, variable) as a matrix.
@@ -195,9 +219,10 @@ class FourDVar(Erring):
         """Give B, the factor on R, and a model error that is an array; for a store."""
         told = {"long_name": "factor on the error covariance R", "units": "1"}
         factor = xr.DataArray(float(self.error_factor), attrs=told)
-        covariance = cast("xr.DataArray", self.background_covariance)
-        found = {"error_factor": factor, "background_covariance": covariance}
-        return super().to_dataset().assign(found)
+        found, given = super().to_dataset().assign(error_factor=factor), self.background_covariance
+        if self._acts:
+            return found.merge(cast("Any", given).to_dataset()) if _is_kept(given) else found
+        return found.assign(background_covariance=cast("xr.DataArray", given))
 
     def restored(self, dataset: xr.Dataset) -> FourDVar:
         """Give this scheme with what ``to_dataset`` gave.
@@ -207,13 +232,16 @@ class FourDVar(Erring):
         StoreError
             If a variable is missing or damaged.
         """
-        where = "the scheme that was kept"
-        check_whole(dataset, ("error_factor", "background_covariance"), where)
-        return replace(
-            super().restored(dataset),
-            background_covariance=dataset["background_covariance"],
-            error_factor=float(dataset["error_factor"]),
-        )
+        where, given = "the scheme that was kept", self.background_covariance
+        check_whole(dataset, ("error_factor",), where)
+        if "stationary" in dataset:
+            given = Stationary.restored(dataset)
+        elif not self._acts:
+            check_whole(dataset, ("background_covariance",), where)
+            given = dataset["background_covariance"]
+        factor = float(dataset["error_factor"])
+        found = super().restored(dataset)
+        return replace(found, background_covariance=given, error_factor=factor)
 
     def tuned(self, trial: Trial, before: Scheme | None = None) -> FourDVar:
         """Give the scheme with B and the factor on R estimated.
@@ -223,19 +251,18 @@ class FourDVar(Erring):
         if not self.open:
             return self
         given, steps = self.background_covariance, {}
-        climate = trial.climatology() if isinstance(given, str) else given
+        climate = trial.climatology() if isinstance(given, str) else cast("xr.DataArray", given)
         if isinstance(given, str) and given == "innovations":
             steps["background_covariance"] = FACTORS
         if self.error_factor == "estimated":
             steps["error_factor"] = ERROR_FACTORS
 
         def made(numbers: Mapping[str, float]) -> FourDVar:
-            scaled = climate * numbers.get("background_covariance", 1.0)
-            return replace(
-                self,
-                background_covariance=scaled.assign_attrs(climate.attrs),
-                error_factor=numbers.get("error_factor", self.error_factor),
-            )
+            found, factor = given, numbers.get("error_factor", self.error_factor)
+            if isinstance(given, str):
+                scaled = climate * numbers.get("background_covariance", 1.0)
+                found = scaled.assign_attrs(climate.attrs)
+            return replace(self, background_covariance=found, error_factor=factor)
 
         def tried(numbers: Mapping[str, float]) -> FourDVar:
             return replace(made(numbers), method="exact")  # it gives the likelihood
@@ -260,11 +287,24 @@ class FourDVar(Erring):
             If B lacks some of the variables, or is still to be estimated; or if torch cannot
             differentiate a nonlinear H.
         """
-        covariance = self.given(setting.variables)
+        size = len(setting.variables)
         if not setting.operator.linear:
-            setting.operator.tangent(np.ones((1, len(covariance))))
-        root = alike(np.linalg.cholesky(covariance), setting.noise.variance)
-        return Prepared(setting.operator, MatrixRoot(root))
+            setting.operator.tangent(np.ones((1, size)))
+        if self._acts:
+            return Prepared(setting.operator, self._acting(size))
+        root = np.linalg.cholesky(self.given(setting.variables))
+        return Prepared(setting.operator, MatrixRoot(alike(root, setting.noise.variance)))
+
+    def _acting(self, size: int) -> ActingRoot:
+        """Give the root of a B by its actions; refuse one of another number of variables."""
+        given = cast("Covariance", self.background_covariance)
+        found = given.root(np.zeros(given.control)).shape
+        if found != (size,):
+            raise InputError(
+                f"FourDVar: the root of 'background_covariance', a {type(given).__name__}, gives "
+                f"{found[0]} variables, and the model has {size}; give a B of as many"
+            )
+        return ActingRoot(given)
 
     def update(
         self,
@@ -275,41 +315,56 @@ class FourDVar(Erring):
     ) -> tuple[Update, Prepared]:
         """Give the analyses (..., variable) at the start of a batch of windows."""
         error = forecast.model_error
-        if error is not None and not bool((error != 0).any()):
-            error = None
-        root = None if error is None else error_root(error)
-        control = Control.of(forecast, memory.root, root)
+        if memory.error_root is None and error is not None and bool((error != 0).any()):
+            memory = memory._replace(error_root=error_root(error))
+        control = Control.of(forecast, memory.root, memory.error_root)
         factor = float(self.error_factor)
         kind = ByTangents if self.method == "exact" else ByProducts
         cost = kind.of(forecast, observed, control, memory.operator, factor)
         how = self.outer_loops, self.tolerance, self.quasi_static
-        return analysed(cost, *how), memory
+        return analysed(cost, *how, wanted=run[-1].wanted), memory
 
 
 def analysed(
-    cost: WindowCost, outer_loops: int, tolerance: float, quasi_static: bool = False
+    cost: WindowCost,
+    outer_loops: int,
+    tolerance: float,
+    quasi_static: bool = False,
+    *,
+    wanted: Collection[str] = (),
 ) -> Update:
-    """Give the analysis of a window: the minimum of its cost, and how the innovations were."""
-    window, control = cost.window, cost.control
-    xp, fresh = namespace(window.state), window.fresh
-    nothing = xp.zeros_like(window.state[..., 0])
+    """Give the analysis of a window: the minimum of its cost, and how the innovations were.
+
+    Where torch records a gradient, the minimum is searched for without, and its gradient is that
+    which follows from the cost.
+    """
+    xp, fresh = namespace(cost.window.state), cost.window.fresh
+    nothing = xp.zeros_like(cost.window.state[..., 0])
     if not cost.seen:
-        iterations, converged, v = nothing, nothing + 1, control.zero()
+        iterations, converged, v = nothing, nothing + 1, cost.control.zero()
     else:
-        found = minimum(cost, outer_loops, tolerance, quasi_static)
-        v, iterations = found.control, found.iterations
-        converged = xp.astype(found.converged, nothing.dtype)
-    start, errors = control.moved(v)
+        with xp.no_grad() if (records := is_recorded(cost)) else nullcontext():
+            found = minimum(cost, outer_loops, tolerance, quasi_static)
+        v = recorded(cost, found.control) if records else found.control
+        iterations, converged = found.iterations, xp.astype(found.converged, nothing.dtype)
+    start, errors = cost.control.moved(v)
     made = {"iterations": [iterations] * fresh, "converged": [converged] * fresh}
-    return Update(start, {**cost.extras(), **made}, errors=errors)
+    return Update(start, {**cost.extras(wanted), **made}, errors=errors)
+
+
+def _is_kept(covariance: Any) -> bool:
+    """Whether a covariance says what a store keeps of it."""
+    return hasattr(covariance, "to_dataset")
 
 
 def _last(before: Any, climate: xr.DataArray, steps: Any) -> dict[str, float] | None:
     """Give the numbers that were found before, if any; that of B is its mean ratio to this one."""
     if not isinstance(before, FourDVar) or before.open:
         return None
-    numbers = {"error_factor": float(before.error_factor)}
-    given = cast("xr.DataArray", before.background_covariance)
+    numbers, given = {"error_factor": float(before.error_factor)}, before.background_covariance
+    if "background_covariance" not in steps:
+        return numbers
+    given = cast("xr.DataArray", given)
     if given.indexes["variable"].tolist() != climate.indexes["variable"].tolist():
         return None
     ratio = np.diagonal(given.values) / np.diagonal(climate.values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -51,8 +51,8 @@ class WindowCost(ABC):
         """Give the step (..., control) to the minimum of J of the problem linear around v."""
 
     @abstractmethod
-    def extras(self) -> dict[str, list[Any]]:
-        """Give what the background says of the innovations, for each new time."""
+    def extras(self, wanted: Collection[str]) -> dict[str, list[Any]]:
+        """Give, of the outputs that are wanted, what the background says of the innovations."""
 
     def upto(self, count: int) -> Self:
         """Give the cost of the first times alone at which something is observed."""
@@ -91,24 +91,25 @@ class WindowCost(ABC):
         """Give R^(-1/2) of rows (..., row, observed), 0 where a value is missing."""
         return observed.noise.whitened(rows, observed.pattern) / self.factor**0.5
 
-    def of_time(self, squares: dict[int, Any], likelihood: Any = None) -> dict[str, list[Any]]:
+    def of_time(
+        self, squares: dict[int, Any] | None, likelihood: Any = None
+    ) -> dict[str, list[Any]]:
         """Give the outputs of the new times.
 
         Parameters
         ----------
-        squares : dict of int to array (...)
+        squares : dict of int to array (...), optional
             By the place in the window d' S^-1 d, where something is observed.
         likelihood : array (...), optional
             The log-likelihood of all that is new, which is said of the last time.
         """
         nothing = namespace(self.control.start).zeros_like(self.control.start[..., 0])
-        fresh, found = self.window.fresh, [nothing + np.nan] * self.window.fresh
-        for place, observed in self.seen:
-            at = place - len(self.window.background) + fresh
-            found[at] = chi_square(observed, squares[place])["chi_square"]
-        if likelihood is None:
-            return {"chi_square": found}
-        return {
-            "chi_square": found,
-            "log_likelihood": [nothing] * (fresh - 1) + [nothing + likelihood],
-        }
+        fresh, found = self.window.fresh, {}
+        if squares is not None:
+            found["chi_square"] = [nothing + np.nan] * fresh
+            for place, observed in self.seen:
+                at = place - len(self.window.background) + fresh
+                found["chi_square"][at] = chi_square(observed, squares[place])["chi_square"]
+        if likelihood is not None:
+            found["log_likelihood"] = [nothing] * (fresh - 1) + [nothing + likelihood]
+        return found

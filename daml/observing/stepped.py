@@ -1,0 +1,159 @@
+"""Observations at any times, put on the steps of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from daml.errors import InputError
+from daml.labels.arguments import checked, plain
+from daml.labels.datasets import check_dims, check_names, check_time, step_like
+from daml.labels.dates import after, is_span, since_first
+from daml.labels.doors import flat_record
+
+if TYPE_CHECKING:
+    from daml.protocols import Model
+
+ROUNDING = 1e-6
+"""Part of a step by which a time may be off a step without being moved."""
+
+
+@checked
+def on_steps(
+    observations: xr.Dataset, model: Model, *, tolerance: Any = None, start: Any = None
+) -> xr.Dataset:
+    """Put observations at uneven times on the nearest steps of a model.
+
+    Values of one quantity that come to lie on the same step count as independent ones: they become
+    their mean, weighted by the inverse of their error variances, with the error variance of such a
+    mean. The error that a move in time adds is not known here: where states change much within half
+    a step, give larger error variances.
+
+    Parameters
+    ----------
+    observations : xarray.Dataset
+        ``observation`` (time, variable) and ``error_variance`` (variable) or (time, variable), in
+        memory; or fields, see :func:`daml.flatten`. Times rise.
+    model : Model
+        Its ``dt`` is the length of a step.
+    tolerance : float or timedelta, optional
+        Values farther from a step in time are left out, in the unit of the times. Default: none is,
+        as half a step is the farthest.
+    start : float or datetime, optional
+        A time at which there is a step; by default the first one of the observations.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``observation`` (time, variable) and ``error_variance`` (time, variable), at whole steps.
+        Its attributes say how many values were ``moved`` in time, the ``farthest_move`` in model
+        steps, how many were ``left_out``, and how many were ``merged`` with others.
+
+    Raises
+    ------
+    InputError
+        If the observations break the contract but for uneven times, have correlated errors, or all
+        would be left out.
+
+    Examples
+    --------
+    >>> import daml
+    >>> uneven = xr.Dataset(
+    ...     {"observation": (("time", "variable"), [[1.0], [3.0], [5.0]]),
+    ...      "error_variance": ("variable", [2.0])},
+    ...     {"time": [0.0, 0.048, 0.053], "variable": ["x0"]})
+    >>> even = on_steps(uneven, daml.Lorenz63(dt=0.05))
+    >>> even.time.values, even.observation.values.ravel(), even.error_variance.values.ravel()
+    (array([0.  , 0.05]), array([1., 4.]), array([2., 1.]))
+    """
+    record = _checked(flat_record(observations, model))
+    times = record["time"].values
+    step = step_like(times, model.dt, getattr(model, "time_unit", "s"))
+    unit = np.timedelta64(1, "ns") if times.dtype.kind == "M" else 1.0
+    origin = _time_like(start, times)
+    offset = since_first(np.concatenate((origin[None], times)))[1:] / float(step / unit)
+    index = np.rint(offset)
+    away = np.abs(offset - index)
+    kept = away <= _part(tolerance, step)
+    values = record["observation"].values.astype(np.float64)
+    variance = record["error_variance"].broadcast_like(record["observation"]).values
+    there = np.isfinite(values) & np.isfinite(variance)
+    used = there & kept[:, None]
+    if not used.any():
+        raise InputError(
+            f"on_steps: no value lies within 'tolerance' ({tolerance}) of a step of "
+            f"{type(model).__name__}, whose dt is {model.dt}; give a larger tolerance"
+        )
+    steps, place = np.unique(index[kept], return_inverse=True)
+    weight = np.where(used, 1 / np.where(there, variance, 1.0), 0.0)[kept]
+    sums, total, count = np.zeros((3, len(steps), values.shape[1]))
+    np.add.at(total, place, weight)
+    np.add.at(sums, place, weight * np.where(used, values, 0.0)[kept])
+    np.add.at(count, place, used[kept])
+    with np.errstate(invalid="ignore", divide="ignore"):  # NaN where nothing is
+        found = {
+            "observation": sums / total,
+            "error_variance": np.where(count > 0, 1 / total, np.nan),
+        }
+    dims = ("time", "variable")
+    merged = xr.Dataset(
+        {name: (dims, array, record[name].attrs) for name, array in found.items()},
+        {name: array for name, array in record.coords.items() if "time" not in array.dims},
+        record.attrs,
+    )
+    grid = after(origin, steps.astype(np.int64), step)
+    return merged.assign_coords(time=("time", grid, record["time"].attrs)).assign_attrs(
+        moved=int((used & (away > ROUNDING)[:, None]).sum()),
+        farthest_move=float(away[kept].max()),
+        left_out=int((there & ~used).sum()),
+        merged=int((count - (count > 0)).sum()),
+    )
+
+
+def _checked(record: xr.Dataset) -> xr.Dataset:
+    """Give a record with rising times, which may be equal; refuse one that cannot be moved."""
+    check_dims(record, "observation", ("time", "variable"))
+    check_names(record, "observation")
+    if "error_variance" not in record or "operator" in record:
+        raise InputError(
+            "on_steps: values are put on a step by their own error variances; give "
+            "'error_variance', and 'operator' to daml.assimilate"
+        )
+    if "time" in record.indexes:
+        record = record.sortby("time")
+        check_time(record.drop_duplicates("time"), "observation")
+    else:
+        check_time(record, "observation")
+    return record.transpose("time", "variable", ...)
+
+
+def _time_like(start: Any, times: np.ndarray) -> Any:
+    """Give a start in the type of times, which is the first of them unless it is given."""
+    if start is None:
+        return times[0]
+    try:
+        given = pd.Timestamp(start).to_datetime64() if times.dtype.kind == "M" else float(start)
+        return np.array([given]).astype(times.dtype)[0]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"on_steps: 'start' is {start!r}; give a time like those of the record, {times[0]}"
+        ) from error
+
+
+def _part(tolerance: Any, step: Any) -> float:
+    """Give a tolerance as a part of a step."""
+    if tolerance is None:
+        return 0.5
+    spans = is_span(tolerance)
+    wanted = isinstance(step, np.timedelta64)
+    number = plain("float", tolerance)
+    if spans != wanted or (not spans and number is None):
+        kind = "a span of time, e.g. numpy.timedelta64(5, 's')" if wanted else "a number"
+        raise InputError(f"on_steps: 'tolerance' is {tolerance!r}; give {kind}")
+    part = float(np.timedelta64(tolerance) / step) if spans else float(number / step)
+    if not part >= 0:
+        raise InputError(f"on_steps: 'tolerance' is {tolerance!r}; give 0 or more")
+    return part
