@@ -117,20 +117,21 @@ plt.show()
 # What agrees with the paper
 # --------------------------
 # *Where windows are short and the model is close to linear in them, hybrids improve on both 4DVar
-# and the ETKF.* So it is here, for all hybrids whose B is that of the ensemble: 4DEnVar, IEnKS and
-# ETKF-4DVar hardly differ there, as they minimise the same cost. Half of a climatology in B improves
-# on 4DVar, too, and on the ETKF only in part. EnVar has no window and gains nothing from the
-# climatology: with a perfect model ten members know the errors of three variables well.
+# and the ETKF.* So do here all whose B is that of the ensemble. 4DEnVar, IEnKS and ETKF-4DVar
+# hardly differ there, as they minimise the same cost. With half of a climatology in B the gain over
+# 4DVar is smaller, and ETKF-4DVar is not always better than the ETKF. EnVar has no window, and
+# gains nothing from the climatology: with a perfect model ten members know the errors of three
+# variables well.
 #
 # *In long windows the minimum of the cost is hard to find, and a quasi-static minimisation finds
 # it.* So it is here: 4DVar and ETKF-4DVar lose the truth in long windows, and follow it with QS.
 #
-# *Hybrids without a climatology do not always need it.* So it is here where observations are 0.1
-# apart; where they are 0.25 apart, windows of two observations are the limit already. 4DEnVar is
-# the first to fail, as it makes a single step from the background, and IEnKS, which iterates, the
-# last.
+# *Some hybrids without a climatology do not need it.* So it is here for ETKF-4DVar where
+# observations are 0.1 apart. Where they are 0.25 apart, two of them in a window are too many for it
+# without QS, and for 4DEnVar, which makes a single step from the background. IEnKS, which iterates
+# with members that are spread as the analysis is, takes two, and fails with four.
 #
-# *The hybrids without a climatology, with QS, are the best of all in long windows, together with
-# the ETKS.* The first part is so here. The ETKS never loses the truth and is better than the ETKF
-# by far, but not as good as they are where observations are 0.25 apart: it smooths what a filter
-# found whose members are no longer Gaussian from one observation to the next.
+# *Hybrids without a climatology, with QS, are the best of all, together with the ETKS.* The first
+# part is so here. The ETKS never loses the truth and is better than the ETKF by far, but where
+# observations are 0.25 apart not as good as those hybrids: it smooths what a filter found, and from
+# one observation to the next the model is far from linear already.
