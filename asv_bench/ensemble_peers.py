@@ -11,12 +11,13 @@ import os
 import time
 import warnings
 from contextlib import nullcontext
+from functools import partial
 from unittest import mock
 
 import numpy as np
 
 import daml
-from daml.schemes import ETKF, LETKF, half_width
+from daml.schemes import ETKF, LETKF, IEnKS, half_width
 
 os.environ["MPLBACKEND"] = "agg"
 warnings.filterwarnings("ignore")
@@ -27,6 +28,8 @@ ETKF_20, ETKF_24 = (
     {"N": 24, "infl": 1.013, "rot": True},
 )
 LETKF_7 = {"N": 7, "infl": 1.04, "rot": True, "loc_rad": 4}
+IENKS_10 = {"N": 10, "Lag": 1, "infl": 1.02, "rot": True, "wtol": 1e-5}
+IENKS_24 = {"N": 24, "Lag": 2, "infl": 1.013, "rot": True, "wtol": 1e-5}
 TASKS = {
     "Lorenz 63, ETKF 20": (daml.Lorenz63(), ETKF(20, inflation=1.02, rotate=True), ETKF_20),
     "Lorenz 96, ETKF 24": (
@@ -38,6 +41,12 @@ TASKS = {
         daml.models.Lorenz96(),
         LETKF(7, radius=half_width(loc_rad=4), inflation=1.04, rotate=True),
         LETKF_7,
+    ),
+    "Lorenz 63, IEnKS 10": (daml.Lorenz63(), IEnKS(10, 1, inflation=1.02, rotate=True), IENKS_10),
+    "Lorenz 96, IEnKS 24": (
+        daml.models.Lorenz96(),
+        IEnKS(24, window=2, shift=1, inflation=1.013, rotate=True),
+        IENKS_24,
     ),
 }
 
@@ -73,8 +82,12 @@ class Dapper:
         import dapper.da_methods as methods
         from dapper.stats import Stats
 
-        make = methods.LETKF if method == "LETKF" else lambda **how: methods.EnKF("Sqrt", **how)
-        scheme = make(**settings)
+        makes = {
+            "ETKF": partial(methods.EnKF, "Sqrt"),
+            "LETKF": methods.LETKF,
+            "IEnKS": partial(methods.iEnKS, "Sqrt"),
+        }
+        scheme = makes[method](**settings)
         silent = mock.patch.object(Stats, "assess", return_value=None)
         with silent if bare else nullcontext():
             start = time.perf_counter()
@@ -122,10 +135,12 @@ def measured(model, scheme, settings, rounds, cycles):
     return found
 
 
-def main(rounds, cycles):
-    """Run all tasks and print."""
+def main(rounds, cycles, only):
+    """Run the tasks and print."""
     print(f"{rounds} rounds{'':<42}{'minimum':>11}{'median':>11}{'maximum':>11}{'RMSE':>9}")
     for name, task in TASKS.items():
+        if only not in name:
+            continue
         found = measured(*task, rounds, cycles)
         rates = {key: np.array([rate for rate, _ in values]) for key, values in found.items()}
         for key, values in found.items():
@@ -145,5 +160,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cycles", type=int, default=3000)
+    parser.add_argument("--only", default="", help="a part of the names of the tasks to run")
     options = parser.parse_args()
-    main(options.rounds, options.cycles)
+    main(options.rounds, options.cycles, options.only)

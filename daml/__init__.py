@@ -27,6 +27,7 @@ _attached, __dir__, __all__ = lazy_loader.attach(
         "emulators": ["LSTM", "fit_parameters", "load_emulator"],
         "verification.predictability": ["lyapunov_exponent"],
         "models": ["CoupledLorenz63", "Lorenz63"],
+        "observing.points": ["from_points"],
         "observing.simulated": ["observe"],
         "observing.stepped": ["on_steps"],
         "schemes": ["ThreeDVar"],

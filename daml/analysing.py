@@ -24,6 +24,8 @@ Examples:
   daml assimilate record.nc --model lorenz96 --store letkf.zarr \\
       --scheme letkf --members 7 --set radius=7.28
 """
+FEW = 5
+"""Variables that are listed by their names."""
 SCHEMES = """\b
 Examples:
   daml schemes
@@ -123,6 +125,25 @@ def _summary(analysis: xr.Dataset) -> str:
         f"{name}: {value if isinstance(value, str) else format(float(value), '.4f')}"
         for name, value in told.items()
     )
+
+
+@click.command()
+@run
+def models() -> None:
+    """List daml's models, with their steps and their variables.
+
+    A model of your own is a class in a script, given as FILE.py:CLASS.
+    """
+    import inspect
+
+    from daml.scripts import MODELS
+
+    width = max(map(len, MODELS)) + 2
+    for name, kind in MODELS.items():
+        model, about = kind(), (inspect.getdoc(kind) or "").partition("\n")[0]
+        given = model.variables
+        names = ", ".join(given) if len(given) <= FEW else f"{len(given)} variables"
+        click.echo(f"{name:<{width}}dt {model.dt:g}  {names:<20}  {about}")
 
 
 @click.command(epilog=SCHEMES)

@@ -113,7 +113,13 @@ def paper(
         click.echo(f"figure: {path}")
 
 
-for command in (analysing.assimilate, analysing.schemes, showing.info, showing.figures):
+for command in (
+    analysing.assimilate,
+    analysing.schemes,
+    analysing.models,
+    showing.info,
+    showing.figures,
+):
     main.add_command(command)
 
 

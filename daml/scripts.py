@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from daml.errors import DamlError, InputError, first_line
-from daml.models import CoupledLorenz63, Lorenz63, Lorenz96
+from daml.models import CoupledLorenz63, Lorenz63, Lorenz96, TwoScaleLorenz96
 from daml.protocols import Scheme
 from daml.running.checks import check_settings
 from daml.schemes import by_name
+
+MODELS: dict[str, Any] = {
+    "lorenz63": Lorenz63,
+    "coupled-lorenz63": CoupledLorenz63,
+    "lorenz96": Lorenz96,
+    "two-scale-lorenz96": TwoScaleLorenz96,
+}
+"""Those of daml's models that need no arguments, by their names on the command line."""
 
 
 def load_model(name: str) -> Any:
@@ -21,22 +29,16 @@ def load_model(name: str) -> Any:
     Parameters
     ----------
     name : str
-        "lorenz63", "coupled-lorenz63", "lorenz96", or FILE.py:CLASS. The class is called without
-        arguments.
+        A name of `MODELS`, or FILE.py:CLASS. The class is called without arguments.
 
     Raises
     ------
     InputError
         If the name is unknown, the script cannot be run, or it has no such class.
     """
-    known: dict[str, Any] = {
-        "lorenz63": Lorenz63,
-        "coupled-lorenz63": CoupledLorenz63,
-        "lorenz96": Lorenz96,
-    }
-    if name in known:
-        return known[name]()
-    kind = load_class(name, "--model", ", ".join(known))
+    if name in MODELS:
+        return MODELS[name]()
+    kind = load_class(name, "--model", ", ".join(MODELS))
     try:
         model = kind()
     except (Exception, SystemExit) as error:

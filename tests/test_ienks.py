@@ -234,12 +234,15 @@ def by_hand(ensemble, seen, window, shift, tolerance=0.05, most=10):
                 d.append(values[t] - x.mean(axis=0))
             S, d = np.concatenate(S, axis=1), np.concatenate(d)
             step = np.linalg.solve(np.eye(size) + S @ S.T, S @ d - w)
-            if before is not None and np.linalg.norm(np.linalg.solve(before, step)) < tolerance:
+            if before is not None and np.linalg.norm(np.linalg.solve(before.T, step)) < tolerance:
                 w, before = w + step, None
                 T = np.linalg.inv(np.real(sqrtm(np.eye(size) + S @ S.T)))
                 break
             w = w + step
-            before = T = np.linalg.inv(np.real(sqrtm(np.eye(size) + S @ S.T)))
+            # Cholesky's root, reflected so that the mean of members stays.
+            before = np.linalg.inv(np.linalg.cholesky(np.eye(size) + S @ S.T))
+            mirror = before.sum(axis=1) + 1
+            T = before - 2 * np.outer(mirror, mirror @ before) / (mirror @ mirror)
         return mean + (w / (size - 1) ** 0.5 + T) @ A
 
     found, start, stop, last = [], 0, 0, int(seen.time[-1])

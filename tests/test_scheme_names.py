@@ -13,6 +13,7 @@ import daml
 from daml.cli import main
 from daml.errors import InputError
 from daml.schemes import by_name
+from daml.scripts import MODELS
 
 SCRIPT = """
 from dataclasses import dataclass
@@ -254,3 +255,12 @@ def test_text_becomes_what_an_argument_may_be(folder):
         read("number", "x")
     with pytest.raises(InputError, match="it has 2 data variables; give a file of 1"):
         read("data", "record.nc")
+
+
+def test_the_command_line_lists_models():
+    listed = CliRunner().invoke(main, ["models"])
+    assert listed.exit_code == 0
+    lines = {line.split()[0]: line for line in listed.output.splitlines()}
+    assert set(lines) == set(MODELS)
+    assert "x0, x1, x2, x3, x4" in lines["coupled-lorenz63"]
+    assert "40 variables" in lines["lorenz96"]

@@ -133,6 +133,7 @@ CALLS = {
     daml.ThreeDVar: {"background_covariance": B, "error_factor": 1.0, "method": "exact"},
     daml.Lorenz63: {"dt": 0.05, "substeps": 1, "time_unit": "s", "sigma": 1.0, "rho": 1.0},
     daml.CoupledLorenz63: {"dt": 0.05, "omega": 1.0, "k": 0.1, "x3_star": 0.0},
+    daml.from_points: {"points": TRUTH, "model": MODEL},
     daml.on_steps: {"observations": SEEN, "model": MODEL},
     daml.flatten: {"dataset": TRUTH},
     daml.unflatten: {"dataset": TRUTH},

@@ -163,30 +163,44 @@ class Template:
         spaces = [tuple(form.sizes) for form in self.forms.values()]
         if not spaces[0] or any(set(space) != set(spaces[0]) for space in spaces):
             return None
-        points = {dim: self.flat[f"{AT}{dim}"].values[self.there] for dim in spaces[0]}
-        degrees = [self._degrees(kind, points) for kind in ("north", "east")]
-        if all(part is not None for part in degrees):
-            north, east = (np.deg2rad(part) for part in degrees)  # type: ignore[arg-type]
+        if self._degrees is not None:
+            north, east = np.deg2rad(self._degrees)
             flat = np.cos(north)
             around = flat * np.cos(east), flat * np.sin(east), np.sin(north)
             return EARTH * np.stack(around, axis=-1)
         along = []
-        for dim, at in points.items():
+        for dim, at in self._points.items():
             index = self.flat.indexes.get(dim)
             if index is not None and index.dtype.kind not in "fiu":
                 return None
             along.append(at if index is None else np.asarray(index, dtype=np.float64)[at])
         return np.stack(along, axis=-1).astype(np.float64)
 
-    def _degrees(self, kind: str, points: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """Give the latitudes ("north") or longitudes ("east") of all variables, if there are."""
-        for array in self.flat.coords.values():
-            units = str(array.attrs.get("units", ""))
-            inside = "variable" not in array.dims and set(array.dims) <= set(points)
-            if inside and array.dims and units.lower() in (f"degrees_{kind}", f"degree_{kind}"):
-                found = array.values[tuple(points[str(dim)] for dim in array.dims)]
-                return np.asarray(found, dtype=np.float64)
-        return None
+    @property
+    def on_sphere(self) -> bool:
+        """Whether positions are those on a sphere."""
+        return self.positions is not None and self._degrees is not None
+
+    @property
+    def _points(self) -> dict[str, np.ndarray]:
+        """Where the variables (variable,) lie along each dimension of the first field."""
+        return {
+            dim: self.flat[f"{AT}{dim}"].values[self.there] for dim in self.forms[self.first].sizes
+        }
+
+    @cached_property
+    def _degrees(self) -> np.ndarray | None:
+        """Latitudes and longitudes (2, variable), if the template has them."""
+        points, found = self._points, []
+        for kind in ("north", "east"):
+            for array in self.flat.coords.values():
+                units = str(array.attrs.get("units", "")).lower()
+                inside = array.dims and set(array.dims) <= set(points)
+                if inside and units in (f"degrees_{kind}", f"degree_{kind}"):
+                    at = tuple(points[str(dim)] for dim in array.dims)
+                    found.append(np.asarray(array.values[at], dtype=np.float64))
+                    break
+        return np.stack(found) if len(found) == 2 else None
 
     def aligned(self, dataset: xr.Dataset) -> xr.Dataset:
         """Give a Dataset of fields, some or all and on all points or some, flat on this template.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from daml.labels.doors import flat_record
 if TYPE_CHECKING:
     from daml.protocols import Model
 
+NAMES = ("observation", "error_variance")
 ROUNDING = 1e-6
 """Part of a step by which a time may be off a step without being moved."""
 
@@ -70,47 +71,95 @@ def on_steps(
     (array([0.  , 0.05]), array([1., 4.]), array([2., 1.]))
     """
     record = _checked(flat_record(observations, model))
-    times = record["time"].values
-    step = step_like(times, model.dt, getattr(model, "time_unit", "s"))
-    unit = np.timedelta64(1, "ns") if times.dtype.kind == "M" else 1.0
-    origin = _time_like(start, times)
-    offset = since_first(np.concatenate((origin[None], times)))[1:] / float(step / unit)
-    index = np.rint(offset)
-    away = np.abs(offset - index)
-    kept = away <= _part(tolerance, step)
+    near = nearest(record["time"].values, model, tolerance, start, "on_steps")
     values = record["observation"].values.astype(np.float64)
     variance = record["error_variance"].broadcast_like(record["observation"]).values
     there = np.isfinite(values) & np.isfinite(variance)
-    used = there & kept[:, None]
-    if not used.any():
-        raise InputError(
-            f"on_steps: no value lies within 'tolerance' ({tolerance}) of a step of "
-            f"{type(model).__name__}, whose dt is {model.dt}; give a larger tolerance"
-        )
-    steps, place = np.unique(index[kept], return_inverse=True)
-    weight = np.where(used, 1 / np.where(there, variance, 1.0), 0.0)[kept]
-    sums, total, count = np.zeros((3, len(steps), values.shape[1]))
-    np.add.at(total, place, weight)
-    np.add.at(sums, place, weight * np.where(used, values, 0.0)[kept])
-    np.add.at(count, place, used[kept])
-    with np.errstate(invalid="ignore", divide="ignore"):  # NaN where nothing is
-        found = {
-            "observation": sums / total,
-            "error_variance": np.where(count > 0, 1 / total, np.nan),
-        }
+    rows, places = np.nonzero(there & near.kept[:, None])
+    found = merged(
+        near, rows, places, values[rows, places], variance[rows, places], values.shape[1]
+    )
     dims = ("time", "variable")
-    merged = xr.Dataset(
-        {name: (dims, array, record[name].attrs) for name, array in found.items()},
+    result = xr.Dataset(
+        {name: (dims, getattr(found, name), record[name].attrs) for name in NAMES},
         {name: array for name, array in record.coords.items() if "time" not in array.dims},
         record.attrs,
-    )
-    grid = after(origin, steps.astype(np.int64), step)
-    return merged.assign_coords(time=("time", grid, record["time"].attrs)).assign_attrs(
-        moved=int((used & (away > ROUNDING)[:, None]).sum()),
-        farthest_move=float(away[kept].max()),
-        left_out=int((there & ~used).sum()),
-        merged=int((count - (count > 0)).sum()),
-    )
+    ).assign_coords(time=("time", found.times, record["time"].attrs))
+    return result.assign_attrs(told(near, rows, found, int(there.sum())))
+
+
+class Nearest(NamedTuple):
+    """The steps of a model that times are nearest to."""
+
+    origin: Any
+    """A time at which there is a step."""
+    step: Any
+    steps: np.ndarray
+    """Steps (row,) after the origin."""
+    away: np.ndarray
+    """How far a time is from its step, in steps."""
+    kept: np.ndarray
+    """Whether that is within the tolerance."""
+
+
+def nearest(times: np.ndarray, model: Model, tolerance: Any, start: Any, what: str) -> Nearest:
+    """Give the steps of a model that times (row,), in any order, are nearest to."""
+    step = step_like(times, model.dt, getattr(model, "time_unit", "s"))
+    unit = np.timedelta64(1, "ns") if times.dtype.kind == "M" else 1.0
+    origin = _time_like(start, times, what)
+    offset = since_first(np.concatenate((origin[None], times)))[1:] / float(step / unit)
+    index = np.rint(offset)
+    away = np.abs(offset - index)
+    kept = away <= _part(tolerance, step, what)
+    if not kept.any():
+        raise InputError(
+            f"{what}: no value lies within 'tolerance' ({tolerance}) of a step of "
+            f"{type(model).__name__}, whose dt is {model.dt}; give a larger tolerance"
+        )
+    return Nearest(origin, step, index, away, kept)
+
+
+class Merged(NamedTuple):
+    """Values on steps."""
+
+    times: np.ndarray
+    observation: np.ndarray
+    """(time, variable)."""
+    error_variance: np.ndarray
+    """(time, variable)."""
+    doubled: int
+    """Values that were merged with others."""
+
+
+def merged(
+    near: Nearest,
+    rows: np.ndarray,
+    places: np.ndarray,
+    values: np.ndarray,
+    variances: np.ndarray,
+    size: int,
+) -> Merged:
+    """Put values (value,) of rows of times, and of places in a state of a size, on steps."""
+    steps, time = np.unique(near.steps[rows], return_inverse=True)
+    sums, total, count = np.zeros((3, len(steps), size))
+    np.add.at(total, (time, places), 1 / variances)
+    np.add.at(sums, (time, places), values / variances)
+    np.add.at(count, (time, places), 1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # NaN where nothing is
+        mean, variance = sums / total, np.where(count > 0, 1 / total, np.nan)
+    times = after(near.origin, steps.astype(np.int64), near.step)
+    return Merged(times, mean, variance, int((count - (count > 0)).sum()))
+
+
+def told(near: Nearest, rows: np.ndarray, found: Merged, given: int) -> dict[str, Any]:
+    """Give the attributes that say what was done to the values of rows, of so many given."""
+    away = near.away[rows]
+    return {
+        "moved": int((away > ROUNDING).sum()),
+        "farthest_move": float(away.max(initial=0.0)),
+        "left_out": given - len(rows),
+        "merged": found.doubled,
+    }
 
 
 def _checked(record: xr.Dataset) -> xr.Dataset:
@@ -130,7 +179,7 @@ def _checked(record: xr.Dataset) -> xr.Dataset:
     return record.transpose("time", "variable", ...)
 
 
-def _time_like(start: Any, times: np.ndarray) -> Any:
+def _time_like(start: Any, times: np.ndarray, what: str) -> Any:
     """Give a start in the type of times, which is the first of them unless it is given."""
     if start is None:
         return times[0]
@@ -139,11 +188,11 @@ def _time_like(start: Any, times: np.ndarray) -> Any:
         return np.array([given]).astype(times.dtype)[0]
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
-            f"on_steps: 'start' is {start!r}; give a time like those of the record, {times[0]}"
+            f"{what}: 'start' is {start!r}; give a time like those of the record, {times[0]}"
         ) from error
 
 
-def _part(tolerance: Any, step: Any) -> float:
+def _part(tolerance: Any, step: Any, what: str) -> float:
     """Give a tolerance as a part of a step."""
     if tolerance is None:
         return 0.5
@@ -152,8 +201,8 @@ def _part(tolerance: Any, step: Any) -> float:
     number = plain("float", tolerance)
     if spans != wanted or (not spans and number is None):
         kind = "a span of time, e.g. numpy.timedelta64(5, 's')" if wanted else "a number"
-        raise InputError(f"on_steps: 'tolerance' is {tolerance!r}; give {kind}")
+        raise InputError(f"{what}: 'tolerance' is {tolerance!r}; give {kind}")
     part = float(np.timedelta64(tolerance) / step) if spans else float(number / step)
     if not part >= 0:
-        raise InputError(f"on_steps: 'tolerance' is {tolerance!r}; give 0 or more")
+        raise InputError(f"{what}: 'tolerance' is {tolerance!r}; give 0 or more")
     return part

@@ -5,7 +5,7 @@ from daml.schemes import IEnKS
 
 MODEL = daml.Lorenz63(dt=0.05, substeps=5)  # a step of the cycle is an observation
 EVERY, ERROR_VARIANCE = 1, 1.0
-LONG, SHORT = 80_000, 1_000
+LONG, SHORT = 80_000, 300
 """Steps."""
 LONG_BY = {"IEnKS 3, finite size": 240_000}
 """Steps for a scheme whose errors differ more from one part of a record to the next: for a standard

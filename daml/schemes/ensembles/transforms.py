@@ -88,7 +88,7 @@ def _of_observations(part: Seen, turns: Any) -> Transform:
     """With C C' = I + S' S the root is M = I - S (C + I)'^-1 C^-1 S'."""
     seen, xp = part.seen, namespace(part.seen)
     across = xp.matrix_transpose(seen)
-    root = _root(across @ seen)
+    root = shifted_root(across @ seen)
     both = xp.concat((across @ part.anomalies, part.innovation[..., None]), axis=-1)
     both = solved(root, both)
     signal, innovation = both[..., :-1], both[..., -1]
@@ -110,12 +110,11 @@ def _of_members(part: Seen, turns: Any) -> Transform:
     its sign, and keeps the mean of 0.
     """
     xp, seen, members = namespace(part.seen), part.seen, part.seen.shape[-2]
-    root = _root(seen @ xp.matrix_transpose(seen))
+    root = shifted_root(seen @ xp.matrix_transpose(seen))
     inverse = solved(root, identity(members, root))
     pulled = inverse @ (seen @ part.innovation[..., None])
-    mirror = xp.sum(inverse, axis=-1) + 1
-    scaled = mirror * (2 / xp.vecdot(mirror, mirror))[..., None]
-    reflected = inverse - scaled[..., None] * _times(mirror, inverse)[..., None, :]
+    mirror = mirror_of(inverse)
+    reflected = inverse - 2 * mirror[..., None] * _times(mirror, inverse)[..., None, :]
     # One product moves the mean, and makes and turns the members.
     rows = xp.concat((turns @ reflected, xp.matrix_transpose(pulled) @ inverse), axis=-2)
     moved = rows @ part.anomalies
@@ -128,7 +127,14 @@ def _of_members(part: Seen, turns: Any) -> Transform:
     )
 
 
-def _root(matrix: Any) -> Any:
+def mirror_of(inverse: Any) -> Any:
+    """Give the unit vector (..., member) across which V reflects L^-1 1 onto -1."""
+    xp = namespace(inverse)
+    mirror = xp.sum(inverse, axis=-1) + 1
+    return mirror / xp.sqrt(xp.vecdot(mirror, mirror))[..., None]
+
+
+def shifted_root(matrix: Any) -> Any:
     """Give the lower triangular root of I + C, for C (..., n, n).
 
     Rounding of a C that is very large could leave it without a root; one of C that is not finite is

@@ -8,7 +8,8 @@ import numpy as np
 
 from daml.arrays import fetch, namespace, taken
 from daml.schemes.ensembles.parts import Seen
-from daml.schemes.matrices import identity
+from daml.schemes.ensembles.transforms import mirror_of, shifted_root
+from daml.schemes.matrices import identity, solved
 from daml.schemes.windowed.views import Factor, Spectrum
 
 TOLERANCE = 0.05
@@ -35,14 +36,28 @@ class Step(NamedTuple):
 
     @classmethod
     def of(cls, seen: Any, innovation: Any, factor: Factor | None) -> Self:
-        """Take the symmetric root, which keeps the mean of the members, by eigenvectors."""
-        xp, (values, vectors, projected) = namespace(seen), Spectrum.of(seen, innovation)
-        wide = 1.0 if factor is None else factor(values, projected)
+        """Take a root that keeps the mean of the members: Cholesky's, or the symmetric one."""
+        xp = namespace(seen)
+        if factor is None:
+            return cls._triangular(seen, innovation)
+        values, vectors, projected = Spectrum.of(seen, innovation)
+        wide = factor(values, projected)
         variance = wide / (1 + wide * values)
         weights = (vectors @ (variance * projected)[..., None])[..., 0]
         deviation = xp.sqrt(variance)[..., None, :]
         turned = xp.matrix_transpose(vectors)
         return cls(weights, (vectors * deviation) @ turned, (vectors / deviation) @ turned)
+
+    @classmethod
+    def _triangular(cls, seen: Any, innovation: Any) -> Self:
+        """With L L' = I + S S', T = V L^-1; it costs a tenth of eigenvectors."""
+        across = namespace(seen).matrix_transpose
+        lower = shifted_root(seen @ across(seen))
+        upside = solved(lower, identity(seen.shape[-2], seen))
+        weights = across(upside) @ (upside @ (seen @ innovation[..., None]))
+        mirror = mirror_of(upside)[..., None]
+        root = upside - 2 * mirror @ (across(mirror) @ upside)
+        return cls(weights[..., 0], root, lower - 2 * (lower @ mirror) @ across(mirror))
 
     @classmethod
     def none(cls, seen: Any) -> Self:
@@ -124,4 +139,4 @@ def iterated(first: Seen, ahead: Ahead, most: int, factor: Factor | None) -> Ite
 def _length(inverse: Any, change: Any) -> Any:
     """Give the length (...) of changes of weights in standard deviations."""
     xp = namespace(change)
-    return xp.sqrt(xp.sum((inverse @ change[..., None]) ** 2, axis=(-2, -1)))
+    return xp.sqrt(xp.sum((change[..., None, :] @ inverse) ** 2, axis=(-2, -1)))
