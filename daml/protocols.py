@@ -285,11 +285,12 @@ class Window(NamedTuple):
     ensemble draws are the same at each call. A model that torch differentiates takes tensors,
     too. ``carried`` is what members have at the start besides their states, in place of what they
     have. With ``rows``, a NumPy array (...) of bool, only some states of the batch are moved: ``x``
-    (row, ...) are these."""
+    (row, ...) are these. Of an ensemble one state (..., variable) is moved, too: with the memory of
+    the first member, and without the errors that members draw."""
     linear: Callable[..., tuple[tuple[Array, ...], tuple[Array, ...]]]
     """``linear(x)`` and ``linear(x, errors)`` give the states at each time, and the tangents (...,
     variable, variable) of the steps to them, if the scheme ``needs`` the "gradient"; without a step
-    no tangent."""
+    no tangent. Of an ensemble one state, too."""
     errors: tuple[Array, ...]
     """What the analysis of the window before added after each step (``Update.errors``); 0 for the
     steps that are new."""

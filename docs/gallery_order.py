@@ -14,6 +14,7 @@ NAMES = (
         "own_methods",
         "ensembles",
         "schemes",
+        "hybrids",
     ),
     *(
         "missing",

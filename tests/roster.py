@@ -107,6 +107,13 @@ SCHEMES = {
     ),
     "LETKF": lambda: daml.schemes.LETKF(members=12, radius=8.0, inflation=1.2),
     "IEnKS": lambda: daml.schemes.IEnKS(members=8, window=6, shift=3, inflation=1.2, iterations=4),
+    "EnVar": lambda: daml.schemes.EnVar(
+        members=8, beta=0.2, background_covariance=climatology(), radius=8.0, inflation=1.2
+    ),
+    "ETKF4DVar": lambda: daml.schemes.ETKF4DVar(
+        *(8, 4), beta=0.2, background_covariance=climatology(), inflation=1.2, tolerance=0.05
+    ),
+    "FourDEnVar": lambda: daml.schemes.FourDEnVar(members=8, window=4, shift=2, inflation=1.2),
     "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
     "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
     "FourDVar": lambda: daml.schemes.FourDVar(climatology(), window=4, shift=2),

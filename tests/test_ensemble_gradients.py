@@ -11,7 +11,7 @@ import daml
 from daml.errors import InputError
 from daml.observing.records import read
 from daml.protocols import Forecast, Run
-from daml.schemes import ETKF, LETKF, DEnKF, EnKF, EnKFN, ParticleFilter, SerialEnSRF
+from daml.schemes import ETKF, LETKF, DEnKF, EnKF, EnKFN, EnVar, ParticleFilter, SerialEnSRF
 from daml.training.through_cycle import Course
 
 NAMES = ("x0", "x1", "x2")
@@ -24,6 +24,7 @@ class Still(daml.Lorenz63):
     positions = (0.0, 1.0, 2.0)
 
 
+CLIMATE = daml.covariance.labelled(np.eye(3) + 0.5, NAMES)
 SCHEMES = {
     "ETKF": lambda: ETKF(5, inflation=1.1),
     "ETKF, turned": lambda: ETKF(5, inflation=1.1, rotate=True),
@@ -31,6 +32,8 @@ SCHEMES = {
     "DEnKF": lambda: DEnKF(5),
     "SerialEnSRF": lambda: SerialEnSRF(5),
     "LETKF": lambda: LETKF(5, radius=2.0),
+    "EnVar": lambda: EnVar(5, background_covariance=CLIMATE, inflation=1.1),
+    "EnVar, local": lambda: EnVar(5, beta=0.2, background_covariance=CLIMATE, radius=2.0),
 }
 
 

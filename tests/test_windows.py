@@ -130,6 +130,60 @@ def test_errors_that_an_analysis_adds_are_the_background_of_the_next_window():
     np.testing.assert_allclose(found.analysis.values[12] - step, 0.01, atol=1e-12)
 
 
+class Forced(daml.Lorenz63):
+    """Lorenz 63 with a push in x0 that grows with the time since the start, its memory."""
+
+    model_error = 0.1
+
+    def start(self, x, time=None):
+        return x[..., :1] * 0
+
+    def step(self, x, memory):
+        x, _ = super().step(x, None)
+        return x + 0.01 * memory, memory + 1
+
+
+@dataclass(frozen=True)
+class Members(Watching):
+    """Watches an ensemble, and moves the mean of its members alone."""
+
+    members: int = 4
+    seed: int = 0
+    needs: ClassVar = frozenset({"gradient"})
+    means: list = field(default_factory=list, compare=False)
+
+    def update(self, window, observed, run, memory):
+        mean = window.state.mean(axis=-2)
+        self.means.append((mean, window.moved(mean), window.linear(mean)))
+        found, memory = super().update(window, observed, run, memory)
+        number = [part[..., 0] for part in found.extras["number"]]
+        return Update(found.state, {"number": number}), memory
+
+
+def test_one_state_is_moved_beside_the_members():
+    scheme = Members(4, 4)
+    daml.assimilate(Forced(), record(13, every=1), scheme, segments=1)
+    age = 0
+    for (window, _, _), (mean, states, (same, tangents)) in zip(
+        scheme.seen, scheme.means, strict=True
+    ):
+        x = mean
+        if window.steps == 0:
+            np.testing.assert_array_equal(states[0], mean)
+            continue
+        for step in range(window.steps):
+            near = np.eye(3) * 1e-6
+            ahead = daml.Lorenz63().step(x[:, None] + near, None)[0]
+            behind = daml.Lorenz63().step(x[:, None] - near, None)[0]
+            right = np.swapaxes(ahead - behind, -1, -2) / 2e-6
+            np.testing.assert_allclose(tangents[step], right, atol=1e-5)
+            x = daml.Lorenz63().step(x, None)[0] + 0.01 * (age + step)
+            np.testing.assert_allclose(states[step], x, rtol=1e-12)
+            np.testing.assert_array_equal(states[step], same[step])
+        assert np.abs(window.background[-1].mean(axis=-2) - x).max() > 1e-3  # members draw errors
+        age += window.steps
+
+
 def test_results_do_not_depend_on_how_the_record_is_chunked():
     observations = record(400)
     whole = assimilated(Watching(10, 5, push=1e-3), observations, segments=4, tolerance=1e9)

@@ -14,6 +14,7 @@ from daml.schemes.ensembles import (
     taper,
 )
 from daml.schemes.gaussian import ExtendedKalman, OptimalInterpolation, SigmaPoint
+from daml.schemes.hybrid import EnVar, ETKF4DVar, FourDEnVar
 from daml.schemes.labelled import analyse
 from daml.schemes.particle_filter import ParticleFilter
 from daml.schemes.variational import WAYS, ThreeDVar
@@ -21,6 +22,7 @@ from daml.schemes.windowed import FourDVar, IEnKS
 
 __all__ = [
     "ETKF",
+    "ETKF4DVar",
     "LETKF",
     "RTPP",
     "RTPS",
@@ -29,7 +31,9 @@ __all__ = [
     "DEnKF",
     "EnKF",
     "EnKFN",
+    "EnVar",
     "ExtendedKalman",
+    "FourDEnVar",
     "FourDVar",
     "IEnKS",
     "OptimalInterpolation",

@@ -53,9 +53,12 @@ class Steps:
         return Forecast(x, None, self.error, tangent), memory
 
     def moved(self, x: Array, memory: Memory, run: Run) -> tuple[Array, Memory]:
-        """Move states alone; the errors that members draw are the same at each call."""
+        """Move states alone; the errors that members draw are the same at each call.
+
+        Of a scheme with members one state (..., variable) is moved without errors.
+        """
         x, memory = advance(self.model, x, memory)
-        if self.root is not None:
+        if self.root is not None and x.ndim == run.step.ndim + 2:
             x = x + self._drawn(x, self.root, run)
         return x, memory
 

@@ -117,6 +117,11 @@ class _Way:
     ) -> Window:
         """Give the window that a scheme analyses."""
 
+        def memory_of(x: Array) -> Memory:
+            members = start.state.ndim > x.ndim
+            lead = tuple(start.state.shape[:-1])
+            return _of_first(start.memory, lead) if members else start.memory
+
         def moved(
             x: Array,
             errors: Sequence[Array] | None = None,
@@ -126,7 +131,7 @@ class _Way:
         ) -> tuple[Array, ...]:
             if not runs:
                 return (x,)
-            memory, times = _recordable(start.memory, x), runs
+            memory, times = _recordable(memory_of(x), x), runs
             if rows is not None:
                 memory = _of_rows(memory, rows, tuple(start.state.shape[:-1]))
                 times = [r._replace(step=r.step[rows], segment=r.segment[rows]) for r in runs]
@@ -139,8 +144,9 @@ class _Way:
         ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
             if not runs:
                 return (x,), ()
-            path = self.path(_Point(x, start.memory), runs, errors)
-            before = [_Point(x, start.memory), *path[:-1]]
+            first = _Point(x, memory_of(x))
+            path = self.path(first, runs, errors)
+            before = [first, *path[:-1]]
             tangents = cast("Any", self.steps.tangents)
             return tuple(p.state for p in path), tuple(tangents.at(*p) for p in before)
 
@@ -158,6 +164,21 @@ class _Way:
         if update.carried is not None:
             memory = cast("CarriesMemory", self.carrier).unpacked(memory, update.carried)
         return _Point(update.state, memory)
+
+
+def _of_first(memory: Memory, lead: tuple[int, ...]) -> Memory:
+    """Give the memory of the first members; ``lead`` are the leading axes of all states.
+
+    Networks have them in one axis.
+    """
+    if isinstance(memory, (tuple, list)):
+        return tuple(_of_first(part, lead) for part in memory)
+    shape = tuple(getattr(memory, "shape", ()))
+    if shape[: len(lead)] == lead:
+        return memory[(slice(None),) * (len(lead) - 1) + (0,)]
+    if shape and shape[0] == math.prod(lead):
+        return memory[:: lead[-1]]
+    return memory
 
 
 def _recordable(memory: Memory, x: Array) -> Memory:

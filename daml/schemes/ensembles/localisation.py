@@ -84,6 +84,25 @@ def half_width(loc_rad: float) -> float:
     return 1.82 * loc_rad
 
 
+def correlations(setting: Setting, half_width: float, owner: str) -> np.ndarray:
+    """Give the tapers (variable, variable) between the places of the variables of a model.
+
+    Raises
+    ------
+    InputError
+        If variables have no positions, or the half-width is in another unit.
+    """
+    size = len(setting.variables)
+    entries, positions = np.arange(size), setting.space.positions
+    if positions is None:
+        raise InputError(f"{owner}: the model's variables have no positions, and 'radius' is given")
+    rows, columns, distance = setting.space.near(entries, positions, 2 * half_width)
+    _check_reach(distance.max(initial=0.0), half_width, size, owner, "variable")
+    found = np.zeros((size, size))
+    found[rows, columns] = taper(distance, half_width)
+    return found
+
+
 class Neighbours(NamedTuple):
     """The observations near each variable, as many for each: the last ones may count nothing."""
 
@@ -128,20 +147,22 @@ class Neighbours(NamedTuple):
         return cls(setting.operator, *lists, put(whole, home))
 
 
-def _check_reach(farthest: float, half_width: float, size: int, owner: str) -> None:
+def _check_reach(
+    farthest: float, half_width: float, size: int, owner: str, what: str = "observation"
+) -> None:
     """Refuse a half-width that must be in another unit than positions.
 
-    ``farthest`` is the largest distance of an observation from a variable that it reaches.
+    ``farthest`` is the largest distance between what is analysed and what it is analysed with.
     """
     if farthest == 0 and size > 1:
         raise InputError(
-            f"{owner}: with 'radius' {half_width:g} no observation reaches any variable but those "
+            f"{owner}: with 'radius' {half_width:g} no {what} reaches any variable but those "
             "at its own place; give a radius of some distances between neighbours, in the unit of "
             "the model's positions"
         )
     if FAR * farthest < half_width < np.inf:
         raise InputError(
-            f"{owner}: 'radius' is {half_width:g}, and no observation is farther than "
+            f"{owner}: 'radius' is {half_width:g}, and no {what} is farther than "
             f"{farthest:.3g} from a variable; give it in the unit of the model's positions, or "
             "numpy.inf for no localisation"
         )

@@ -107,32 +107,41 @@ class Ensemble(Erring):
     @property
     def open(self) -> tuple[str, ...]:
         """Names of what is still to be found from innovations; empty if all is given."""
-        return tuple(name for name, number in self._numbers().items() if isinstance(number, str))
+        return self._sought()
 
     def tuned(self, trial: Trial, before: Scheme | None = None) -> Self:
         """Give the scheme with the inflation and the factor on R that innovations want.
 
         See :func:`daml.tuned`.
         """
-        if not self.open:
+        sought = self._sought()
+        if not sought:
             return self
-        rule = self.rule
-        steps = {"inflation": rule.steps, "error_factor": ERROR_FACTORS}
         last: dict[str, Any] | None = None
-        if isinstance(before, type(self)) and not before.open and type(before.rule) is type(rule):
-            last = before._numbers()
-        found = most_likely(trial, self._with, {name: steps[name] for name in self.open}, last)
+        if isinstance(before, type(self)) and type(before.rule) is type(self.rule):
+            last = None if before._sought() else before._numbers()
+        steps = self._steps()
+        found = most_likely(trial, self._with, {name: steps[name] for name in sought}, last)
         return self._with(found)
 
     def values_needed(
         self, observations: xr.Dataset, variables: tuple[str, ...], knows_covariance: bool
     ) -> tuple[int, str] | None:
         """Give how many values of each quantity the tuning needs, and its purpose in words."""
-        return (LEAST, f"to find {' and '.join(map(repr, self.open))}") if self.open else None
+        sought = self._sought()
+        return (LEAST, f"to find {' and '.join(map(repr, sought))}") if sought else None
+
+    def _sought(self) -> tuple[str, ...]:
+        """Give the names of the numbers that are still to be found."""
+        return tuple(name for name, number in self._numbers().items() if isinstance(number, str))
 
     def _numbers(self) -> dict[str, Any]:
-        """Give what may be open, by name."""
+        """Give the numbers that may be open, by name."""
         return {"inflation": self.rule.number, "error_factor": self.error_factor}
+
+    def _steps(self) -> dict[str, tuple[float, ...]]:
+        """Give, for each number that may be open, those that are tried."""
+        return {"inflation": self.rule.steps, "error_factor": ERROR_FACTORS}
 
     def _with(self, numbers: Mapping[str, float]) -> Self:
         """Give the scheme with numbers for what is open."""

@@ -38,6 +38,7 @@ from daml.schemes.windowed.by_products import ByProducts
 from daml.schemes.windowed.by_tangents import ByTangents
 from daml.schemes.windowed.controls import ActingRoot, Control, MatrixRoot, Root
 from daml.schemes.windowed.implicit import is_recorded, recorded
+from daml.schemes.windowed.iterations import ITERATED
 from daml.schemes.windowed.window_cost import WindowCost
 from daml.schemes.windowed.window_minimum import minimum
 from daml.stores.opening import check_whole
@@ -46,17 +47,6 @@ METHODS = ("exact", "cg")
 WAYS = ("innovations", "climatological")
 FACTORS = tuple(2.0**power for power in range(-8, 4))
 """Factors on the model's climatology, among which that of B is searched for."""
-ITERATED: Outputs = {
-    "iterations": (
-        ("time",),
-        {"long_name": "iterations of the minimisation of its window", "units": "1"},
-    ),
-    "converged": (
-        ("time",),
-        {"long_name": "whether the minimisation of its window converged", "units": "1"},
-    ),
-}
-"""What schemes that iterate say of each new time: that of its window."""
 
 
 class Prepared(NamedTuple):

@@ -16,6 +16,7 @@ from daml.schemes.ensembles.enkf_n import EnKFN
 from daml.schemes.ensembles.etkf import ETKF
 from daml.schemes.ensembles.parts import Ensemble, Prepared
 from daml.schemes.windowed.iterating import Iterated, iterated
+from daml.schemes.windowed.iterations import ITERATED
 from daml.schemes.windowed.shares import Shares
 from daml.schemes.windowed.views import Factor, Views, outputs, parted
 
@@ -112,7 +113,7 @@ class IEnKS(Ensemble):
     @property
     def outputs(self) -> Outputs:
         """What an analysis has besides."""
-        return {**super().outputs, **HOW}
+        return {**super().outputs, **ITERATED}
 
     def update(
         self, window: Window, observed: Sequence[Observed], run: Sequence[Run], memory: Prepared
@@ -192,15 +193,3 @@ class IEnKS(Ensemble):
         if not self.finite_size:
             return None
         return EnKFN(self.members, certainty=float(self.finite_size))
-
-
-HOW: Outputs = {
-    "iterations": (
-        ("time",),
-        {"long_name": "iterations of the analysis of the window", "units": "1"},
-    ),
-    "converged": (
-        ("time",),
-        {"long_name": "1 where these iterations converged, otherwise 0", "units": "1"},
-    ),
-}

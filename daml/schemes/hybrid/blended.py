@@ -1,0 +1,120 @@
+"""What hybrids share: an ensemble, and a climatology that is blended with its covariance."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, Self, cast
+
+import numpy as np
+import xarray as xr
+
+from daml.covariances.dense import check
+from daml.errors import InputError
+from daml.labels.datasets import names
+from daml.protocols import Scheme, Trial
+from daml.schemes.ensembles.etkf import ETKF
+from daml.stores.opening import check_whole
+
+INNOVATIONS, CLIMATOLOGICAL = "innovations", "climatological"
+WEIGHTS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Weights of the climatology that are tried where the best one is searched for."""
+
+
+@dataclass(frozen=True)
+class Blended(ETKF):
+    """An ensemble whose mean is analysed with B = beta C + (1 - beta) P.
+
+    P is the covariance of the members, C a constant one. See :class:`daml.schemes.EnVar`.
+    """
+
+    _: KW_ONLY
+    beta: float | str = 0.5
+    background_covariance: xr.DataArray | str = CLIMATOLOGICAL
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name, beta, given = type(self).__name__, self.beta, self.background_covariance
+        if isinstance(beta, str):
+            if beta != INNOVATIONS:
+                raise InputError(
+                    f"{name}: 'beta' is {beta!r}; give a number from 0 to 1, or {INNOVATIONS!r} to "
+                    "have it found"
+                )
+        elif not 0 <= beta <= 1:
+            raise InputError(
+                f"{name}: 'beta' is {beta}; give a number from 0 (the ensemble's covariance alone) "
+                "to 1 (the climatology alone)"
+            )
+        if isinstance(given, str):
+            if given != CLIMATOLOGICAL:
+                raise InputError(
+                    f"{name}: 'background_covariance' is {given!r}; give an xarray.DataArray "
+                    f"(variable, covariable), or {CLIMATOLOGICAL!r}"
+                )
+            return
+        if "variable" not in given.coords:
+            raise InputError(
+                f"{name}: 'background_covariance' has no names along 'variable'; see "
+                "daml.climatological"
+            )
+        check(given, names(given), f"{name}: 'background_covariance'")
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Names of what is still to be found; empty if all is given."""
+        return (*(("background_covariance",) if self._lacks_climatology else ()), *self._sought())
+
+    @property
+    def _lacks_climatology(self) -> bool:
+        """Whether there is a part of the climatology in B, and the model is still to give it."""
+        return isinstance(self.background_covariance, str) and self.beta != 0
+
+    def tuned(self, trial: Trial, before: Scheme | None = None) -> Self:
+        """Give the scheme with the climatology of the model, and the numbers that are open.
+
+        The climatology is that of the model that comes first. See :func:`daml.tuned`.
+        """
+        scheme = self
+        if self._lacks_climatology:
+            has = isinstance(before, type(self)) and not isinstance(
+                before.background_covariance, str
+            )
+            known = cast("Self", before).background_covariance if has else trial.climatology()
+            scheme = replace(self, background_covariance=known)
+        return super(Blended, scheme).tuned(trial, before)
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give what an ensemble has to store, the weight of the climatology, and this itself."""
+        told = {"long_name": "weight of the climatology in B", "units": "1"}
+        found = super().to_dataset().assign(beta=((), float(self.beta), told))
+        if not isinstance(self.background_covariance, str):
+            found["background_covariance"] = self.background_covariance
+        return found
+
+    def restored(self, dataset: xr.Dataset) -> Self:
+        """Give this scheme with what ``to_dataset`` gave.
+
+        Raises
+        ------
+        StoreError
+            If a variable is missing or damaged.
+        """
+        check_whole(dataset, ("beta",), "the scheme that was kept")
+        covariance = dataset.get("background_covariance", self.background_covariance)
+        scheme = super().restored(dataset)
+        return replace(scheme, beta=float(dataset["beta"]), background_covariance=covariance)
+
+    def climatology(self, variables: tuple[str, ...]) -> np.ndarray | None:
+        """Give the constant part of B (variable, variable); None where its weight is 0."""
+        if self.beta == 0 or isinstance(self.background_covariance, str):
+            return None
+        name = type(self).__name__
+        return check(self.background_covariance, variables, f"{name}: 'background_covariance'")
+
+    def _numbers(self) -> dict[str, Any]:
+        """Give the numbers that may be open, by name."""
+        return {**super()._numbers(), "beta": self.beta}
+
+    def _steps(self) -> dict[str, tuple[float, ...]]:
+        """Give, for each number that may be open, those that are tried."""
+        return {**super()._steps(), "beta": WEIGHTS}

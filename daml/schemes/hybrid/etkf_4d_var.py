@@ -1,0 +1,157 @@
+"""4DVar with the covariance of an ensemble that runs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from daml.arrays import alike, namespace
+from daml.errors import InputError
+from daml.protocols import Observed, Outputs, Run, Setting, Update, Window
+from daml.schemes.ensembles.parts import Prepared
+from daml.schemes.hybrid.blended import Blended
+from daml.schemes.windowed.by_tangents import ByTangents
+from daml.schemes.windowed.controls import Control, MatrixRoot
+from daml.schemes.windowed.four_d_var import analysed
+from daml.schemes.windowed.iterations import ITERATED
+from daml.schemes.windowed.views import Views, parted
+
+
+@dataclass(frozen=True)
+class ETKF4DVar(Blended):
+    """4DVar whose B is that of an ensemble, which an ETKF analyses beside it.
+
+    The mean of the members at the start of a window is the background of a :class:`FourDVar` with a
+    perfect model and B = beta C + (1 - beta) P, P being the covariance of the members there and C a
+    constant one. Beside it the members are analysed as by an :class:`ETKF` which takes one time of
+    the window after the other, each time by the covariances of its start with what is seen later;
+    then they are set around the analysis of 4DVar, and move on with it.
+
+    With beta = 0 (the default) B has all that the flow has made of errors, and nothing else: the
+    cost is that of an :class:`IEnKS`, with the tangent of the model in place of the members.
+
+    Parameters
+    ----------
+    members : int
+        N, 2 or more.
+    window : int
+        Model steps that are analysed together.
+    shift : int, optional
+        Model steps from a window to the next, at most ``window`` (default: all of them). Each
+        observation is used in one window, that in which it is new.
+    beta, background_covariance
+        The weight of the climatology and the climatology itself, C; see :class:`EnVar`.
+    quasi_static, outer_loops, tolerance
+        How the cost is minimised; see :class:`FourDVar`. In long windows ``quasi_static=True``
+        follows the global minimum.
+    inflation, rotate, seed, error_factor, model_error
+        See :class:`ETKF`. A model error is drawn for the members; 4DVar takes the model as it is.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range; in a cycle, if the climatology lacks a variable, the model
+        has a memory of states, or H is not linear and torch cannot differentiate it.
+
+    References
+    ----------
+    Goodliff, M., Amezcua, J. and van Leeuwen, P. J. (2015): Comparing hybrid data assimilation
+    methods on the Lorenz 1963 model with increasing non-linearity. Tellus A 67, 26928. Zhang, F.,
+    Zhang, M. and Hansen, J. A. (2009): Coupling ensemble Kalman filter with four-dimensional
+    variational data assimilation. Adv. Atmos. Sci. 26, 1-8.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.Lorenz63()
+    >>> seen = daml.observe(daml.simulate(model, steps=300, spinup=500), every=2)
+    >>> analysis = daml.assimilate(model, seen, daml.schemes.ETKF4DVar(members=8, window=4))
+    >>> bool(analysis.converged.all())
+    True
+    """
+
+    window: int
+    shift: int | None = None
+    _: KW_ONLY
+    beta: float | str = 0.0
+    quasi_static: bool = False
+    outer_loops: int = 50
+    tolerance: float = 1e-3
+
+    carries: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset({"gradient", "memoryless"})
+    window_advice: ClassVar[str] = (
+        "a shorter window, quasi_static=True where it has observations at many times, or a shorter "
+        "shift"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shift is None:
+            object.__setattr__(self, "shift", self.window)
+        if self.outer_loops < 1:
+            raise InputError(f"ETKF4DVar: 'outer_loops' is {self.outer_loops}; give 1 or more")
+        if not 0 < self.tolerance < 1:
+            raise InputError(f"ETKF4DVar: 'tolerance' is {self.tolerance}; give a number in (0, 1)")
+
+    @property
+    def outputs(self) -> Outputs:
+        """What an analysis has besides."""
+        return {**super().outputs, **ITERATED}
+
+    def known(self, setting: Setting) -> Any:
+        """Give the root (variable, variable) of the climatology times its weight, or None."""
+        setting.operator.tangent(np.ones((1, len(setting.variables))))
+        climatology = self.climatology(setting.variables)
+        if climatology is None:
+            return None
+        root = np.linalg.cholesky(float(self.beta) * climatology)
+        return alike(root, setting.noise.variance)
+
+    def update(  # type: ignore[override]
+        self, window: Window, observed: Sequence[Observed], run: Sequence[Run], memory: Prepared
+    ) -> tuple[Update, Prepared]:
+        """Give the analysed ensembles (..., member, variable) at the window's start."""
+        how = memory.operator, float(self.error_factor)
+        mean, anomalies = parted(window.state, None)
+        alone = window._replace(state=mean, background=window.moved(mean), errors=())
+        control = Control.of(alone, MatrixRoot(self._root(anomalies, memory.own)))
+        cost = ByTangents.of(alone, observed, control, *how)
+        least = self.outer_loops, self.tolerance, self.quasi_static
+        found = analysed(cost, *least, wanted=run[-1].wanted)
+        views = Views.of(observed[-window.fresh :], *how)
+        whole = views.together(views.each(window.background[-window.fresh :]), anomalies, mean)
+        narrow, turned = self._in_turn(window, views, run)
+        members = self.around(found.state, narrow, whole, run[-1], memory, turned=turned)
+        return Update(members, found.extras), memory
+
+    def _root(self, anomalies: Any, climatology: Any) -> Any:
+        """Give L (..., variable, control) of B = L L'."""
+        xp = namespace(anomalies)
+        weight = ((1 - float(self.beta)) / (self.members - 1)) ** 0.5
+        own = weight * xp.matrix_transpose(anomalies)
+        if climatology is None:
+            return own
+        shape = (*own.shape[:-2], *climatology.shape)
+        return xp.concat((own, xp.broadcast_to(climatology, shape)), axis=-1)
+
+    def _in_turn(self, window: Window, views: Views, run: Sequence[Run]) -> tuple[Any, bool]:
+        """Give the anomalies of a start, analysed with one time after the other, and if turned.
+
+        After each time the model moves the members again: how what follows depends on the start is
+        seen from where they are then. In long windows one step with all times would see members
+        that have lost each other.
+        """
+        start, states, first = window.state, window.background, len(run) - window.fresh
+        for number, (place, of_time) in enumerate(zip(views.places, views.observed, strict=True)):
+            mean, anomalies = parted(start, None)
+            view = views._replace(observed=(of_time,), places=(first + place,), shares=(1.0,))
+            part = view.together(view.each(states), anomalies, mean)
+            found = self.transformed(part, run[first + place])
+            start = (mean + found.increment)[..., None, :] + found.anomalies
+            if number + 1 < len(views.places):
+                states = window.moved(start)
+        return found.anomalies, found.turned

@@ -1,0 +1,66 @@
+"""What schemes share that localise the covariance of an ensemble between places of variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daml.arrays import alike
+from daml.errors import InputError
+from daml.protocols import Setting
+from daml.schemes.ensembles.localisation import correlations
+
+
+class Tapers(NamedTuple):
+    """What a localisation knows before a cycle."""
+
+    correlations: Any
+    """(variable, variable), by which covariances of the members are multiplied; None without."""
+    tangent: Callable[[Any], Any] | None
+    """Gives the tangent of an H that is not linear; None of a linear one, or where nothing but the
+    members themselves is seen."""
+
+
+class Localised:
+    """A scheme with a ``radius``, which may be None."""
+
+    radius: float | None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it asks of the model."""
+        return frozenset() if self.radius is None else frozenset({"positions"})
+
+    @property
+    def carries(self) -> bool:
+        """Whether what members carry moves with them: not if weights differ from place to place."""
+        return self.radius is None
+
+    def check_radius(self) -> None:
+        """Refuse a radius that is no length."""
+        if self.radius is not None and not self.radius > 0:
+            raise InputError(
+                f"{type(self).__name__}: 'radius' is {self.radius}; give a length > 0, in the unit "
+                "of the model's positions, or None for no localisation"
+            )
+
+    def tapers(self, setting: Setting, *, seen: bool = False) -> Tapers:
+        """Give the correlations, and the tangent of H.
+
+        ``seen`` says that there is a covariance, besides that of the members, which H sees.
+
+        Raises
+        ------
+        InputError
+            If there are no positions, or H is not linear and torch cannot differentiate it.
+        """
+        found, tangent = None, None
+        if self.radius is not None:
+            found = correlations(setting, self.radius, type(self).__name__)
+            found = alike(found, setting.noise.variance)
+        if not setting.operator.linear and (seen or found is not None):
+            tangent = setting.operator.tangent
+            tangent(np.ones((1, len(setting.variables))))  # refuses what cannot be differentiated
+        return Tapers(found, tangent)
