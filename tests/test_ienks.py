@@ -239,10 +239,7 @@ def by_hand(ensemble, seen, window, shift, tolerance=0.05, most=10):
                 T = np.linalg.inv(np.real(sqrtm(np.eye(size) + S @ S.T)))
                 break
             w = w + step
-            # Cholesky's root, reflected so that the mean of members stays.
-            before = np.linalg.inv(np.linalg.cholesky(np.eye(size) + S @ S.T))
-            mirror = before.sum(axis=1) + 1
-            T = before - 2 * np.outer(mirror, mirror @ before) / (mirror @ mirror)
+            before = T = np.linalg.inv(np.real(sqrtm(np.eye(size) + S @ S.T)))
         return mean + (w / (size - 1) ** 0.5 + T) @ A
 
     found, start, stop, last = [], 0, 0, int(seen.time[-1])

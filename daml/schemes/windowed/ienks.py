@@ -155,7 +155,8 @@ class IEnKS(Ensemble):
 
         first = views.together(views.each(window.background), anomalies, mean)
         with unrecorded(mean):
-            found = iterated(first, ahead, self.iterations, self._factor(run[-1]))
+            factor = self._factor(run[-1])
+            found = iterated(first, ahead, self.iterations, factor, self.rotate)
         part = found.part
         if getattr(first.seen, "requires_grad", False):  # the last iteration alone is recorded
             if self.finite_size:

@@ -35,18 +35,22 @@ class Step(NamedTuple):
     """T^-1."""
 
     @classmethod
-    def of(cls, seen: Any, innovation: Any, factor: Factor | None) -> Self:
-        """Take a root that keeps the mean of the members: Cholesky's, or the symmetric one."""
+    def of(cls, seen: Any, innovation: Any, factor: Factor | None, turned: bool) -> Self:
+        """Take a root that keeps the mean of the members: the symmetric one, or Cholesky's.
+
+        Without random turns the symmetric root, which moves each member least, is the better one:
+        with another the ensemble loses the truth more often.
+        """
         xp = namespace(seen)
-        if factor is None:
+        if factor is None and turned:
             return cls._triangular(seen, innovation)
         values, vectors, projected = Spectrum.of(seen, innovation)
-        wide = factor(values, projected)
+        wide = 1.0 if factor is None else factor(values, projected)
         variance = wide / (1 + wide * values)
         weights = (vectors @ (variance * projected)[..., None])[..., 0]
         deviation = xp.sqrt(variance)[..., None, :]
-        turned = xp.matrix_transpose(vectors)
-        return cls(weights, (vectors * deviation) @ turned, (vectors / deviation) @ turned)
+        across = xp.matrix_transpose(vectors)
+        return cls(weights, (vectors * deviation) @ across, (vectors / deviation) @ across)
 
     @classmethod
     def _triangular(cls, seen: Any, innovation: Any) -> Self:
@@ -100,19 +104,23 @@ class Iterated(NamedTuple):
     """Whether (...) the last one changed no more than the tolerance."""
 
 
-def iterated(first: Seen, ahead: Ahead, most: int, factor: Factor | None) -> Iterated:
+def iterated(
+    first: Seen, ahead: Ahead, most: int, factor: Factor | None, turned: bool = False
+) -> Iterated:
     """Give the last of at most so many linearisations around the minimum of the cost.
 
     The cost of weights w is w' w + |d(w)|^2 with the innovation d of members that lie around mean +
     w' A / sqrt(N - 1). They have the anomalies T A, where T' T = (I + S S')^-1 of the linearisation
     before, so that they are spread as the analysis is; T^-1 of what is seen of them is S.
 
+    ``turned`` says that the members of the analysis are turned at random.
+
     Each state of a batch ends for itself, and is moved no more then. One linearisation is taken as
     it is, and where nothing is seen there is none to find.
     """
     xp, parts = namespace(first.seen), (first.mean, first.anomalies)
     seen, aim = first.seen + 0, first.innovation + 0
-    at, now = Step.none(seen), Step.of(seen, aim, factor)
+    at, now = Step.none(seen), Step.of(seen, aim, factor, turned)
     active = fetch(xp.any(seen != 0, axis=(-2, -1))) & (most > 1)
     iterations, converged = np.ones(active.shape, int), ~active
     now = now.rows(active)
@@ -122,7 +130,7 @@ def iterated(first: Seen, ahead: Ahead, most: int, factor: Factor | None) -> Ite
         rows = None if active.all() else active
         mean, anomalies = (taken(part, active) for part in parts)
         new, target = now.linearised(*ahead(now.members(mean, anomalies), rows))
-        after = Step.of(new, target, factor)
+        after = Step.of(new, target, factor, turned)
         change = fetch(_length(now.inverse, after.weights - now.weights))
         finite, done = np.isfinite(change), change < TOLERANCE
         places = active.copy()
