@@ -116,21 +116,6 @@ def test_a_model_without_a_base_starts_from_single_steps(analysis):
     np.testing.assert_allclose(np.sqrt(np.diag(model.model_error)), 0.6 * error, rtol=1e-3)
 
 
-def test_without_a_base_a_step_is_that_of_the_midpoint_rule(analysis):
-    """Of a linear g it is the exponential to second order, which two half steps are not."""
-    model = Augmented(units=4, hidden_variables=1).begin(analysis.isel(time=slice(100)))
-    known, matrix = model.known, torch.tensor([[-0.3, 0.2, 0], [0.1, 0, -0.2], [0, 0.4, -0.1]])
-    for weight in known.network.parameters():
-        torch.nn.init.zeros_(weight)
-    known.network.linear.weight.copy_(matrix)
-    plain = replace(known, mean=np.zeros(3), spread=np.ones(3))
-    plain = replace(plain, increment_mean=np.zeros(3), increment_spread=np.ones(3))
-    a = matrix.numpy().astype(np.float64)
-    x = np.random.default_rng(0).standard_normal((4, 3))
-    expected = x + x @ a.T + x @ (a @ a).T / 2
-    np.testing.assert_allclose(replace(model, fitted=plain).step(x)[0], expected, rtol=1e-5)
-
-
 def test_hidden_variables_are_added_to_what_single_steps_gave(record, analysis):
     model = Augmented(units=16, hidden_variables=2).fit(analysis)
     lesson = Lesson.of(model, 2, record, SIGMA, 0.3, None)

@@ -57,8 +57,8 @@ class Augmented(Learned):
     updates : int, optional
         Updates of the weights in a training. Default: 1,140, in three stages.
     base : Model, optional
-        What is corrected; it needs nothing but a step. None: the whole step is learned, u + g(u +
-        g(u) / 2) by the midpoint rule, which takes more ``units``, and :meth:`fit` comes first.
+        What is corrected; it needs nothing but a step. None: the whole step is learned, which
+        takes more ``units``, and :meth:`fit` comes first.
     device : str
         Where the network is: "cpu", "cuda", ...
     seed : int
@@ -215,12 +215,11 @@ class Augmented(Learned):
         self, u: torch.Tensor, memory: Memory, base: Any, kind: Callable[[torch.Tensor], Any]
     ) -> tuple[torch.Tensor, Memory]:
         """Step a tensor; the base steps what ``kind`` makes of its part of the state."""
-        half = u + 0.5 * self._increment(u)
-        if base is None:
-            return u + self._increment(half), memory
-        shown = self.shown
-        x, memory = base_step(base, kind(half[..., :shown]), memory, self.device)
-        u = torch.cat((x.to(u.dtype), half[..., shown:]), dim=-1)
+        u = u + 0.5 * self._increment(u)
+        if base is not None:
+            shown = self.shown
+            x, memory = base_step(base, kind(u[..., :shown]), memory, self.device)
+            u = torch.cat((x.to(u.dtype), u[..., shown:]), dim=-1)
         return u + 0.5 * self._increment(u), memory
 
     def _increment(self, u: torch.Tensor) -> torch.Tensor:
