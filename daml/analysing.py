@@ -40,7 +40,13 @@ Examples:
 @click.option(
     "--segments", type=int, default=None, help="Number of segments; 1 is the sequential run."
 )
-@click.option("--spinup", default=100, help="Steps by which a segment starts early, at first.")
+@click.option(
+    "--spinup",
+    type=int,
+    default=None,
+    help="Steps by which a segment starts early, at first; default: 100, or more where "
+    "observations are rare.",
+)
 @click.option(
     "--fields",
     default=None,
@@ -55,7 +61,7 @@ def assimilate(
     store: str,
     scheme: Scheme | None,
     segments: int | None,
-    spinup: int,
+    spinup: int | None,
     fields: str | None,
     keep_members: bool,
 ) -> None:

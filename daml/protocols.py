@@ -345,6 +345,8 @@ class Run(NamedTuple):
     """Steps since these cycles started, spin-up included: a scheme may trust its start less."""
     wanted: frozenset[str]
     """The names of the scheme's ``outputs`` that are used; it need not compute the others."""
+    pace: float = 1.0
+    """By how much longer a start takes than where each step is observed."""
 
 
 class Update(NamedTuple):

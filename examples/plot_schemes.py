@@ -39,6 +39,11 @@ few = {
     "ETKF 10": s.ETKF(10, **turned),
     "EnKF-N 10": s.EnKFN(10, rotate=True),
     "sigma points": s.SigmaPoint(model_error="innovations"),
+    "4DVar": s.FourDVar(window=1),
+    "4DVar, 3 times, QS": s.FourDVar(window=3, shift=1, quasi_static=True),
+    "IEnKF 10": s.IEnKS(10, window=1, **turned),
+    "IEnKS 10, 3 times": s.IEnKS(10, window=3, shift=1, **turned),
+    "ETKF-4DVar 10": s.ETKF4DVar(10, window=1, **turned),
     "particles 100": s.ParticleFilter(100, regularisation=2.4, resample_below=0.3),
     "particles 800": s.ParticleFilter(800, regularisation=0.9, resample_below=0.2),
 }
@@ -62,6 +67,9 @@ many = {
     "DEnKF 40": s.DEnKF(40, inflation=1.01, rotate=True),
     "ETKF 24": s.ETKF(24, inflation=1.013, rotate=True),
     "EnKF-N 24": s.EnKFN(24, rotate=True),
+    "4DVar, 4 times": s.FourDVar(window=4, shift=1),
+    "IEnKS 24, 4 times": s.IEnKS(24, window=4, shift=1, inflation=1.013, rotate=True),
+    "EnVar 7": s.EnVar(7, beta=0.1, radius=7.28, inflation=1.04, rotate=True),
     "LETKF 7": s.LETKF(7, radius=7.28, inflation=1.04, rotate=True),
     "sigma points": s.SigmaPoint(model_error=1e-4),
 }
@@ -81,6 +89,9 @@ tuned_by_innovations = {
     "3DVar": daml.ThreeDVar("innovations"),
     "ETKF 20": s.ETKF(20, inflation="innovations"),
     "EnKF 20": s.EnKF(20, inflation="innovations"),
+    "EnVar 5": s.EnVar(5, beta="innovations", inflation=1.05),
+    "4DVar, 4 times": s.FourDVar(window=4, shift=1),
+    "IEnKS 20, 4 times": s.IEnKS(20, window=4, shift=1, inflation="innovations"),
     "extended Kalman": s.ExtendedKalman(model_error="innovations"),
     "sigma points": s.SigmaPoint(model_error="innovations"),
 }

@@ -100,7 +100,10 @@ def part_of(members, observed, spread=1.0, count=4):
 @pytest.mark.parametrize(("members", "observed"), [(2, 1), (2, 3), (6, 2), (6, 6), (6, 9), (20, 3)])
 def test_a_triangular_root_gives_the_moments_of_the_symmetric_one(members, observed, spread):
     part = part_of(members, observed, spread)
-    one, two = triangular(part, turns(0, np.arange(4), part.seen)), symmetric(part)
+    one, two = (
+        triangular(part, turns(0, np.arange(4), part.seen, np.ones(4, bool))),
+        symmetric(part),
+    )
     scale = max(spread, 1e-30)
     covariances = [found.anomalies.mT @ found.anomalies / scale**2 for found in (one, two)]
     np.testing.assert_allclose(*covariances, atol=1e-8)
@@ -115,7 +118,7 @@ def test_a_triangular_root_gives_the_moments_of_the_symmetric_one(members, obser
 def test_a_triangular_root_of_a_filter_that_diverges_raises_nothing(observed, spread):
     with np.errstate(all="ignore"):
         part = part_of(6, observed, spread)
-        found = triangular(part, turns(0, np.arange(4), part.seen))
+        found = triangular(part, turns(0, np.arange(4), part.seen, np.ones(4, bool)))
     assert np.isfinite(found.anomalies).all() == np.isfinite(spread)
 
 
@@ -128,7 +131,7 @@ def test_gradients_through_a_triangular_root_are_right(observed):
 
     def moments(mean, anomalies, seen, innovation, width):
         part = Seen(mean, anomalies, seen * blank, innovation, width)
-        found = triangular(part, turns(0, np.arange(2), seen))
+        found = triangular(part, turns(0, np.arange(2), seen, torch.ones(2, dtype=torch.bool)))
         return found.increment, found.anomalies, found.square, found.log_determinant
 
     assert torch.autograd.gradcheck(moments, arrays)

@@ -50,7 +50,7 @@ def compare_schemes(
     truth: xr.Dataset | None = None,
     skip: int = 100,
     segments: int | None = None,
-    spinup: int = 100,
+    spinup: int | None = None,
     tolerance: float | None = None,
 ) -> xr.Dataset:
     """Assimilate one record by several schemes, and say how accurate and how costly each is.

@@ -13,6 +13,7 @@ from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import (
     SMOOTHED,
+    TimeAxis,
     check_dims,
     check_names,
     first_time,
@@ -27,7 +28,7 @@ from daml.running import converging
 from daml.running.checks import check_model, remembers, typical
 from daml.running.kept import labels_of, outputs_of
 from daml.running.lost import ADVICE, MOST, check_lost
-from daml.running.segmented import Cycles
+from daml.running.segmented import Cycles, first_spinup
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Target
 from daml.segments import Cut, rows_at_once, segment_length
@@ -51,7 +52,7 @@ def assimilate(
     scheme: Scheme,
     *,
     segments: int | None = None,
-    spinup: int = 100,
+    spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
     operator: Callable[[Any], Any] | None = None,
@@ -77,8 +78,9 @@ def assimilate(
         How many; 1 is the exact sequential run. Unless given, as many as the root of the
         record's length, but each of 100 to 500 steps; where the start is forgotten too slowly
         for that, the sequential run.
-    spinup : int
-        Model steps by which a segment starts early, at first.
+    spinup : int, optional
+        Model steps by which a segment starts early, at first. Unless given, 100, or so many that
+        there are 40 times with observations among them.
     tolerance : float, optional
         Largest difference between segments, in standard deviations of a variable's analysis
         (default: 0.01). Two runs of an ensemble never become equal: there it is the mean squared
@@ -157,11 +159,11 @@ def assimilate(
     )
 
 
-def check_cut(what: str, segments: int | None, spinup: int) -> None:
+def check_cut(what: str, segments: int | None, spinup: int | None) -> None:
     """Refuse a number of segments or a spin-up that is none; the text begins with ``what``."""
     if segments is not None and segments < 1:
         raise InputError(f"{what}: 'segments' is {segments}; give 1 or more")
-    if spinup < 0:
+    if spinup is not None and spinup < 0:
         raise InputError(f"{what}: 'spinup' is {spinup}; give 0 or more")
 
 
@@ -177,12 +179,15 @@ def check_fit(segments: int | None, cut: Cut, lag: int | None) -> None:
         )
 
 
-def _cut(total: int, segments: int | None, spinup: int, lag: int, scheme: Scheme) -> Cut:
+def _cut(axis: TimeAxis, segments: int | None, spinup: int | None, lag: int, scheme: Scheme) -> Cut:
     """Cut a record; windows end at the same times in all segments.
 
     Where a window ends with the first row of the next segment, it is run to its end.
     """
+    total = axis.length
     length = segment_length(total) if segments is None else -(-total // segments)
+    if spinup is None:
+        spinup = first_spinup(axis)
     if not has_window(scheme):
         return Cut(total, length, spinup, lag)
     shift = scheme.shift
@@ -197,7 +202,7 @@ def assimilated(
     record: Record | None = None,
     *,
     segments: int | None = None,
-    spinup: int = 100,
+    spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
     operator: Callable[[Any], Any] | None = None,
@@ -231,7 +236,7 @@ def assimilated(
     if lag != 0:
         lag = check_lag(lag, total, scheme, "smooth")
         labels, outputs = labels.assign_attrs(lag=lag), {**outputs, **SMOOTHED}
-    cut = _cut(total, segments, spinup, lag, scheme)
+    cut = _cut(axis, segments, spinup, lag, scheme)
     if (segments or 1) > 1:
         check_fit(segments, cut, lag)
     observations, function = seen_through(

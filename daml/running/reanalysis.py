@@ -24,7 +24,7 @@ def smooth(
     *,
     lag: int | None = None,
     segments: int | None = None,
-    spinup: int = 100,
+    spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
     operator: Callable[[Any], Any] | None = None,

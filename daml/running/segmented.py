@@ -29,6 +29,7 @@ from daml.schemes.smoothing import Smoother
 from daml.segments import Cut, consecutive, segment_length, side_by_side
 
 if TYPE_CHECKING:
+    from daml.labels.datasets import TimeAxis
     from daml.protocols import Array, Memory, Model, Scheme
 
 FAR = 4.0
@@ -39,6 +40,15 @@ nothing in common. One of them has found the observations too late, or has lost 
 
 Loaded = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Steps of the record, values and patterns of a block."""
+
+
+SPINUP, TIMES = 100, 40
+"""Steps of the first spin-up at least, and times with observations in it."""
+
+
+def first_spinup(axis: TimeAxis) -> int:
+    """Give the model steps by which a segment starts early at first."""
+    return max(SPINUP, round(TIMES * axis.interval))
 
 
 class Joined(NamedTuple):
@@ -82,6 +92,7 @@ class Cycles:
         keep_members: bool = False,
         lag: int = 0,
     ) -> None:
+        self.pace = first_spinup(record.axis) / SPINUP
         self.windowed = has_window(scheme)
         if self.windowed:  # the last window may end after the record
             record = record.ended()
@@ -186,7 +197,7 @@ class Cycles:
             loaded.append((steps, values, pattern))
             moved = (put(part, self.device) for part in (values, pattern))
             for value, row, step, age in zip(*moved, steps, ages, strict=True):
-                yield Observed(value, row, noise), Run(step, group, age, wanted)
+                yield Observed(value, row, noise), Run(step, group, age, wanted, self.pace)
 
     def _run(self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""

@@ -89,7 +89,10 @@ class EnKFN(ETKF):
         Where the derivative of the cost is zero, c u = e + sum of (projected u / (1 + u v))^2 /
         (N - 1); halving finds the smallest such u from below.
         """
-        xp, largest = namespace(values), LARGEST if run.age >= YOUNG else YOUNG_LARGEST
+        xp, largest = (
+            namespace(values),
+            LARGEST if run.age >= YOUNG * run.pace else YOUNG_LARGEST,
+        )
         size = self.members
         uncertain, scale = (size + 1) / size, size / (size - 1)
         correction = (uncertain / scale) ** (xp.mean(1 / (1 + values), axis=-1) / 2)

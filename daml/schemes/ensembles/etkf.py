@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from daml.protocols import Forecast, Observed, Run, Update
-from daml.schemes.ensembles.parts import Ensemble, Prepared, Seen, analysed
+from daml.schemes.ensembles.parts import SILENT, Ensemble, Prepared, Seen, analysed
 from daml.schemes.ensembles.rotation import turns
 from daml.schemes.ensembles.transforms import Transform, symmetric, triangular
 
@@ -83,5 +83,6 @@ class ETKF(Ensemble):
         A turn makes all roots alike, unless a member is compared with its own background before.
         """
         if self.rotate and not self.rule.by_member:
-            return triangular(part, turns(self.seed, run.step, part.seen))
+            among = part.signal[..., 0] > SILENT
+            return triangular(part, turns(self.seed, run.step, part.seen, among))
         return symmetric(part)

@@ -40,8 +40,8 @@ from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
 
 YOUNG = 80
-"""Steps over which inflation falls to its setting: the first ensemble is no better than the nearest
-observations, and must not trust itself."""
+"""Steps over which inflation falls to its setting, more where observations are rare: the first
+ensemble is no better than the nearest observations, and must not trust itself."""
 SILENT = 1e-8
 """Observations whose signal, in units of their errors, has a smaller variance say nothing: neither
 does a missing value, which is one of infinite variance."""
@@ -208,12 +208,11 @@ class Ensemble(Erring):
         see, where they are not the same for all; ``turned`` says that anomalies are rotated.
         """
         if signal is None:
-            xp = namespace(part.seen)
-            flat = xp.reshape(part.seen, (*part.width.shape, 1, -1))
-            signal = xp.vecdot(flat, flat)
+            signal = part.signal
         wide = self.inflated(anomalies, signal > SILENT, part, run, memory)
         if self.rotate and not turned:
-            wide = turns(self.seed, run.step, wide) @ wide
+            among = namespace(signal).any(signal > SILENT, axis=-1)
+            wide = turns(self.seed, run.step, wide, among) @ wide
         return mean[..., None, :] + wide
 
     def _apart(self, anomalies: Any, informed: Any, part: Seen, memory: Prepared) -> Any:
@@ -245,7 +244,7 @@ class Ensemble(Erring):
         else:
             wide = self.rule.widened(*(anomalies, part.anomalies, run, self.seed, memory.inflating))
             anomalies = xp.where(informed[..., None, :], wide, anomalies)
-        young = max(0.0, 1 - run.age / YOUNG) * max(self.wide - least, 0.0)
+        young = max(0.0, 1 - run.age / (YOUNG * run.pace)) * max(self.wide - least, 0.0)
         factor = 1 + (least - 1) * xp.astype(informed, anomalies.dtype)
         if young:
             # How far a start is trusted is no part of what a training changes.
@@ -301,6 +300,13 @@ class Seen(NamedTuple):
             white[..., members, :],
             width,
         )
+
+    @property
+    def signal(self) -> Any:
+        """The sum of squares (..., 1) of what is seen."""
+        xp = namespace(self.seen)
+        flat = xp.reshape(self.seen, (*self.width.shape, 1, -1))
+        return xp.vecdot(flat, flat)
 
     def extras(self, observed: Observed, square: Any, log_determinant: Any) -> dict[str, Any]:
         """Give the outputs of d' S^-1 d, and the log of the determinant of R^(-1/2) S R^(-1/2)."""

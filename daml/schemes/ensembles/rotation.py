@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 from scipy.stats import ortho_group
 
-from daml.arrays import alike
+from daml.arrays import alike, namespace
 from daml.randomness import Stream, picked
+from daml.schemes.matrices import identity
 
 TURNS, VALUES = 256, 1 << 17
 """Random turns that are made once, to pick one of at each step; fewer of many members."""
 
 
-def turns(seed: int, steps: np.ndarray, like: Any) -> Any:
+def turns(seed: int, steps: np.ndarray, like: Any, among: Any) -> Any:
     """Give random turns (..., member, member) of ensembles; means of 0 stay so.
+
+    Only those that observations have changed are turned. Between observations the model makes what
+    it makes of the members; to mix them there again and again would undo it.
 
     Parameters
     ----------
@@ -25,9 +29,12 @@ def turns(seed: int, steps: np.ndarray, like: Any) -> Any:
         The model step of each ensemble, from which the turn follows.
     like : array (..., member, any)
         Has the number of members, and the kind of array.
+    among : array (...) of bool
+        Which ensembles are turned.
     """
     drawn = _turns(seed, like.shape[-2])
-    return alike(drawn[picked(seed, steps, len(drawn), Stream.ROTATION)], like)
+    found = alike(drawn[picked(seed, steps, len(drawn), Stream.ROTATION)], like)
+    return namespace(found).where(among[..., None, None], found, identity(like.shape[-2], found))
 
 
 @cache
