@@ -27,10 +27,10 @@ class IEnKS(Ensemble):
 
     The members at the start of a window are moved through it, and show how the observations of all
     its times depend on the start: neither the model nor H needs a tangent. With the mean x and the
-    anomalies A of N members, the analysis x + A' w / sqrt(N - 1) is the minimum of w' w +
-    |R^(-1/2) (y - H(M(x)))|^2, found by Gauss-Newton iterations (the transform variant: members
-    around an iterate are spread as the analysis is). The ensemble gets the covariance of the
-    minimum, and moves on through the window.
+    anomalies A of N members, the analysis x + A' w / sqrt(N - 1) is the minimum of w' w + d' d,
+    where d = R^(-1/2) (y - H(M(x))), found by Gauss-Newton iterations (the transform variant:
+    members around an iterate are spread as the analysis is). The ensemble gets the covariance of
+    the minimum, and moves on through the window.
 
     With ``window`` and ``shift`` of one step from an observation to the next, this is the iterative
     ensemble Kalman filter (IEnKF); with ``iterations=1`` the four-dimensional ETKF, and in a linear
