@@ -73,7 +73,9 @@ def compare_schemes(
     -------
     xarray.Dataset
         Along ``scheme``, NaN where a scheme does not have it or where it failed: with a truth
-        ``analysis_rmse`` and ``background_rmse``, in the units of the state; ``spread``;
+        ``analysis_rmse`` and ``background_rmse``, in the units of the state, at the times with
+        observations (a window's own observations count for its times before, too: compare schemes
+        whose windows end at each of these times); ``spread``;
         ``chi_square``, the mean, 1 where a scheme is right about the size of its innovations;
         ``log_likelihood``, the mean over the times with observations, by which schemes can be
         compared without a truth; ``lost``, the part of the record in which an ensemble has lost the
@@ -139,11 +141,11 @@ def _scored(
             return {"reason": first_line(error)}
     steps = analysis.sizes["time"]
     found = {"states": counted.count.states / steps, "seconds": 1000 * seconds / steps}
-    if truth is not None:
-        errors = analysis_error(analysis, truth, skip=skip)
-        found |= {str(name): float(value) for name, value in errors.items()}
     part = analysis.isel(time=slice(skip, None))
     seen = part["innovation"].notnull().any("observed")
+    if truth is not None:
+        errors = analysis_error(part.isel(time=np.flatnonzero(seen)), truth, skip=0)
+        found |= {str(name): float(value) for name, value in errors.items()}
     if "spread" in part:
         found["spread"] = float(np.sqrt((part["spread"] ** 2).mean()))
     if "chi_square" in part:
