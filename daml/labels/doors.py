@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from daml.errors import InputError
-from daml.labels.fields import ERROR, flatten, forms_of, is_flat
+from daml.labels.fields import ERROR, flatten, forms_of, has_fields, is_flat
 from daml.labels.templates import Template
 
 
@@ -23,7 +23,7 @@ def coordinates(variables: Sequence[str], model: object, dataset: xr.Dataset) ->
 
 def points_of(dataset: xr.Dataset, wanted: Sequence[str]) -> tuple[str, ...]:
     """Give the variables that are wanted by their names, or all points of a field by its name."""
-    if "field" not in dataset.coords:
+    if not has_fields(dataset):
         return tuple(wanted)
     held, fields = dataset["variable"].values.astype(object), dataset["field"].values
     found = (held[fields == name].tolist() or [name] for name in wanted)
@@ -38,7 +38,7 @@ def one_unit(dataset: xr.Dataset, variables: Sequence[str], what: str) -> None:
     InputError
         It begins with ``what``.
     """
-    if "field" not in dataset.coords:
+    if not has_fields(dataset):
         return
     fields = dict.fromkeys(dataset["field"].sel(variable=list(variables)).values.tolist())
     units = {field: dataset[field].attrs.get("units", "1") for field in fields if field}
@@ -84,9 +84,9 @@ def _within_range(record: xr.Dataset) -> xr.Dataset:
     """
     if not isinstance(record, xr.Dataset) or "observation" not in record:
         return record
-    values = record["observation"]
+    given = values = record["observation"]
     ranges = [(True, *_range(values, "observation"))]
-    if "field" in record.coords:
+    if has_fields(record):
         fields = dict.fromkeys(record["field"].values.tolist())
         named = [field for field in fields if field in record.coords]
         ranges += [(record["field"] == field, *_range(record[field], field)) for field in named]
@@ -95,7 +95,7 @@ def _within_range(record: xr.Dataset) -> xr.Dataset:
             values = values.where(~((values < low) & among))
         if high is not None:
             values = values.where(~((values > high) & among))
-    return record if values is record["observation"] else record.assign(observation=values)
+    return record if values is given else record.assign(observation=values)
 
 
 def _range(array: xr.DataArray, name: str) -> tuple[Any, Any]:

@@ -183,9 +183,14 @@ def is_flat(dataset: xr.Dataset) -> bool:
     return not dataset.data_vars or "variable" in dataset.dims or any(n in dataset for n in FLAT)
 
 
+def has_fields(dataset: xr.Dataset) -> bool:
+    """Whether a flat Dataset says of which fields its variables are."""
+    return "field" in dataset.coords and FORMS in dataset["field"].attrs
+
+
 def forms_of(dataset: xr.Dataset) -> dict[str, Form]:
     """Give the dimensions of each field of a flat Dataset."""
-    if "field" not in dataset.coords or FORMS not in dataset["field"].attrs:
+    if not has_fields(dataset):
         raise InputError(
             "unflatten: nothing says of which fields 'variable' is; give what daml.flatten gave, "
             "or an analysis of a model with a 'template'"

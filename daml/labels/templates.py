@@ -12,7 +12,7 @@ import xarray as xr
 from array_api_compat import array_namespace
 
 from daml.errors import InputError
-from daml.labels.fields import AT, ERROR, Form, described, flatten, forms_of, is_flat
+from daml.labels.fields import AT, ERROR, Form, described, flatten, forms_of, has_fields, is_flat
 
 NEAR = 1e-6
 """By how much coordinates may be off those of the template, in units of their smallest spacing."""
@@ -76,7 +76,7 @@ class Template:
     @classmethod
     def in_flat(cls, dataset: xr.Dataset) -> Template | None:
         """Give that of a flat Dataset, with all points; None if it is of no fields."""
-        if "field" not in dataset.coords:
+        if not has_fields(dataset):
             return None
         forms = forms_of(dataset)
         space = {dim for form in forms.values() for dim in form.sizes}

@@ -16,6 +16,7 @@ from daml.errors import InputError
 from daml.labels.arguments import checked, shown
 from daml.labels.datasets import check_dims, check_dtype, check_names, listed, names
 from daml.labels.doors import coordinates, flat, points_of
+from daml.labels.fields import has_fields
 from daml.observing.functions import (
     check_function,
     described,
@@ -118,7 +119,7 @@ def observe(
 
 def _without_mask(truth: xr.Dataset) -> xr.Dataset:
     """Leave out the points of fields where there is no value, such as land."""
-    if "field" not in truth.coords or "time" not in truth["state"].dims:
+    if not has_fields(truth) or "time" not in truth["state"].dims:
         return truth
     there = truth["state"].isel(time=[0, -1]).notnull().any("time").values
     return truth if there.all() else truth.isel(variable=there)

@@ -13,7 +13,6 @@ from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import (
     SMOOTHED,
-    TimeAxis,
     check_dims,
     check_names,
     first_time,
@@ -28,7 +27,7 @@ from daml.running import converging
 from daml.running.checks import check_model, remembers, typical
 from daml.running.kept import labels_of, outputs_of
 from daml.running.lost import ADVICE, MOST, check_lost
-from daml.running.segmented import Cycles, first_spinup
+from daml.running.segmented import SPINUP, Cycles, first_spinup
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Target
 from daml.segments import Cut, rows_at_once, segment_length
@@ -179,15 +178,12 @@ def check_fit(segments: int | None, cut: Cut, lag: int | None) -> None:
         )
 
 
-def _cut(axis: TimeAxis, segments: int | None, spinup: int | None, lag: int, scheme: Scheme) -> Cut:
+def _cut(total: int, segments: int | None, spinup: int, lag: int, scheme: Scheme) -> Cut:
     """Cut a record; windows end at the same times in all segments.
 
     Where a window ends with the first row of the next segment, it is run to its end.
     """
-    total = axis.length
     length = segment_length(total) if segments is None else -(-total // segments)
-    if spinup is None:
-        spinup = first_spinup(axis)
     if not has_window(scheme):
         return Cut(total, length, spinup, lag)
     shift = scheme.shift
@@ -236,7 +232,7 @@ def assimilated(
     if lag != 0:
         lag = check_lag(lag, total, scheme, "smooth")
         labels, outputs = labels.assign_attrs(lag=lag), {**outputs, **SMOOTHED}
-    cut = _cut(axis, segments, spinup, lag, scheme)
+    cut = _cut(total, segments, SPINUP if spinup is None else spinup, lag, scheme)
     if (segments or 1) > 1:
         check_fit(segments, cut, lag)
     observations, function = seen_through(
@@ -247,7 +243,8 @@ def assimilated(
         seen = record or read(source[0], variables, model.dt, unit, function, space)
         first = FirstGuess(model, seen, times, initial)
         cycles = Cycles(model, scheme, seen, first, keep_members, lag)
-        how = cut, tolerance, segments, Target(arrays)
+        early = first_spinup(seen) if spinup is None else spinup
+        how = _cut(total, segments, early, lag, scheme), tolerance, segments, Target(arrays)
         return _joined(cycles, *how, refuse_lost=record is None)
 
     units = {"units": observations["observation"].attrs.get("units", "1")}

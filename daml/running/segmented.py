@@ -29,7 +29,6 @@ from daml.schemes.smoothing import Smoother
 from daml.segments import Cut, consecutive, segment_length, side_by_side
 
 if TYPE_CHECKING:
-    from daml.labels.datasets import TimeAxis
     from daml.protocols import Array, Memory, Model, Scheme
 
 FAR = 4.0
@@ -46,9 +45,10 @@ SPINUP, TIMES = 100, 40
 """Steps of the first spin-up at least, and times with observations in it."""
 
 
-def first_spinup(axis: TimeAxis) -> int:
+def first_spinup(record: Record) -> int:
     """Give the model steps by which a segment starts early at first."""
-    return max(SPINUP, round(TIMES * axis.interval))
+    seen = np.asarray(record.kind_present.any(axis=1))[record.kind]
+    return max(SPINUP, round(TIMES * len(seen) / int(seen.sum())))
 
 
 class Joined(NamedTuple):
@@ -92,7 +92,7 @@ class Cycles:
         keep_members: bool = False,
         lag: int = 0,
     ) -> None:
-        self.pace = first_spinup(record.axis) / SPINUP
+        self.pace = first_spinup(record) / SPINUP
         self.windowed = has_window(scheme)
         if self.windowed:  # the last window may end after the record
             record = record.ended()
