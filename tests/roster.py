@@ -116,10 +116,7 @@ SCHEMES = {
     "FourDEnVar": lambda: daml.schemes.FourDEnVar(members=8, window=4, shift=2, inflation=1.2),
     "ExtendedKalman": lambda: daml.schemes.ExtendedKalman(model_error=0.01),
     "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
-    "FourDVar": lambda: daml.schemes.FourDVar(climatology(), window=4, shift=2),
-    "FourDVar of models with errors": lambda: daml.schemes.FourDVar(
-        climatology(), window=3, model_error=0.01
-    ),
+    "FourDVar": lambda: daml.schemes.FourDVar(climatology(), window=3, model_error=0.01),
 }
 
 

@@ -405,6 +405,7 @@ def test_a_stationary_covariance_of_wrong_numbers_is_refused(given, text):
         Stationary(**{"shape": 4} | given)
 
 
+@pytest.mark.slow
 def test_the_factor_of_b_is_found_from_innovations():
     """With it the innovations are more likely than with others, and it is kept for the next."""
     model = daml.Lorenz63()
@@ -421,6 +422,7 @@ def test_the_factor_of_b_is_found_from_innovations():
     np.testing.assert_allclose(again.background_covariance, scheme.background_covariance, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_a_long_window_that_is_filled_little_by_little_has_its_global_minimum():
     """Lorenz 63 over three time units, from a state that is wrong by two units: five records."""
     model, B = daml.Lorenz63(), labelled(4 * np.eye(3), daml.Lorenz63.variables)
