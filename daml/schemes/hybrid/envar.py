@@ -64,7 +64,7 @@ class EnVar(Localised, Blended):  # type: ignore[override]
     Notes
     -----
     The members see an H that is not linear, as those of an ETKF do; what observations see of C, and
-    of a localised P, is told by the tangent of H at the mean.
+    of a localised P, follows from the tangent of H at the mean.
 
     References
     ----------

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from daml.arrays import alike, namespace
-from daml.errors import InputError
 from daml.protocols import Observed, Outputs, Run, Setting, Update, Window
 from daml.schemes.ensembles.parts import Prepared
 from daml.schemes.hybrid.blended import Blended
@@ -17,7 +16,9 @@ from daml.schemes.windowed.by_tangents import ByTangents
 from daml.schemes.windowed.controls import Control, MatrixRoot
 from daml.schemes.windowed.four_d_var import analysed
 from daml.schemes.windowed.iterations import ITERATED
+from daml.schemes.windowed.shares import go_on_by_windows
 from daml.schemes.windowed.views import Views, parted
+from daml.schemes.windowed.window_minimum import check_search
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,8 @@ class ETKF4DVar(Blended):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shift is None:
-            object.__setattr__(self, "shift", self.window)
-        if self.outer_loops < 1:
-            raise InputError(f"ETKF4DVar: 'outer_loops' is {self.outer_loops}; give 1 or more")
-        if not 0 < self.tolerance < 1:
-            raise InputError(f"ETKF4DVar: 'tolerance' is {self.tolerance}; give a number in (0, 1)")
+        go_on_by_windows(self)
+        check_search(self.outer_loops, self.tolerance, "ETKF4DVar")
 
     @property
     def outputs(self) -> Outputs:

@@ -12,6 +12,7 @@ from daml.schemes.ensembles.etkf import ETKF
 from daml.schemes.ensembles.parts import Prepared, Seen, chi_square
 from daml.schemes.hybrid.localised import Localised, Tapers
 from daml.schemes.hybrid.seeing import Look, Sees, Solved, covariance, informed, narrowed
+from daml.schemes.windowed.shares import go_on_by_windows
 from daml.schemes.windowed.views import Views, outputs, parted
 
 
@@ -76,8 +77,7 @@ class FourDEnVar(Localised, ETKF):  # type: ignore[override]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shift is None:
-            object.__setattr__(self, "shift", self.window)
+        go_on_by_windows(self)
         self.check_radius()
 
     def known(self, setting: Setting) -> Tapers:

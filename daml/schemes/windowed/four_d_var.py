@@ -39,8 +39,9 @@ from daml.schemes.windowed.by_tangents import ByTangents
 from daml.schemes.windowed.controls import ActingRoot, Control, MatrixRoot, Root
 from daml.schemes.windowed.implicit import is_recorded, recorded
 from daml.schemes.windowed.iterations import ITERATED
+from daml.schemes.windowed.shares import go_on_by_windows
 from daml.schemes.windowed.window_cost import WindowCost
-from daml.schemes.windowed.window_minimum import minimum
+from daml.schemes.windowed.window_minimum import check_search, minimum
 from daml.stores.opening import check_whole
 
 METHODS = ("exact", "cg")
@@ -158,14 +159,10 @@ class FourDVar(Erring):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.shift is None:
-            object.__setattr__(self, "shift", self.window)
+        go_on_by_windows(self)
         if self.method not in METHODS:
             raise InputError(f"FourDVar: method {self.method!r} is unknown; give one of {METHODS}")
-        if self.outer_loops < 1:
-            raise InputError(f"FourDVar: 'outer_loops' is {self.outer_loops}; give 1 or more")
-        if not 0 < self.tolerance < 1:
-            raise InputError(f"FourDVar: 'tolerance' is {self.tolerance}; give a number in (0, 1)")
+        check_search(self.outer_loops, self.tolerance, "FourDVar")
         check_factor(self.error_factor, "FourDVar")
         if not self._acts:
             check_given(self.background_covariance, WAYS, "FourDVar")

@@ -17,7 +17,7 @@ from daml.schemes.ensembles.etkf import ETKF
 from daml.schemes.ensembles.parts import Ensemble, Prepared
 from daml.schemes.windowed.iterating import Iterated, iterated
 from daml.schemes.windowed.iterations import ITERATED
-from daml.schemes.windowed.shares import Shares
+from daml.schemes.windowed.shares import Shares, go_on_by_windows
 from daml.schemes.windowed.views import Factor, Views, outputs, parted
 
 
@@ -101,8 +101,7 @@ class IEnKS(Ensemble):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shift is None:
-            object.__setattr__(self, "shift", self.window)
+        go_on_by_windows(self)
         if self.iterations < 1:
             raise InputError(f"IEnKS: 'iterations' is {self.iterations}; give 1 or more")
         if not 0 <= self.finite_size < np.inf:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Shares(NamedTuple):
@@ -37,3 +37,9 @@ class Shares(NamedTuple):
             parts.append(1 / windows)
             whole.append(1 - age / windows)
         return cls(tuple(parts), tuple(whole))
+
+
+def go_on_by_windows(scheme: Any) -> None:
+    """Let a frozen scheme without a ``shift`` go on by whole windows."""
+    if scheme.shift is None:
+        object.__setattr__(scheme, "shift", scheme.window)

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from daml.errors import InputError
 from daml.schemes.variational.damped import Minimum, minimised
 from daml.schemes.windowed.window_cost import WindowCost
 
 ROUGH = 1e-2
 """Length of the last step of a stage that is not the last one."""
+
+
+def check_search(outer_loops: int, tolerance: float, owner: str) -> None:
+    """Refuse a number of outer loops or a tolerance that is none; the text begins with ``owner``.
+
+    Raises
+    ------
+    InputError
+    """
+    if outer_loops < 1:
+        raise InputError(f"{owner}: 'outer_loops' is {outer_loops}; give 1 or more")
+    if not 0 < tolerance < 1:
+        raise InputError(f"{owner}: 'tolerance' is {tolerance}; give a number in (0, 1)")
 
 
 def minimum(
