@@ -79,7 +79,7 @@ def assimilate(
 
     stepping, record = load_model(model), open_record(observations)
     if fields is not None:
-        check_fields(stepping, fields)
+        _check_fields(stepping, fields)
     check_apart(store, observations)
     if place(store).exists():
         raise InputError(f"{store} exists; give another path, or remove it")
@@ -101,7 +101,7 @@ def assimilate(
         click.echo(f"fields: {fields}")
 
 
-def check_fields(model: Model, path: str) -> None:
+def _check_fields(model: Model, path: str) -> None:
     """Refuse to write fields, to a path, that the model does not have, or over a file."""
     if getattr(model, "template", None) is None:
         raise InputError(

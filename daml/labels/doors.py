@@ -85,12 +85,13 @@ def _within_range(record: xr.Dataset) -> xr.Dataset:
     if not isinstance(record, xr.Dataset) or "observation" not in record:
         return record
     given = values = record["observation"]
-    ranges = [(True, *_range(values, "observation"))]
+    ranges = {"observation": _range(values, "observation")}
     if has_fields(record):
-        fields = dict.fromkeys(record["field"].values.tolist())
-        named = [field for field in fields if field in record.coords]
-        ranges += [(record["field"] == field, *_range(record[field], field)) for field in named]
-    for among, low, high in ranges:
+        ranges |= {f: _range(record[f], f) for f in forms_of(record) if f in record.coords}
+    for name, (low, high) in ranges.items():
+        if low is None and high is None:
+            continue
+        among = True if name == "observation" else record["field"] == name
         if low is not None:
             values = values.where(~((values < low) & among))
         if high is not None:
