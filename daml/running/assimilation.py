@@ -27,6 +27,8 @@ from daml.running import converging
 from daml.running.checks import check_model, remembers, typical
 from daml.running.kept import labels_of, outputs_of
 from daml.running.lost import ADVICE, MOST, check_lost
+from daml.running.onward.ends import End
+from daml.running.onward.going_on import going_on
 from daml.running.segmented import SPINUP, Cycles, first_spinup
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Target
@@ -155,6 +157,7 @@ def assimilate(
         operator=operator,
         keep_members=keep_members,
         store=store,
+        keep_end=True,
     )
 
 
@@ -205,16 +208,19 @@ def assimilated(
     keep_members: bool = False,
     lag: int | None = 0,
     store: str | Path | None = None,
+    keep_end: bool = False,
 ) -> xr.Dataset:
     """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations.
 
     With a ``lag``, that of :func:`daml.smooth`: None is the whole record. A ``record`` is that of
-    a loop or a trial, which go on with a filter that is lost.
+    a loop or a trial, which go on with a filter that is lost. With ``keep_end`` the analysis can be
+    gone on from.
     """
     if record is None:
         observations = flat_record(observations, model)
     since = first_time(observations)
     check_model(model, since)
+    going = going_on(initial, model, scheme, observations) if keep_end else None
     space = StateSpace.of(model) if record is None else record.space
     given, scheme = scheme, sized(scheme, model)
     check_scheme(scheme, model, space, partial(remembers, certain(model), since))
@@ -236,16 +242,20 @@ def assimilated(
     if (segments or 1) > 1:
         check_fit(segments, cut, lag)
     observations, function = seen_through(
-        observations, operator, variables, typical(model), "assimilate"
+        observations if going is None else going.observations,
+        *(operator, variables, typical(model), "assimilate"),
     )
+    ends: list[End] = []
 
     def run(arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
         seen = record or read(source[0], variables, model.dt, unit, function, space)
-        first = FirstGuess(model, seen, times, initial)
-        cycles = Cycles(model, scheme, seen, first, keep_members, lag)
+        first = FirstGuess(model, seen, seen.axis.grid(), None if going else initial)
+        cycles = Cycles(model, scheme, seen, first, keep_members, lag, going)
         early = first_spinup(seen) if spinup is None else spinup
         how = _cut(total, segments, early, lag, scheme), tolerance, segments, Target(arrays)
-        return _joined(cycles, *how, refuse_lost=record is None)
+        told = _joined(cycles, *how, refuse_lost=record is None)
+        ends.extend([cycles.end] if cycles.end else [])
+        return told
 
     units = {"units": observations["observation"].attrs.get("units", "1")}
     source = observations[[name for name in GIVEN if name in observations]]
@@ -254,7 +264,8 @@ def assimilated(
     chunk = _chunk(cut.length, total, max(values, labels.sizes["observed"]))
     # What was read already is there to be computed on at once.
     lazily = source if record is None else None
-    return filled(labels, filling, run, store, chunk, source=lazily)
+    end = (lambda: ends[-1].variables()) if keep_end else None
+    return filled(labels, filling, run, store, chunk, source=lazily, further=end)
 
 
 def _joined(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from daml.errors import DivergedError, warn
+from daml.observing.records import Record
 from daml.protocols import Outputs
 
 LOST: Outputs = {
@@ -29,6 +31,34 @@ ADVICE = (
 )
 """What to try, unless a scheme has an ``advice`` of its own."""
 
+JUDGED = 100
+"""Steps before a record that goes on that are judged with it: a few tell nothing."""
+
+
+class Watched(NamedTuple):
+    """What says of an earlier record whether a filter has lost the observations."""
+
+    counts: np.ndarray
+    """Number, mean and variance of the values (3, observed)."""
+    signs: np.ndarray
+    """Those of its last steps (2, step)."""
+
+
+def pooled(record: Record, before: Watched | None = None) -> np.ndarray:
+    """Give number, mean and variance of the values (3, observed) of a record and those before."""
+    steps = np.bincount(record.kind, minlength=len(record.kind_present))
+    counts = steps @ record.kind_present
+    own = np.stack((counts, record.mean, record.variance))
+    if before is None or before.counts.shape != own.shape:
+        return own
+    both = np.stack((own, before.counts))  # (record, 3, observed)
+    total = np.maximum(both[:, 0].sum(axis=0), 1)
+    share = both[:, 0] / total
+    mean = (share * both[:, 1]).sum(axis=0)
+    within = np.where(both[:, 0] > 1, both[:, 2], 0.0)  # one value does not vary
+    variance = (share * (within + (both[:, 1] - mean) ** 2)).sum(axis=0)
+    return np.stack((total, mean, np.where(variance > 0, variance, 1.0)))
+
 
 def signs(parts: Mapping[str, np.ndarray], variance: np.ndarray) -> np.ndarray:
     """Give chi-square, and squared innovations by the variance of what is observed.
@@ -39,6 +69,20 @@ def signs(parts: Mapping[str, np.ndarray], variance: np.ndarray) -> np.ndarray:
     counts = np.isfinite(squares).sum(axis=-1)
     relative = np.nansum(squares, axis=-1) / np.where(counts > 0, counts, np.nan)
     return np.stack((parts["chi_square"], relative))
+
+
+def with_earlier(
+    found: np.ndarray, early: np.ndarray, rows: np.ndarray, before: Watched | None
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Put the last steps of an earlier record before those of a short one.
+
+    Gives what :func:`signs` gave of all, the steps before each segment, and how many were put.
+    """
+    count = 0 if before is None else min(before.signs.shape[1], max(JUDGED - int(rows[0]), 0))
+    if before is None or not count:
+        return found, early, 0
+    earlier = before.signs[:, -count:, None]
+    return np.concatenate((earlier, found[:, early[0] :]), axis=1), 0 * early, count
 
 
 def flags(found: np.ndarray, early: np.ndarray, rows: np.ndarray, piece: int) -> np.ndarray:

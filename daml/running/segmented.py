@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -14,28 +14,27 @@ from daml.arrays import home, put
 from daml.errors import StepError
 from daml.observing.records import Record
 from daml.pairing import certain, has_window, offered
-from daml.protocols import Observed, Run
+from daml.protocols import Observed, Run, Update
 from daml.running.converging import unconverged
 from daml.running.cycling.cycle import cycle
+from daml.running.cycling.ending import Ending
 from daml.running.cycling.steps import given_error
 from daml.running.kept import Kept, is_watched
-from daml.running.lost import MOST, flags, signs
-from daml.running.moments import Moments, joined, moments
+from daml.running.lost import JUDGED, MOST, flags, pooled, signs, with_earlier
+from daml.running.moments import FAR, Moments, apart, joined, moments
+from daml.running.onward.ends import End, taken
+from daml.running.onward.going_on import GoingOn
+from daml.running.onward.places import Places
+from daml.running.onward.resuming import resumed
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
-from daml.running.targets import Room, Target
+from daml.running.targets import Target, pick, sort
 from daml.schemes.calling import prepared
 from daml.schemes.smoothing import Smoother
 from daml.segments import Cut, consecutive, segment_length, side_by_side
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model, Scheme
-
-FAR = 4.0
-"""Mean squared difference, in units of the analysis's variance, from which on segments of an
-ensemble are run again, and the most that one counts: two that are right differ by 2 if they have
-nothing in common. One of them has found the observations too late, or has lost them at its end."""
-
 
 Loaded = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Steps of the record, values and patterns of a block."""
@@ -91,9 +90,13 @@ class Cycles:
         start: FirstGuess,
         keep_members: bool = False,
         lag: int = 0,
+        going: GoingOn | None = None,
     ) -> None:
-        self.pace = first_spinup(record) / SPINUP
-        self.windowed = has_window(scheme)
+        shift = scheme.shift if has_window(scheme) else None
+        self.going, self.end = going, None if going is None else going.end
+        self.places = Places(shift) if going is None else going.places(shift)
+        self.pace = first_spinup(record) / SPINUP if going is None else going.pace
+        self.windowed = shift is not None
         if self.windowed:  # the last window may end after the record
             record = record.ended()
         self.model, self.record, self.start = model, record, start
@@ -102,13 +105,15 @@ class Cycles:
         self.kept = Kept(model, scheme, record, start.times, keep_members, lag > 0)
         self.lag, self.keep_members = lag, keep_members
         self.error = given_error(self.scheme, model) if lag else None
-        uncertain = EnsembleStart(model, record, start)
+        self.uncertain = EnsembleStart(model, record, start)
         setting = record.setting(self.device)
-        self.setting = setting._replace(deviation=lambda: uncertain.deviation)
+        self.setting = setting._replace(deviation=self._deviation)
         self.prepared = prepared(self.scheme, self.setting)
         self.members = self.kept.members
-        self.first = uncertain.states(scheme)
+        self.first = self.uncertain.states(scheme)
         self.is_watched = is_watched(scheme)
+        self.before = None if going is None else going.watched
+        self.counts = pooled(record, self.before)
 
     def run(self, cut: Cut, target: Target) -> Joined:
         """Fill the target; give the difference where segments meet.
@@ -128,6 +133,8 @@ class Cycles:
                 leave=False,
             ) as bar,
         ):
+            wide = len(groups[0])
+            groups = self.places.groups(groups)
             found = list(each(lambda group: self._run(cut, group, target, bar), groups))
             ends = np.concatenate([part.ends for part in found])
             width = np.concatenate([part.width for part in found])
@@ -137,7 +144,7 @@ class Cycles:
             spread = joined([part.spread for part in found])[1]
             again = lost > 0
             if self.is_watched:
-                bad = self._apart(ends, spun, width, spread) >= FAR
+                bad = apart(ends, spun, width, spread, self.members is not None) >= FAR
                 again[1:] |= bad
                 again[:-1] |= bad
             # The record's head has no earlier start, and a filter that is lost for the most part
@@ -145,30 +152,21 @@ class Cycles:
             again[0] = False
             again &= lost.sum() <= MOST * cut.total
             longer = replace(cut, spinup=2 * cut.spinup)
-            for group in longer.groups(len(groups[0]), np.flatnonzero(again)):
+            for group in longer.groups(wide, np.flatnonzero(again)):
                 part = self._run(longer, group, target, bar)
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
                 width[group], early_end[group] = part.width, part.unconverged
-        apart = self._apart(ends, spun, width, spread)
-        sound = apart[(lost[:-1] == 0) & (lost[1:] == 0)]
+        between = apart(ends, spun, width, spread, self.members is not None)
+        sound = between[(lost[:-1] == 0) & (lost[1:] == 0)]
         judge = np.max if self.members is None else np.mean
         share = lost.sum() / cut.total if self.is_watched else None
         difference = float(judge(sound)) if len(sound) else 0.0
         return Joined(difference, share, int(again.sum()), early_end.sum() / cut.total)
 
-    def _apart(
-        self, ends: np.ndarray, spun: np.ndarray, width: np.ndarray, spread: np.ndarray
-    ) -> np.ndarray:
-        """Give the differences (segment - 1,) between the end of each segment and the next's start.
-
-        Each is the largest over all variables; of ensembles the mean square.
-        """
-        apart = np.abs(ends[:-1] - spun[1:])
-        if self.members is None or not len(apart):
-            return np.asarray(np.max(apart / spread, axis=1))
-        variance = np.mean(width[:-1] ** 2, axis=0)
-        squares = np.mean(apart**2 / np.where(variance > 0, variance, 1.0), axis=1)
-        return np.asarray(np.minimum(squares, FAR))
+    def _deviation(self) -> np.ndarray:
+        """Give the standard deviations (variable,) of the state that the cycle started from."""
+        given = None if self.going is None else self.going.deviation
+        return self.uncertain.deviation if given is None else given
 
     def _begun(self, starts: np.ndarray) -> tuple[Array, Memory]:
         """Give the first states or ensembles at steps (segment,), and the model's memory there."""
@@ -182,28 +180,91 @@ class Cycles:
         self, cut: Cut, group: np.ndarray, starts: np.ndarray, loaded: deque[Loaded]
     ) -> Iterator[tuple[Observed, Run]]:
         """Yield the observations and the position of each step; put what is loaded in a queue."""
-        record, noise, wanted = self.record, self.setting.noise, self.kept.wanted
+        record, noise, stop = self.record, self.setting.noise, self.places.skip + cut.total
         for block in cut.blocks(group, self.kept.size):
-            ages = range(block.start, block.stop)
+            places = range(block.start, block.stop)
             ahead = starts + np.arange(block.start, block.stop)[:, None]
-            steps = np.minimum(ahead, cut.total - 1)
+            steps = np.minimum(ahead, stop - 1)
             # What lies between segments that are apart is not loaded.
             apart = [record.values(steps[:, part]) for part in consecutive(group)]
             values, pattern = np.concatenate(apart, axis=1), record.patterns(steps)
             if self.windowed:
-                over = ahead >= cut.total
+                over = ahead >= stop
                 pattern = np.where(over, len(record.kind_present) - 1, pattern)
                 values = np.where(over[..., None], 0.0, values)
             loaded.append((steps, values, pattern))
             moved = (put(part, self.device) for part in (values, pattern))
-            for value, row, step, age in zip(*moved, steps, ages, strict=True):
-                yield Observed(value, row, noise), Run(step, group, age, wanted, self.pace)
+            for value, row, step, done in zip(*moved, steps, places, strict=True):
+                yield Observed(value, row, noise), self._at(group, step, done)
+
+    def _at(self, group: np.ndarray, steps: np.ndarray, done: int) -> Run:
+        """Give the position of segments at steps (segment,) of the record, after some of theirs."""
+        age = self.places.aged(group, done)
+        return Run(steps + self.places.origin, group, age, self.kept.wanted, self.pace)
+
+    def _cycle(
+        self, group: np.ndarray, starts: np.ndarray, seen: Iterable[Any], ending: Ending | None
+    ) -> Iterator[tuple[Array, Update]]:
+        """Give the cycle of the segments of a group."""
+        how = self.model, self.scheme
+        if self.going is None or not self.places.is_head(group):
+            return cycle(*how, self.prepared, *self._begun(starts), seen, ending=ending)
+        before, record = [], self.record
+        for step in np.arange(self.places.begin)[:, None]:
+            given = (put(p, self.device) for p in (record.values(step), record.patterns(step)))
+            observed = Observed(next(given), next(given), self.setting.noise)
+            before.append((observed, self._at(group, step, int(step[0]) - self.places.begin)))
+        how_far = self.going, self.model, self.prepared, before, self.device
+        x, memory, known, history = resumed(*how_far)
+        return cycle(*how, known, x, memory, seen, Update(x), history, ending)
+
+    def _ending(self, cut: Cut, group: np.ndarray, starts: np.ndarray) -> Ending | None:
+        """Give what takes where the cycle stands at the record's end, if a group comes there."""
+        if self.lag or group[-1] + 1 < cut.segments:
+            return None
+        done = self.places.skip + cut.total - 1 - int(starts[-1])
+        age = self.places.aged(group, self.places.last(group, done))
+        name = type(self.scheme).__name__
+        return Ending(age, lambda stand: taken(stand, self.members, self.prepared, name))
+
+    def _ended(self, cut: Cut, group: np.ndarray, starts: np.ndarray, ending: Ending) -> End:
+        """Give the end of the record when its last segments have run."""
+        places, stop = self.places, self.places.skip + cut.total
+        found, age = cast("End", ending.taken), ending.age
+        done = age - places.aged(group, 0) + int(starts[-1])
+        if self.going is not None and ending.taken is None:  # the window is not yet whole
+            found, age, done = self.going.end, self.places.age - 1, places.begin - 1
+        spread = self.going.deviation if self.going else vars(self.uncertain).get("deviation")
+        told: dict[str, Any] = {"step": places.origin + stop - 1, "age": age, "pace": self.pace}
+        told |= {} if spread is None else {"deviation": spread}
+        told |= {"counts": self.counts, "signs": self.signs} if self.is_watched else {}
+        rows = np.arange(done + 1 - int(found.told["window"]) if self.windowed else stop, stop)
+        return found.at(told, self.record, self.start.times[:stop], rows)
+
+    def _lost(
+        self,
+        cut: Cut,
+        group: np.ndarray,
+        found: np.ndarray,
+        early: np.ndarray,
+        rows: np.ndarray,
+    ) -> np.ndarray:
+        """Give 1 where segments are lost, otherwise 0 (segment, step), of the signs of all."""
+        before = self.before if self.places.is_head(group) else None
+        found, early, count = with_earlier(found, early, rows, before)
+        if group[-1] + 1 == cut.segments:
+            stop = int(early[-1] + rows[-1]) + count
+            self.signs = found[:, max(stop - JUDGED, 0) : stop, -1]
+        piece = min(segment_length(cut.total + count), cut.length + count)
+        judged = flags(found, early, rows + count, piece)[:, count:]
+        # Of a record that goes on, a few steps since the first start say nothing.
+        return judged if before is None or count + rows[0] >= JUDGED else 0 * judged
 
     def _run(self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""
         room = target.room(group, cut)
-        starts = np.maximum(group * cut.length - cut.spinup, 0)
-        early = group * cut.length - starts
+        cut, starts = self.places.of(cut, group)
+        early = self.places.skip + group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
         loaded: deque[Loaded] = deque()  # a window may reach into the next block
         watched: list[np.ndarray] = []
@@ -216,7 +277,8 @@ class Cycles:
         smoother = Smoother(*how) if self.lag else None
         with np.errstate(all="ignore"):
             seen = self._seen(cut, group, starts, loaded)
-            pairs = cycle(self.model, self.scheme, self.prepared, *self._begun(starts), seen)
+            ending = self._ending(cut, group, starts)
+            pairs = self._cycle(group, starts, seen, ending)
             for block in cut.blocks(group, self.kept.size):
                 found = []
                 for _ in ahead[block]:
@@ -228,58 +290,28 @@ class Cycles:
                     bar.update()
                 parts = self.kept.block(found, *loaded.popleft())
                 if self.is_watched:
-                    watched.append(signs(parts, self.record.variance))
+                    watched.append(signs(parts, self.counts[2]))
                 if "converged" in parts:
                     converged.append(parts["converged"])
-                _pick(parts, block.start, picked)
+                pick(parts, block.start, picked)
                 done = block.start
                 if smoother is not None:
                     within = starts + ahead[block] < cut.total
                     done, parts = smoother.done, smoother.after(parts, within)
-                _sort(parts, early, done, cut.length, room)
+                sort(parts, early, done, cut.length, room)
             if smoother is not None:
                 done, parts = smoother.done, smoother.rest()
-                _sort(parts, early, done, cut.length, room)
+                sort(parts, early, done, cut.length, room)
         nothing, lost, early_end = np.zeros(spun.shape[1]), *np.zeros((2, len(group)))
         rows = np.minimum(cut.length, cut.total - group * cut.length)
         if converged:
             early_end = unconverged(np.concatenate(converged), early, rows)
         if self.is_watched:
-            piece = min(segment_length(cut.total), cut.length)
-            is_lost = flags(np.concatenate(watched, axis=1), early, rows, piece)
+            is_lost = self._lost(cut, group, np.concatenate(watched, axis=1), early, rows)
             room["lost"][:, : is_lost.shape[1]] = is_lost
             lost = is_lost.sum(axis=1)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
         target.close(group, cut, room)
+        if ending is not None:
+            self.end = self._ended(cut, group, starts, ending)
         return _Segments(ends, width, spun, spread, lost, early_end)
-
-
-def _pick(
-    parts: dict[str, np.ndarray],
-    done: int,
-    picked: Iterable[tuple[np.ndarray, str, np.ndarray]],
-) -> None:
-    """Keep what a block has of some steps (segment,), by name, in arrays (segment, variable)."""
-    for into, name, steps in picked:
-        if name in parts:
-            at = steps - done
-            inside = (at >= 0) & (at < len(parts[name]))
-            into[inside] = parts[name][at[inside], inside]
-
-
-def _sort(
-    parts: dict[str, np.ndarray], early: np.ndarray, done: int, length: int, room: Room
-) -> None:
-    """Put a block (step, segment, width), ``done`` steps after the start, into its room.
-
-    ``early`` says how many steps of spin-up each segment has.
-    """
-    for spinup in np.unique(early):
-        members = np.flatnonzero(early == spinup)
-        side = slice(members[0], members[-1] + 1)
-        first = max(spinup - done, 0)
-        stop = min(spinup + length - done, len(parts["analysis"]))
-        if first < stop:
-            place = slice(done + first - spinup, done + stop - spinup)
-            for name, part in parts.items():
-                room[name][side, place] = part[first:stop, side].swapaxes(0, 1)

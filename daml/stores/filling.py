@@ -42,6 +42,7 @@ def filled(
     store: str | Path | None = None,
     rows: int = CHUNK,
     source: xr.Dataset | None = None,
+    further: Callable[[], xr.Dataset] | None = None,
 ) -> xr.Dataset:
     """Give a record whose variables are filled row by row, in memory or in a new store.
 
@@ -62,6 +63,8 @@ def filled(
         A record that the arrays are filled from. Without a store, one that is Dask's is loaded,
         and the arrays are filled, only when the result is computed; the further attributes are not
         known then.
+    further : callable, optional
+        Gives variables that are known, with their sizes, only when the others are filled.
 
     Raises
     ------
@@ -70,7 +73,7 @@ def filled(
     """
     given = () if source is None else (source,)
     if store is not None:
-        with new_record(store, labels, variables, rows) as (rooms, told):
+        with new_record(store, labels, variables, rows, further) as (rooms, told):
             told.update(fill(rooms, *given))
         return open_record(store)
     shapes = {name: tuple(labels.sizes[d] for d in dims) for name, (dims, _) in variables.items()}
@@ -90,7 +93,8 @@ def filled(
     else:
         arrays, attrs = whole(*given)
     found = {name: (dims, arrays[name], told) for name, (dims, told) in variables.items()}
-    return labels.assign(found).assign_attrs(attrs)
+    filled = labels.assign(found).assign_attrs(attrs)
+    return filled if further is None else filled.assign(further().variables)
 
 
 def is_lazy(dataset: xr.Dataset) -> bool:
@@ -104,6 +108,7 @@ def new_record(
     labels: xr.Dataset,
     variables: Described,
     rows: int,
+    further: Callable[[], xr.Dataset] | None = None,
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Give Zarr arrays to fill block by block, and attrs; all appear at once when it is whole.
 
@@ -117,6 +122,8 @@ def new_record(
         By name: dimensions, which start with time, and attributes of a float64 variable.
     rows : int
         Length of a chunk in time. Blocks that start and end with a chunk can be written at once.
+    further : callable, optional
+        Gives variables that are written when the arrays are filled.
 
     Raises
     ------
@@ -139,6 +146,11 @@ def new_record(
         aside.put_all(content)
         arrays = {name: zarr.open_array(f"{aside.address}/{name}", mode="r+") for name in empty}
         yield arrays, root["attributes"]
+        if further is not None:
+            more = packed(further())
+            described = json.loads(more.pop(ROOT))["consolidated_metadata"]["metadata"]
+            root["consolidated_metadata"]["metadata"].update(described)
+            aside.put_all(more)
         aside.put(ROOT, json.dumps(root).encode())
 
 

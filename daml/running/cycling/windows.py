@@ -12,6 +12,7 @@ import numpy as np
 
 from daml.arrays import namespace, taken
 from daml.protocols import Observed, Run, Update, Window
+from daml.running.cycling.ending import NO_HISTORY, Ending, History, Stand
 from daml.running.cycling.steps import Steps
 from daml.running.cycling.tangents import has_arrays
 from daml.schemes.calling import fresh, updated
@@ -31,13 +32,15 @@ def windows(
     memory: Memory,
     seen: Iterable[Time],
     after: Update | None = None,
+    history: History = NO_HISTORY,
+    ending: Ending | None = None,
 ) -> Iterator[tuple[Array, Update]]:
     """Yield the background and the update of each time, as :func:`cycle` does.
 
     The first time is a window of its own, which starts there. Windows after it start there, too,
     until they have all their steps. The last one has fewer if the record ends within a shift.
     """
-    way = _Way(Steps(model, scheme, x), getattr(scheme, "carries", False) and model)
+    way = _Way(Steps(model, scheme, x, history.near), getattr(scheme, "carries", False) and model)
     prepared, seen = fresh(prepared), iter(seen)
     start = _Point(x, memory)
     times: list[Time] = []
@@ -50,9 +53,12 @@ def windows(
             front = start = way.begun(start, update)
             if update.onward is not None:
                 start = way.begun(start, update.onward)
+            if ending is not None:
+                ending.after(time[1], way.stand(start, prepared, (), (), update.onward and front))
             yield x, _of_time(update, update.state, 0)
     else:
-        front = start = way.begun(start, after)
+        start, times = way.begun(start, after), list(history.times)
+        path, errors, front = way.resumed(start, history)
     while new := list(islice(seen, scheme.shift)):
         ends = [run for _, run in new]
         ahead = forecasts = way.path(path[-1] if path else start, ends)
@@ -75,6 +81,9 @@ def windows(
         start = way.begun(start, onward)
         path = shown if update.onward is None else way.path(start, runs, onward.errors)
         front = shown[-1]
+        if ending is not None:
+            told = times, onward.errors or (), update.onward and front
+            ending.after(runs[-1], way.stand(start, prepared, *told))
         for place, point in enumerate(shown[-len(new) :]):
             yield forecasts[place].state, _of_time(update, point.state, place)
 
@@ -106,6 +115,16 @@ class _Way:
                 x = x + errors[place]
             found.append(_Point(x, memory))
         return found
+
+    def resumed(self, start: _Point, history: History) -> tuple[list[_Point], list[Array], _Point]:
+        """Give the points of the times before, what was added at each, and where forecasts start.
+
+        They are those that a cycle had when it stood at ``start``.
+        """
+        path = self.path(start, [run for _, run in history.times], history.errors or None)
+        errors = list(history.errors or (namespace(p.state).zeros_like(p.state) for p in path))
+        front = path[-1] if path else start
+        return path, errors, front if history.front is None else _Point(*history.front)
 
     def window(
         self,
@@ -157,6 +176,18 @@ class _Way:
         way = start.state, background, fresh, moved, linear, tuple(errors)
         how = self.steps.error, carried, background[-fresh:]
         return Window(*way, *how, any(has_arrays(point.memory) for point in path))
+
+    def stand(
+        self,
+        start: _Point,
+        known: Memory,
+        times: Sequence[Time],
+        errors: Sequence[Array],
+        front: _Point | None,
+    ) -> Stand:
+        """Give where the cycle stands after a window."""
+        history = History(self.steps.near, tuple(times), tuple(errors), front)
+        return Stand(*start, known, history)
 
     def begun(self, start: _Point, update: Update) -> _Point:
         """Give the point from which the analysis of a window goes on."""

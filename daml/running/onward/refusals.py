@@ -1,0 +1,80 @@
+"""Analyses that do not go on: without an end, or of another model or scheme."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from daml.errors import InputError
+from daml.labels.descriptions import description
+from daml.running.onward.ends import End
+
+if TYPE_CHECKING:
+    from daml.protocols import Model, Scheme
+
+START_ANEW = (
+    "or start anew from its last analysis: "
+    "initial=result[['analysis']].rename(analysis='state').isel(time=-1)"
+)
+
+
+def check_end(end: End | None, initial: xr.Dataset) -> End:
+    """Give the end of an analysis; refuse one that has none, or that is not whole."""
+    if end is None:
+        raise InputError(
+            "assimilate: 'initial' is an analysis without its end (a smoothed one, one of an older "
+            "daml, or without its variables 'end_...'); give what daml.assimilate gave, whole, "
+            f"{START_ANEW}"
+        )
+    if isinstance(end.plan, str):
+        raise InputError(
+            f"assimilate: 'initial' cannot go on: {end.plan}, and only numbers, arrays, and "
+            "tuples, named tuples, lists and dicts of them are kept; make it of these, "
+            f"{START_ANEW}"
+        )
+    last = np.atleast_1d(initial["time"].values)[-1:] if "time" in initial else np.array([])
+    if not (last == np.asarray(end.told["time"])).all():
+        raise InputError(
+            f"assimilate: 'initial' ends at {last[0]}, and its variables 'end_...' are of "
+            f"{end.told['time']}: it was cut, or joined with another; give the last result as "
+            f"daml.assimilate gave it, {START_ANEW}"
+        )
+    return end
+
+
+def check_same(initial: xr.Dataset, model: Model, scheme: Scheme) -> None:
+    """Refuse another model or scheme than those of an analysis; name both.
+
+    Raises
+    ------
+    InputError
+        If one differs in its class or in a setting.
+    """
+    for what, given in (("model", model), ("scheme", scheme)):
+        own = json.loads(description(given, what, exact=False))
+        try:
+            there = json.loads(initial.attrs[what])
+        except (KeyError, TypeError, ValueError):
+            there = {}
+        if there != own:
+            before, now = _difference(there, own)
+            raise InputError(
+                f"assimilate: 'initial' was made with the {what} {before}, and {now} is given; "
+                f"give the same, {START_ANEW}"
+            )
+
+
+def _difference(there: dict[str, Any], own: dict[str, Any]) -> tuple[str, str]:
+    """Say what two descriptions are of, with the first setting that differs."""
+    kinds = [str(told.get("class", "unknown")) for told in (there, own)]
+    if kinds[0] != kinds[1]:
+        return kinds[0], kinds[1]
+    differing = [key for key in sorted({*there, *own}) if there.get(key) != own.get(key)]
+    name = differing[0]
+    pair = [told.get(name) for told in (there, own)]
+    if any(isinstance(value, (dict, list)) for value in pair):
+        return f"{kinds[0]} with another {name!r}", f"{kinds[1]} with a different one"
+    return f"{kinds[0]}({name}={pair[0]!r})", f"{kinds[1]}({name}={pair[1]!r})"
