@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from daml.labels.datasets import (
 )
 from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
-from daml.observing.functions import seen_through
+from daml.observing.functions import Function, seen_through
 from daml.observing.records import GIVEN, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
 from daml.running import converging
@@ -28,8 +29,10 @@ from daml.running.checks import check_model, remembers, typical
 from daml.running.kept import labels_of, outputs_of
 from daml.running.lost import ADVICE, MOST, check_lost
 from daml.running.onward.ends import End
-from daml.running.onward.going_on import going_on
-from daml.running.segmented import SPINUP, Cycles, first_spinup
+from daml.running.onward.going_on import GoingOn, going_on
+from daml.running.onward.likeness import end_like
+from daml.running.segmented import Cycles
+from daml.running.starts.early import SPINUP, first_spinup
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Target
 from daml.segments import Cut, rows_at_once, segment_length
@@ -220,7 +223,6 @@ def assimilated(
         observations = flat_record(observations, model)
     since = first_time(observations)
     check_model(model, since)
-    going = going_on(initial, model, scheme, observations) if keep_end else None
     space = StateSpace.of(model) if record is None else record.space
     given, scheme = scheme, sized(scheme, model)
     check_scheme(scheme, model, space, partial(remembers, certain(model), since))
@@ -234,6 +236,8 @@ def assimilated(
     check_names(observations, "observation")
     total = len(times)
     labels = labels_of(model, given, observations, times, operator, keep_members)
+    going, observations = going_on(initial if keep_end else None, model, given, observations)
+    labels = labels if going is None else labels.assign_attrs(going.about(total, scheme))
     outputs = outputs_of(scheme, keep_members)
     if lag != 0:
         lag = check_lag(lag, total, scheme, "smooth")
@@ -242,21 +246,12 @@ def assimilated(
     if (segments or 1) > 1:
         check_fit(segments, cut, lag)
     observations, function = seen_through(
-        observations if going is None else going.observations,
-        *(operator, variables, typical(model), "assimilate"),
+        observations, operator, variables, typical(model), "assimilate"
     )
-    ends: list[End] = []
-
-    def run(arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
-        seen = record or read(source[0], variables, model.dt, unit, function, space)
-        first = FirstGuess(model, seen, seen.axis.grid(), None if going else initial)
-        cycles = Cycles(model, scheme, seen, first, keep_members, lag, going)
-        early = first_spinup(seen) if spinup is None else spinup
-        how = _cut(total, segments, early, lag, scheme), tolerance, segments, Target(arrays)
-        told = _joined(cycles, *how, refuse_lost=record is None)
-        ends.extend([cycles.end] if cycles.end else [])
-        return told
-
+    run = _Running(
+        *(model, scheme, record, going, initial, function, space, keep_members, lag),
+        *(total, segments, spinup, tolerance),
+    )
     units = {"units": observations["observation"].attrs.get("units", "1")}
     source = observations[[name for name in GIVEN if name in observations]]
     filling = {n: (dims, units | dict(told)) for n, (dims, told) in outputs.items()}
@@ -264,8 +259,50 @@ def assimilated(
     chunk = _chunk(cut.length, total, max(values, labels.sizes["observed"]))
     # What was read already is there to be computed on at once.
     lazily = source if record is None else None
-    end = (lambda: ends[-1].variables()) if keep_end else None
-    return filled(labels, filling, run, store, chunk, source=lazily, further=end)
+    about = model, scheme, observations, labels, outputs, function, space, going
+    more: Any = {"further": run.ended, "further_like": partial(end_like, *about)}
+    return filled(labels, filling, run, store, chunk, source=lazily, **more if keep_end else {})
+
+
+@dataclass
+class _Running:
+    """Fills the arrays of an analysis; says then where it ended."""
+
+    model: Model
+    scheme: Scheme
+    record: Record | None
+    going: GoingOn | None
+    initial: xr.Dataset | None
+    function: Function | None
+    space: StateSpace
+    keep_members: bool
+    lag: int
+    total: int
+    segments: int | None
+    spinup: int | None
+    tolerance: float | None
+    end: End | None = None
+
+    def __call__(self, arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
+        """Fill arrays from observations, unless they were read; give what attrs say of it."""
+        model, lag, seen = self.model, self.lag, self.record
+        if seen is None:
+            unit = getattr(model, "time_unit", "s")
+            how = tuple(model.variables), model.dt, unit, self.function, self.space
+            seen = read(source[0], *how)
+        initial = self.initial if self.going is None else None
+        first = FirstGuess(model, seen, seen.axis.grid(), initial)
+        cycles = Cycles(model, self.scheme, seen, first, self.keep_members, lag, self.going)
+        early = first_spinup(seen) if self.spinup is None else self.spinup
+        cut = _cut(self.total, self.segments, early, lag, self.scheme)
+        how_far = cut, self.tolerance, self.segments, Target(arrays)
+        told = _joined(cycles, *how_far, refuse_lost=self.record is None)
+        self.end = cycles.end
+        return told
+
+    def ended(self) -> xr.Dataset:
+        """Give the variables of where it ended."""
+        return xr.Dataset() if self.end is None else self.end.variables()
 
 
 def _joined(

@@ -24,8 +24,9 @@ from daml.running.lost import JUDGED, MOST, flags, pooled, signs, with_earlier
 from daml.running.moments import FAR, Moments, apart, joined, moments
 from daml.running.onward.ends import End, taken
 from daml.running.onward.going_on import GoingOn
-from daml.running.onward.places import Places
+from daml.running.onward.placing import Places
 from daml.running.onward.resuming import resumed
+from daml.running.starts.early import SPINUP, first_spinup
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Target, pick, sort
@@ -38,16 +39,6 @@ if TYPE_CHECKING:
 
 Loaded = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Steps of the record, values and patterns of a block."""
-
-
-SPINUP, TIMES = 100, 40
-"""Steps of the first spin-up at least, and times with observations in it."""
-
-
-def first_spinup(record: Record) -> int:
-    """Give the model steps by which a segment starts early at first."""
-    seen = np.asarray(record.kind_present.any(axis=1))[record.kind]
-    return max(SPINUP, round(TIMES * len(seen) / int(seen.sum())))
 
 
 class Joined(NamedTuple):
@@ -91,6 +82,7 @@ class Cycles:
         keep_members: bool = False,
         lag: int = 0,
         going: GoingOn | None = None,
+        spread: np.ndarray | None = None,
     ) -> None:
         shift = scheme.shift if has_window(scheme) else None
         self.going, self.end = going, None if going is None else going.end
@@ -105,9 +97,10 @@ class Cycles:
         self.kept = Kept(model, scheme, record, start.times, keep_members, lag > 0)
         self.lag, self.keep_members = lag, keep_members
         self.error = given_error(self.scheme, model) if lag else None
-        self.uncertain = EnsembleStart(model, record, start)
+        given = None if going is None else going.deviation
+        self.uncertain = EnsembleStart(model, record, start, spread, given)
         setting = record.setting(self.device)
-        self.setting = setting._replace(deviation=self._deviation)
+        self.setting = setting._replace(deviation=lambda: self.uncertain.deviation)
         self.prepared = prepared(self.scheme, self.setting)
         self.members = self.kept.members
         self.first = self.uncertain.states(scheme)
@@ -162,11 +155,6 @@ class Cycles:
         share = lost.sum() / cut.total if self.is_watched else None
         difference = float(judge(sound)) if len(sound) else 0.0
         return Joined(difference, share, int(again.sum()), early_end.sum() / cut.total)
-
-    def _deviation(self) -> np.ndarray:
-        """Give the standard deviations (variable,) of the state that the cycle started from."""
-        given = None if self.going is None else self.going.deviation
-        return self.uncertain.deviation if given is None else given
 
     def _begun(self, starts: np.ndarray) -> tuple[Array, Memory]:
         """Give the first states or ensembles at steps (segment,), and the model's memory there."""
@@ -234,9 +222,8 @@ class Cycles:
         done = age - places.aged(group, 0) + int(starts[-1])
         if self.going is not None and ending.taken is None:  # the window is not yet whole
             found, age, done = self.going.end, self.places.age - 1, places.begin - 1
-        spread = self.going.deviation if self.going else vars(self.uncertain).get("deviation")
         told: dict[str, Any] = {"step": places.origin + stop - 1, "age": age, "pace": self.pace}
-        told |= {} if spread is None else {"deviation": spread}
+        told |= {} if self.uncertain.known is None else {"deviation": self.uncertain.known}
         told |= {"counts": self.counts, "signs": self.signs} if self.is_watched else {}
         rows = np.arange(done + 1 - int(found.told["window"]) if self.windowed else stop, stop)
         return found.at(told, self.record, self.start.times[:stop], rows)
@@ -254,11 +241,14 @@ class Cycles:
         found, early, count = with_earlier(found, early, rows, before)
         if group[-1] + 1 == cut.segments:
             stop = int(early[-1] + rows[-1]) + count
-            self.signs = found[:, max(stop - JUDGED, 0) : stop, -1]
+            self.signs = np.full((2, JUDGED), np.nan)
+            last = found[:, max(stop - JUDGED, 0) : stop, -1]
+            self.signs[:, JUDGED - last.shape[1] :] = last
         piece = min(segment_length(cut.total + count), cut.length + count)
         judged = flags(found, early, rows + count, piece)[:, count:]
         # Of a record that goes on, a few steps since the first start say nothing.
-        return judged if before is None or count + rows[0] >= JUDGED else 0 * judged
+        few = before is not None and self.places.aged(group, cut.total) < JUDGED
+        return 0 * judged if few else judged
 
     def _run(self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""

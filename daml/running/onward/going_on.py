@@ -14,7 +14,7 @@ from daml.labels.dates import after, since_first
 from daml.pairing import has_window
 from daml.running.lost import Watched
 from daml.running.onward.ends import End
-from daml.running.onward.places import Places
+from daml.running.onward.placing import Places
 from daml.running.onward.refusals import check_end, check_same
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ class GoingOn:
     Attributes
     ----------
     end : End
-    observations : xarray.Dataset
-        The new ones, after those of the last window that the end has and a time without any.
     begin : int
         Model step of this record that comes next after the state of the end.
     skip : int
@@ -42,7 +40,6 @@ class GoingOn:
     """
 
     end: End
-    observations: xr.Dataset
     begin: int
     skip: int
     origin: int
@@ -63,6 +60,12 @@ class GoingOn:
         told = self.end.told
         return Watched(told["counts"], told["signs"]) if "signs" in told else None
 
+    def about(self, total: int, scheme: Scheme) -> dict[str, Any]:
+        """Give attributes of an analysis of ``total`` steps: what is left over of its windows."""
+        if not has_window(scheme):
+            return {}
+        return {"left_over": (self.origin + self.skip + total - 1) % scheme.shift}
+
     def places(self, shift: int | None) -> Places:
         """Give where segments begin; ``shift`` is that of a scheme with windows."""
         age = int(self.end.told["age"]) + 1
@@ -71,8 +74,11 @@ class GoingOn:
 
 def going_on(
     initial: xr.Dataset | None, model: Model, scheme: Scheme, observations: xr.Dataset
-) -> GoingOn | None:
+) -> tuple[GoingOn | None, xr.Dataset]:
     """Give how new observations (flat) go on from an analysis; None where that is none.
+
+    Beside it are the observations from its end on: the new ones, after those of the last window, or
+    after a time without any.
 
     Raises
     ------
@@ -81,7 +87,7 @@ def going_on(
         observations begin.
     """
     if initial is None or "state" in initial or not {"analysis", "end_step"} & set(initial):
-        return None
+        return None, observations
     check_dims(observations, "observation", ("time", "variable"))
     check_names(observations, "observation")
     end = check_end(End.found(initial), initial)
@@ -94,7 +100,7 @@ def going_on(
         joined = _joined(before, observations, end.told.get("error_covariance"))
     window = int(end.told["window"]) if has_window(scheme) else 0
     origin = int(end.told["step"]) + 1 - rows
-    return GoingOn(end, joined, window, rows + ahead - 1, origin)
+    return GoingOn(end, window, rows + ahead - 1, origin), joined
 
 
 def _ahead(end: End, model: Model, observations: xr.Dataset) -> int:

@@ -34,6 +34,13 @@ class EnsembleStart:
     spread: np.ndarray | None = None
     """The standard deviations (variable,) of the model's climate. Default: what the model tells as
     its ``climate_spread``, or else those of free runs."""
+    given: np.ndarray | None = None
+    """The standard deviations (variable,) of a first ensemble, where the cycle started before."""
+
+    @property
+    def known(self) -> np.ndarray | None:
+        """The standard deviations (variable,) of a first ensemble, if they were needed so far."""
+        return self.given if self.given is not None else vars(self).get("deviation")
 
     def states(self, scheme: Scheme) -> Callable[[np.ndarray], np.ndarray]:
         """Give what makes the states, or the ensembles of a scheme, to start from at rows."""
@@ -48,6 +55,8 @@ class EnsembleStart:
     @cached_property
     def deviation(self) -> np.ndarray:
         """The standard deviation (variable,) of a first ensemble."""
+        if self.given is not None:
+            return self.given
         spread = self.spread
         if spread is None:
             spread = getattr(self.model, "climate_spread", None)
