@@ -16,7 +16,9 @@ from daml.errors import InputError
 
 SAME = "as prepared"
 """The plan of what did not change, which is prepared anew."""
-NUMBERS = "fiubc"
+NUMBERS = {int: "int", float: "float"}
+KINDS = "fiubcMm"
+"""Kinds of arrays: numbers, dates and spans of time."""
 
 
 class NoArrays(InputError):
@@ -47,22 +49,26 @@ def apart(
     --------
     >>> plan, arrays = apart((np.zeros(2), {"age": 3, "table": None}), "memory")
     >>> list(arrays), together(plan, arrays)
-    (['memory_0'], (array([0., 0.]), {'age': 3, 'table': None}))
+    (['memory_0', 'memory_1_age'], (array([0., 0.]), {'age': 3, 'table': None}))
     """
     arrays: dict[str, np.ndarray] = {}
 
     def of(part: Any, before: Any, name: str) -> Any:
         if before is not None and _same(part, before):
             return SAME
-        if part is None or isinstance(part, (bool, int, float, str)):
+        if part is None or isinstance(part, (bool, str)):
             return {"value": part}
+        if type(part) in NUMBERS:
+            arrays[name] = np.asarray(part)
+            return {type(part).__name__: [name, arrays[name].dtype.str]}
         if isinstance(part, (np.ndarray, np.generic)) or hasattr(part, "detach"):
             found = np.asarray(part if isinstance(part, np.generic) else fetch(_plain(part)))
-            if found.dtype.kind not in NUMBERS:
+            if found.dtype.kind not in KINDS:
                 raise NoArrays(f"an array of the type {found.dtype}")
             arrays[name] = pick(found)
             kind = "array" if isinstance(part, np.ndarray) else "number"
-            return {"torch" if hasattr(part, "detach") else kind: name}
+            kind = "torch" if hasattr(part, "detach") else kind
+            return {kind: [name, found.dtype.str]}
         kind, parts = _parts(part)
         earlier = _parts(before)[1] if type(before) is type(part) else {}
         inner = {k: of(v, earlier.get(k), f"{name}_{k}") for k, v in parts.items()}
@@ -89,11 +95,12 @@ def together(
     ((kind, told),) = plan.items()
     if kind == "value":
         return told
-    if kind in ("array", "number", "torch"):
-        if told not in arrays:
-            raise InputError(f"the array {told!r} is missing")
-        found = arrays[told]
-        return found.copy() if kind == "array" else _torch(found, device, kind)
+    if kind in ("array", "number", "torch", *NUMBERS.values()):
+        name, dtype = told
+        if name not in arrays:
+            raise InputError(f"the array {name!r} is missing")
+        found = np.array(arrays[name], dtype=dtype)  # a file may hold another type
+        return _made(found, kind, device)
     earlier = _parts(before)[1] if isinstance(before, (tuple, list, dict)) else {}
     inner = told if isinstance(told, dict) else {str(at): part for at, part in enumerate(told)}
     parts = {k: together(part, arrays, earlier.get(k), device) for k, part in inner.items()}
@@ -134,10 +141,12 @@ def _plain(array: Any) -> Any:
     return array.detach() if hasattr(array, "detach") else array
 
 
-def _torch(array: np.ndarray, device: str | None, kind: str) -> Any:
-    """Give a tensor on a device, or a number of NumPy's."""
-    if kind == "number":
-        return array[()]
-    import torch
+def _made(array: np.ndarray, kind: str, device: str | None) -> Any:
+    """Give an array or a number of a kind; a tensor on a device."""
+    if kind == "array":
+        return array
+    if kind == "torch":
+        import torch
 
-    return torch.as_tensor(array.copy(), device=device or "cpu")
+        return torch.as_tensor(array, device=device or "cpu")
+    return array[()] if kind == "number" else array.item()

@@ -62,7 +62,9 @@ class End(NamedTuple):
             return None
         step = result[f"{PREFIX}step"]
         plan = step.attrs.get(LACKS) or json.loads(step.attrs.get(PLAN, '"it has no memory"'))
-        named = {str(n): v.values for n, v in result.data_vars.items() if str(n).startswith(PREFIX)}
+        own = [name for name in result.data_vars if str(name).startswith(PREFIX)]
+        found = result[own].compute()  # at once: each variable of a lazy result costs all of it
+        named = {str(name): found[name].values for name in own}
         told = {name: named.pop(f"{PREFIX}{name}", None) for name in TOLD}
         told = {name: part for name, part in told.items() if part is not None}
         return cls(told, plan, named, names(result, "observed"))

@@ -15,7 +15,7 @@ from daml.pairing import has_window
 from daml.running.lost import Watched
 from daml.running.onward.ends import End
 from daml.running.onward.placing import Places
-from daml.running.onward.refusals import check_end, check_same
+from daml.running.onward.unfit import check_end, check_same
 
 if TYPE_CHECKING:
     from daml.protocols import Model, Scheme

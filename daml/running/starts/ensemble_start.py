@@ -70,6 +70,9 @@ class EnsembleStart:
             sharp = np.where(self.record.kind_present, 1 / self.record.kind_variance, 0.0)
             total = rows @ sharp
             seen = rows @ sharp**2 / np.where(total > 0, total, 1.0)
+            # Of values that are all alike the mean is the same, whatever their number.
+            least = np.where(sharp > 0, sharp, np.inf).min(axis=0)
+            seen = np.clip(seen, np.minimum(least, sharp.max(axis=0)), sharp.max(axis=0))
             precision = precision + self._squares(seen)
         return np.asarray(1 / np.sqrt(precision))
 

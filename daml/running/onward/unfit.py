@@ -35,11 +35,18 @@ def check_end(end: End | None, initial: xr.Dataset) -> End:
             "tuples, named tuples, lists and dicts of them are kept; make it of these, "
             f"{START_ANEW}"
         )
+    ends_at = np.asarray(end.told["time"])
+    if ends_at != ends_at:
+        raise InputError(
+            "assimilate: the end of 'initial' is not known, as the memory of its scheme or model "
+            "looks otherwise than after a few steps, and its observations were Dask's; give "
+            f"store= where it is made, or observations in memory (ds.load()), {START_ANEW}"
+        )
     last = np.atleast_1d(initial["time"].values)[-1:] if "time" in initial else np.array([])
-    if not (last == np.asarray(end.told["time"])).all():
+    if not (last == ends_at).all():
         raise InputError(
             f"assimilate: 'initial' ends at {last[0]}, and its variables 'end_...' are of "
-            f"{end.told['time']}: it was cut, or joined with another; give the last result as "
+            f"{ends_at}: it was cut, or joined with another; give the last result as "
             f"daml.assimilate gave it, {START_ANEW}"
         )
     return end
