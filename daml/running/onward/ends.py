@@ -49,7 +49,8 @@ class End(NamedTuple):
     told: dict[str, Any]
     """By the names of ``TOLD``; what there is not is missing."""
     plan: Any
-    """Of the memories of model, scheme and front; a text that says why there is none."""
+    """Of the memories of model, scheme and front; a text that says why there is none; None where
+    it is damaged."""
     arrays: dict[str, np.ndarray]
     """Those of the memories, by name."""
     observed: tuple[str, ...] = ()
@@ -61,7 +62,10 @@ class End(NamedTuple):
         if f"{PREFIX}step" not in result or f"{PREFIX}time" not in result:
             return None
         step = result[f"{PREFIX}step"]
-        plan = step.attrs.get(LACKS) or json.loads(step.attrs.get(PLAN, '"it has no memory"'))
+        try:
+            plan = step.attrs.get(LACKS) or json.loads(step.attrs[PLAN])
+        except (KeyError, TypeError, ValueError):
+            plan = None
         own = [name for name in result.data_vars if str(name).startswith(PREFIX)]
         found = result[own].compute()  # at once: each variable of a lazy result costs all of it
         named = {str(name): found[name].values for name in own}

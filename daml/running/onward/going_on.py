@@ -15,7 +15,7 @@ from daml.pairing import has_window
 from daml.running.lost import Watched
 from daml.running.onward.ends import End
 from daml.running.onward.placing import Places
-from daml.running.onward.unfit import check_end, check_same
+from daml.running.onward.unfit import check_end, check_same, check_whole_end
 
 if TYPE_CHECKING:
     from daml.protocols import Model, Scheme
@@ -92,6 +92,7 @@ def going_on(
     check_names(observations, "observation")
     end = check_end(End.found(initial), initial)
     check_same(initial, model, scheme)
+    check_whole_end(end, model, scheme)
     ahead = _ahead(end, model, observations)
     rows = len(end.told.get("observation", ()))
     joined = observations
