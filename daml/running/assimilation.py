@@ -91,7 +91,9 @@ def assimilate(
         difference in units of the mean variance of the analysis's members (default: 0.5).
     initial : xarray.Dataset, optional
         ``state`` (variable): the background at the first time. Unless given, the nearest values
-        observed, and the model's climate for what is never observed.
+        observed, and the model's climate for what is never observed. Or an analysis by the same
+        model and scheme that ends before the first time: the cycle goes on from its end, and with
+        ``segments=1`` gives the bits of one run over both records.
     operator : callable, optional
         H as a function of states (..., variable) to what is observed (..., observed), linear or
         not, in place of the observations' own. With ``ThreeDVar`` torch differentiates one that is
@@ -111,7 +113,8 @@ def assimilate(
         where the scheme is right about the size of the innovations. A scheme that asks the model
         for B also gives the standard deviations that it expects, ``background_spread`` and
         ``innovation_spread``, ``normalized_innovation``, whose variance is 1 where they are right,
-        and ``log_likelihood`` (time). attrs say segments, spin-up and difference,
+        and ``log_likelihood`` (time). Variables ``end_...`` say where the cycle ends, to go on from
+        there (``initial``). attrs say segments, spin-up and difference,
         and of an ensemble how many segments were started again. With
         ``store`` opened lazily; of observations that are Dask's lazy, too, and computed as a whole
         (attrs without those).
@@ -120,8 +123,9 @@ def assimilate(
     ------
     InputError
         If model or observations break the contract, if ``segments`` were asked for and the
-        start is not forgotten or a segment with its spin-up is as long as the record, or if the
-        members of a scheme of one state are asked for.
+        start is not forgotten or a segment with its spin-up is as long as the record, if the
+        members of a scheme of one state are asked for, or if ``initial`` is an analysis that cannot
+        go on: without its end, by another model or scheme, or later than the observations.
     DivergedError
         If the cycle leaves the finite numbers, or an ensemble has lost the observations in more
         than half of the record.

@@ -222,11 +222,11 @@ class Cycles:
         done = age - places.aged(group, 0) + int(starts[-1])
         if self.going is not None and ending.taken is None:  # the window is not yet whole
             found, age, done = self.going.end, self.places.age - 1, places.begin - 1
-        told: dict[str, Any] = {"step": places.origin + stop - 1, "age": age, "pace": self.pace}
+        told: dict[str, Any] = {"step": places.origin + stop - 1}
         told |= {} if self.uncertain.known is None else {"deviation": self.uncertain.known}
         told |= {"counts": self.counts, "signs": self.signs} if self.is_watched else {}
-        rows = np.arange(done + 1 - int(found.told["window"]) if self.windowed else stop, stop)
-        return found.at(told, self.record, self.start.times[:stop], rows)
+        rows = np.arange(done + 1 - found.window if self.windowed else stop, stop)
+        return found.at((age, self.pace), told, self.record, self.start.times[:stop], rows)
 
     def _lost(
         self,

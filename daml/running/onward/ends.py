@@ -23,9 +23,11 @@ ROW = ("end_row", "observed")
 TOLD: dict[str, tuple[tuple[str, ...], str]] = {
     "time": ((), "last time of the record"),
     "step": ((), "model step of the last time, counted from the first record's first time"),
-    "age": ((), "steps from the start of the cycle to the end of its last window"),
-    "pace": ((), "by how much longer a start takes than where each step is observed"),
-    "window": ((), "model steps from the state of the end to the end of its window"),
+    "cycle": (
+        ("end_entry",),
+        "age of the cycle at the end of its last window; its pace, by how "
+        "much longer a start takes than where each step is observed; steps of the window",
+    ),
     "state": (STATE, "analysis from which the cycle goes on"),
     "front": (STATE, "state from which the next forecasts start"),
     "errors": (("end_window_step", *STATE), "what is added after each step of the window"),
@@ -73,12 +75,20 @@ class End(NamedTuple):
         told = {name: part for name, part in told.items() if part is not None}
         return cls(told, plan, named, names(result, "observed"))
 
-    def at(self, told: dict[str, Any], record: Record, times: np.ndarray, rows: np.ndarray) -> End:
+    def at(
+        self,
+        cycle: tuple[int, float],
+        told: dict[str, Any],
+        record: Record,
+        times: np.ndarray,
+        rows: np.ndarray,
+    ) -> End:
         """Give this end at the last of ``times`` (step,), with what else is told of it.
 
-        The observations at ``rows`` of the record are those of the window that goes on.
+        ``cycle`` is its age and its pace. The observations at ``rows`` of the record are those of
+        the window that goes on.
         """
-        told = self.told | told | {"time": times[-1]}
+        told = self.told | told | {"time": times[-1], "cycle": np.array([*cycle, self.window])}
         if len(rows):
             there = record.kind_present[record.kind[rows]]
             told["observation"] = np.where(there, record.values(rows), np.nan)
@@ -88,6 +98,21 @@ class End(NamedTuple):
             if record.covariance is not None:
                 told["error_covariance"] = record.covariance
         return self._replace(told=told)
+
+    @property
+    def age(self) -> int:
+        """Steps from the start of the cycle to the end of its last window, or to the end."""
+        return int(self.told["cycle"][0])
+
+    @property
+    def pace(self) -> float:
+        """That of the cycle: see :class:`daml.protocols.Run`."""
+        return float(self.told["cycle"][1])
+
+    @property
+    def window(self) -> int:
+        """Model steps from the state of the end to the end of its window."""
+        return int(self.told["cycle"][2])
 
     def variables(self) -> xr.Dataset:
         """Give the variables of the end for the Dataset of its analysis."""
@@ -117,7 +142,8 @@ def taken(stand: Stand, members: int | None, known: Memory, scheme: str) -> End:
         each = 1 if size == many else members if members and size == many * members else size
         return np.array(array[size - each :] if size else array)
 
-    told: dict[str, Any] = {"state": fetch(stand.state)[-1].copy(), "window": len(history.times)}
+    cycle = np.array([np.nan, np.nan, len(history.times)])
+    told: dict[str, Any] = {"state": fetch(stand.state)[-1].copy(), "cycle": cycle}
     if history.near is not None:
         told["near"] = np.array(history.near)
     if history.errors:

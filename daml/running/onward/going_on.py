@@ -47,7 +47,7 @@ class GoingOn:
     @property
     def pace(self) -> float:
         """That of the cycle: see :class:`daml.protocols.Run`."""
-        return float(self.end.told["pace"])
+        return self.end.pace
 
     @property
     def deviation(self) -> np.ndarray | None:
@@ -68,8 +68,8 @@ class GoingOn:
 
     def places(self, shift: int | None) -> Places:
         """Give where segments begin; ``shift`` is that of a scheme with windows."""
-        age = int(self.end.told["age"]) + 1
-        return Places(shift, self.begin, self.skip, self.origin, age, goes_on=True)
+        where = self.begin, self.skip, self.origin, self.end.age + 1
+        return Places(shift, *where, goes_on=True)
 
 
 def going_on(
@@ -99,7 +99,7 @@ def going_on(
     if rows or ahead > 1:
         before = _before(end) if rows else _gap(end, model, observations)
         joined = _joined(before, observations, end.told.get("error_covariance"))
-    window = int(end.told["window"]) if has_window(scheme) else 0
+    window = end.window if has_window(scheme) else 0
     origin = int(end.told["step"]) + 1 - rows
     return GoingOn(end, window, rows + ahead - 1, origin), joined
 

@@ -25,7 +25,7 @@ HISTORY = "losses"
 
 
 ROWS = ("observation", "error_variance", "observation_time")
-NEEDED = ("step", "age", "pace", "window", "state")
+NEEDED = ("step", "cycle", "state")
 """What each end has, besides its time."""
 
 
@@ -75,10 +75,12 @@ def check_whole_end(end: End, model: Model, scheme: Scheme) -> None:
     wrong = "end_step" if not isinstance(end.plan, dict) else ""
     if lacking:
         wrong = f"end_{lacking[0]}"
+    elif np.shape(told["cycle"]) != (3,) or not np.isfinite(told["cycle"]).all():
+        wrong = "end_cycle"
     elif told["state"].shape != shape or not np.isfinite(told["state"]).all():
         wrong = "end_state"
     elif has_window(scheme):
-        window, rows = int(told["window"]), len(told.get("observation", ()))
+        window, rows = end.window, len(told.get("observation", ()))
         if rows < window or any(len(told.get(name, ())) != rows for name in ROWS if rows):
             wrong = "end_observation"
     if wrong:
