@@ -55,6 +55,9 @@ class Model(Protocol):
       dimension); with ``period``, for each dimension the length after which it repeats itself, or
       None. A ring of 40 variables has ``positions = range(40)`` and ``period = 40``. They give the
       distances of ``daml.labels.space.StateSpace``.
+    - ``bounds``: the smallest and the largest value of variables or fields by their names, None for
+      no bound: ``{"q": (0, None)}``. Values of an analysis beyond a bound, of members too, are set
+      to it, and the result says so in ``bounds``.
     - ``device``: the torch device, such as "cuda", on which it steps torch tensors. Without it, or
       with "cpu", it steps NumPy arrays.
     - ``arrays``: the kinds of arrays that a step takes, ("numpy",) by default. ("numpy", "torch")

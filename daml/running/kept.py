@@ -19,6 +19,7 @@ from daml.observing.records import Record
 from daml.pairing import has_window
 from daml.protocols import Outputs, Update
 from daml.running.checks import check_analysis, check_finite
+from daml.running.cycling.bounds import Bounds
 from daml.running.lost import LOST
 from daml.schemes.calling import gathered
 
@@ -48,6 +49,7 @@ def labels_of(
     """Give the coordinates and the attributes of an analysis."""
     window = {"left_over": (len(times) - 1) % scheme.shift} if has_window(scheme) else {}
     members = {"member": np.arange(getattr(scheme, "members", 0))} if keep_members else {}
+    bounds = Bounds.of(model)
     by = (
         {} if operator is None else {"operator": described(operator, observations, model.variables)}
     )
@@ -64,6 +66,7 @@ def labels_of(
             "scheme": description(scheme, "scheme", exact=False),
             **by,
             **window,
+            **({} if bounds is None else {"bounds": bounds.text}),
             "daml_version": __version__,
         },
     )

@@ -73,4 +73,5 @@ def cycle(
         if carries:
             forecast = forecast._replace(carried=cast("CarriesMemory", model).packed(memory, x))
         update, prepared = updated(scheme, forecast, observed, run, prepared)
+        update = steps.bounded(update)
         yield x, update

@@ -47,6 +47,7 @@ def windows(
         for time in islice(seen, 1):
             window = way.window(start, [start], [], 1, [])
             update, prepared = updated(scheme, window, (time[0],), (time[1],), prepared)
+            update = way.steps.bounded(update)
             front = start = way.begun(start, update)
             if update.onward is not None:
                 start = way.begun(start, update.onward)
@@ -69,11 +70,14 @@ def windows(
         window = way.window(start, path, runs, len(new), errors)
         window = window._replace(forecasts=tuple(point.state for point in forecasts))
         update, prepared = updated(scheme, window, observed, runs, prepared)
+        update = way.steps.bounded(update)
         onward = update.onward or update
         errors = list(onward.errors or (0 * error for error in errors))
-        shown = way.path(way.begun(start, update), runs, update.errors)
+        shown = way.within(way.path(way.begun(start, update), runs, update.errors))
         start = way.begun(start, onward)
-        path = shown if update.onward is None else way.path(start, runs, onward.errors)
+        path = shown
+        if update.onward is not None:
+            path = way.within(way.path(start, runs, onward.errors))
         front = shown[-1]
         for place, point in enumerate(shown[-len(new) :]):
             yield forecasts[place].state, _of_time(update, point.state, place)
@@ -106,6 +110,13 @@ class _Way:
                 x = x + errors[place]
             found.append(_Point(x, memory))
         return found
+
+    def within(self, path: list[_Point]) -> list[_Point]:
+        """Give the points of an analysis within the bounds of the model."""
+        bounds = self.steps.bounds
+        if bounds is None:
+            return path
+        return [point._replace(state=bounds.within(point.state)) for point in path]
 
     def window(
         self,
