@@ -17,7 +17,7 @@ from daml.labels.doors import coordinates
 from daml.observing.functions import described
 from daml.observing.records import Record
 from daml.pairing import has_window
-from daml.protocols import Outputs, Update
+from daml.protocols import Observed, Outputs, Update
 from daml.running.checks import check_analysis, check_finite
 from daml.running.cycling.bounds import Bounds
 from daml.running.lost import LOST
@@ -107,7 +107,7 @@ class Kept:
         self.size = len(model.variables) * rows
         """Values of a step and segment in the largest array."""
 
-    def of_step(self, background: Array, update: Update) -> dict[str, Array]:
+    def of_step(self, background: Array, update: Update, observed: Observed) -> dict[str, Array]:
         """Give what is kept of a step; of an ensemble its mean and its standard deviation."""
         kept = {"background": background, "analysis": update.state, **update.extras}
         if self.members is None:
@@ -115,7 +115,7 @@ class Kept:
         if update.moments:
             self._check(update.moments)
             return kept | dict(update.moments)
-        kept["equivalent"] = member_mean(self.record.operator.apply(background))
+        kept["equivalent"] = member_mean(observed.operator.apply(background))
         for name, spread in (("background", "background_spread"), ("analysis", "spread")):
             members = kept[name]
             kept[name] = member_mean(members)
@@ -139,8 +139,7 @@ class Kept:
         self,
         found: list[dict[str, Array]],
         steps: np.ndarray,
-        values: np.ndarray,
-        pattern: np.ndarray,
+        observed: Observed,
     ) -> dict[str, np.ndarray]:
         """Give a block of the cycle as arrays (step, segment, ...) by name."""
         names = ("background", "analysis", *self.own)
@@ -157,13 +156,13 @@ class Kept:
             check_finite(parts["analysis"], times, self.model.variables, what)
         equivalent = parts.pop("equivalent", None)
         if equivalent is None:
-            equivalent = self.record.operator.apply(parts["background"])
+            equivalent = observed.operator.apply(parts["background"])
+        values = observed.values
         parts["innovation"] = values - equivalent
         sizes = {"variable": parts["analysis"].shape[-1], "observed": values.shape[-1]}
         for name, (dims, _) in self.outputs.items():
             shape = (*values.shape[1:-1], *(sizes[dim] for dim in dims[1:]))
             parts[name] = gathered(self.scheme, name, dims, shape, found)
-        present = self.record.noise.present[pattern]
         for name in ("innovation", *self.seen):
-            parts[name] = np.where(present, parts[name], np.nan)
+            parts[name] = np.where(observed.present, parts[name], np.nan)
         return parts
