@@ -342,6 +342,11 @@ class Observed(NamedTuple):
     positions: np.ndarray | None = None
     """Where what is observed lies (observed, dimension), or (..., observed, dimension) where that
     changes, with NaN for what is missing; None if it is not known."""
+    period: Array | None = None
+    """Lengths (observed,) after which values repeat themselves, infinite where they do not; None
+    where all are. A cycle gives those values that are nearest to the background's H(x)."""
+    limit: Array | None = None
+    """How many standard deviations (observed,) of H B H' + R an innovation may have, or None."""
     tabled: bool = True
     """Whether ``noise`` and ``operator`` are those of the setting, so that what a scheme has
     prepared for a row of its tables holds. Otherwise they belong to this time alone."""

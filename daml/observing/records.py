@@ -15,6 +15,7 @@ from daml.labels.datasets import TimeAxis, check_dims, check_dtype, check_names,
 from daml.labels.datasets import time_axis as read_time
 from daml.labels.space import StateSpace
 from daml.observing.functions import Function
+from daml.observing.guarded import LIMIT, PERIOD, limits, periods
 from daml.observing.kinds import errors_of
 from daml.observing.noise import TabledNoise
 from daml.observing.operators import Operator, read_operator
@@ -22,7 +23,14 @@ from daml.observing.positions import observed_positions
 from daml.protocols import Model, Observed, Setting
 from daml.segments import rows_at_once
 
-GIVEN = ("observation", "error_variance", "error_covariance", "operator", "position")
+GIVEN = (
+    "observation",
+    "error_variance",
+    "error_covariance",
+    "operator",
+    "position",
+    *(LIMIT, PERIOD),
+)
 """What a record may hold; everything else in its Dataset is ignored."""
 
 
@@ -72,6 +80,10 @@ class Record:
     variance: np.ndarray
     space: StateSpace
     positions: np.ndarray | None
+    period: np.ndarray | None = None
+    """Of angles (observed,), see `Observed`."""
+    limit: np.ndarray | None = None
+    """From where on an innovation is a gross error (observed,), see `Observed`."""
 
     def values(self, steps: np.ndarray) -> np.ndarray:
         """Give the observations (..., observed) at model steps (...), 0 where one is missing."""
@@ -118,7 +130,8 @@ class Record:
         apart = [...] if parts is None else [(..., part) for part in parts]
         values = np.concatenate([self.values(steps[part]) for part in apart], axis=steps.ndim - 1)
         row = self.patterns(steps)
-        return Observed(values, row, self.noise, self.operator, self.positions)
+        about = self.noise, self.operator, self.positions, self.period, self.limit
+        return Observed(values, row, *about)
 
     def silenced(self, observed: Observed, over: np.ndarray) -> Observed:
         """Give observations of which those ``over`` (...) the end of a record are missing.
@@ -249,7 +262,8 @@ def read(
     how = kind_present, kind_variance, errors.covariance
     space = space or StateSpace(variables)
     where = space, observed_positions(observations, operator, space)
-    return Record(variables, observed, operator, axis, source, kind, *how, *spread, *where)
+    said = periods(observations), limits(observations)
+    return Record(variables, observed, operator, axis, source, kind, *how, *spread, *where, *said)
 
 
 class Readings:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from daml.arrays import fetch, member_mean, namespace
+from daml.arrays import member_mean, namespace
 from daml.errors import InputError
 from daml.observing.batches import restricted
-from daml.protocols import Observed, Run
+from daml.observing.guarded import limits
+from daml.protocols import Forecast, Observed, Outputs, Run
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from daml.protocols import Array, Memory, Scheme
 
 YOUNG = 80
 """Steps from a start on, more where observations are rare, in which no value is left out: a
 background that is no better than the nearest observations cannot judge them."""
+REJECTED = "rejected"
+"""The variable of an analysis that says which values were left out."""
+GROSS: Outputs = {
+    REJECTED: (("time", "observed"), {"long_name": "1 where a gross error was left out"})
+}
 MOST = 0.05
 """Part of the values that may be gross errors: where there are more, it is R or B that is wrong."""
 
@@ -24,18 +33,19 @@ MOST = 0.05
 class Guard:
     """Compares the observations of each time with the background of a scheme's cycle."""
 
-    def __init__(self, scheme: Scheme) -> None:
+    def __init__(self, scheme: Any) -> None:
         self.scheme = scheme
         self.members = getattr(scheme, "members", None)
         self.factor = getattr(scheme, "error_factor", 1.0)
 
     def of(
-        self, state: Array, observed: Observed, run: Run, memory: Memory
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Memory
     ) -> tuple[Observed, Array | None]:
         """Give the observations that a scheme may use, and which are gross errors (..., observed).
 
-        ``state`` is the background (..., [member,] variable), ``memory`` that of the scheme.
+        ``memory`` is that of the scheme.
         """
+        state = forecast.state
         if observed.period is None and observed.limit is None:
             return observed, None
         xp, equivalent = namespace(state), observed.operator.apply(state)
@@ -48,7 +58,7 @@ class Guard:
         if run.age < YOUNG * run.pace:
             return observed, distance * 0
         if self.members is None:
-            variance = self.scheme.innovation_variance(observed, memory)  # type: ignore[attr-defined]
+            variance = self.scheme.innovation_variance(forecast, observed, memory)
         else:
             squares = (equivalent - mean[..., None, :]) ** 2
             variance = member_mean(squares) * (self.members / (self.members - 1))
@@ -68,21 +78,48 @@ def unwound(distance: Any, observed: Observed) -> Any:
     return distance - xp.where(turns == 0, xp.zeros_like(turns), turns * observed.period)
 
 
-def check_guard(scheme: Scheme, limit: np.ndarray | None) -> None:
-    """Refuse a check for gross errors by a scheme that does not say how large innovations are."""
-    if limit is None or getattr(scheme, "members", None) is not None:
-        return
-    if not hasattr(scheme, "innovation_variance"):
+def checks(scheme: Scheme, observations: xr.Dataset) -> bool:
+    """Whether a record asks for a check of gross errors.
+
+    Raises
+    ------
+    InputError
+        If it does, and the scheme does not say how large innovations should be.
+    """
+    if limits(observations) is None:
+        return False
+    is_ensemble = getattr(scheme, "members", None) is not None
+    if not is_ensemble and not hasattr(scheme, "innovation_variance"):
         raise InputError(
             f"{type(scheme).__name__}: the record asks for a check of gross errors "
             "('gross_error'), and the scheme does not say how large innovations should be; give "
             "daml.ThreeDVar or an ensemble, e.g. daml.schemes.ETKF(20), or leave 'gross_error' out"
         )
+    return True
 
 
-def check_rejected(rejected: np.ndarray, counted: int, scheme: Scheme) -> None:
-    """Refuse a cycle in which many observations (..., observed) were taken for gross errors."""
-    share = float(fetch(rejected).sum()) / max(counted, 1)
+def counted(parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Count gross errors, and all values (step, segment, 2), of a block (step, segment, ...)."""
+    wrong = parts[REJECTED] == 1
+    return np.stack([wrong.sum(axis=-1), (wrong | np.isfinite(parts["innovation"])).sum(-1)], -1)
+
+
+def counted_within(found: Sequence[np.ndarray], early: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Sum such counts (segment, 2) of blocks over the steps of the segments' own.
+
+    ``early`` and ``rows`` (segment,) are steps of spin-up, and rows of the record after them.
+    """
+    if not found:
+        return np.zeros((len(rows), 2), dtype=np.int64)
+    counts = np.concatenate(found)
+    steps = np.arange(len(counts))[:, None]
+    own = (steps >= early) & (steps < early + rows)
+    return np.asarray((counts * own[..., None]).sum(axis=0))
+
+
+def check_rejected(rejected: int, counted: int, scheme: Scheme) -> None:
+    """Refuse a cycle in which many of the values that were counted were left out."""
+    share = rejected / max(counted, 1)
     if share > MOST:
         raise InputError(
             f"{type(scheme).__name__}: {share:.0%} of the values are more than 'gross_error' "
