@@ -504,6 +504,17 @@ def test_a_window_goes_on_through_other_errors(record):
     check_goes_on(MODEL, scheme, correlated, 8, 14)
 
 
+@pytest.mark.parametrize("name", ["ETKF", "FourDEnVar"])
+def test_gross_errors_of_a_window_that_goes_on_stay_left_out(name, record):
+    wrong = record.observation.copy(deep=True)
+    wrong[95:104:2, 0] += 40
+    checked = record.assign(observation=wrong, gross_error=5.0)
+    whole = daml.assimilate(MODEL, checked.isel(time=slice(0, 106)), roster.SCHEMES[name]())
+    assert float(whole.rejected.sum()) > 2
+    for cut in (100, 101):
+        check_goes_on(MODEL, roster.SCHEMES[name](), checked, cut, 106)
+
+
 def test_a_state_is_a_start_as_before(ended, record):
     scheme, result = ended
     start = result[["analysis"]].rename(analysis="state").isel(time=-1)

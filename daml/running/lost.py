@@ -10,6 +10,7 @@ import numpy as np
 from daml.errors import DivergedError, warn
 from daml.observing.records import Record
 from daml.protocols import Outputs
+from daml.segments import Cut, segment_length
 
 LOST: Outputs = {
     "lost": (
@@ -71,18 +72,23 @@ def signs(parts: Mapping[str, np.ndarray], variance: np.ndarray) -> np.ndarray:
     return np.stack((parts["chi_square"], relative))
 
 
-def with_earlier(
-    found: np.ndarray, early: np.ndarray, rows: np.ndarray, before: Watched | None
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Put the last steps of an earlier record before those of a short one.
+def judged(
+    found: np.ndarray, early: np.ndarray, rows: np.ndarray, cut: Cut, before: Watched | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give :func:`flags` of segments, and the signs of the last steps (2, step), NaN before them.
 
-    Gives what :func:`signs` gave of all, the steps before each segment, and how many were put.
+    A short segment that goes on is judged with the last steps of the record ``before``.
     """
     count = 0 if before is None else min(before.signs.shape[1], max(JUDGED - int(rows[0]), 0))
-    if before is None or not count:
-        return found, early, 0
-    earlier = before.signs[:, -count:, None]
-    return np.concatenate((earlier, found[:, early[0] :]), axis=1), 0 * early, count
+    if before is not None and count:
+        earlier = before.signs[:, -count:, None]
+        found, early = np.concatenate((earlier, found[:, early[0] :]), axis=1), 0 * early
+    stop = int(early[-1] + rows[-1]) + count
+    signs = np.full((2, JUDGED), np.nan)
+    last = found[:, max(stop - JUDGED, 0) : stop, -1]
+    signs[:, JUDGED - last.shape[1] :] = last
+    piece = min(segment_length(cut.total + count), cut.length + count)
+    return flags(found, early, rows + count, piece)[:, count:], signs
 
 
 def flags(found: np.ndarray, early: np.ndarray, rows: np.ndarray, piece: int) -> np.ndarray:

@@ -12,15 +12,17 @@ from tqdm.auto import tqdm
 
 from daml.arrays import home, put
 from daml.errors import StepError
+from daml.observing.batches import picked, placed
 from daml.observing.records import Record
 from daml.pairing import certain, has_window, offered
 from daml.protocols import Observed, Run, Update
 from daml.running.converging import unconverged
 from daml.running.cycling.cycle import cycle
-from daml.running.cycling.ending import Ending
+from daml.running.cycling.ending import NO_ENDING, Ending
+from daml.running.cycling.guards import REJECTED, counted, counted_within
 from daml.running.cycling.steps import given_error
 from daml.running.kept import Kept, is_watched
-from daml.running.lost import JUDGED, MOST, flags, pooled, signs, with_earlier
+from daml.running.lost import JUDGED, MOST, judged, pooled, signs
 from daml.running.moments import FAR, Moments, apart, joined, moments
 from daml.running.onward.ends import End, taken
 from daml.running.onward.going_on import GoingOn
@@ -32,13 +34,13 @@ from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Target, pick, sort
 from daml.schemes.calling import prepared
 from daml.schemes.smoothing import Smoother
-from daml.segments import Cut, consecutive, segment_length, side_by_side
+from daml.segments import Cut, consecutive, side_by_side
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model, Scheme
 
-Loaded = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Steps of the record, values and patterns of a block."""
+Loaded = tuple[np.ndarray, Observed, Observed]
+"""Steps of the record of a block, and what is observed: in NumPy, and where the cycle computes."""
 
 
 class Joined(NamedTuple):
@@ -52,6 +54,8 @@ class Joined(NamedTuple):
     """Segments that were started again."""
     unconverged: float
     """The part of the record in which iterations did not converge."""
+    rejected: tuple[int, int]
+    """How many values were left out as gross errors, and of how many."""
 
 
 class _Segments(NamedTuple):
@@ -68,6 +72,8 @@ class _Segments(NamedTuple):
     """Steps (segment,) at which the filter has lost the observations."""
     unconverged: np.ndarray
     """Steps (segment,) at which iterations did not converge."""
+    rejected: np.ndarray
+    """Values (segment, 2) that were left out as gross errors, and all values."""
 
 
 class Cycles:
@@ -134,6 +140,7 @@ class Cycles:
             spun = np.concatenate([part.spun for part in found])
             lost = np.concatenate([part.lost for part in found])
             early_end = np.concatenate([part.unconverged for part in found])
+            rejected = np.concatenate([part.rejected for part in found])
             spread = joined([part.spread for part in found])[1]
             again = lost > 0
             if self.is_watched:
@@ -149,12 +156,14 @@ class Cycles:
                 part = self._run(longer, group, target, bar)
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
                 width[group], early_end[group] = part.width, part.unconverged
+                rejected[group] = part.rejected
         between = apart(ends, spun, width, spread, self.members is not None)
         sound = between[(lost[:-1] == 0) & (lost[1:] == 0)]
         judge = np.max if self.members is None else np.mean
         share = lost.sum() / cut.total if self.is_watched else None
         difference = float(judge(sound)) if len(sound) else 0.0
-        return Joined(difference, share, int(again.sum()), early_end.sum() / cut.total)
+        parts = int(again.sum()), early_end.sum() / cut.total, tuple(rejected.sum(axis=0).tolist())
+        return Joined(difference, share, *parts)
 
     def _begun(self, starts: np.ndarray) -> tuple[Array, Memory]:
         """Give the first states or ensembles at steps (segment,), and the model's memory there."""
@@ -168,22 +177,18 @@ class Cycles:
         self, cut: Cut, group: np.ndarray, starts: np.ndarray, loaded: deque[Loaded]
     ) -> Iterator[tuple[Observed, Run]]:
         """Yield the observations and the position of each step; put what is loaded in a queue."""
-        record, noise, stop = self.record, self.setting.noise, self.places.skip + cut.total
+        stop = self.places.skip + cut.total
         for block in cut.blocks(group, self.kept.size):
             places = range(block.start, block.stop)
             ahead = starts + np.arange(block.start, block.stop)[:, None]
             steps = np.minimum(ahead, stop - 1)
-            # What lies between segments that are apart is not loaded.
-            apart = [record.values(steps[:, part]) for part in consecutive(group)]
-            values, pattern = np.concatenate(apart, axis=1), record.patterns(steps)
+            observed = self.record.seen(steps, consecutive(group))
             if self.windowed:
-                over = ahead >= stop
-                pattern = np.where(over, len(record.kind_present) - 1, pattern)
-                values = np.where(over[..., None], 0.0, values)
-            loaded.append((steps, values, pattern))
-            moved = (put(part, self.device) for part in (values, pattern))
-            for value, row, step, done in zip(*moved, steps, places, strict=True):
-                yield Observed(value, row, noise), self._at(group, step, done)
+                observed = self.record.silenced(observed, ahead >= stop)
+            moved = placed(observed, self.setting, self.device)
+            loaded.append((steps, observed, moved))
+            for row, (step, done) in enumerate(zip(steps, places, strict=True)):
+                yield picked(moved, row), self._at(group, step, done)
 
     def _at(self, group: np.ndarray, steps: np.ndarray, done: int) -> Run:
         """Give the position of segments at steps (segment,) of the record, after some of theirs."""
@@ -191,25 +196,24 @@ class Cycles:
         return Run(steps + self.places.origin, group, age, self.kept.wanted, self.pace)
 
     def _cycle(
-        self, group: np.ndarray, starts: np.ndarray, seen: Iterable[Any], ending: Ending | None
+        self, group: np.ndarray, starts: np.ndarray, seen: Iterable[Any], ending: Ending
     ) -> Iterator[tuple[Array, Update]]:
         """Give the cycle of the segments of a group."""
         how = self.model, self.scheme
         if self.going is None or not self.places.is_head(group):
             return cycle(*how, self.prepared, *self._begun(starts), seen, ending=ending)
-        before, record = [], self.record
+        before = []
         for step in np.arange(self.places.begin)[:, None]:
-            given = (put(p, self.device) for p in (record.values(step), record.patterns(step)))
-            observed = Observed(next(given), next(given), self.setting.noise)
+            observed = placed(self.record.seen(step), self.setting, self.device)
             before.append((observed, self._at(group, step, int(step[0]) - self.places.begin)))
         how_far = self.going, self.model, self.prepared, before, self.device
         x, memory, known, history = resumed(*how_far)
         return cycle(*how, known, x, memory, seen, Update(x), history, ending)
 
-    def _ending(self, cut: Cut, group: np.ndarray, starts: np.ndarray) -> Ending | None:
+    def _ending(self, cut: Cut, group: np.ndarray, starts: np.ndarray) -> Ending:
         """Give what takes where the cycle stands at the record's end, if a group comes there."""
         if self.lag or group[-1] + 1 < cut.segments:
-            return None
+            return NO_ENDING
         done = self.places.skip + cut.total - 1 - int(starts[-1])
         age = self.places.aged(group, self.places.last(group, done))
         name = type(self.scheme).__name__
@@ -229,26 +233,15 @@ class Cycles:
         return found.at((age, self.pace), told, self.record, self.start.times[:stop], rows)
 
     def _lost(
-        self,
-        cut: Cut,
-        group: np.ndarray,
-        found: np.ndarray,
-        early: np.ndarray,
-        rows: np.ndarray,
+        self, cut: Cut, group: np.ndarray, found: np.ndarray, early: np.ndarray, rows: np.ndarray
     ) -> np.ndarray:
         """Give 1 where segments are lost, otherwise 0 (segment, step), of the signs of all."""
         before = self.before if self.places.is_head(group) else None
-        found, early, count = with_earlier(found, early, rows, before)
+        young = before is not None and self.places.aged(group, cut.total) < JUDGED
+        is_lost, last = judged(found, early, rows, cut, before)
         if group[-1] + 1 == cut.segments:
-            stop = int(early[-1] + rows[-1]) + count
-            self.signs = np.full((2, JUDGED), np.nan)
-            last = found[:, max(stop - JUDGED, 0) : stop, -1]
-            self.signs[:, JUDGED - last.shape[1] :] = last
-        piece = min(segment_length(cut.total + count), cut.length + count)
-        judged = flags(found, early, rows + count, piece)[:, count:]
-        # Of a record that goes on, a few steps since the first start say nothing.
-        few = before is not None and self.places.aged(group, cut.total) < JUDGED
-        return 0 * judged if few else judged
+            self.signs = last
+        return 0 * is_lost if young else is_lost  # a few steps since the first start say nothing
 
     def _run(self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""
@@ -259,10 +252,11 @@ class Cycles:
         loaded: deque[Loaded] = deque()  # a window may reach into the next block
         watched: list[np.ndarray] = []
         converged: list[np.ndarray] = []
+        gross: list[np.ndarray] = []
 
         spun, ends, width = np.full((3, len(group), len(self.model.variables)), np.inf)
         last = early + cut.length - 1
-        picked = (spun, "analysis", early - 1), (ends, "analysis", last), (width, "spread", last)
+        at_ends = (spun, "analysis", early - 1), (ends, "analysis", last), (width, "spread", last)
         how = self.scheme, self.lag, self.error, self.keep_members
         smoother = Smoother(*how) if self.lag else None
         with np.errstate(all="ignore"):
@@ -270,20 +264,24 @@ class Cycles:
             ending = self._ending(cut, group, starts)
             pairs = self._cycle(group, starts, seen, ending)
             for block in cut.blocks(group, self.kept.size):
-                found = []
+                found: list[dict[str, Array]] = []
                 for _ in ahead[block]:
                     try:
-                        found.append(self.kept.of_step(*next(pairs)))
+                        pair = next(pairs)
+                        now = picked(loaded[0][-1], len(found))
+                        found.append(self.kept.of_step(*pair, now))
                     except StepError as error:
                         times = self.start.times[loaded[0][0][len(found)]]
                         raise error.at(block.start + len(found), times) from error.__cause__
                     bar.update()
-                parts = self.kept.block(found, *loaded.popleft())
+                parts = self.kept.block(found, *loaded.popleft()[:2])
                 if self.is_watched:
                     watched.append(signs(parts, self.counts[2]))
                 if "converged" in parts:
                     converged.append(parts["converged"])
-                pick(parts, block.start, picked)
+                if REJECTED in parts:
+                    gross.append(counted(parts))
+                pick(parts, block.start, at_ends)
                 done = block.start
                 if smoother is not None:
                     within = starts + ahead[block] < cut.total
@@ -300,8 +298,9 @@ class Cycles:
             is_lost = self._lost(cut, group, np.concatenate(watched, axis=1), early, rows)
             room["lost"][:, : is_lost.shape[1]] = is_lost
             lost = is_lost.sum(axis=1)
+        rejected = counted_within(gross, early, rows)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
         target.close(group, cut, room)
-        if ending is not None:
+        if ending is not NO_ENDING:
             self.end = self._ended(cut, group, starts, ending)
-        return _Segments(ends, width, spun, spread, lost, early_end)
+        return _Segments(ends, width, spun, spread, lost, early_end, rejected)

@@ -10,7 +10,8 @@ import numpy as np
 from daml.arrays import fetch
 from daml.pairing import asks_covariance, has_window
 from daml.protocols import Forecast, Observed, Run, Update
-from daml.running.cycling.ending import NO_HISTORY, Ending, History, Stand
+from daml.running.cycling.ending import NO_ENDING, NO_HISTORY, Ending, History, Stand
+from daml.running.cycling.guards import REJECTED, Guard
 from daml.running.cycling.steps import Steps
 from daml.running.cycling.windows import windows
 from daml.schemes.calling import fresh, updated
@@ -28,7 +29,7 @@ def cycle(
     seen: Iterable[tuple[Observed, Run]],
     after: Update | None = None,
     history: History = NO_HISTORY,
-    ending: Ending | None = None,
+    ending: Ending = NO_ENDING,
 ) -> Iterator[tuple[Array, Update]]:
     """Yield the background (..., variable) and the scheme's update of each time.
 
@@ -63,7 +64,8 @@ def cycle(
     if has_window(scheme):
         yield from windows(model, scheme, prepared, x, memory, seen, after, history, ending)
         return
-    asks, steps = asks_covariance(scheme), Steps(model, scheme, x, history.near)
+    asks, guard = asks_covariance(scheme), Guard(scheme)
+    steps = Steps(model, scheme, x, history.near)
     carries = getattr(scheme, "carries", False) and hasattr(model, "packed")
     update, prepared, forecast = after, fresh(prepared), Forecast(x)
     for observed, run in seen:
@@ -79,8 +81,12 @@ def cycle(
             forecast = forecast._replace(covariance=covariance)
         if carries:
             forecast = forecast._replace(carried=cast("CarriesMemory", model).packed(memory, x))
+        observed, rejected = guard.of(forecast, observed, run, prepared)
         update, prepared = updated(scheme, forecast, observed, run, prepared)
-        if ending is not None:
+        if rejected is not None:
+            update = update._replace(extras={**update.extras, REJECTED: rejected})
+        update = steps.bounded(update)
+        if run.age == ending.age:
             moved = memory
             if update.carried is not None:
                 moved = cast("CarriesMemory", model).unpacked(memory, update.carried)

@@ -53,3 +53,6 @@ class Ending:
         """Take where the cycle stands, if this is the time."""
         if run.age == self.age:
             self.taken = self.take(stand)
+
+
+NO_ENDING = Ending(-1, lambda stand: None)

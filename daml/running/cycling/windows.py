@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from daml.arrays import namespace, taken
-from daml.protocols import Observed, Run, Update, Window
-from daml.running.cycling.ending import NO_HISTORY, Ending, History, Stand
+from daml.protocols import Forecast, Observed, Run, Update, Window
+from daml.running.cycling.ending import NO_ENDING, NO_HISTORY, Ending, History, Stand
+from daml.running.cycling.guards import REJECTED, Guard
 from daml.running.cycling.steps import Steps
 from daml.running.cycling.tangents import has_arrays
 from daml.schemes.calling import fresh, updated
@@ -33,14 +34,15 @@ def windows(
     seen: Iterable[Time],
     after: Update | None = None,
     history: History = NO_HISTORY,
-    ending: Ending | None = None,
+    ending: Ending = NO_ENDING,
 ) -> Iterator[tuple[Array, Update]]:
     """Yield the background and the update of each time, as :func:`cycle` does.
 
     The first time is a window of its own, which starts there. Windows after it start there, too,
     until they have all their steps. The last one has fewer if the record ends within a shift.
     """
-    way = _Way(Steps(model, scheme, x, history.near), getattr(scheme, "carries", False) and model)
+    carrier = getattr(scheme, "carries", False) and model
+    way = _Way(Steps(model, scheme, x, history.near), Guard(scheme), carrier)
     prepared, seen = fresh(prepared), iter(seen)
     start = _Point(x, memory)
     times: list[Time] = []
@@ -49,13 +51,13 @@ def windows(
     if after is None:
         for time in islice(seen, 1):
             window = way.window(start, [start], [], 1, [])
-            update, prepared = updated(scheme, window, (time[0],), (time[1],), prepared)
+            observed, rejected = way.guarded(window.background, [time], prepared)
+            update, prepared = way.analysed(scheme, window, observed, (time[1],), prepared)
             front = start = way.begun(start, update)
             if update.onward is not None:
                 start = way.begun(start, update.onward)
-            if ending is not None:
-                ending.after(time[1], way.stand(start, prepared, (), (), update.onward and front))
-            yield x, _of_time(update, update.state, 0)
+            ending.after(time[1], way.stand(start, prepared, (), update, front))
+            yield x, _of_time(update, update.state, 0, rejected)
     else:
         start, times = way.begun(start, after), list(history.times)
         path, errors, front = way.resumed(start, history)
@@ -71,21 +73,22 @@ def windows(
         over = max(len(path) + scheme.shift - len(new) - scheme.window, 0)
         if over:
             start, times, path, errors = path[over - 1], times[over:], path[over:], errors[over:]
-        observed, runs = zip(*times, strict=True)
+        runs = tuple(run for _, run in times)
         window = way.window(start, path, runs, len(new), errors)
         window = window._replace(forecasts=tuple(point.state for point in forecasts))
-        update, prepared = updated(scheme, window, observed, runs, prepared)
+        kept, rejected = way.guarded(window.forecasts, new, prepared)
+        times[-len(new) :] = zip(kept, ends, strict=True)
+        observed = tuple(part for part, _ in times)
+        update, prepared = way.analysed(scheme, window, observed, runs, prepared)
         onward = update.onward or update
         errors = list(onward.errors or (0 * error for error in errors))
-        shown = way.path(way.begun(start, update), runs, update.errors)
+        shown = way.within(way.path(way.begun(start, update), runs, update.errors))
         start = way.begun(start, onward)
-        path = shown if update.onward is None else way.path(start, runs, onward.errors)
+        path = shown if update.onward is None else way.within(way.path(start, runs, onward.errors))
         front = shown[-1]
-        if ending is not None:
-            told = times, onward.errors or (), update.onward and front
-            ending.after(runs[-1], way.stand(start, prepared, *told))
+        ending.after(runs[-1], way.stand(start, prepared, times, update, front))
         for place, point in enumerate(shown[-len(new) :]):
-            yield forecasts[place].state, _of_time(update, point.state, place)
+            yield forecasts[place].state, _of_time(update, point.state, place, rejected)
 
 
 class _Point(NamedTuple):
@@ -100,6 +103,7 @@ class _Way:
     """How a model goes through a window."""
 
     steps: Steps
+    guard: Guard
     carrier: Any
     """The model, if the members' memory may move with their states."""
 
@@ -122,9 +126,26 @@ class _Way:
         They are those that a cycle had when it stood at ``start``.
         """
         path = self.path(start, [run for _, run in history.times], history.errors or None)
+        path = self.within(path)
         errors = list(history.errors or (namespace(p.state).zeros_like(p.state) for p in path))
         front = path[-1] if path else start
         return path, errors, front if history.front is None else _Point(*history.front)
+
+    def guarded(
+        self, backgrounds: Sequence[Array], times: Sequence[Time], memory: Memory
+    ) -> tuple[tuple[Observed, ...], tuple[Array | None, ...]]:
+        """Give the observations of some times that a scheme may use, and the gross errors."""
+        pairs = zip(backgrounds, times, strict=True)
+        found = [self.guard.of(Forecast(x), *time, memory) for x, time in pairs]
+        observed, rejected = zip(*found, strict=True)
+        return observed, rejected
+
+    def within(self, path: list[_Point]) -> list[_Point]:
+        """Give the points of an analysis within the bounds of the model."""
+        bounds = self.steps.bounds
+        if bounds is None:
+            return path
+        return [point._replace(state=bounds.within(point.state)) for point in path]
 
     def window(
         self,
@@ -178,16 +199,23 @@ class _Way:
         return Window(*way, *how, any(has_arrays(point.memory) for point in path))
 
     def stand(
-        self,
-        start: _Point,
-        known: Memory,
-        times: Sequence[Time],
-        errors: Sequence[Array],
-        front: _Point | None,
+        self, start: _Point, known: Memory, times: Sequence[Time], update: Update, front: _Point
     ) -> Stand:
         """Give where the cycle stands after a window."""
-        history = History(self.steps.near, tuple(times), tuple(errors), front)
-        return Stand(*start, known, history)
+        errors, apart = (update.onward or update).errors or (), update.onward and front
+        return Stand(*start, known, History(self.steps.near, tuple(times), tuple(errors), apart))
+
+    def analysed(
+        self,
+        scheme: Any,
+        window: Window,
+        observed: tuple[Observed, ...],
+        runs: tuple[Run, ...],
+        known: Memory,
+    ) -> tuple[Update, Memory]:
+        """Give what a scheme makes of a window, within the bounds of the model."""
+        update, known = updated(scheme, window, observed, runs, known)
+        return self.steps.bounded(update), known
 
     def begun(self, start: _Point, update: Update) -> _Point:
         """Give the point from which the analysis of a window goes on."""
@@ -240,7 +268,9 @@ def _of_rows(memory: Memory, rows: np.ndarray, lead: tuple[int, ...]) -> Memory:
     return memory
 
 
-def _of_time(update: Update, state: Array, place: int) -> Update:
+def _of_time(update: Update, state: Array, place: int, rejected: Sequence[Array | None]) -> Update:
     """Give the update of a time: its state, and what the scheme says of it besides."""
     extras = {name: parts[place] for name, parts in update.extras.items() if place < len(parts)}
+    if rejected[place] is not None:
+        extras[REJECTED] = rejected[place]
     return Update(state, extras)

@@ -91,7 +91,10 @@ class End(NamedTuple):
         told = self.told | told | {"time": times[-1], "cycle": np.array([*cycle, self.window])}
         if len(rows):
             there = record.kind_present[record.kind[rows]]
-            told["observation"] = np.where(there, record.values(rows), np.nan)
+            values = np.where(there, record.values(rows), np.nan)
+            if self.window:
+                values[: self.window] = self.told["observation"][: self.window]
+            told["observation"] = values
             variance = record.kind_variance[record.kind[rows]]
             told["error_variance"] = np.where(there, variance, np.nan)
             told["observation_time"] = times[rows]
@@ -144,6 +147,9 @@ def taken(stand: Stand, members: int | None, known: Memory, scheme: str) -> End:
 
     cycle = np.array([np.nan, np.nan, len(history.times)])
     told: dict[str, Any] = {"state": fetch(stand.state)[-1].copy(), "cycle": cycle}
+    if history.times:  # without what was left out as gross errors, and angles on their turn
+        seen = [np.where(fetch(o.present), fetch(o.values), np.nan)[-1] for o, _ in history.times]
+        told["observation"] = np.stack(seen)
     if history.near is not None:
         told["near"] = np.array(history.near)
     if history.errors:
