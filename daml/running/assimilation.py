@@ -26,7 +26,7 @@ from daml.observing.records import GIVEN, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
 from daml.running import converging
 from daml.running.checks import check_model, remembers, typical
-from daml.running.cycling.guards import check_rejected, checks
+from daml.running.cycling.guards import ENOUGH, check_rejected, checks
 from daml.running.kept import labels_of, outputs_of
 from daml.running.lost import ADVICE, MOST, check_lost
 from daml.running.onward.ends import End
@@ -347,7 +347,7 @@ def _joined(
     told = {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
     if cycles.record.limit is not None:
         told["gross_errors"] = joined.rejected[0]
-        if refuse_lost:
+        if refuse_lost and (cycles.going is None or joined.rejected[1] >= ENOUGH):
             check_rejected(*joined.rejected, cycles.scheme)
     what = f"{what}: {type(cycles.scheme).__name__}"
     advice = getattr(cycles.scheme, "window_advice", converging.ADVICE)
