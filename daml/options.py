@@ -25,6 +25,17 @@ MODEL = click.option(
     help="Model to use: lorenz63, coupled-lorenz63, lorenz96, or a class of yours as "
     "FILE.py:CLASS.",
 )
+ONE_MODEL = click.option(
+    "--model",
+    default=None,
+    help="Model to use: lorenz63, coupled-lorenz63, lorenz96, or a class of yours as "
+    "FILE.py:CLASS.",
+)
+EMULATOR = click.option(
+    "--emulator",
+    default=None,
+    help="Model to use instead: the chosen emulator in a store of daml improve.",
+)
 STORE = click.option("--store", required=True, help="Zarr store to write; a path or a URL.")
 COMMON: dict[str, dict[str, Any]] = {
     "members": {"metavar": "NUMBER", "help": "Number of members of an ensemble scheme."},

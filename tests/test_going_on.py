@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import roster
 import xarray as xr
+from click.testing import CliRunner
 
 import daml
+from daml.cli import main
 from daml.errors import InputError
 from daml.protocols import Update
 from daml.stores.memories import apart, together
@@ -530,6 +532,40 @@ def test_an_emulator_that_was_stored_goes_on(record, analysis, tmp_path):
     found = daml.assimilate(back, later(record), scheme, initial=first, segments=1)
     one = daml.assimilate(emulator, record.isel(time=slice(0, 170)), scheme, segments=1)
     np.testing.assert_array_equal(found.analysis, one.analysis[150:])
+
+
+def commanded(*words):
+    result = CliRunner().invoke(main, list(map(str, words)))
+    assert result.exit_code in (0, 2), result.output
+    return result
+
+
+def test_the_command_goes_on_from_its_store(record, tmp_path):
+    """What was found of the scheme, here B, is that of the first store."""
+    first, rest, model = tmp_path / "a.zarr", tmp_path / "b.zarr", ("--model", "lorenz63")
+    seen = daml.observe(daml.simulate(MODEL, steps=1010, spinup=200, seed=7), seed=8)
+    for name, rows in (("a", slice(0, 1000)), ("b", slice(1000, 1005)), ("c", slice(1005, None))):
+        seen.isel(time=rows).to_netcdf(tmp_path / f"{name}.nc", engine="h5netcdf")
+    how = (*model, "--segments", 1)
+    commanded("assimilate", tmp_path / "a.nc", *how, "--store", first)
+    commanded("assimilate", tmp_path / "b.nc", *how, "--store", rest, "--continue", first)
+    last = tmp_path / "c.zarr"
+    commanded("assimilate", tmp_path / "c.nc", *how, "--store", last, "--continue", rest)
+    found = xr.open_zarr(first, group="scheme", consolidated=False)
+    scheme = daml.ThreeDVar().restored(found.load())
+    whole = daml.assimilate(MODEL, seen, scheme, segments=1)
+    np.testing.assert_array_equal(open_record(last).analysis, whole.analysis[1005:])
+    words = "assimilate", tmp_path / "c.nc", "--store", tmp_path / "d.zarr"
+    for more, text in (
+        ((*model, "--continue", tmp_path / "a.nc"), "does not hold what was found of it"),
+        ((*model, "--continue", first, "--scheme", "etkf", "--members", 8), "and ETKF is given"),
+        ((), "give one of --model, such as lorenz63, and --emulator"),
+        ((*model, "--emulator", first), "give one of --model"),
+    ):
+        refused = commanded(*words, *more)
+        assert refused.exit_code == 2
+        assert text in refused.output
+    assert not (tmp_path / "d.zarr").exists()
 
 
 def test_fields_go_on_and_the_end_is_none_of_them():
