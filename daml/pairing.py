@@ -198,7 +198,14 @@ def check_one_state(scheme: Scheme, what: str) -> None:
 
 
 def check_linear(operator: ObservationOperator, what: str) -> None:
-    """Refuse an H that is not linear where B is found; the text begins with ``what``."""
+    """Refuse an H that is no matrix where B is found; the text begins with ``what``."""
+    if operator.changes:
+        raise InputError(
+            f"{what}: B is found through a matrix H, and the places of the observations change in "
+            "time; give a B, daml.ThreeDVar(daml.climatological(run, max_variance=2)), an ensemble "
+            "scheme, e.g. daml.schemes.ETKF(20), or fixed places: "
+            "daml.from_points(..., moving=False)"
+        )
     if not operator.linear:
         raise InputError(
             f"{what}: B is found through a matrix H, and 'operator' is not linear; give a B, "

@@ -117,8 +117,9 @@ class Assimilator:
         """Give a pass with the judge for all later passes, which is made from the model given."""
         if self.held_out is None or done.given is None:
             return done
-        found = self._pairs[0], self.readings.of(model), self.held_out, self.readings
-        made = Judge.of(model, done.given, *found)
+        record = self.readings.of(model)
+        spread = record.variance if record.changes else self._pairs[0].diagonal()
+        made = Judge.of(model, done.given, spread, record, self.held_out, self.readings)
         return replace(done, judge=made)
 
     def after(self, before: Pass, model: Model) -> Pass:

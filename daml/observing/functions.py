@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -39,6 +39,7 @@ class Function:
     call: Callable[[Any], Any]
     observed: tuple[str, ...]
     size: int
+    changes: ClassVar[bool] = False
 
     def apply(self, x: Any) -> Any:
         """Give H(x) (..., observed) of a state (..., variable); NumPy, or torch if it takes that.

@@ -101,7 +101,7 @@ class Kept:
         elif smooths:
             self.own, rows = (*self.own, *DEVIATIONS), len(model.variables)
             self.wanted |= set(DEVIATIONS)
-        self.size = len(model.variables) * rows
+        self.size = max(len(model.variables) * rows, record.width)
         """Values of a step and segment in the largest array."""
 
     def of_step(self, background: Array, update: Update, observed: Observed) -> dict[str, Array]:
