@@ -18,6 +18,7 @@ from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
 
 if TYPE_CHECKING:
+    from daml.observing.functions import Through
     from daml.protocols import Memory, Model, ObservationOperator, Scheme, Setting, Windowed
 
 
@@ -197,7 +198,7 @@ def check_one_state(scheme: Scheme, what: str) -> None:
         )
 
 
-def check_linear(operator: ObservationOperator, what: str) -> None:
+def check_linear(operator: ObservationOperator | Through, what: str) -> None:
     """Refuse an H that is no matrix where B is found; the text begins with ``what``."""
     if operator.changes:
         raise InputError(

@@ -18,7 +18,7 @@ from daml.loop.choosing import CHOICE, gain
 from daml.loop.judging import Judge
 from daml.loop.passes import TRAININGS, Pass, joined
 from daml.loop.preconditions import check_length
-from daml.observing.functions import Function
+from daml.observing.functions import Function, Through
 from daml.observing.records import Readings
 from daml.pairing import check_lag
 from daml.protocols import CycleTrained, Emulator, Model, Scheme
@@ -59,7 +59,7 @@ class Assimilator:
         way: str,
         smooths: bool = False,
         lag: int | None = None,
-        function: Function | None = None,
+        function: Through | None = None,
     ) -> Assimilator:
         """Hold out a fraction of the record, or none if it is 0.
 

@@ -14,7 +14,7 @@ from daml.labels.datasets import first_time, names
 from daml.labels.definitions import is_users
 from daml.labels.space import StateSpace
 from daml.observing.batches import picked, placed
-from daml.observing.functions import Function
+from daml.observing.functions import Through
 from daml.observing.places.interpolation import CHANGING
 from daml.observing.places.moving import moves
 from daml.observing.records import Record, read
@@ -48,7 +48,7 @@ STEPS = 30
 
 
 def check_loop(
-    model: Model, scheme: Scheme, observations: xr.Dataset, function: Function | None = None
+    model: Model, scheme: Scheme, observations: xr.Dataset, function: Through | None = None
 ) -> None:
     """Refuse what cannot run in a loop, and a scheme that ignores the model's forecasts.
 

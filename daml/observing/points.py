@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from daml.errors import InputError
 from daml.labels.arguments import checked, shown
 from daml.labels.templates import Template
 from daml.observing.places.around import Weights
+from daml.observing.places.pointwise import check_functions, described_parts, fields_of
 from daml.observing.places.slots import Sites, moving_record
 from daml.observing.stepped import merged, nearest, told
 
@@ -31,6 +33,7 @@ def from_points(
     tolerance: Any = None,
     start: Any = None,
     moving: bool | None = None,
+    operator: Mapping[str, Callable[[Any], Any]] | None = None,
 ) -> xr.Dataset:
     """Give a record of observations at any places and times, from a table.
 
@@ -59,6 +62,11 @@ def from_points(
         one time alone, of several, or where they are so many that an operator for all of them would
         have more than 33 million entries. Both forms give the same analyses; estimates of B, as in
         ``ThreeDVar("innovations")``, need fixed places.
+    operator : mapping of str to callable, optional
+        For each ``field`` of the table that is none of the model's, a function of a dict of the
+        model's fields at the points (..., point), such as
+        ``{"speed": lambda fields: (fields["u"] ** 2 + fields["v"] ** 2) ** 0.5}``. Give it to
+        ``assimilate``, ``smooth`` or ``improve`` again. The record is a moving one.
 
     Returns
     -------
@@ -110,10 +118,11 @@ def from_points(
             f"from_points: {type(model).__name__} has no template, which says where its variables "
             "lie; make it a daml.models.Gridded"
         )
-    table = _table(points, template)
+    through = _through(template, operator, moving)
+    table = _table(points, template, through)
     near = nearest(table["time"].to_numpy(), model, tolerance, start, "from_points")
     weights = Weights(template, getattr(model, "period", None))
-    columns, shares = weights.of(table)
+    columns, shares = weights.of(table, through)
     inside = np.isfinite(shares).all(axis=1)
     good = inside & near.kept & np.isfinite(table["observation"].to_numpy())
     if not good.any():
@@ -127,10 +136,40 @@ def from_points(
     first = np.unique(site, return_index=True)[1]
     around = columns[rows][first], shares[rows][first]
     sites = Sites(kept, near, rows, site, *around, template, weights)
-    make = moving_record if (_moves(sites) if moving is None else moving) else _fixed_record
-    result, doubled = make(sites)
+    moves = bool(through) or (_moves(sites) if moving is None else moving)
+    result, doubled = moving_record(sites) if moves else _fixed_record(sites)
+    if through:
+        result["place"].attrs["through"] = described_parts(through)
     told_of = told(near, rows, doubled, int(table["observation"].notna().sum()))
     return result.assign_attrs(told_of, outside=int((~inside).sum()))
+
+
+def _through(
+    template: Template, operator: Mapping[str, Any] | None, moving: bool | None
+) -> dict[str, tuple[str, ...]]:
+    """Give the fields that each function takes, tried on a value of each field."""
+    if operator is None:
+        return {}
+    if not isinstance(operator, Mapping):
+        raise InputError(
+            f"from_points: 'operator' is a {type(operator).__name__}; give a dict of functions of "
+            "fields at points: operator={'speed': ...}"
+        )
+    if moving is False:
+        raise InputError(
+            "from_points: 'moving' is False, and points that are seen through a function have no "
+            "row of an operator; leave 'moving' out"
+        )
+    functions = check_functions(operator, "from_points")
+    taken = [name for name in functions.call if name in template.forms]
+    if taken:
+        raise InputError(
+            f"from_points: operator[{taken[0]!r}] has the name of a field of the model; give what "
+            "it gives a name of its own"
+        )
+    state, field = template.flat["state"], template.flat["field"]
+    one = {name: float(state.where(field == name).mean()) for name in template.forms}
+    return {name: fields_of(functions, name, one) for name in functions.call}
 
 
 def _moves(sites: Sites) -> bool:
@@ -165,9 +204,11 @@ def _fixed_record(sites: Sites) -> tuple[xr.Dataset, int]:
     return result, found.doubled
 
 
-def _table(points: Any, template: Template) -> pd.DataFrame:
+def _table(points: Any, template: Template, through: Mapping[str, Any]) -> pd.DataFrame:
     """Give the rows as a DataFrame with all columns; refuse what lacks one."""
+    unit = None
     if isinstance(points, xr.Dataset):
+        unit = points["observation"].attrs.get("units") if "observation" in points else None
         points = points.to_dataframe()
     if not isinstance(points, pd.DataFrame) or not len(points):
         raise InputError(
@@ -184,12 +225,21 @@ def _table(points: Any, template: Template) -> pd.DataFrame:
             f"from_points: the column {lacking[0]!r} is missing (there are "
             f"{', '.join(map(str, points.columns))}); add it, or rename yours"
         )
-    unknown = [name for name in table["field"].unique() if name not in template.forms]
+    given = table["field"].unique()
+    unknown = [name for name in given if name not in (*template.forms, *through)]
     if unknown:
         raise InputError(
             f"from_points: {unknown[0]!r} is no field of the model, which has "
-            f"{', '.join(template.forms)}; rename it"
+            f"{', '.join(template.forms)}; rename it, or give a function of these fields: "
+            f"operator={{{unknown[0]!r}: ...}}"
         )
+    for name in given if unit is not None else ():
+        own = template.flat[name].attrs.get("units", unit) if name in template.forms else unit
+        if own != unit:
+            raise InputError(
+                f"from_points: 'observation' is in {unit}, and the field {name!r} of the model in "
+                f"{own}; convert it, and its 'error_variance'"
+            )
     wrong = table["observation"].notna() & ~(table["error_variance"] > 0)
     if wrong.any():
         at = int(np.argmax(wrong.to_numpy()))

@@ -12,11 +12,12 @@ from daml.labels.datasets import check_dims, check_dtype, check_names, check_val
 from daml.labels.datasets import time_axis as read_time
 from daml.labels.space import StateSpace
 from daml.observing.fixed import Record
-from daml.observing.functions import Function
+from daml.observing.functions import Through
 from daml.observing.kinds import errors_of
 from daml.observing.operators import Operator, read_operator
 from daml.observing.places.interpolation import CHANGING
 from daml.observing.places.moving import MovingRecord, moves, track_of
+from daml.observing.places.pointwise import PointFunctions
 from daml.observing.positions import observed_positions
 from daml.protocols import Model
 from daml.segments import rows_at_once
@@ -35,7 +36,7 @@ def read(
     variables: tuple[str, ...],
     dt: Any,
     time_unit: str = "s",
-    operator: Operator | None = None,
+    operator: Operator | PointFunctions | None = None,
     space: StateSpace | None = None,
 ) -> Record:
     """Check observations against the contract, a window at a time.
@@ -53,8 +54,8 @@ def read(
         The model's step.
     time_unit : str
         What a float dt counts on datetime64 times.
-    operator : ObservationOperator, optional
-        H, in place of what the observations say.
+    operator : ObservationOperator or PointFunctions, optional
+        H, in place of what the observations say; or functions of fields at their points.
     space : StateSpace, optional
         Where the variables lie.
 
@@ -74,10 +75,12 @@ def read(
     source = array.variable.transpose("time", "variable")
     observed, track = names(observations), None
     space = space or StateSpace(variables)
+    functions = operator if isinstance(operator, PointFunctions) else None
+    own = None if isinstance(operator, PointFunctions) else operator
     if moves(observations):
-        track, operator = track_of(observations, variables, space), CHANGING
-    if operator is None:
-        operator = read_operator(observations, observed, variables)
+        track, own = track_of(observations, variables, space, functions), CHANGING
+    if own is None:
+        own = read_operator(observations, observed, variables)
     errors = errors_of(observations, observed, apart=track is not None)
     number = np.empty(len(axis.index), dtype=np.int32)
     seen, total = np.zeros(len(observed), dtype=np.int64), np.zeros(len(observed))
@@ -108,10 +111,10 @@ def read(
     variance = squares / np.maximum(seen, 1) - np.where(seen > 0, (mean - origin) ** 2, 0.0)
     spread = mean, np.where(variance > 0, variance, 1.0)
     how = kind_present, kind_variance, errors.covariance
-    about = variables, observed, operator, axis, source, kind, *how, *spread, space
+    about = variables, observed, own, axis, source, kind, *how, *spread, space
     if track is not None:
-        return MovingRecord(*about, None, track)
-    return Record(*about, observed_positions(observations, operator, space))
+        return MovingRecord(*about, None, track).tried()
+    return Record(*about, observed_positions(observations, own, space))
 
 
 class Readings:
@@ -126,7 +129,7 @@ class Readings:
         self,
         observations: xr.Dataset,
         space: StateSpace | None = None,
-        function: Function | None = None,
+        function: Through | None = None,
         variables: tuple[str, ...] = (),
     ) -> None:
         self.observations, self.space = observations, space
@@ -151,8 +154,8 @@ class Readings:
 
 
 def operator_for(
-    function: Function | None, variables: tuple[str, ...], wanted: tuple[str, ...]
-) -> Function | None:
+    function: Through | None, variables: tuple[str, ...], wanted: tuple[str, ...]
+) -> Through | None:
     """Give a function of states in one order of variables for states in another."""
     if function is None or variables == wanted:
         return function

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -56,25 +56,38 @@ class Weights:
         by = f" {row['instrument']}" if "instrument" in row else ""
         return f"{row['field']}@{at}{by}" if at else f"{row['field']}{by}"
 
-    def of(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Give variables and their weights (row, corner); NaN outside of the grid."""
+    def of(
+        self, table: pd.DataFrame, through: Mapping[str, Sequence[str]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Give variables and their weights (row, corner); NaN outside of the grid.
+
+        ``through`` has the fields that a function takes; they lie side by side along the corners,
+        as many parts as the function with most fields has. Other rows have the first part alone.
+        """
         corners = 2 ** max(len(form.sizes) for form in self.template.forms.values())
-        columns = np.zeros((len(table), corners), dtype=np.int64)
-        shares = np.zeros((len(table), corners))
-        number = np.cumsum(self.template.there) - 1
-        before = 0
-        for field, form in self.template.forms.items():
-            rows = np.flatnonzero((table["field"] == field).to_numpy())
-            if len(rows):
-                points, weights = self._around(table.iloc[rows], field, form)
-                there = self.template.there[before + points]
-                weights = np.where(there, weights, 0.0)
-                total = weights.sum(axis=1, keepdims=True)
-                weights = weights / np.where(total >= HALF, total, np.nan)
-                columns[rows, : points.shape[1]] = np.where(there, number[before + points], 0)
-                shares[rows, : points.shape[1]] = weights
-            before += form.size
-        return columns, shares
+        parts = max((len(fields) for fields in through.values()), default=1)
+        columns = np.zeros((len(table), parts, corners), dtype=np.int64)
+        shares = np.zeros(columns.shape)
+        for name in table["field"].unique():
+            rows = np.flatnonzero((table["field"] == name).to_numpy())
+            for part, field in enumerate(through.get(name, (name,))):
+                found, weights = self._of_field(table.iloc[rows], field)
+                columns[rows, part, : found.shape[1]] = found
+                shares[rows, part, : found.shape[1]] = weights
+        return columns.reshape(len(table), -1), shares.reshape(len(table), -1)
+
+    def _of_field(self, table: pd.DataFrame, field: str) -> tuple[np.ndarray, np.ndarray]:
+        """Give variables of a field and their weights (row, corner)."""
+        form, there = self.template.forms[field], self.template.there
+        points, weights = self._around(table, field, form)
+        forms = list(self.template.forms.items())
+        before = sum(other.size for name, other in forms[: [n for n, _ in forms].index(field)])
+        inside = there[before + points]
+        weights = np.where(inside, weights, 0.0)
+        total = weights.sum(axis=1, keepdims=True)
+        weights = weights / np.where(total >= HALF, total, np.nan)
+        number = np.cumsum(there) - 1
+        return np.where(inside, number[before + points], 0), weights
 
     def _around(self, table: pd.DataFrame, field: str, form: Form) -> tuple[np.ndarray, np.ndarray]:
         """Give the points of a field around places, and their weights (row, corner)."""

@@ -34,6 +34,10 @@ class Interpolation:
 
     def apply(self, x: Any) -> Any:
         """Give H x (..., observed) of states (..., variable) or members (..., member, variable)."""
+        return self.weighted(x).sum(-1)
+
+    def weighted(self, x: Any) -> Any:
+        """Give the parts (..., observed, corner) whose sums are H x, of the same states."""
         lead, shape = self.places.shape[:-2], self.places.shape[-2:]
         members = x.ndim - len(lead) - 1
         if tuple(x.shape[: len(lead)]) != lead or members not in (0, 1):
@@ -49,15 +53,11 @@ class Interpolation:
         else:
             around = x.take_along_dim(_tensor(places, x), dim=-1)
             weights = alike(weights, x)
-        return (around.reshape(*x.shape[:-1], *shape) * weights).sum(-1)
+        return around.reshape(*x.shape[:-1], *shape) * weights
 
     def tangent(self, x: Any) -> Any:
         """Give H for each state (..., variable): (..., observed, variable)."""
-        corners = self.places.shape[-1]
-        places, weights = self.places.reshape(-1, corners), self.weights.reshape(-1, corners)
-        rows = np.zeros((len(places), self.size))
-        np.add.at(rows, (np.arange(len(places))[:, None], places), weights)
-        return alike(rows.reshape(*self.places.shape[:-1], self.size), x)
+        return alike(dense(self.places, self.weights, self.size), x)
 
     def matrix(self) -> np.ndarray:
         """Refuse: there is no matrix for all times."""
@@ -80,11 +80,27 @@ class Interpolation:
         return found.reshape(*lead, self.size)
 
 
+def dense(places: np.ndarray, weights: Any, size: int) -> Any:
+    """Give rows (..., observed, variable) of places and weights (..., observed, corner)."""
+    shape = (*places.shape[:-1], size)
+    if not isinstance(weights, np.ndarray):
+        rows = weights.new_zeros(shape)
+        return rows.scatter_add(-1, _tensor(places, weights), weights)
+    found, corners = np.zeros(shape), places.shape[-1]
+    at = np.arange(places[..., 0].size)[:, None], places.reshape(-1, corners)
+    np.add.at(found.reshape(-1, size), at, weights.reshape(-1, corners))
+    return found
+
+
 @dataclass(frozen=True)
 class Changing:
     """H of a setting whose places change in time: it is known at each time alone."""
 
     linear: bool = True
+    trial: Any = None
+    """H of some time, of an H that is not linear."""
+    call: Any = None
+    """The functions of fields at points by name, if there are any."""
     changes: ClassVar[bool] = True
 
     def apply(self, x: Any) -> Any:
@@ -97,6 +113,11 @@ class Changing:
 
     def matrix(self) -> np.ndarray:
         """Refuse: there is no matrix for all times."""
+        if not self.linear:
+            raise InputError(
+                "'operator' is not linear, and a matrix H is needed here; give daml.ThreeDVar with "
+                "a B, or an ensemble scheme, e.g. daml.schemes.ETKF(20)"
+            )
         raise self._refusal()
 
     def picked(self, rows: Any) -> Changing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,8 +16,9 @@ from daml.labels.space import StateSpace
 from daml.observing.batches import restricted
 from daml.observing.fixed import Record
 from daml.observing.noise import TabledNoise
-from daml.observing.places.interpolation import Interpolation
-from daml.protocols import Observed
+from daml.observing.places.interpolation import Changing, Interpolation
+from daml.observing.places.pointwise import Group, PointFunctions, Pointwise, groups_of
+from daml.protocols import ObservationOperator, Observed
 
 DIMS = ("time", "variable", "corner")
 
@@ -42,6 +43,12 @@ class Track:
         Number of the model's variables.
     touched : numpy.ndarray (variable,) of int
         At how many times each variable is seen; counted as the record is read.
+    groups : tuple of Group
+        The slots that are seen through functions.
+    functions : PointFunctions or None
+        These functions, if there are any.
+    spare : tuple of numpy.ndarray (observed, corner)
+        Places and weights of such slots where nothing is observed; found as the record is read.
     """
 
     variance: xr.Variable
@@ -51,6 +58,13 @@ class Track:
     order: np.ndarray
     size: int
     touched: np.ndarray
+    groups: tuple[Group, ...] = ()
+    functions: PointFunctions | None = None
+    spare: tuple[np.ndarray, np.ndarray] = field(init=False)
+
+    def __post_init__(self) -> None:
+        shape = self.places.shape[1:]
+        self.spare = np.zeros(shape, dtype=np.int64), np.zeros(shape)
 
     @property
     def width(self) -> int:
@@ -72,15 +86,40 @@ class Track:
                 f"among the {len(self.order)} variables of the model, or a 'weight' that is not "
                 "finite; make the record by daml.from_points"
             )
+        if self.functions is not None:
+            self._keep_spare(places, weights, present)
         at, observed, corner = np.nonzero(counts & inside & present[..., None])
         seen = np.unique(at * len(self.order) + places[at, observed, corner]) % len(self.order)
         np.add.at(self.touched, self.order[seen], 1)
 
-    def operator(self, places: np.ndarray, weights: np.ndarray, present: np.ndarray) -> Any:
+    def _keep_spare(self, places: np.ndarray, weights: np.ndarray, present: np.ndarray) -> None:
+        """Keep a place of each function, for slots at times when they have none."""
+        for group in self.groups:
+            slots = list(group.slots)
+            found = np.argwhere(present[:, slots])
+            if len(found) and not self.spare[1][slots].any():
+                time, slot = found[0]
+                self.spare[0][slots] = np.maximum(places[time, slots[slot]], 0)
+                self.spare[1][slots] = weights[time, slots[slot]]
+
+    def operator(
+        self, places: np.ndarray, weights: np.ndarray, present: np.ndarray
+    ) -> ObservationOperator:
         """Give H of places and weights (..., observed, corner), where ``present``."""
-        there = present[..., None]
-        own = self.order[np.where(there & (places >= 0), places, 0)]
-        return Interpolation(own, np.where(there & (places >= 0), weights, 0.0), self.size)
+        there = present[..., None] & (places >= 0)
+        places, weights = np.where(there, places, 0), np.where(there, weights, 0.0)
+        if self.functions is None:
+            return Interpolation(self.order[places], weights, self.size)
+        # A function is not asked for fields of 0 where nothing is observed.
+        absent = ~present[..., None]
+        places = self.order[np.where(absent, self.spare[0], places)]
+        around = Interpolation(places, np.where(absent, self.spare[1], weights), self.size)
+        return Pointwise(around, self.parts, present, self.groups, self.functions)
+
+    @property
+    def parts(self) -> int:
+        """Fields of a function at most."""
+        return max((len(group.fields) for group in self.groups), default=1)
 
 
 def moves(observations: xr.Dataset) -> bool:
@@ -88,7 +127,12 @@ def moves(observations: xr.Dataset) -> bool:
     return isinstance(observations, xr.Dataset) and "place" in observations
 
 
-def track_of(observations: xr.Dataset, variables: tuple[str, ...], space: StateSpace) -> Track:
+def track_of(
+    observations: xr.Dataset,
+    variables: tuple[str, ...],
+    space: StateSpace,
+    functions: PointFunctions | None = None,
+) -> Track:
     """Give the places of a record that :func:`moves`.
 
     Raises
@@ -136,6 +180,8 @@ def track_of(observations: xr.Dataset, variables: tuple[str, ...], space: StateS
         space.places(given),
         len(variables),
         np.zeros(len(variables), dtype=np.int64),
+        groups_of(observations, functions),
+        functions,
     )
 
 
@@ -184,6 +230,15 @@ class MovingRecord(Record):
         order = np.argsort(-np.take_along_axis(away, near, axis=1), axis=1)
         for at in times[np.take_along_axis(near, order, axis=1)].T:
             yield self.seen(at)
+
+    def tried(self) -> MovingRecord:
+        """Give the record with H at one time, on which it is tried, if it is not linear."""
+        functions = self.track.functions
+        if functions is None:
+            return self
+        first = int(np.argmax(np.asarray(self.kind_present.any(axis=1))[self.kind]))
+        trial = self.seen(np.array([first])).operator
+        return replace(self, operator=Changing(False, trial, functions.call))
 
     def silenced(self, observed: Observed, over: np.ndarray) -> Observed:
         """Give observations of which those ``over`` (...) the end of a record are missing."""

@@ -58,7 +58,7 @@ class FirstGuess:
         if initial is not None:
             self.initial = one_state(initial, model, "assimilate")
         self.record, self.runs = record, None
-        if isinstance(record.operator, Function):
+        if isinstance(record.operator, Function) or not record.operator.linear:
             self.runs = FreeStates(model, record, times)
             return
         self.fit = fit_of(record)
