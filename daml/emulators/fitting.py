@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import xarray as xr
@@ -15,7 +15,7 @@ from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Network
 from daml.emulators.settings import Settings
 from daml.errors import InputError
-from daml.observing.functions import seen_through
+from daml.observing.functions import Given, seen_through
 from daml.pairing import offered, with_model_covariance
 from daml.running.checks import typical
 from daml.training.bases import check_differentiable
@@ -154,7 +154,7 @@ def fitted_through_cycle(
     batch_size: int | None,
     learning_rate: float,
     held_out: float,
-    operator: Callable[[Any], Any] | None,
+    operator: Given | None,
     checkpoint: Checkpoint | None,
 ) -> Fitted:
     """Give the result of a training through the cycle; see :meth:`Neural.fit_cycle`."""

@@ -18,7 +18,7 @@ from daml.loop.choosing import CHOICE, gain
 from daml.loop.judging import Judge
 from daml.loop.passes import TRAININGS, Pass, joined
 from daml.loop.preconditions import check_length
-from daml.observing.functions import Function
+from daml.observing.functions import Function, Through
 from daml.observing.records import Readings
 from daml.pairing import check_lag
 from daml.protocols import CycleTrained, Emulator, Model, Scheme
@@ -59,7 +59,7 @@ class Assimilator:
         way: str,
         smooths: bool = False,
         lag: int | None = None,
-        function: Function | None = None,
+        function: Through | None = None,
     ) -> Assimilator:
         """Hold out a fraction of the record, or none if it is 0.
 
@@ -117,8 +117,9 @@ class Assimilator:
         """Give a pass with the judge for all later passes, which is made from the model given."""
         if self.held_out is None or done.given is None:
             return done
-        found = self._pairs[0], self.readings.of(model), self.held_out, self.readings
-        made = Judge.of(model, done.given, *found)
+        record = self.readings.of(model)
+        spread = record.variance if record.changes else self._pairs[0].diagonal()
+        made = Judge.of(model, done.given, spread, record, self.held_out, self.readings)
         return replace(done, judge=made)
 
     def after(self, before: Pass, model: Model) -> Pass:

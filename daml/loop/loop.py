@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import xarray as xr
 
@@ -31,7 +31,7 @@ from daml.loop.passes import (
     restored,
 )
 from daml.loop.preconditions import check_loop, check_targets
-from daml.observing.functions import Function, seen_through
+from daml.observing.functions import Given, Through, seen_through
 from daml.pairing import asks_covariance, check_memory, with_model_covariance
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
@@ -119,7 +119,7 @@ class Loop:
     training: str = "analyses"
     targets: str = "analyses"
     lag: int | None = None
-    operator: Callable[[Any], Any] | None = None
+    operator: Given | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -210,7 +210,7 @@ class Loop:
                 raise kind(f"pass {iteration}: {error}") from error.__cause__ or error
             yield done
 
-    def _seen(self, observations: xr.Dataset) -> tuple[xr.Dataset, Function | None]:
+    def _seen(self, observations: xr.Dataset) -> tuple[xr.Dataset, Through | None]:
         """Give the observations with H as a matrix, if it is one; else H beside them."""
         observations = flat_record(observations, self.model)
         if self.operator is None:
@@ -404,7 +404,7 @@ def improve(
     training: str = "analyses",
     targets: str = "analyses",
     lag: int | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
     store: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,

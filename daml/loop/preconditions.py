@@ -14,7 +14,9 @@ from daml.labels.datasets import first_time, names
 from daml.labels.definitions import is_users
 from daml.labels.space import StateSpace
 from daml.observing.batches import picked, placed
-from daml.observing.functions import Function
+from daml.observing.functions import Through
+from daml.observing.places.interpolation import CHANGING
+from daml.observing.places.moving import moves
 from daml.observing.records import Record, read
 from daml.pairing import (
     asks_covariance,
@@ -46,7 +48,7 @@ STEPS = 30
 
 
 def check_loop(
-    model: Model, scheme: Scheme, observations: xr.Dataset, function: Function | None = None
+    model: Model, scheme: Scheme, observations: xr.Dataset, function: Through | None = None
 ) -> None:
     """Refuse what cannot run in a loop, and a scheme that ignores the model's forecasts.
 
@@ -64,6 +66,8 @@ def check_loop(
     finds = "background_covariance" in getattr(scheme, "open", ())
     if function is not None and (finds or asks_covariance(scheme)):
         check_linear(function, "improve")
+    if finds and moves(observations):
+        check_linear(CHANGING, "improve")
     if not is_users(scheme):  # daml's own schemes use the forecasts
         return
     space, scheme = StateSpace.of(model), sized(scheme, model)

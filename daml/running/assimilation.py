@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from daml.labels.datasets import (
 )
 from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
-from daml.observing.functions import seen_through
+from daml.observing.functions import Given, seen_through
 from daml.observing.records import GIVEN, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
 from daml.running import converging
@@ -55,7 +55,7 @@ def assimilate(
     spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
     keep_members: bool = False,
     store: str | Path | None = None,
 ) -> xr.Dataset:
@@ -202,7 +202,7 @@ def assimilated(
     spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
     keep_members: bool = False,
     lag: int | None = 0,
     store: str | Path | None = None,
@@ -293,7 +293,7 @@ def _joined(
                 "segments=1"
             )
     told = {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
-    if cycles.record.limit is not None:
+    if cycles.record.said.limit is not None:
         told["gross_errors"] = joined.rejected[0]
         if refuse_lost:
             check_rejected(*joined.rejected, cycles.scheme)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.arguments import checked
+from daml.observing.functions import Given
 from daml.running.assimilation import assimilated, check_cut
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def smooth(
     spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
     keep_members: bool = False,
     store: str | Path | None = None,
 ) -> xr.Dataset:

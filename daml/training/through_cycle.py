@@ -15,7 +15,7 @@ from daml.errors import InputError
 from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
 from daml.observing.batches import picked, placed
-from daml.observing.functions import Function
+from daml.observing.functions import Through
 from daml.observing.records import Record, read
 from daml.pairing import certain, sized
 from daml.protocols import Memory, Model, Observed, Run, Scheme, Setting
@@ -204,7 +204,7 @@ class Course:
         held_out: float,
         like: torch.Tensor,
         what: str = "fit_cycle",
-        operator: Function | None = None,
+        operator: Through | None = None,
     ) -> None:
         self.what = what
         observations = flat_record(observations, model)

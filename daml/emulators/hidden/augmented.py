@@ -23,6 +23,7 @@ from daml.emulators.learned import Learned
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import HIDDEN
+from daml.observing.functions import Given
 from daml.protocols import Checkpoint, Memory, Model, Scheme
 from daml.schemes import SigmaPoint
 from daml.stores.opening import check_whole
@@ -291,7 +292,7 @@ class Augmented(Learned):
         scheme: Scheme,
         *,
         held_out: float = 0.1,
-        operator: Callable[[Any], Any] | None = None,
+        operator: Given | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Teach the hidden variables through the assimilation cycle, by the innovations.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +13,7 @@ from daml.emulators.hidden.how_many import Kept, compared
 from daml.emulators.hidden.lessons import Lesson
 from daml.emulators.hidden.refusals import AUTO, check_fitted, check_teacher
 from daml.emulators.hidden.taught import Taught
+from daml.observing.functions import Given
 from daml.training.bases import check_differentiable
 from daml.training.error_size import fit_error_size
 from daml.training.held_out import HeldOut
@@ -52,7 +52,7 @@ def through_cycle(
     scheme: Scheme,
     *,
     held_out: float,
-    operator: Callable[[Any], Any] | None,
+    operator: Given | None,
     checkpoint: Checkpoint | None,
 ) -> Taught:
     """Give the result of a training through the cycle; see :meth:`Augmented.fit_cycle`."""

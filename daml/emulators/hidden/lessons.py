@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +12,7 @@ import xarray as xr
 from daml.emulators.hidden.corrections import Correction
 from daml.emulators.hidden.taught import Taught
 from daml.errors import InputError
-from daml.observing.functions import seen_through
+from daml.observing.functions import Given, seen_through
 from daml.pairing import offered, sized
 from daml.running.checks import typical
 from daml.training.held_out import HeldOut
@@ -53,7 +52,7 @@ class Lesson:
         observations: xr.Dataset,
         scheme: Scheme,
         held_out: float,
-        operator: Callable[[Any], Any] | None,
+        operator: Given | None,
         most: int = MOST,
     ) -> Lesson:
         """Begin a lesson with at most so many streams."""
