@@ -64,6 +64,11 @@ class Model(Protocol):
     - ``model_error``: the covariance Q of the error of a step: one variance, variances (variable,)
       or a covariance (variable, variable), in units of the variables squared. Schemes add it to
       the forecast; a scheme that has a ``model_error`` of its own takes that one.
+    - ``forcings`` (tuple of str): names of known inputs in time, such as a wind or the sun. A step
+      is then ``step(x, memory, forcing)`` with an array ``forcing`` (..., forcing), in the kind of
+      array of ``x``: their values at the time at which the step starts, in the order of the names;
+      of a field all of its points. Functions take a Dataset with a data variable (time, ...) for
+      each name as their ``forcings``; others take :func:`daml.models.forced`.
     - ``certain``: the same model without the noise that a stochastic one adds in each step. A cycle
       steps this one, and its scheme adds the ``model_error``.
     - ``packed(memory, x)`` and ``unpacked(memory, carried)``: the memory at states ``x`` (...,

@@ -120,10 +120,15 @@ class Stochastic:
             dt = span(dt, unit, "Stochastic") / span(1, unit, "Stochastic")
         return np.asarray(time.astype(np.float64) / dt)
 
-    def step(self, x: Array, memory: tuple[Memory, np.ndarray]) -> tuple[Array, Any]:
-        """Move states (..., [member,] variable) by one dt, and add an error to each."""
+    def step(
+        self, x: Array, memory: tuple[Memory, np.ndarray], *forcing: Array
+    ) -> tuple[Array, Any]:
+        """Move states (..., [member,] variable) by one dt, and add an error to each.
+
+        A model with ``forcings`` also takes their values (..., forcing).
+        """
         inner, steps = memory
-        moved, inner = self.model.step(x, inner)
+        moved, inner = cast("Any", self.model).step(x, inner, *forcing)
         members = x.shape[-2] if x.ndim > 2 else 1
         found, place = np.unique(steps, return_inverse=True)
         root, order = self._error

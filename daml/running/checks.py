@@ -14,6 +14,7 @@ from daml.labels.arguments import fitting, shown
 from daml.labels.dates import is_span, span, unit_of_time
 from daml.labels.space import StateSpace
 from daml.labels.templates import Template
+from daml.models.forced import check_given, names_of
 from daml.randomness import ranks
 from daml.running.cycling.stepping import advance
 
@@ -30,10 +31,14 @@ def check_model(model: Model, time: Any = 0.0) -> None:
     A model is tried on a few states at ``time``, the first of a record where there is one.
     """
     check_settings(model)
+    check_given(model)
     name, size = type(model).__name__, len(model.variables)
     rows = 3 if size != 3 else 4  # so that states and variables are not mistaken for each other
     states = typical(model, rows)
     x = _placed(model, states)
+    schedule = getattr(model, "schedule", None)
+    if schedule is not None:
+        schedule.clock(time)  # refuses times of another kind
     with np.errstate(all="ignore"):
         try:
             memory = model.start(x, np.full(rows, time))
@@ -155,6 +160,7 @@ def check_settings(model: Model) -> None:
         raise InputError(
             f"{name}: 'variables' is {shown(variables)}{what}; give a tuple of different names"
         )
+    names_of(model)
     _check_dt(model)
     Template.of(model)
     StateSpace.of(model)

@@ -16,8 +16,8 @@ from daml.arrays import fetch, home, put, stacked
 from daml.errors import InputError, StepError
 from daml.labels.arguments import checked
 from daml.labels.datasets import (
+    TimeAxis,
     check_dims,
-    check_time,
     first_time,
     pack,
     step_like,
@@ -26,6 +26,7 @@ from daml.labels.datasets import (
 from daml.labels.dates import is_span, span
 from daml.labels.descriptions import description
 from daml.labels.doors import coordinates, flat
+from daml.models.forced import check_reach, given
 from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
 from daml.running.cycling.stepping import advance
@@ -50,6 +51,7 @@ def simulate(
     spinup: int = 0,
     seed: Seed = 0,
     initial: xr.Dataset | None = None,
+    forcings: xr.Dataset | None = None,
     store: str | Path | None = None,
 ) -> xr.Dataset:
     """Run a model freely and give its record.
@@ -69,6 +71,11 @@ def simulate(
         ``state`` (variable), in the model's units: where to start instead. With a date as its
         coordinate ``time`` the run goes on from it. Hidden variables that it lacks start at the
         model's climate.
+    forcings : xarray.Dataset, optional
+        Known inputs of a model that names them as its ``forcings``: for each name a data variable
+        (time, ...). See :func:`daml.models.forced`. They reach over all steps. The run starts at
+        their first time, or at that of ``initial``, and its record after the spin-up; of numbers,
+        too.
     store : str or path, optional
         A new Zarr store that takes the record block by block; memory, unless given.
 
@@ -93,11 +100,13 @@ def simulate(
     """
     if steps < 1 or spinup < 0:
         raise InputError(f"simulate: steps={steps}, spinup={spinup}; give steps >= 1, spinup >= 0")
-    first = 0.0 if initial is None else first_time(initial)
+    model = given(model, forcings, "simulate")
+    first, is_forced = _first(model, initial), hasattr(model, "schedule")
     check_model(model, first)
     variables = tuple(model.variables)
     x = _drawn(model, seed) if initial is None else one_state(initial, model, "simulate")[None]
-    times = _times(model, first, steps, spinup)
+    times = _times(model, first, steps, spinup, goes_on=is_forced)
+    check_reach(model, first, times[-2] if steps > 1 else first, "simulate")
     unit = {"units": "1"} if times.dtype.kind == "f" else {}
     attrs = {
         "model": description(model, "model", exact=False),
@@ -117,7 +126,8 @@ def simulate(
 
     def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
         # Numbers count from the first row, and a clock of the model counts as the record does.
-        early = spinup * float(model.dt) if times.dtype.kind == "f" else 0
+        counts = times.dtype.kind == "f" and not is_forced
+        early = spinup * float(model.dt) if counts else 0
         since = first - early if early else first
         for done, states in _states(model, x, times, since, spinup):
             rows = slice(done, done + len(states))
@@ -129,6 +139,14 @@ def simulate(
     return filled(labels, described, run, store, rows_at_once(len(variables)))
 
 
+def _first(model: Model, initial: xr.Dataset | None) -> Any:
+    """Give the time of a first state; that of the first forcings, if any, where it has none."""
+    if initial is not None and "time" in initial.coords:
+        return first_time(initial)
+    schedule = getattr(model, "schedule", None)
+    return 0.0 if schedule is None else schedule.forcings.times[0]
+
+
 def _drawn(model: Model, seed: Seed) -> np.ndarray:
     """Draw the state (1, variable) that a free run starts from."""
     drawn = np.random.default_rng(sequence(seed)).standard_normal((1, len(model.variables)))
@@ -136,12 +154,13 @@ def _drawn(model: Model, seed: Seed) -> np.ndarray:
     return drawn if climate is None or spread is None else np.asarray(climate + spread * drawn)
 
 
-def _times(model: Model, first: Any, steps: int, spinup: int) -> np.ndarray:
+def _times(model: Model, first: Any, steps: int, spinup: int, goes_on: bool = False) -> np.ndarray:
     """Give the times of a free run that stands at a date, or at 0, before or after its spin-up.
 
-    Dates go on from the one of the first state; numbers count from the first row.
+    Dates go on from the one of the first state; numbers count from the first row, unless they go
+    on, too.
     """
-    if np.asarray(first).dtype.kind == "M":
+    if np.asarray(first).dtype.kind == "M" or goes_on:
         step = step_like(np.asarray(first), model.dt, getattr(model, "time_unit", "s"))
         return np.asarray(first + (spinup + np.arange(steps)) * step)
     dt = model.dt
@@ -181,7 +200,12 @@ def _states(
 
 @checked
 def forecast(
-    model: Model, initial: xr.Dataset, *, leads: int | Sequence[int] = 4, warmup: int = 100
+    model: Model,
+    initial: xr.Dataset,
+    *,
+    leads: int | Sequence[int] = 4,
+    warmup: int = 100,
+    forcings: xr.Dataset | None = None,
 ) -> xr.Dataset:
     """Forecast from every state of a record, the model's memory warmed up on the states before.
 
@@ -204,6 +228,9 @@ def forecast(
     warmup : int
         A memory has run over at least this many of the states just before a start. The first
         ``warmup`` states are no starts.
+    forcings : xarray.Dataset, optional
+        Known inputs of a model that names them as its ``forcings``; see :func:`daml.models.forced`.
+        They reach over the record and all leads beyond its end.
 
     Returns
     -------
@@ -226,22 +253,13 @@ def forecast(
     (20, 2, 3)
     """
     steps = _steps(leads, warmup)
+    model = given(model, forcings, "forecast")
     initial = flat(initial, model)
     check_model(model, first_time(initial))
     variables = tuple(model.variables)
-    name = "state" if "state" in initial else "analysis"
-    name = MEMBERS if name == "analysis" and MEMBERS in initial else name
-    times = check_time(initial, name)
-    axis = time_axis(initial, name, model.dt, getattr(model, "time_unit", "s"))
-    check_dims(initial, name, ("variable",))
-    many = ["member"] if "member" in initial[name].dims else []
-    extra = [d for d in initial[name].dims if d not in ("time", "variable", *many)]
-    if extra:
-        raise InputError(f"forecast: {name!r} has the further dimension {extra[0]!r}; select one")
-    if axis.length != len(times):
-        raise InputError(f"forecast: {name!r} has gaps in time; fill them first")
-    if len(times) <= warmup:
-        raise InputError(f"forecast: {len(times)} states are too few for a warm-up of {warmup}")
+    name, axis = _record(model, initial, warmup)
+    times, many = axis.times, ["member"] if "member" in initial[name].dims else []
+    check_reach(model, times[0], times[-1] + (steps[-1] - 1) * axis.step, "forecast")
     cut = Cut(len(times) - warmup, segment_length(len(times) - warmup), warmup)
 
     def run(arrays: Mapping[str, Any], initial: xr.Dataset) -> dict[str, Any]:
@@ -278,6 +296,22 @@ def forecast(
     told = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
     described = {"forecast": (("start", "lead", *many, "variable"), told)}
     return filled(labels, described, run, source=initial[[name]])
+
+
+def _record(model: Model, initial: xr.Dataset, warmup: int) -> tuple[str, TimeAxis]:
+    """Give the name of the states to start from, and their times; refuse what is no record."""
+    name = "state" if "state" in initial else "analysis"
+    name = MEMBERS if name == "analysis" and MEMBERS in initial else name
+    axis = time_axis(initial, name, model.dt, getattr(model, "time_unit", "s"))
+    check_dims(initial, name, ("variable",))
+    extra = [d for d in initial[name].dims if d not in ("time", "variable", "member")]
+    if extra:
+        raise InputError(f"forecast: {name!r} has the further dimension {extra[0]!r}; select one")
+    if axis.length != len(axis.times):
+        raise InputError(f"forecast: {name!r} has gaps in time; fill them first")
+    if axis.length <= warmup:
+        raise InputError(f"forecast: {axis.length} states are too few for a warm-up of {warmup}")
+    return name, axis
 
 
 def _steps(leads: int | Sequence[int], warmup: int) -> list[int]:
