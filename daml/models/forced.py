@@ -193,6 +193,11 @@ class Forced:
         return cast("Any", self.model).background_covariance(memory[1])
 
 
+def held(model: Model, forcing: np.ndarray | None) -> Model:
+    """Give a model at typical forcings (forcing,); one that takes none as it is."""
+    return model if forcing is None else cast("Model", Held(model, forcing))
+
+
 class Held:
     """A model at one forcing: what is differentiated, and tried, at a time.
 

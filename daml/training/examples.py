@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -20,6 +21,8 @@ from daml.labels.datasets import (
     time_axis,
 )
 from daml.labels.doors import flat
+from daml.labels.forcings import Forcings, Schedule
+from daml.models.forced import lent
 from daml.protocols import Model
 from daml.running.checks import check_model
 from daml.running.cycling.stepping import advance
@@ -28,11 +31,15 @@ from daml.training.held_out import HeldOut
 
 
 class Block(NamedTuple):
-    """A part of a record: states (time, variable), their increments, whether a target counts."""
+    """A part of a record: states (time, variable), their increments, whether a target counts.
+
+    ``forcing`` (time, column) are the forcings of the times of the states.
+    """
 
     states: np.ndarray
     increments: np.ndarray
     weights: np.ndarray
+    forcing: np.ndarray
 
 
 class Examples:
@@ -52,6 +59,8 @@ class Examples:
         Name of the emulator's class, for errors.
     setting : str
         Name of the emulator's setting that ``length`` is, for errors.
+    forcings : Forcings, optional
+        What the emulator is given besides the states; the base takes its own of them.
 
     Raises
     ------
@@ -68,6 +77,7 @@ class Examples:
         *,
         owner: str,
         setting: str = "sequence_length",
+        forcings: Forcings | None = None,
     ) -> None:
         self.what = f"{owner}.fit"
         analysis = flat(analysis, base)
@@ -92,14 +102,19 @@ class Examples:
         if "innovation" in analysis:
             innovation = analysis["innovation"].variable
             self.seen = innovation.transpose("time", "observed")
-        self.base = base
+        self.schedule = None if forcings is None else Schedule(forcings, *self.step)
+        self.columns = () if forcings is None else forcings.columns
+        if self.schedule is not None:
+            self.schedule.check(self.times[0], self.times[-2], self.what)
         if base is not None:
+            base = lent(base, forcings)
             check_model(base, self.times[0])
             if tuple(base.variables) != self.variables:
                 raise InputError(
                     f"{owner}: the base steps {tuple(base.variables)}, the analysis has "
                     f"{self.variables}"
                 )
+        self.base = base
         self.held_out = HeldOut(len(self.array), held_out) if held_out else None
         rows = segments.rows_at_once(len(self.variables))
         count = math.ceil(self.steps / max(rows, 4 * length))
@@ -145,7 +160,13 @@ class Examples:
         if self.seen is not None:
             seen = np.isfinite(self.seen[first + 1 : stop + 1].values)
             weights = seen.any(axis=1).astype(float)
-        return Block(states[:-1], states[1:] - before, weights)
+        return Block(states[:-1], states[1:] - before, weights, self._forcing(first, stop))
+
+    def _forcing(self, first: int, stop: int) -> np.ndarray:
+        """Give the forcings (time, column) from one row to another."""
+        if self.schedule is None:
+            return np.empty((stop - first, 0))
+        return self.schedule.at(self.schedule.clock(self.times[first:stop]))
 
     def __iter__(self) -> Iterator[Block]:
         return (self[number] for number in range(len(self)))
@@ -169,6 +190,13 @@ class Examples:
             )
         states, increments = (joined(part) for part in zip(*parts, strict=True))
         return *states, *increments
+
+    def forcing_scaling(self) -> dict[str, Any]:
+        """Give the columns of the forcings, and mean and spread (column,) over the record."""
+        edges = pairwise(self.edges.tolist())
+        mean, spread = joined([moments(self._forcing(*edge)) for edge in edges])
+        spread = np.where(spread > 1e-11 * np.abs(mean), spread, 1.0)  # some never vary
+        return {"columns": self.columns, "forcing_mean": mean, "forcing_spread": spread}
 
 
 def _step_of(analysis: xr.Dataset, name: str, what: str) -> tuple[float, str]:
