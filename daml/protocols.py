@@ -546,7 +546,8 @@ class Emulator(Model, Protocol):
         """Give a fitted emulator, and do not change this one.
 
         If this one is fitted already, the training may start from its weights. If the method also
-        takes ``checkpoint`` (a :class:`Checkpoint`), an interrupted training can be resumed.
+        takes ``checkpoint`` (a :class:`Checkpoint`), an interrupted training can be resumed. If it
+        takes ``forcings``, it is given the Dataset of a loop's.
         """
         ...
 
