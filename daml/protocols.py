@@ -32,10 +32,12 @@ class Model(Protocol):
     ----------
     variables : tuple of str
         Names along the last axis of a state.
-    dt : float or numpy.timedelta64
+    dt : float, numpy.timedelta64 or str
         Length of a step, in model time units. With a record whose time is datetime64 a float is a
         number of seconds, or of the unit that the optional attribute ``time_unit`` names: "ns",
-        "us", "ms", "s", "min", "h", "D" or "W".
+        "us", "ms", "s", "min", "h", "D", "W", "month" or "year". A text is a step as pandas writes
+        it: "6h", "D"; or one that follows the calendar: "MS" (months), "QS" (quarters), "YS"
+        (years), or a number of them, as in "2MS".
 
     Notes
     -----

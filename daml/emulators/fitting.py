@@ -22,7 +22,7 @@ from daml.observing.functions import seen_through
 from daml.pairing import offered, with_model_covariance
 from daml.running.checks import typical
 from daml.training.bases import check_differentiable
-from daml.training.engine import Blocks, SquareError, Tensors, cut, train
+from daml.training.engine import Blocks, SquareError, Tensors, train
 from daml.training.examples import Block, Examples
 from daml.training.plan import Plan, check_sequences
 from daml.training.stopping import Watch
@@ -57,7 +57,7 @@ def fitted_to(
 ) -> Fitted:
     """Give the result of a training on analyses; see :meth:`Neural.fit`."""
     examples, known, network = _begun(emulator, analysis, held_out, forcings)
-    blocks = Blocks(examples.steps, len(examples), _reader(emulator, examples, known))
+    blocks = examples.blocks(_reader(emulator, examples, known))
     rate = emulator.learning_rate * max(emulator.rate_decay**known.trainings, LEAST_RATE)
     length = emulator.sequence_length
     plan = Plan(
@@ -92,7 +92,7 @@ def begun(
 ) -> Fitted:
     """Give a network that adds the mean increment alone; see :meth:`Neural.begin`."""
     examples, known, network = _begun(emulator, analysis, held_out, forcings)
-    blocks = Blocks(examples.steps, len(examples), _reader(emulator, examples, known))
+    blocks = examples.blocks(_reader(emulator, examples, known))
     _centre(network, SquareError(network, emulator.burn_in), blocks, emulator.sequence_length)
     network.requires_grad_(False)
     return replace(known, network=network)
@@ -148,7 +148,7 @@ def _centre(network: Network, objective: SquareError, blocks: Blocks, length: in
     """
     with torch.no_grad():
         parts = [
-            objective.residuals([cut(part, 0, length) for part in blocks.read(number)])
+            objective.residuals(blocks.sequences(number, 0, length))
             for number in range(blocks.parts)
         ]
         errors, counts = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))

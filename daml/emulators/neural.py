@@ -58,7 +58,8 @@ class Neural(Settings):
         ----------
         analysis : xarray.Dataset
             ``analysis``, or else ``state``, (time, variable) at every model step. Rows where
-            ``innovation`` has no value were not observed and are skipped as targets. A lazily
+            ``innovation`` has no value were not observed and are skipped as targets. With a
+            dimension ``trajectory`` no training sequence reaches from one into the next. A lazily
             opened record is read block by block, again in each epoch.
         forcings : xarray.Dataset, optional
             Known inputs in time: a data variable (time, ...) for each. The network sees those of

@@ -150,11 +150,12 @@ class Regression(Learned):
         return replace(self, fitted=_Fitted(**known, estimator=estimator, examples=given))
 
     def _seen(self, states: np.ndarray) -> np.ndarray:
-        """Give the inputs (time, feature) of the estimator for states (time, variable)."""
+        """Give the inputs (..., time, feature) of the estimator at states (..., time, variable)."""
         window = self.window or 1
-        padded = np.concatenate((np.repeat(states[:1], window - 1, axis=0), states))
-        view = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0)
-        return view.swapaxes(1, 2).reshape(len(states), -1)
+        first = np.repeat(states[..., :1, :], window - 1, axis=-2)
+        padded = np.concatenate((first, states), axis=-2)
+        view = np.lib.stride_tricks.sliding_window_view(padded, window, axis=-2)
+        return view.swapaxes(-1, -2).reshape(*states.shape[:-1], -1)
 
     def step(
         self, x: Any, memory: Memory = (None, None), forcing: Any = None

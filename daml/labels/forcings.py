@@ -11,6 +11,8 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.datasets import check_dims, check_dtype, check_time, listed, step_like
+from daml.labels.dates import offsets
+from daml.labels.trajectories import TRAJECTORY
 
 NEAR = 2e-3
 """Part of a step by which a time may be off a whole number of steps: as records, and rounding."""
@@ -56,6 +58,11 @@ class Forcings:
             times = check_time(dataset, name)
             check_dims(dataset, name, ("time",))
             check_dtype(dataset[name], name)
+            if TRAJECTORY in dataset[name].dims:
+                raise InputError(
+                    f"forcings: {name!r} differs from trajectory to trajectory, and one table for "
+                    "all is needed here; give forcings along 'time'"
+                )
             array = dataset[name].variable.transpose("time", ...)
             values = np.asarray(array.values, dtype=np.float64).reshape(len(times), -1)
             wrong = ~np.isfinite(values).all(axis=1)
@@ -133,13 +140,7 @@ class Schedule:
                 f"forcings: their times are {told[kinds[1]]} and those of the model "
                 f"{told.get(kinds[0], times.dtype)}; give both in the same form"
             )
-        if kinds[0] == "f":
-            offset = (times.astype(np.float64) - float(first)) / self.step
-        else:
-            same = {np.datetime_data(t.dtype) for t in (times, first)} == {("ns", 1)}
-            unit, ticks = ("ns", 1.0) if same else ("us", 1000.0)  # 292 years, or 292,000
-            since = times.astype(f"{kinds[0]}8[{unit}]") - first.astype(f"{kinds[0]}8[{unit}]")
-            offset = since.astype(np.float64) * ticks / (self.step / np.timedelta64(1, "ns"))
+        offset = offsets(times, first, self.step)
         whole = np.rint(offset)
         near = np.abs(offset - whole) <= NEAR
         return np.asarray(np.where(near, whole, np.rint(offset * FINE) / FINE))

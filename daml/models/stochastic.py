@@ -11,7 +11,7 @@ from daml.arrays import alike
 from daml.covariances.model_error import error_root, of_variables
 from daml.errors import InputError
 from daml.labels.arguments import fitting
-from daml.labels.dates import is_span, span
+from daml.labels.dates import is_span, months_of, span
 from daml.randomness import Stream, normal, ranks
 
 if TYPE_CHECKING:
@@ -111,6 +111,9 @@ class Stochastic:
     def _steps(self, time: np.ndarray) -> np.ndarray:
         """Give times (...) in steps since the time 0."""
         dt, unit = self.dt, getattr(self.model, "time_unit", "s")
+        months = months_of(dt, unit)
+        if months and time.dtype.kind == "M":
+            return np.asarray(time.astype("M8[M]").astype(np.int64) / months)
         if time.dtype.kind in "mM":
             name, count = np.datetime_data(time.dtype)
             tick = np.timedelta64(count, cast("Any", name)) / np.timedelta64(1, "ns")

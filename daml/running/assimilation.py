@@ -20,6 +20,7 @@ from daml.labels.datasets import (
 )
 from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
+from daml.labels.trajectories import by_trajectory
 from daml.models.forced import check_reach, given
 from daml.observing.functions import seen_through
 from daml.observing.records import GIVEN, Record, read
@@ -46,6 +47,7 @@ CHUNK_SEGMENTS = 32
 
 
 @checked
+@by_trajectory
 def assimilate(
     model: Model,
     observations: xr.Dataset,

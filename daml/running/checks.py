@@ -11,7 +11,7 @@ import pandas as pd
 from daml.arrays import fetch, home, put
 from daml.errors import DivergedError, InputError, StepError, first_line
 from daml.labels.arguments import fitting, shown
-from daml.labels.dates import is_span, span, unit_of_time
+from daml.labels.dates import CALENDAR, check_text, is_span, months_of, span, unit_of_time
 from daml.labels.space import StateSpace
 from daml.labels.templates import Template
 from daml.models.forced import check_given, names_of
@@ -187,10 +187,14 @@ def _check_dt(model: Model) -> None:
     """Refuse a step that is no positive number or span of time, and a unit that is none."""
     name, dt = type(model).__name__, model.dt
     unit = getattr(model, "time_unit", "s")
-    unit_of_time(unit, name)
+    if isinstance(dt, str):
+        check_text(dt, name)
+        return
+    if unit not in CALENDAR:
+        unit_of_time(unit, name)
     if not is_span(dt):
         fitting(name, "dt", dt, "float")
-        positive = 0 < float(dt) < np.inf
+        positive = 0 < float(dt) < np.inf and months_of(dt, unit) != 0
     else:
         positive = bool(span(dt, unit, name) > pd.Timedelta(0))
     if not positive:

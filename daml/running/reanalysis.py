@@ -10,6 +10,7 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.arguments import checked
+from daml.labels.trajectories import by_trajectory
 from daml.models.forced import given
 from daml.running.assimilation import assimilated, check_cut
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 @checked
+@by_trajectory
 def smooth(
     model: Model,
     observations: xr.Dataset,

@@ -28,7 +28,7 @@ UPDATES, MOST, RATE = 1000, 500, 4e-3
 
 
 def begun(
-    emulator: Any, analysis: xr.Dataset, held_out: float, forcings: Forcings | None
+    emulator: Any, analysis: xr.Dataset, held_out: float, forcings: Forcings | None = None
 ) -> Taught:
     """Give the mean increment over the base, and the scaling; see :meth:`Augmented.begin`."""
     name = type(emulator).__name__
@@ -101,7 +101,7 @@ def fitted_to_steps(
     def read(number: int) -> Tensors:
         return tensors(examples[number])
 
-    blocks = Blocks(examples.steps, len(examples), read)
+    blocks = examples.blocks(read)
     objective = OneStep(step, torch.as_tensor(known.increment_spread, device=emulator.device))
     watch = None
     if held_out:
@@ -121,7 +121,7 @@ def _set_error(network: Any, objective: OneStep, blocks: Blocks) -> None:
         squares = torch.zeros_like(objective.spread)
         count = squares.new_zeros(())
         for number in range(blocks.parts):
-            rows = [part[None] for part in blocks.read(number)]
+            rows = [part if blocks.length else part[None] for part in blocks.read(number)]
             squares += objective.squares(rows)
             count += rows[2].sum()
         network.error_scale.copy_(0.5 * torch.log(squares / count))

@@ -56,8 +56,8 @@ class Lesson:
         scheme: Scheme,
         held_out: float,
         operator: Callable[[Any], Any] | None,
-        forcings: Forcings | None,
         most: int = MOST,
+        forcings: Forcings | None = None,
     ) -> Lesson:
         """Begin a lesson with at most so many streams."""
         known, network = _begun(emulator, hidden)
