@@ -9,7 +9,7 @@ import click
 from daml import __version__, analysing, distribution, showing
 from daml.commands import Words, run
 from daml.errors import DamlError, InputError
-from daml.options import DEVICE, MODEL, OVERWRITE, RESUME, STORE, with_scheme
+from daml.options import DEVICE, FORCINGS, MODEL, OVERWRITE, RESUME, STORE, with_scheme
 
 if TYPE_CHECKING:
     from daml.protocols import Scheme
@@ -127,6 +127,7 @@ for command in (
 @click.argument("observations")
 @MODEL
 @STORE
+@FORCINGS
 @click.option(
     "--passes", default="auto", help="Number of passes; auto stops when passes no longer gain."
 )
@@ -174,6 +175,7 @@ def improve(
     observations: str,
     model: str,
     store: str,
+    forcings: str | None,
     passes: str,
     epochs: int | None,
     learner: str | None,
@@ -215,7 +217,8 @@ def improve(
         check_apart(store, observations)
         check_free(store, overwrite)
     record = open_record(observations)
-    how: dict[str, Any] = {"epochs": epochs, "device": device, "seed": seed}
+    given = None if forcings is None else open_record(forcings)
+    how: dict[str, Any] = {"epochs": epochs, "device": device, "seed": seed, "forcings": given}
     network = emulator_for(starting, record, chosen, training, learner, **how)
     tree = daml.improve(
         starting,
@@ -227,6 +230,7 @@ def improve(
         training=training,
         targets=targets,
         lag=lag,
+        forcings=given,
         store=store,
         overwrite=overwrite,
         resume=resume,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -46,7 +47,9 @@ class ODE(ABC):
     """A model given by its right-hand side, stepped by the classical Runge-Kutta scheme.
 
     A subclass names its ``variables`` and writes ``tendency`` once, on the Array API, so that
-    NumPy and torch both run it and torch differentiates it.
+    NumPy and torch both run it and torch differentiates it. One with ``forcings`` writes
+    ``tendency(x, forcing)``; forcings (..., forcing) are those at the start of a step, and constant
+    during it.
 
     Parameters
     ----------
@@ -107,7 +110,7 @@ class ODE(ABC):
     def start(self, x: Array, time: Array | None = None) -> None:  # noqa: B027
         """Give no memory: the state says all."""
 
-    def step(self, x: Array, memory: None = None) -> tuple[Array, None]:
+    def step(self, x: Array, memory: None = None, forcing: Any = None) -> tuple[Array, None]:
         """Move a state (..., variable) by one dt.
 
         Parameters
@@ -116,16 +119,20 @@ class ODE(ABC):
             The state, in the model's units.
         memory : None
             An ordinary differential equation has none.
+        forcing : array (..., forcing), optional
+            Of a model with ``forcings``: their values at the start of the step.
 
         Returns
         -------
         tuple of array (..., variable) and None
         """
-        h = self.dt / self.substeps
+        h, tendency = self.dt / self.substeps, self.tendency
+        if forcing is not None:
+            tendency = partial(cast("Any", tendency), forcing=forcing)
         for _ in range(self.substeps):
-            k1 = self.tendency(x)
-            k2 = self.tendency(x + h / 2 * k1)
-            k3 = self.tendency(x + h / 2 * k2)
-            k4 = self.tendency(x + h * k3)
+            k1 = tendency(x)
+            k2 = tendency(x + h / 2 * k1)
+            k3 = tendency(x + h / 2 * k2)
+            k4 = tendency(x + h * k3)
             x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
         return x, None
