@@ -2,6 +2,7 @@
 
 from daml.models.each import Each, each
 from daml.models.gridded import Gridded
+from daml.models.kuramoto_sivashinsky import KuramotoSivashinsky
 from daml.models.lorenz63 import CoupledLorenz63, Lorenz63
 from daml.models.lorenz96 import Lorenz96
 from daml.models.ode import ODE
@@ -13,6 +14,7 @@ __all__ = [
     "CoupledLorenz63",
     "Each",
     "Gridded",
+    "KuramotoSivashinsky",
     "Lorenz63",
     "Lorenz96",
     "Stochastic",
