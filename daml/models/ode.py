@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -39,6 +39,18 @@ def joined(x: Array, *parts: Array) -> Array:
             result[..., place] = part
         return result
     return namespace(x).stack(parts, axis=-1)
+
+
+def runge_kutta(tendency: Callable[[Array], Array], x: Array, dt: float, substeps: int) -> Array:
+    """Move states (...) by dt, in so many steps of the classical scheme of fourth order."""
+    h = dt / substeps
+    for _ in range(substeps):
+        k1 = tendency(x)
+        k2 = tendency(x + h / 2 * k1)
+        k3 = tendency(x + h / 2 * k2)
+        k4 = tendency(x + h * k3)
+        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return x
 
 
 @dataclass(frozen=True)
@@ -121,11 +133,4 @@ class ODE(ABC):
         -------
         tuple of array (..., variable) and None
         """
-        h = self.dt / self.substeps
-        for _ in range(self.substeps):
-            k1 = self.tendency(x)
-            k2 = self.tendency(x + h / 2 * k1)
-            k3 = self.tendency(x + h / 2 * k2)
-            k4 = self.tendency(x + h * k3)
-            x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        return x, None
+        return runge_kutta(self.tendency, x, self.dt, self.substeps), None
