@@ -23,6 +23,8 @@ project = "daml"
 author = "The daml developers"
 copyright = "The daml developers"
 version = release = daml.__version__
+# Read the Docs knows where the repository is.
+address = os.environ.get("READTHEDOCS_GIT_CLONE_URL", "").removesuffix(".git")
 
 extensions = [
     "sphinx.ext.autodoc",
@@ -63,7 +65,11 @@ numpydoc_xref_param_type = False
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "substitution"]
+myst_substitutions = {
+    "version": version,
+    "repository": f"[the repository]({address})" if address else "the repository",
+}
 myst_heading_anchors = 3
 copybutton_exclude = ".linenos, .gp, .go"
 
@@ -91,14 +97,17 @@ html_css_files = ["daml.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "daml", "alt_text": "daml: home"},
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 9,
     "navbar_align": "left",
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version", "theme-version"],
     "show_prev_next": True,
+    "icon_links": [{"name": "Repository", "url": address, "icon": "fa-brands fa-git-alt"}]
+    * bool(address),
 }
-html_sidebars = {"index": [], "paper": []}
+# Pages that stand alone have nothing to show beside them.
+html_sidebars = {path.stem: [] for path in HERE.glob("*.md")}
 html_context = {"default_mode": "auto"}
 
 
