@@ -6,7 +6,6 @@ import click
 
 from daml.commands import run
 
-
 INFO = """\b
 Example:
   daml info out.zarr

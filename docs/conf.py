@@ -103,9 +103,13 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version", "theme-version"],
     "show_prev_next": True,
-    "icon_links": [{"name": "Repository", "url": address, "icon": "fa-brands fa-git-alt"}]
+    "icon_links": [],
     * bool(address),
 }
+if address:
+    html_theme_options["icon_links"] = [
+        {"name": "Repository", "url": address, "icon": "fa-brands fa-git-alt"}
+    ]
 # Pages that stand alone have nothing to show beside them.
 html_sidebars = {path.stem: [] for path in HERE.glob("*.md")}
 html_context = {"default_mode": "auto"}
