@@ -14,6 +14,7 @@ sys.path.insert(0, str(HERE))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import draw
+import gallery_pages
 
 import daml
 
@@ -77,6 +78,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "within_subsection_order": "gallery_order.story",
+    "minigallery_sort_order": "gallery_order.story",
+    "image_scrapers": ("gallery_pages.images",),
     "backreferences_dir": "api/uses",
     "doc_module": ("daml",),
     "image_srcset": [],
@@ -84,7 +87,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_memory": False,
     "write_computation_times": False,  # a page of scripts from elsewhere
-    "copyfile_regex": r"",
+    "copyfile_regex": r"index\.rst",
     "plot_gallery": os.environ.get("DAML_DOCS") != "none",
 }
 
@@ -104,7 +107,6 @@ html_theme_options = {
     "footer_end": ["sphinx-version", "theme-version"],
     "show_prev_next": True,
     "icon_links": [],
-    * bool(address),
 }
 if address:
     html_theme_options["icon_links"] = [
@@ -137,5 +139,6 @@ def _accessible(app, page, template, context, doctree):
 def setup(app):
     """Set formulas without a script from elsewhere: the site needs no network."""
     app.connect("html-page-context", _accessible)
+    app.connect("source-read", gallery_pages.banner)
     app.add_html_math_renderer("mathml", (_formula(False), None), (_formula(True), None))
     app.config.html_math_renderer = "mathml"

@@ -101,25 +101,25 @@ else:
     result = xr.concat(rows, cases)
 
 # %%
-# A mark is a seed (the last cases have one), the line the mean of what stands above all. Left the
-# analysis, which the next forecast starts from; right the forecasts from true states.
+# A mark is a seed (the last cases have one), the line the mean of the first case. Above, the
+# analysis, which the next forecast starts from; below, the forecasts from true states.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 4.2), sharey=True, layout="constrained")
+figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.4, 8), sharey=True, layout="constrained")
 places = np.arange(result.sizes["case"])
 for seed in range(result.sizes["seed"]):
-    left.plot(result.analysis_rmse[:, seed], places, "o", color="#0072B2", alpha=0.7)
-left.axvline(result.analysis_rmse[0].mean(), color="#777777", linestyle=":")
-left.set(xlabel="RMSE of the analysis, test record [1]", yticks=places)
-left.set_yticklabels(result.case.values)
-left.invert_yaxis()
+    top.plot(result.analysis_rmse[:, seed], places, "o", color="#0072B2", alpha=0.7)
+top.axvline(result.analysis_rmse[0].mean(), color="#777777", linestyle=":")
+top.set(xlabel="RMSE of the analysis, test record", yticks=places)
+top.set_yticklabels(result.case.values)
+top.invert_yaxis()
 for lead, colour, marker in ((0, "#D55E00", "o"), (3, "#009E73", "s")):
     found = result.mfe_reduction.isel(lead=lead)
     for seed in range(result.sizes["seed"]):
-        named = f"{lead + 1} dt" if seed == 0 else None
-        right.plot(found[:, seed], places, marker, color=colour, alpha=0.7, label=named)
-    right.axvline(found[0].mean(), color=colour, linestyle=":")
-right.set(xlabel="forecast error lower by [%]")
-right.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+        named = f"{lead + 1} dt ahead" if seed == 0 else None
+        bottom.plot(found[:, seed], places, marker, color=colour, alpha=0.7, label=named)
+    bottom.axvline(found[0].mean(), color=colour, linestyle=":")
+bottom.set(xlabel="forecast error lower than the imperfect model's by [%]")
+bottom.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 print(result.analysis_rmse.mean("seed").to_series().round(3))
 plt.show()
 

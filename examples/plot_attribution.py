@@ -98,7 +98,7 @@ for name, told in {
     result[name].attrs = {"long_name": told, "units": "1"}
 print(result.mean("seed").analysis_rmse.to_series().round(3))
 figure, axes = plt.subplots(
-    1, 3, figsize=(6.5, 2.9), layout="constrained", gridspec_kw={"width_ratios": [1.1, 1, 1]}
+    3, 1, figsize=(5.4, 7.6), layout="constrained", gridspec_kw={"height_ratios": [1, 1.2, 1.2]}
 )
 daml.figures.attribution(result, axes=axes)
 plt.show()

@@ -119,6 +119,6 @@ else:
 # the model gains more than one in its place. An LSTM that is trained through the cycle, and
 # predicts how wrong each forecast is, gains more again; and the model with hidden variables comes
 # within 5 % of the perfect model's own filter. :doc:`/beyond` explains the steps.
-figure, axes = plt.subplots(figsize=(6.5, 4.8), layout="constrained")
+figure, axes = plt.subplots(figsize=(5.4, 4.8), layout="constrained")
 daml.figures.ladder(result, axes=axes)
 plt.show()

@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 
 import daml
 
+# sphinx_gallery_thumbnail_number = 4
 plt.style.use(daml.figures.STYLE)
 if os.environ.get("DAML_DOCS") != "full":
     scores = daml.reports.published("seed_0")
@@ -26,7 +27,7 @@ else:
 # ------------------
 #
 # The same diagram in substance: the assimilation cycle is a box inside the outer loop.
-figure, axes = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
+figure, axes = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
 daml.figures.loop_diagram(axes=axes)
 plt.show()
 
@@ -39,7 +40,7 @@ plt.show()
 # of the two, as B stays what it was for the imperfect model. The size of B decides where the
 # lines lie. The paper does not give it; with the one chosen here the perfect model's 3DVar is far
 # from its best, as the second panel shows.
-figure, axes = plt.subplots(2, 1, figsize=(6.5, 5.8), layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(5.4, 5.8), layout="constrained")
 daml.figures.analysis_rmse(scores, axes=axes)
 plt.show()
 
@@ -52,7 +53,7 @@ plt.show()
 # has learned to trust its memory more than its noisy input is not at its best. Started from its
 # own analyses it goes on to gain. In the paper the gain at 1 dt begins later; :doc:`/paper` shows
 # the settings that come nearer to that.
-figure, axes = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
 daml.figures.error_reduction(scores, axes=axes)
 plt.show()
 
@@ -64,7 +65,7 @@ plt.show()
 # small error decides which one the state goes to. LSTM-29 is best nearly everywhere but on the
 # outer edge, where data are few.
 figure, axes = plt.subplots(
-    4, 3, figsize=(6.5, 6.7), layout="constrained", sharex=True, sharey=True
+    4, 3, figsize=(5.4, 6.7), layout="constrained", sharex=True, sharey=True
 )
 daml.figures.error_maps(scores, axes=axes)
 plt.show()

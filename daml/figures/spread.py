@@ -139,7 +139,7 @@ def attribution(result: xr.Dataset, axes: Panels = None) -> Figure:
                     steps, mean[k], yerr=bars[k], color=colour, marker=marker, capsize=2.5,
                     elinewidth=1,
                 )  # fmt: skip
-            ax.set(xlabel="lead [dt]", ylabel=label_of(error), ylim=(0, None))
+            ax.set(xlabel="lead [steps of dt]", ylabel=label_of(error), ylim=(0, None))
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
