@@ -54,7 +54,7 @@ CASES = {
 
 
 def drawn(seed, steps=25_000, factor=1.0):
-    """Give truth and observations to train on, and to test with; R is as the factor tells."""
+    """Give truth and observations to train on, and to test with; R is multiplied by the factor."""
     first, second, *noise = (int(s) for s in np.random.SeedSequence([8, seed]).generate_state(4))
     lengths = {first: steps, second: 100_000}
     for (number, length), drawn_noise in zip(lengths.items(), noise, strict=True):
@@ -64,7 +64,7 @@ def drawn(seed, steps=25_000, factor=1.0):
 
 
 def scored(case, seed):
-    """Train as a case tells; give scores on the record that was not seen."""
+    """Train with the settings of a case; give scores on the record that was not seen."""
     network, training, record = CASES[case]
     (_, observations), (truth, unseen) = drawn(seed, **record)
     begun = time.perf_counter()
@@ -127,7 +127,7 @@ plt.show()
 # What it says, of trainings as short as these, in which two seeds lie up to 0.02 apart:
 #
 # - B counts most. Predicted at each step it gives 0.31, learned as one for all times 0.46, and kept
-#   as the innovations of the model given tell it 0.49.
+#   as estimated from the innovations of the model given 0.49.
 # - A model to correct is worth 0.09, and more in the forecasts from exact states.
 # - Sequences of 50 steps, and half the units, lose 0.02. A training on analyses before, longer
 #   sequences, more units and the burn-in make no difference that two seeds could show.

@@ -112,8 +112,8 @@ plt.show()
 #   innovations it follows the better model, to 0.41.
 # - A network that is trained on the raw observations filters their noise by its memory. Run along
 #   them it errs by 0.34 one step ahead, less than the loop's analysis. But in the assimilation it
-#   does not gain: given anything but raw observations its forecasts get worse, so the B that the
-#   innovations tell stays large and the analysis near the observation.
+#   does not gain: given anything but raw observations its forecasts get worse, so the B from
+#   innovations stays large and the analysis near the observation.
 # - Exact training data give the best model by far from exact states, and a poor one from states
 #   that are not: the network never learned to live with noise.
 #

@@ -4,7 +4,7 @@ Sensitivity to B
 
 How large should the background covariance be? Too small, and the analysis follows the model's
 errors; too large, and it follows the observations' noise. The climatology of a free run, scaled to
-eight sizes; beside it B as the innovations tell it, which needs no truth. Only assimilation, at
+eight sizes; beside it B from the innovations, which needs no truth. Only assimilation, at
 the full size of 100,000 steps: half a minute on 2 cores.
 """
 

@@ -106,8 +106,7 @@ plt.show()
 # %%
 # Both networks that learned through the cycle have a climate as near to the truth's as the truth
 # has to itself, and errors that grow as fast as they should, to 3 %. The imperfect model, whose
-# forecasts soon fail, keeps a climate that is not far off: to the eye histograms hardly tell the
-# models apart.
+# forecasts soon fail, keeps a climate that is not far off: to the eye histograms hardly differ.
 
 COLOURS = ("#444444", "#D55E00", "#E69F00", "#56B4E9", "#0072B2")
 fig, axes = plt.subplots(1, 3, figsize=(5.4, 2.8), layout="constrained")

@@ -60,8 +60,8 @@ for name, analysis in ensembles.items():
 # -----
 # Where does the truth lie among the members? As often below all of them as between any two, if they
 # are drawn from the same distribution: the histogram is flat, but for the chance of a finite
-# record, which the band shows. A spread that is too large makes it a hill. Of the record every 20th step
-# counts, so that the cases are nearly independent in time.
+# record, which the band shows. A spread that is too large makes it a hill. Only every 20th step of
+# the record counts, so that the cases are nearly independent in time.
 apart = slice(SPINUP, None, 20)
 figure, axes = plt.subplots(1, 2, figsize=(5.4, 2.6), layout="constrained")
 for (name, analysis), ax in zip(ensembles.items(), axes, strict=True):

@@ -3,7 +3,7 @@ A sweep with error bars
 =======================
 
 One run proves little. A sweep runs the experiment for every combination of parameters and seeds,
-a task a member on Dask, and gives one Dataset; the bars are the standard deviation over seeds.
+one task per member on Dask, and gives one Dataset; the bars are the standard deviation over seeds.
 
 The results drawn come with daml, of five seeds each (54 minutes on 2 cores for the first). With
 ``DAML_DOCS=full`` the sweeps run anew.

@@ -37,7 +37,7 @@ def seconds(scores, each):
 
 
 # %%
-# Left by pass, right by the clock (a core each, two at a time); the bars span the five seeds. The
+# Above by pass, below by the clock (a core each, two at a time); the bars span the five seeds. The
 # imperfect model's 3DVar has 0.60 with its best B, the perfect model's 0.44.
 
 fig, axes = plt.subplots(2, 1, figsize=(5.4, 6.4), sharey=True, layout="constrained")
