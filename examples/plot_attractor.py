@@ -54,5 +54,5 @@ for axes, (name, found) in zip(panels, errors.items(), strict=True):
     axes.set_box_aspect((1, 1, 0.8), zoom=0.95)
     axes.view_init(elev=18, azim=-58)
     axes.tick_params(pad=-2)
-figure.colorbar(points, ax=panels, shrink=0.6, pad=0.08, label="error after 4 steps")
+figure.colorbar(points, ax=panels, shrink=0.5, pad=0.14, label="error after 4 steps")
 plt.show()

@@ -66,7 +66,8 @@ plt.show()
 edges = np.linspace(-20, 20, 41), np.linspace(0, 50, 51)
 spread = daml.diagnosis.spread_map(analysis, ("x0", edges[0]), ("x2", edges[1]))
 fig, ax = plt.subplots(figsize=(4.5, 3.2), layout="constrained")
-spread.plot(ax=ax, x="x0_bin", y="x2_bin", robust=True)
+spread.plot(ax=ax, x="x0_bin", y="x2_bin", robust=True, cbar_kwargs={"label": "expected error"})
+ax.set(xlabel="x0", ylabel="x2")
 plt.show()
 
 # %%

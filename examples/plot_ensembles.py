@@ -63,7 +63,7 @@ for name, analysis in ensembles.items():
 # record, which the band shows. A spread that is too large makes it a hill. Only every 20th step of
 # the record counts, so that the cases are nearly independent in time.
 apart = slice(SPINUP, None, 20)
-figure, axes = plt.subplots(1, 2, figsize=(5.4, 2.6), layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(5.4, 4.8), layout="constrained")
 for (name, analysis), ax in zip(ensembles.items(), axes, strict=True):
     daml.figures.rank_histogram(
         probabilistic.rank_histogram(analysis.isel(time=apart), truth), axes=ax
