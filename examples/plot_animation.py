@@ -118,7 +118,7 @@ Moving(figure, run, 120, "Three forecasts on the attractor, each beside the trut
 
 # %%
 # The same as a curve: how far each forecast is from the truth.
-figure, axes = plt.subplots(figsize=(6.5, 2.6), layout="constrained")
+figure, axes = plt.subplots(figsize=(5.4, 2.6), layout="constrained")
 colours = ("#D55E00", "#E69F00", "#0072B2")
 for name, lead, colour in zip(models, leads, colours, strict=True):
     distance = np.sqrt(((lead.values - true.values) ** 2).mean(axis=1))

@@ -101,9 +101,9 @@ figure, axes = plt.subplots(
     3, 1, figsize=(5.4, 7.6), layout="constrained", gridspec_kw={"height_ratios": [1, 1.2, 1.2]}
 )
 figure.set_label(
-    "Three panels. The error of the state is 1 without assimilation, 0.60 with it, 0.41 in the loop "
-    "with B from innovations. Forecasts from it and from the truth, against the lead, by the same "
-    "six ways."
+    "Three panels. The error of the state is 1 without assimilation, 0.60 with it, 0.41 in the "
+    "loop with B from innovations. Forecasts from it and from the truth, against the lead, by "
+    "the same six ways."
 )
 daml.figures.attribution(result, axes=axes)
 plt.show()

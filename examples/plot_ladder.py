@@ -122,8 +122,8 @@ else:
 figure, axes = plt.subplots(figsize=(5.4, 4.8), layout="constrained")
 daml.figures.ladder(result, axes=axes)
 figure.set_label(
-    "Twelve analysis errors, one below the other, from the imperfect model's 3DVar at 0.67 by the "
-    "paper's loop at 0.61 and the training through the cycle at 0.25 down to hidden variables at "
-    "0.19 and the perfect model's filter at 0.18."
+    "Twelve analysis errors, one below the other, from the imperfect model's 3DVar at 0.67 by "
+    "the paper's loop at 0.61 and the training through the cycle at 0.25 down to hidden "
+    "variables at 0.19 and the perfect model's filter at 0.18."
 )
 plt.show()

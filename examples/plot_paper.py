@@ -30,9 +30,9 @@ else:
 figure, axes = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
 daml.figures.loop_diagram(axes=axes)
 figure.set_label(
-    "A diagram. In the box of the assimilation cycle, a forecast by the model and the observations "
-    "give an analysis by 3DVar, from which the next forecast starts. The analyses train LSTM-n, which "
-    "replaces the model as long as n is less than the maximum."
+    "A diagram. In the box of the assimilation cycle, a forecast by the model and the "
+    "observations give an analysis by 3DVar, from which the next forecast starts. The analyses "
+    "train LSTM-n, which replaces the model as long as n is less than the maximum."
 )
 plt.show()
 
@@ -48,9 +48,10 @@ plt.show()
 figure, axes = plt.subplots(2, 1, figsize=(5.4, 5.8), layout="constrained")
 daml.figures.analysis_rmse(scores, axes=axes)
 figure.set_label(
-    "Two panels. Above, the analysis error of LSTM-n falls from 0.66 to 0.61 over 30 iterations and "
-    "the background error from 0.76 to 0.38. Below, the analysis error of both models against the "
-    "size of B, with a minimum at 1 for the imperfect and at 0.5 for the perfect model."
+    "Two panels. Above, the analysis error of LSTM-n falls from 0.66 to 0.61 over 30 "
+    "iterations and the background error from 0.76 to 0.38. Below, the analysis error of both "
+    "models against the size of B, with a minimum at 1 for the imperfect and at 0.5 for the "
+    "perfect model."
 )
 plt.show()
 
@@ -66,8 +67,9 @@ plt.show()
 figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
 daml.figures.error_reduction(scores, axes=axes)
 figure.set_label(
-    "The reduction of the forecast error against the iteration, for leads of 1 to 4 steps. All lines "
-    "start between 35 and 44 percent and rise to 68 percent at 1 step and 86 percent at 4 steps."
+    "The reduction of the forecast error against the iteration, for leads of 1 to 4 steps. All "
+    "lines start between 35 and 44 percent and rise to 68 percent at 1 step and 86 percent at "
+    "4 steps."
 )
 plt.show()
 
@@ -83,8 +85,8 @@ figure, axes = plt.subplots(
 )
 daml.figures.error_maps(scores, axes=axes)
 figure.set_label(
-    "Twelve maps of the forecast error over x0 and x2, in rows for leads of 1 to 4 steps, in columns "
-    "for the imperfect model, LSTM-0 and LSTM-29, which errs little nearly everywhere."
+    "Twelve maps of the forecast error over x0 and x2, in rows for leads of 1 to 4 steps, in "
+    "columns for the imperfect model, LSTM-0 and LSTM-29, which errs little nearly everywhere."
 )
 plt.show()
 

@@ -54,9 +54,9 @@ for ax in axes:
 axes[1].set(xlabel="computing time [s]", xscale="log")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
 fig.set_label(
-    "Two panels, analysis error by iteration and by computing time. The loop with the paper's B "
-    "levels off at 0.61, with B from innovations at 0.43 and 0.40; one training through the cycle "
-    "reaches 0.31, or 0.25 where it corrects the model."
+    "Two panels, analysis error by iteration and by computing time. The loop with the paper's "
+    "B levels off at 0.61, with B from innovations at 0.43 and 0.40; one training through the "
+    "cycle reaches 0.31, or 0.25 where it corrects the model."
 )
 plt.show()
 
