@@ -14,11 +14,23 @@ from daml.options import DEVICE, FORCINGS, MODEL, OVERWRITE, RESUME, STORE, with
 if TYPE_CHECKING:
     from daml.protocols import Scheme
 
+PAPER = """\b
+Examples:
+  daml paper --preset smoke --store smoke.zarr --figures smoke
+  daml paper --store results/paper.zarr --figures results
+  daml paper --store results/paper.zarr --resume --passes 40
+"""
+SWEEP = """\b
+Examples:
+  daml sweep sweep.toml --store sweep.zarr --workers 4
+  daml sweep sweep.toml --store sweep.zarr --resume
+"""
 IMPROVE = """\b
 Examples:
   daml improve record.nc --model lorenz63 --store out.zarr
   daml improve record.nc --model model.py:MyModel --store out.zarr --passes 5 --resume
   daml improve record.nc --model lorenz63 --store out.zarr --scheme etkf --members 20
+  daml improve record.nc --model lorenz63 --store out.zarr --training cycle
 """
 
 
@@ -35,30 +47,45 @@ def main() -> None:
     distribution.check_folder()  # the other project may have overwritten the check of the import
 
 
-@main.command()
+@main.command(epilog=PAPER)
 @click.option(
     "--preset",
     default="fast",
-    help="Size of the experiment: smoke (a minute), fast, or literal (hours).",
+    metavar="[smoke|fast|literal]",
+    help="Size of the experiment: smoke takes a minute, fast 4 to 5 minutes, literal hours.",
 )
-@click.option("--store", default="results/paper.zarr", help="Zarr store to write; a path or a URL.")
-@click.option("--figures", "folder", default=None, help="Folder in which to draw Figures 1 to 4.")
-@click.option("--seed", default=0, help="Seed of the truth, the noise and the training.")
-@click.option("--passes", type=int, default=None, help="Number of passes, instead of the preset's.")
 @click.option(
-    "--epochs", type=int, default=None, help="Epochs of each training, instead of the preset's."
+    "--store",
+    default="results/paper.zarr",
+    metavar="PATH",
+    help="Zarr store to write; a path or a URL.",
+)
+@click.option(
+    "--figures",
+    "folder",
+    default=None,
+    metavar="FOLDER",
+    help="Folder in which to draw Figures 1 to 4. By default none is drawn.",
+)
+@click.option("--seed", default=0, help="Seed of the truth, the noise and the training.")
+@click.option("--passes", type=int, default=None, help="Number of passes. Default: the preset's.")
+@click.option(
+    "--epochs",
+    type=int,
+    default=None,
+    help="Number of epochs of each training. Default: the preset's.",
 )
 @click.option(
     "--window",
     type=int,
     default=None,
-    help="Number of last states that the LSTM sees; by default it carries its memory.",
+    help="Number of last states that the LSTM sees at each step. By default it carries its memory "
+    "along the record instead.",
 )
 @click.option(
     "--warm-start/--no-warm-start",
     default=None,
-    help="Whether each training starts from the weights of the one before, instead of the "
-    "preset's way.",
+    help="Whether each training starts from the weights of the one before. Default: the preset's.",
 )
 @DEVICE
 @OVERWRITE
@@ -66,8 +93,8 @@ def main() -> None:
 @click.option(
     "--beyond",
     is_flag=True,
-    help="Afterwards also train through the cycle, which the paper does not: LSTMs, and a model "
-    "with hidden variables.",
+    help="Also train through the assimilation cycle, which the paper does not: two LSTMs, and a "
+    "model with hidden variables.",
 )
 @run
 def paper(
@@ -86,7 +113,7 @@ def paper(
 ) -> None:
     """Run the experiment of the paper.
 
-    It is that of Goodliff and Miyoshi (2025). The scores of its passes are printed.
+    The paper is Goodliff and Miyoshi (2025). The command prints the scores of each pass.
     """
     from daml import paper as experiment
     from daml.experiments.reporting import score_table
@@ -129,42 +156,58 @@ for command in (
 @STORE
 @FORCINGS
 @click.option(
-    "--passes", default="auto", help="Number of passes; auto stops when passes no longer gain."
+    "--passes",
+    default="auto",
+    metavar="[auto|NUMBER]",
+    help="Number of passes; auto stops when passes no longer gain.",
 )
 @click.option(
     "--epochs",
     type=int,
     default=None,
-    help="Number of epochs of each training; by default from the record's length. With hidden "
-    "variables an epoch is 25 updates.",
+    help="Number of epochs of each training. By default it depends on the length of the record. "
+    "With hidden variables an epoch is 25 updates.",
 )
 @click.option(
     "--emulator",
     "learner",
     default=None,
-    help="What is trained: lstm; or augmented, which adds hidden variables to the state and needs "
-    "--training cycle (its default with a model of up to 12 variables without a memory).",
+    metavar="[lstm|augmented]",
+    help="What is trained: an LSTM that corrects the model, or a network that also adds hidden "
+    "variables to the state, which needs --training cycle. Default: lstm; augmented with "
+    "--training cycle and a model of up to 12 variables without a memory.",
 )
 @click.option("--seed", default=0, help="Seed of the training.")
 @click.option(
     "--background",
     default=None,
-    help="Source of the background covariance B. innovations: estimated in each pass (default); "
-    "climatological: estimated once; model: predicted by the model (default of --training cycle "
-    "with --emulator lstm). Hidden variables need none.",
+    metavar="[innovations|climatological|model]",
+    help="Where the background covariance B comes from: estimated from the innovations in each "
+    "pass, estimated once from free runs of the model, or predicted by the network. Default: "
+    "innovations; model with --training cycle and --emulator lstm. Hidden variables need no B.",
 )
 @click.option(
     "--training",
     default="analyses",
-    help="analyses: train on the analyses of the previous pass; cycle: train through the "
-    "assimilation cycle, on the innovations.",
+    metavar="[analyses|cycle]",
+    help="Train on the analyses of the previous pass, or through the assimilation cycle on the "
+    "innovations.",
 )
-@click.option("--targets", default="analyses", help="What to train on: analyses, or smoothed.")
-@click.option("--lag", type=int, help="Later model steps that smoothed targets use; default: all.")
+@click.option(
+    "--targets",
+    default="analyses",
+    metavar="[analyses|smoothed]",
+    help="Train on the analyses themselves, or on analyses that later observations have smoothed.",
+)
+@click.option(
+    "--lag",
+    type=int,
+    help="Number of later model steps that smoothed targets use. Default: all.",
+)
 @click.option(
     "--held-out",
     default=0.1,
-    help="Fraction of the record that is not trained on and judges the passes.",
+    help="Fraction of the record that is not trained on and serves to judge the passes.",
 )
 @DEVICE
 @OVERWRITE
@@ -192,9 +235,9 @@ def improve(
 ) -> None:
     """Improve a model with observations.
 
-    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. Without --scheme they are
-    assimilated by 3DVar, whose B --background chooses; with hidden variables by a filter of sigma
-    points, which estimates them.
+    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. Without --scheme, daml
+    assimilates them by 3DVar with the B of --background, or, with hidden variables, by a filter of
+    sigma points. The command prints the scores of each pass and the pass that it chose.
     """
     import daml
     from daml.experiments.reporting import innovation_table
@@ -239,20 +282,28 @@ def improve(
     click.echo(f"store: {store}")
 
 
-@main.command()
+@main.command(epilog=SWEEP)
 @click.argument("config")
-@click.option("--store", default="results/sweep.zarr", help="Zarr store to write; a path or a URL.")
 @click.option(
-    "--scheduler", default=None, help="Address of the scheduler of a running Dask cluster."
+    "--store",
+    default="results/sweep.zarr",
+    metavar="PATH",
+    help="Zarr store to write; a path or a URL.",
+)
+@click.option(
+    "--scheduler",
+    default=None,
+    metavar="ADDRESS",
+    help="Address of the scheduler of a running Dask cluster.",
 )
 @click.option(
     "--workers",
     type=int,
     default=None,
-    help="Number of worker processes, if no --scheduler is given; default: one per core.",
+    help="Number of worker processes, if no --scheduler is given. Default: one per core.",
 )
 @OVERWRITE
-@click.option("--resume", is_flag=True, help="Run the members that the store lacks.")
+@click.option("--resume", is_flag=True, help="Run the experiments that the store lacks.")
 @run
 def sweep(
     config: str,

@@ -62,14 +62,14 @@ def smooth(
     Returns
     -------
     xarray.Dataset
-        As of :func:`assimilate`, where ``analysis`` is the smoothed mean and ``spread`` its
+        See :func:`assimilate`; here ``analysis`` is the smoothed mean and ``spread`` its
         standard deviation; everything else is the filter's. The attribute ``lag`` is the number of
         model steps.
 
     Raises
     ------
     InputError
-        As of :func:`assimilate`, and if the lag is less than 1 or not within the record, if there
+        As :func:`assimilate` does, and if the lag is less than 1 or not within the record, if there
         are segments without a lag, or if the scheme has one state.
     DivergedError
         If the cycle leaves the finite numbers.

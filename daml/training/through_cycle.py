@@ -191,7 +191,7 @@ class Course:
     observations : xarray.Dataset
         As the contract says.
     held_out : float
-        Part of the record that the loss leaves out, as of :class:`daml.training.held_out.HeldOut`.
+        Part of the record that the loss leaves out; see :class:`daml.training.held_out.HeldOut`.
     like : torch.Tensor
         Has the type and the device that the tensors get.
     what : str

@@ -39,15 +39,15 @@ class Augmented(Learned):
     The state is that of the base and the hidden variables z, u = (x, z). A step is half a
     correction g(u) / 2, a step of the base, and half a correction again, where g is a network with
     a linear map beside it. A scheme that carries a covariance estimates z with x, though no
-    observation shows it: of two variables that go together, an observation of the one tells of the
-    other. :meth:`fit_cycle` learns g and the covariance Q of the model error from the innovations
-    of that scheme alone.
+    observation shows it: if two variables go together, an observation of the one informs about
+    the other. :meth:`fit_cycle` learns g and the covariance Q of the model error from the
+    innovations of that scheme alone.
 
     Parameters
     ----------
     hidden_variables : int or "auto"
         Their number. "auto" tries 0, 1, 2, ... on short trainings and takes the smallest number
-        whose held-out likelihood is about as good as the best; ``numbers`` tells why.
+        whose held-out likelihood is about as good as the best; ``numbers`` says why.
     units, layers : int
         Units of a layer of g, and layers.
     reach : int, optional
