@@ -23,6 +23,7 @@ from daml.loop.assimilator import Assimilator
 from daml.loop.choosing import chosen, settled, too_short
 from daml.loop.defaults import emulator_for, scheme_for
 from daml.loop.judging import SQUARES
+from daml.loop.known_inputs import forcings_of
 from daml.loop.passes import (
     Pass,
     Scored,
@@ -31,7 +32,7 @@ from daml.loop.passes import (
     reported,
     restored,
 )
-from daml.loop.preconditions import check_emulator, check_loop, check_targets, forcings_of
+from daml.loop.preconditions import check_emulator, check_loop, check_targets
 from daml.models.forced import lent
 from daml.observing.functions import Given, Through, seen_through
 from daml.progress import Progress
