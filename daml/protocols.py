@@ -57,6 +57,9 @@ class Model(Protocol):
       dimension); with ``period``, for each dimension the length after which it repeats itself, or
       None. A ring of 40 variables has ``positions = range(40)`` and ``period = 40``. They give the
       distances of ``daml.labels.space.StateSpace``.
+    - ``bounds``: the smallest and the largest value of variables or fields by their names, None for
+      no bound: ``{"q": (0, None)}``. Values of an analysis beyond a bound, of members too, are set
+      to it, and the result says so in ``bounds``.
     - ``device``: the torch device, such as "cuda", on which it steps torch tensors. Without it, or
       with "cpu", it steps NumPy arrays.
     - ``arrays``: the kinds of arrays that a step takes, ("numpy",) by default. ("numpy", "torch")
@@ -344,6 +347,11 @@ class Observed(NamedTuple):
     positions: np.ndarray | None = None
     """Where what is observed lies (observed, dimension), or (..., observed, dimension) where that
     changes, with NaN for what is missing; None if it is not known."""
+    period: Array | None = None
+    """Lengths (observed,) after which values repeat themselves, infinite where they do not; None
+    where all are. A cycle gives those values that are nearest to the background's H(x)."""
+    limit: Array | None = None
+    """How many standard deviations (observed,) of H B H' + R an innovation may have, or None."""
     tabled: bool = True
     """Whether ``noise`` and ``operator`` are those of the setting, so that what a scheme has
     prepared for a row of its tables holds. Otherwise they belong to this time alone."""

@@ -41,7 +41,10 @@ def restricted(observed: Observed, present: Any) -> Observed:
 
 def placed(observed: Observed, setting: Setting, device: str | None) -> Observed:
     """Move observations to where a cycle computes, whose ``setting`` lies there already."""
-    moved = observed._replace(values=put(observed.values, device), row=put(observed.row, device))
+    names = ("values", "row", "period", "limit")
+    parts = {name: getattr(observed, name) for name in names}
+    there = {name: put(part, device) for name, part in parts.items() if part is not None}
+    moved = observed._replace(**there)
     return moved._replace(noise=setting.noise if moved.tabled else observed.noise.on(device))
 
 

@@ -64,6 +64,10 @@ class Record:
     variance: np.ndarray
     space: StateSpace
     positions: np.ndarray | None
+    period: np.ndarray | None = None
+    """Of angles (observed,), see `Observed`."""
+    limit: np.ndarray | None = None
+    """From where on an innovation is a gross error (observed,), see `Observed`."""
 
     changes: ClassVar[bool] = False
     """Whether the operator changes in time."""
@@ -122,7 +126,8 @@ class Record:
         apart = [...] if parts is None else [(..., part) for part in parts]
         values = np.concatenate([self.values(steps[part]) for part in apart], axis=steps.ndim - 1)
         row = self.patterns(steps)
-        return Observed(values, row, self.noise, self.operator, self.positions)
+        about = self.noise, self.operator, self.positions, self.period, self.limit
+        return Observed(values, row, *about)
 
     def silenced(self, observed: Observed, over: np.ndarray) -> Observed:
         """Give observations of which those ``over`` (...) the end of a record are missing.

@@ -18,6 +18,7 @@ from daml.pairing import certain, has_window, offered
 from daml.protocols import Observed, Run
 from daml.running.converging import unconverged
 from daml.running.cycling.cycle import cycle
+from daml.running.cycling.guards import REJECTED, counted, counted_within
 from daml.running.cycling.steps import given_error
 from daml.running.kept import Kept, is_watched
 from daml.running.lost import MOST, flags, signs
@@ -63,6 +64,8 @@ class Joined(NamedTuple):
     """Segments that were started again."""
     unconverged: float
     """The part of the record in which iterations did not converge."""
+    rejected: tuple[int, int]
+    """How many values were left out as gross errors, and of how many."""
 
 
 class _Segments(NamedTuple):
@@ -79,6 +82,8 @@ class _Segments(NamedTuple):
     """Steps (segment,) at which the filter has lost the observations."""
     unconverged: np.ndarray
     """Steps (segment,) at which iterations did not converge."""
+    rejected: np.ndarray
+    """Values (segment, 2) that were left out as gross errors, and all values."""
 
 
 class Cycles:
@@ -135,6 +140,7 @@ class Cycles:
             spun = np.concatenate([part.spun for part in found])
             lost = np.concatenate([part.lost for part in found])
             early_end = np.concatenate([part.unconverged for part in found])
+            rejected = np.concatenate([part.rejected for part in found])
             spread = joined([part.spread for part in found])[1]
             again = lost > 0
             if self.is_watched:
@@ -150,12 +156,14 @@ class Cycles:
                 part = self._run(longer, group, target, bar)
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
                 width[group], early_end[group] = part.width, part.unconverged
+                rejected[group] = part.rejected
         apart = self._apart(ends, spun, width, spread)
         sound = apart[(lost[:-1] == 0) & (lost[1:] == 0)]
         judge = np.max if self.members is None else np.mean
         share = lost.sum() / cut.total if self.is_watched else None
         difference = float(judge(sound)) if len(sound) else 0.0
-        return Joined(difference, share, int(again.sum()), early_end.sum() / cut.total)
+        parts = int(again.sum()), early_end.sum() / cut.total, tuple(rejected.sum(axis=0).tolist())
+        return Joined(difference, share, *parts)
 
     def _apart(
         self, ends: np.ndarray, spun: np.ndarray, width: np.ndarray, spread: np.ndarray
@@ -205,6 +213,7 @@ class Cycles:
         loaded: deque[Loaded] = deque()  # a window may reach into the next block
         watched: list[np.ndarray] = []
         converged: list[np.ndarray] = []
+        gross: list[np.ndarray] = []
 
         spun, ends, width = np.full((3, len(group), len(self.model.variables)), np.inf)
         last = early + cut.length - 1
@@ -230,6 +239,8 @@ class Cycles:
                     watched.append(signs(parts, self.record.variance))
                 if "converged" in parts:
                     converged.append(parts["converged"])
+                if REJECTED in parts:
+                    gross.append(counted(parts))
                 _pick(parts, block.start, at_ends)
                 done = block.start
                 if smoother is not None:
@@ -248,9 +259,10 @@ class Cycles:
             is_lost = flags(np.concatenate(watched, axis=1), early, rows, piece)
             room["lost"][:, : is_lost.shape[1]] = is_lost
             lost = is_lost.sum(axis=1)
+        rejected = counted_within(gross, early, rows)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
         target.close(group, cut, room)
-        return _Segments(ends, width, spun, spread, lost, early_end)
+        return _Segments(ends, width, spun, spread, lost, early_end, rejected)
 
 
 def _pick(

@@ -10,7 +10,7 @@ import numpy as np
 
 from daml.arrays import alike, namespace
 from daml.observing.noise import fetched
-from daml.protocols import Observed, Outputs, Setting
+from daml.protocols import Forecast, Observed, Outputs, Setting
 
 OUTPUTS: Outputs = {
     "background_spread": (("time", "variable"), {"long_name": "expected error of the background"}),
@@ -114,6 +114,13 @@ class Observing:
             innovation = values - (matrix @ background[..., None])[..., 0]
         cross = covariance @ matrix.mT
         return innovation, cross, matrix @ cross + error
+
+    def innovation_variance(self, forecast: Forecast, observed: Observed) -> Any:
+        """Give the diagonal (..., observed) of H B H' + R, with the model's B."""
+        xp = namespace(forecast.state)
+        covariance = xp.asarray(forecast.covariance, dtype=forecast.state.dtype)
+        total = self.compared(forecast.state, observed, covariance)[2]
+        return xp.linalg.diagonal(total + xp.zeros_like(forecast.state)[..., :1, None])
 
     def analysed(
         self, background: Any, observed: Observed, covariance: Any

@@ -10,7 +10,7 @@ import numpy as np
 
 from daml.arrays import alike, fetch, namespace
 from daml.observing.noise import fetched
-from daml.protocols import Observed, Setting
+from daml.protocols import Forecast, Observed, Setting
 from daml.schemes.variational.conjugate_gradients import conjugate_gradients
 from daml.schemes.variational.gauss_newton import GaussNewton
 
@@ -46,6 +46,10 @@ class Tables:
             return self.alone.analysed(background, observed)
         innovation = observed.values - observed.operator.apply(background)
         return self._by_tables(background, innovation, observed.pattern)
+
+    def innovation_variance(self, forecast: Forecast, observed: Observed) -> Any:
+        """Give the diagonal (..., observed) of H B H' + R."""
+        return self.alone.innovation_variance(forecast, observed)
 
     def _by_tables(self, background: Any, innovation: Any, pattern: Any) -> tuple[Any, Any]:
         """Give the same of an innovation; what is missing has zeros in the tables."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from daml.arrays import alike, namespace
 from daml.observing.operators import check_tangent
-from daml.protocols import Observed, Setting
+from daml.protocols import Forecast, Observed, Setting
 from daml.schemes.matrices import least_squares
 from daml.schemes.variational.conjugate_gradients import conjugate_gradients
 from daml.schemes.variational.damped import minimised
@@ -59,6 +59,11 @@ class GaussNewton:
         counts = xp.sum(xp.astype(observed.present, background.dtype), axis=-1)
         chi_square = square / xp.where(counts > 0, counts, np.nan)
         return background + control @ self.root.T, chi_square
+
+    def innovation_variance(self, forecast: Forecast, observed: Observed) -> Any:
+        """Give the diagonal (..., observed) of H B H' + R, with H linear around the background."""
+        xp, tangent = namespace(forecast.state), observed.operator.tangent(forecast.state)
+        return xp.sum((tangent @ self.root) ** 2, axis=-1) + self.factor * observed.variance
 
     def _cost(self, background: Any, v: Any, observed: Observed) -> tuple[Any, Any]:
         """Give R^(-1/2) (y - H(x)) (..., observed), and J (...)."""

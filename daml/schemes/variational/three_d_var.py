@@ -230,6 +230,22 @@ class ThreeDVar:
             return Update(analysis, {"log_likelihood": likelihood}), memory
         return Update(*memory.analysed(state, observed, forecast.covariance)), memory
 
+    def innovation_variance(self, forecast: Forecast, observed: Observed, memory: Any) -> Any:
+        """Give the variances (..., observed) of innovations: the diagonal of H B H' + R.
+
+        Raises
+        ------
+        InputError
+            If B is given by its actions.
+        """
+        if not hasattr(memory, "innovation_variance"):
+            raise InputError(
+                "ThreeDVar: B is given by its actions, which do not say how large innovations "
+                "should be, and the record asks for a check of gross errors ('gross_error'); leave "
+                "it out, or give an ensemble, e.g. daml.schemes.LETKF(20, radius=...)"
+            )
+        return memory.innovation_variance(forecast, observed)
+
     def analyse(self, background: xr.Dataset, observations: xr.Dataset) -> xr.Dataset:
         """Give the analysis of each background state, each on its own.
 
