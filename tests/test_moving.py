@@ -403,3 +403,16 @@ def test_a_training_through_the_cycle_takes_a_moving_record():
     )
     for name, weights in fixed.to_dataset().items():
         np.testing.assert_allclose(moving.to_dataset()[name], weights, rtol=1e-4, atol=1e-6)
+
+
+def test_gross_errors_of_a_moving_record_are_left_out():
+    truth = daml.simulate(daml.Lorenz63(), steps=130, spinup=300, seed=1)
+    seen = daml.observe(truth, variables=["x0", "x2"], seed=2)
+    seen["observation"][-1, 0] += 40
+    one, two = (
+        daml.assimilate(MODEL, record.assign(gross_error=8.0), SCHEME(), segments=1)
+        for record in (seen, as_moving(seen))
+    )
+    assert float(two.rejected.sum()) == 1
+    np.testing.assert_array_equal(two.rejected, one.rejected)
+    np.testing.assert_allclose(two.analysis, one.analysis, atol=1e-9)

@@ -12,7 +12,6 @@ import xarray as xr
 
 from daml.labels.datasets import TimeAxis
 from daml.labels.space import StateSpace
-from daml.observing.guarded import Said
 from daml.observing.noise import TabledNoise
 from daml.observing.operators import Operator
 from daml.protocols import Observed, Setting
@@ -50,8 +49,6 @@ class Record:
         Where the variables lie, if they do.
     positions : numpy.ndarray (observed, dimension) or None
         Where what is observed lies, if that is known.
-    said : Said
-        Which values are angles, and when one is a gross error.
     """
 
     variables: tuple[str, ...]
@@ -67,7 +64,10 @@ class Record:
     variance: np.ndarray
     space: StateSpace
     positions: np.ndarray | None
-    said: Said
+    period: np.ndarray | None = None
+    """Of angles (observed,), see `Observed`."""
+    limit: np.ndarray | None = None
+    """From where on an innovation is a gross error (observed,), see `Observed`."""
 
     changes: ClassVar[bool] = False
     """Whether the operator changes in time."""
@@ -126,7 +126,8 @@ class Record:
         apart = [...] if parts is None else [(..., part) for part in parts]
         values = np.concatenate([self.values(steps[part]) for part in apart], axis=steps.ndim - 1)
         row = self.patterns(steps)
-        return Observed(values, row, self.noise, self.operator, self.positions, *self.said)
+        about = self.noise, self.operator, self.positions, self.period, self.limit
+        return Observed(values, row, *about)
 
     def silenced(self, observed: Observed, over: np.ndarray) -> Observed:
         """Give observations of which those ``over`` (...) the end of a record are missing.

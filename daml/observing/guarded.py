@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import xarray as xr
 
@@ -12,24 +10,6 @@ from daml.labels.arguments import shown
 from daml.labels.fields import forms_of, has_fields
 
 LIMIT, PERIOD = "gross_error", "period"
-
-
-class Said(NamedTuple):
-    """What a record says of its values besides R, where it does; see `Observed`."""
-
-    period: np.ndarray | None = None
-    limit: np.ndarray | None = None
-
-
-def said(observations: xr.Dataset) -> Said:
-    """Give what a record says.
-
-    Raises
-    ------
-    InputError
-        If it is no positive number for each value.
-    """
-    return Said(periods(observations), limits(observations))
 
 
 def limits(observations: xr.Dataset) -> np.ndarray | None:

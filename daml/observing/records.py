@@ -13,7 +13,7 @@ from daml.labels.datasets import time_axis as read_time
 from daml.labels.space import StateSpace
 from daml.observing.fixed import Record
 from daml.observing.functions import Through
-from daml.observing.guarded import LIMIT, PERIOD, said
+from daml.observing.guarded import LIMIT, PERIOD, limits, periods
 from daml.observing.kinds import errors_of
 from daml.observing.operators import Operator, read_operator
 from daml.observing.places.interpolation import CHANGING
@@ -113,9 +113,10 @@ def read(
     spread = mean, np.where(variance > 0, variance, 1.0)
     how = kind_present, kind_variance, errors.covariance
     about = variables, observed, own, axis, source, kind, *how, *spread, space
+    said = periods(observations), limits(observations)
     if track is not None:
-        return MovingRecord(*about, None, said(observations), track).tried()
-    return Record(*about, observed_positions(observations, own, space), said(observations))
+        return MovingRecord(*about, None, *said, track=track).tried()
+    return Record(*about, observed_positions(observations, own, space), *said)
 
 
 class Readings:

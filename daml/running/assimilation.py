@@ -301,7 +301,7 @@ def _joined(
                 "segments=1"
             )
     told = {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
-    if cycles.record.said.limit is not None:
+    if cycles.record.limit is not None:
         told["gross_errors"] = joined.rejected[0]
         if refuse_lost:
             check_rejected(*joined.rejected, cycles.scheme)

@@ -99,7 +99,7 @@ class Kept:
         self.members: int | None = getattr(scheme, "members", None)
         self.outputs: Outputs = getattr(scheme, "outputs", {})
         self.seen = {n for n, (dims, _) in self.outputs.items() if "observed" in dims}
-        if record.said.limit is not None:
+        if record.limit is not None:
             self.outputs = {**self.outputs, **GROSS}
         spreads = [name for name in SPREAD if name not in self.outputs]
         self.own = () if self.members is None else ("equivalent", *spreads)

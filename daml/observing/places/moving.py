@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -192,6 +192,7 @@ class MovingRecord(Record):
     ``kind`` says which values are missing alone, and ``kind_variance`` is NaN.
     """
 
+    _: KW_ONLY
     track: Track
 
     changes: ClassVar[bool] = True
@@ -255,4 +256,5 @@ class MovingRecord(Record):
         where = None
         if track.where is not None:
             where = np.where(present[..., None], loaded(track.where), np.nan)
-        return Observed(values, row, noise, operator, where, *self.said, tabled=False)
+        about = noise, operator, where, self.period, self.limit
+        return Observed(values, row, *about, tabled=False)
