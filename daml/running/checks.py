@@ -16,6 +16,7 @@ from daml.labels.space import StateSpace
 from daml.labels.templates import Template
 from daml.models.forced import check_given, names_of
 from daml.randomness import ranks
+from daml.running.cycling.bounds import Bounds
 from daml.running.cycling.stepping import advance
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def check_settings(model: Model) -> None:
     _check_dt(model)
     Template.of(model)
     StateSpace.of(model)
+    Bounds.of(model)
     climate = getattr(model, "climate", None)
     if climate is not None:
         array = np.asarray(climate)
