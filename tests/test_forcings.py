@@ -130,6 +130,11 @@ def test_a_step_takes_what_is_interpolated_to_its_start():
     )
     np.testing.assert_array_equal(clock, schedule.clock(hours[:1]) + np.arange(8))
     np.testing.assert_array_equal(schedule.at(clock[[0, 3, 6]]), table.values)
+    between = schedule.clock(hours[:1] + np.timedelta64(10, "m"))
+    assert between == 0.5
+    np.testing.assert_allclose(schedule.at(between + 1), [[1.5]], atol=1e-5)
+    nearly = schedule.clock(hours[1:2] + np.timedelta64(1, "s"))  # as records may be off
+    np.testing.assert_array_equal(schedule.at(nearly), [[3.0]])
     seconds = hours.astype("M8[s]")
     np.testing.assert_array_equal(schedule.clock(seconds), [0.0, 3.0, 6.0])
     far = np.array(["1000-01-01", "1000-01-03"], "M8[s]")  # nanoseconds end in 1677
