@@ -9,7 +9,7 @@ import click
 
 from daml.commands import run
 from daml.errors import InputError
-from daml.options import EMULATOR, ONE_MODEL, STORE, with_scheme
+from daml.options import EMULATOR, FORCINGS, ONE_MODEL, STORE, with_scheme
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,6 +41,7 @@ Examples:
 @ONE_MODEL
 @EMULATOR
 @STORE
+@FORCINGS
 @click.option(
     "--continue",
     "before",
@@ -49,21 +50,26 @@ Examples:
     "model and scheme; what was found of the scheme is taken from there.",
 )
 @click.option(
-    "--segments", type=int, default=None, help="Number of segments; 1 is the sequential run."
+    "--segments",
+    type=int,
+    default=None,
+    help="Number of segments of the record that run side by side. 1 runs it in one piece.",
 )
 @click.option(
     "--spinup",
     type=int,
     default=None,
-    help="Steps by which a segment starts early, at first; default: 100, or more where "
+    help="Number of steps by which a segment starts early. Default: 100, or more where "
     "observations are rare.",
 )
 @click.option(
     "--fields",
     default=None,
-    help="NetCDF file to which the analysis is written as fields, where the model has a template.",
+    metavar="FILE.nc",
+    help="NetCDF file to which the analysis is also written as fields, for a model with a "
+    "template.",
 )
-@click.option("--keep-members", is_flag=True, help="Write the members of an ensemble scheme, too.")
+@click.option("--keep-members", is_flag=True, help="Also write the members of an ensemble scheme.")
 @run
 @with_scheme
 def assimilate(
@@ -72,6 +78,7 @@ def assimilate(
     emulator: str | None,
     store: str,
     before: str | None,
+    forcings: str | None,
     scheme: Scheme | None,
     segments: int | None,
     spinup: int | None,
@@ -80,9 +87,10 @@ def assimilate(
 ) -> None:
     """Assimilate observations with a model.
 
-    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. The analysis is written to
-    a new store. What the scheme leaves open is estimated first; without --scheme that is the B of
-    3DVar.
+    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. The command writes the
+    analysis to a new store, and prints how far its forecasts are from the observations. Arguments
+    that the scheme leaves open are first estimated from the innovations: without --scheme, the B
+    of 3DVar.
     """
     import daml
     from daml.stores.filling import write
@@ -92,6 +100,7 @@ def assimilate(
 
     stepping, record = _model(model, emulator), open_record(observations)
     initial = None if before is None else open_record(before)
+    given = None if forcings is None else open_record(forcings)
     if fields is not None:
         _check_fields(stepping, fields)
     check_apart(store, observations)
@@ -103,12 +112,13 @@ def assimilate(
     if is_open and before is not None:
         chosen = _found(chosen, before)
     elif is_open:
-        chosen, _ = daml.tuned(chosen, stepping, record)
+        chosen, _ = daml.tuned(chosen, stepping, record, forcings=given)
     analysis = daml.assimilate(
         *(stepping, record, chosen),
         segments=segments,
         spinup=spinup,
         initial=initial,
+        forcings=given,
         keep_members=keep_members,
         store=store,
     )
@@ -188,9 +198,9 @@ def _summary(analysis: xr.Dataset) -> str:
 @click.command()
 @run
 def models() -> None:
-    """List daml's models, with their steps and their variables.
+    """List daml's models with their steps and their variables.
 
-    A model of your own is a class in a script, given as FILE.py:CLASS.
+    A model of your own is a class in a script. The other commands take it as FILE.py:CLASS.
     """
     import inspect
 
@@ -208,7 +218,7 @@ def models() -> None:
 @click.argument("name", required=False)
 @run
 def schemes(name: str | None) -> None:
-    """List the schemes, and what each needs.
+    """List the schemes and what each needs.
 
     With a NAME, describe this scheme and its arguments.
     """

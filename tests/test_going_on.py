@@ -21,8 +21,8 @@ from daml.protocols import Update
 from daml.stores.memories import apart, together
 from daml.stores.opening import open_record
 
-JUDGING = {"end_counts", "end_signs"}
-"""What says whether a filter is lost follows from each record, within rounding."""
+JUDGING = {"end_counts", "end_signs", "end_state_time"}
+"""What says whether a filter is lost, and times between records, are equal within rounding."""
 MODEL = daml.Lorenz63()
 
 
@@ -159,6 +159,34 @@ def test_errors_of_a_stochastic_model_are_drawn_on(record):
     model = daml.models.Stochastic(MODEL, model_error=0.1)
     for scheme in (roster.SCHEMES["ETKF"](), roster.SCHEMES["FourDEnVar"]()):
         check_goes_on(model, scheme, record, 8, 14)
+
+
+class Pushed(daml.Lorenz63):
+    """Lorenz 63 with a forcing; free runs with it, to start from, would depend on its record."""
+
+    forcings = ("push",)
+    climate, climate_spread = np.array([0.0, 0.0, 23.5]), np.array([8.0, 9.0, 8.6])
+
+    def step(self, x, memory, forcing):
+        return super().step(x, memory)[0] + 0.05 * forcing, memory
+
+
+@pytest.mark.parametrize("name", ["ETKF", "FourDEnVar"])
+def test_forcings_go_on_with_a_clock_of_their_own(name, record):
+    scheme, times = roster.SCHEMES[name](), record.time.values[:30]
+    push = xr.Dataset({"push": ("time", np.sin(3 * times))}, {"time": times})
+    first, rest = parts(record, 13, 20)
+    whole = daml.assimilate(
+        Pushed(), record.isel(time=slice(0, 20)), scheme, segments=1, forcings=push
+    )
+    early, late = push.isel(time=slice(0, 14)), push.isel(time=slice(7, None))
+    found = daml.assimilate(Pushed(), first, scheme, segments=1, forcings=early)
+    how = {"segments": 1, "initial": found}
+    gone = daml.assimilate(Pushed(), rest, scheme, forcings=late, **how)
+    check_same(gone.drop_vars("end_model_0"), whole.drop_vars("end_model_0"), 13)
+    short = push.isel(time=slice(13, None))
+    with pytest.raises(InputError, match=r"forcings reach from 0\.65 to"):
+        daml.assimilate(Pushed(), rest, scheme, forcings=short, **how)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,9 @@ from daml.labels.datasets import (
 )
 from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
-from daml.observing.functions import Function, seen_through
+from daml.labels.trajectories import by_trajectory
+from daml.models.forced import check_reach, given
+from daml.observing.functions import Given, Through, seen_through
 from daml.observing.records import GIVEN, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
 from daml.running import converging
@@ -51,6 +53,7 @@ CHUNK_SEGMENTS = 32
 
 
 @checked
+@by_trajectory
 def assimilate(
     model: Model,
     observations: xr.Dataset,
@@ -60,7 +63,8 @@ def assimilate(
     spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
+    forcings: xr.Dataset | None = None,
     keep_members: bool = False,
     store: str | Path | None = None,
 ) -> xr.Dataset:
@@ -99,6 +103,9 @@ def assimilate(
         H as a function of states (..., variable) to what is observed (..., observed), linear or
         not, in place of the observations' own. With ``ThreeDVar`` torch differentiates one that is
         not linear.
+    forcings : xarray.Dataset, optional
+        Known inputs of a model that names them as its ``forcings``: for each name a data variable
+        (time, ...). See :func:`daml.models.forced`. They reach over all steps.
     keep_members : bool
         Whether the result also has the members of an ensemble, ``background_members`` and
         ``analysis_members`` (time, member, variable).
@@ -157,7 +164,7 @@ def assimilate(
     """
     check_cut("assimilate", segments, spinup)
     return assimilated(
-        *(model, observations, scheme),
+        *(given(model, forcings, "assimilate"), observations, scheme),
         segments=segments,
         spinup=spinup,
         tolerance=tolerance,
@@ -212,7 +219,7 @@ def assimilated(
     spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
     keep_members: bool = False,
     lag: int | None = 0,
     store: str | Path | None = None,
@@ -229,7 +236,7 @@ def assimilated(
     since = first_time(observations)
     check_model(model, since)
     space = StateSpace.of(model) if record is None else record.space
-    given, scheme = scheme, sized(scheme, model)
+    as_given, scheme = scheme, sized(scheme, model)
     check_scheme(scheme, model, space, partial(remembers, certain(model), since))
     if keep_members:
         check_members(scheme, "keep_members=True")
@@ -237,11 +244,12 @@ def assimilated(
     unit = getattr(model, "time_unit", "s")
     axis = time_axis(observations, "observation", model.dt, unit) if record is None else record.axis
     times = axis.grid()
+    check_reach(model, times[0], times[max(len(times) - 2, 0)], "assimilate")
     check_dims(observations, "observation", ("variable",))
     check_names(observations, "observation")
     total = len(times)
-    labels = labels_of(model, given, observations, times, operator, keep_members)
-    going, observations = going_on(initial if keep_end else None, model, given, observations)
+    labels = labels_of(model, as_given, observations, times, operator, keep_members)
+    going, observations = going_on(initial if keep_end else None, model, as_given, observations)
     labels = labels if going is None else labels.assign_attrs(going.about(total, scheme))
     outputs = outputs_of(scheme, keep_members, checks=checks(scheme, observations))
     if lag != 0:
@@ -278,7 +286,7 @@ class _Running:
     record: Record | None
     going: GoingOn | None
     initial: xr.Dataset | None
-    function: Function | None
+    function: Through | None
     space: StateSpace
     keep_members: bool
     lag: int

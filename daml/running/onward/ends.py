@@ -22,6 +22,7 @@ STATE = ("end_member", "end_variable")
 ROW = ("end_row", "observed")
 TOLD: dict[str, tuple[tuple[str, ...], str]] = {
     "time": ((), "last time of the record"),
+    "state_time": ((), "time of the state of the end: of a scheme with a window its start"),
     "step": ((), "model step of the last time, counted from the first record's first time"),
     "cycle": (
         ("end_entry",),

@@ -10,7 +10,9 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.datasets import check_dims, check_names, check_time, names, step_like
-from daml.labels.dates import after, since_first
+from daml.labels.dates import after, is_calendar, offsets
+from daml.models.forced import check_reach
+from daml.observing.records import GIVEN
 from daml.pairing import has_window
 from daml.running.lost import Watched
 from daml.running.onward.ends import End
@@ -93,7 +95,9 @@ def going_on(
     end = check_end(End.found(initial), initial)
     check_same(initial, model, scheme)
     check_whole_end(end, model, scheme)
+    since, first = np.asarray(end.told["state_time"])[()], observations["time"].values[0]
     ahead = _ahead(end, model, observations)
+    check_reach(model, since, first, "assimilate")
     rows = len(end.told.get("observation", ()))
     joined = observations
     if rows or ahead > 1:
@@ -114,9 +118,11 @@ def _ahead(end: End, model: Model, observations: xr.Dataset) -> int:
             f"{kinds[1]}; give both alike"
         )
     step = step_like(times, model.dt, getattr(model, "time_unit", "s"))
-    unit = np.timedelta64(1, "ns") if times.dtype.kind in "mM" else 1.0
-    pair = np.array([last, times[0]]) if times.dtype.kind in "mM" else [float(last), times[0]]
-    steps = float(since_first(np.asarray(pair))[1] / float(step / unit))
+    if is_calendar(step):  # a time stands for its month on any day of it
+        months = (times[:1].astype("M8[M]") - last.astype("M8[M]")).astype(np.int64)
+        steps = float(months[0] / int(step.astype(np.int64)))
+    else:
+        steps = float(offsets(times[:1], last, step)[0])
     if steps < 1 - CLOSE:
         raise InputError(
             f"assimilate: the observations begin at {times[0]}, and 'initial' ends at {last}; give "
@@ -185,9 +191,22 @@ def _joined(
             wide = wide.chunk(given.chunksizes)
         parts["error_variance"] = _stacked(before["error_variance"].variable, wide.variable)
     timed = [name for name, array in observations.variables.items() if "time" in array.dims]
+    for name in map(str, set(timed) & set(GIVEN) - {"observation", "error_variance"}):  # places
+        parts[name] = _repeated(observations[name].variable, len(head), name, before)
     kept = observations.drop_vars(timed)
     times = np.concatenate((before["time"].values, observations["time"].values))
     return kept.assign(parts).assign_coords(time=("time", times, observations["time"].attrs))
+
+
+def _repeated(given: xr.Variable, rows: int, name: str, before: xr.Dataset) -> xr.Variable:
+    """Give what changes in time with its first row before it, where nothing is observed before."""
+    if before["observation"].notnull().any():
+        raise InputError(
+            "assimilate: the last window of 'initial' goes on into a record whose "
+            f"{name!r} changes in time, which it does not have; end the record before at the end "
+            "of a window, or use a scheme without one"
+        )
+    return _stacked(given.isel(time=[0] * rows), given)
 
 
 def _stacked(first: xr.Variable, second: xr.Variable) -> xr.Variable:

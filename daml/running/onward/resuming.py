@@ -47,7 +47,8 @@ def resumed(
     """
     end = going.end
     x = put(end.told["state"][None], device)
-    start = certain(model).start(x, np.full(x.shape[:-1], end.told["time"]))
+    stepping, times_of = certain(model), np.full(x.shape[:-1], end.told["state_time"])
+    start = stepping.start(x, times_of)
     before = {"model": start, "scheme": known, "front": start}
     try:
         memories = {
@@ -60,6 +61,9 @@ def resumed(
             f"scheme ({error}); give a result of this version of daml, or start anew from its last "
             "analysis"
         ) from error
+    renewed = getattr(stepping, "renewed", None)
+    if renewed is not None:  # forcings have another clock in each record
+        memories["model"] = renewed(memories["model"], x, times_of)
     front = None
     if "front" in end.told:
         front = put(end.told["front"][None], device), memories["front"]

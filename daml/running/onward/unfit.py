@@ -25,7 +25,7 @@ HISTORY = "losses"
 
 
 ROWS = ("observation", "error_variance", "observation_time")
-NEEDED = ("step", "cycle", "state")
+NEEDED = ("state_time", "step", "cycle", "state")
 """What each end has, besides its time."""
 
 
@@ -116,6 +116,8 @@ def _settings(told: Any) -> Any:
     """Give a description without what a training tells of itself, which an emulator may lose."""
     if not isinstance(told, dict):
         return told
+    if told.get("class") == "Forced":  # a model with forcings, which are other ones tomorrow
+        return _settings(told.get("model"))
     return {name: _settings(part) for name, part in told.items() if name != HISTORY}
 
 
