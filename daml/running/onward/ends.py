@@ -42,6 +42,7 @@ TOLD: dict[str, tuple[tuple[str, ...], str]] = {
     "observation_time": (ROW[:1], "their times"),
 }
 """What of an end has a name of its own, with dimensions and a description."""
+KEPT = "numbers, arrays, and tuples, named tuples, lists and dicts of them"
 PLAN, LACKS = "memory", "lacks"
 """Attributes of ``end_step``: what the memories are made of; or why they were not kept."""
 
@@ -90,6 +91,10 @@ class End(NamedTuple):
         the window that goes on.
         """
         told = self.told | told | {"time": times[-1], "cycle": np.array([*cycle, self.window])}
+        if len(rows) and getattr(record.operator, "changes", False):
+            lacks = "its last window has observations at places that change; use a scheme without"
+            told.pop("observation", None)
+            return self._replace(told=told, plan=f"{lacks} a window", arrays={})
         if len(rows):
             there = record.kind_present[record.kind[rows]]
             values = np.where(there, record.values(rows), np.nan)
@@ -167,6 +172,7 @@ def taken(stand: Stand, members: int | None, known: Memory, scheme: str) -> End:
             plan[whose], found = apart(memory, f"{PREFIX}{whose}", before, last)
         except NoArrays as error:
             who = scheme if whose == "scheme" else "the model"
-            return End(told, f"the memory of {who} holds {error}", {})
+            lacks = f"the memory of {who} holds {error}, and only {KEPT} are kept; make it of these"
+            return End(told, lacks, {})
         arrays |= found
     return End(told, plan, arrays)

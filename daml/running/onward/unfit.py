@@ -44,11 +44,7 @@ def check_end(end: End | None, initial: xr.Dataset) -> End:
             f"{START_ANEW}"
         )
     if isinstance(end.plan, str):
-        raise InputError(
-            f"assimilate: 'initial' cannot go on: {end.plan}, and only numbers, arrays, and "
-            "tuples, named tuples, lists and dicts of them are kept; make it of these, "
-            f"{START_ANEW}"
-        )
+        raise InputError(f"assimilate: 'initial' cannot go on: {end.plan}, {START_ANEW}")
     ends_at = np.asarray(end.told["time"])
     if not ends_at.ndim and ends_at != ends_at:
         raise InputError(
