@@ -1,6 +1,7 @@
 """Models: what moves a state."""
 
 from daml.models.each import Each, each
+from daml.models.forced import forced
 from daml.models.gridded import Gridded
 from daml.models.kuramoto_sivashinsky import KuramotoSivashinsky
 from daml.models.lorenz63 import CoupledLorenz63, Lorenz63
@@ -22,4 +23,5 @@ __all__ = [
     "Stochastic",
     "TwoScaleLorenz96",
     "each",
+    "forced",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -58,7 +59,9 @@ class ODE(ABC):
     """A model given by its right-hand side, stepped by the classical Runge-Kutta scheme.
 
     A subclass names its ``variables`` and writes ``tendency`` once, on the Array API, so that
-    NumPy and torch both run it and torch differentiates it.
+    NumPy and torch both run it and torch differentiates it. One with ``forcings`` writes
+    ``tendency(x, forcing)``; forcings (..., forcing) are those at the start of a step, and constant
+    during it.
 
     Parameters
     ----------
@@ -119,7 +122,7 @@ class ODE(ABC):
     def start(self, x: Array, time: Array | None = None) -> None:  # noqa: B027
         """Give no memory: the state says all."""
 
-    def step(self, x: Array, memory: None = None) -> tuple[Array, None]:
+    def step(self, x: Array, memory: None = None, forcing: Any = None) -> tuple[Array, None]:
         """Move a state (..., variable) by one dt.
 
         Parameters
@@ -128,9 +131,14 @@ class ODE(ABC):
             The state, in the model's units.
         memory : None
             An ordinary differential equation has none.
+        forcing : array (..., forcing), optional
+            Of a model with ``forcings``: their values at the start of the step.
 
         Returns
         -------
         tuple of array (..., variable) and None
         """
-        return runge_kutta(self.tendency, x, self.dt, self.substeps), None
+        tendency: Any = self.tendency
+        if forcing is not None:
+            tendency = partial(tendency, forcing=forcing)
+        return runge_kutta(tendency, x, self.dt, self.substeps), None

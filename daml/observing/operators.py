@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
 
+from daml.arrays import namespace
 from daml.errors import InputError
 from daml.labels.datasets import check_names, is_hidden, listed, named, names
 from daml.labels.space import StateSpace
@@ -18,6 +19,7 @@ class _Linear:
     """What operators with a matrix share."""
 
     linear = True
+    changes = False
 
     def matrix(self) -> np.ndarray:
         """Give H (observed, variable)."""
@@ -29,6 +31,10 @@ class _Linear:
         if isinstance(x, np.ndarray):
             return np.broadcast_to(rows, (*x.shape[:-1], *rows.shape))
         return x.new_tensor(rows).expand(*x.shape[:-1], *rows.shape)
+
+    def picked(self, rows: Any) -> Self:
+        """Give the operator for some states of a batch: all have the same."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,30 @@ class LinearOperator(_Linear):
 Operator = ObservationOperator
 
 
+def seen_of(operator: Operator, rows: Any, at: Any) -> Any:
+    """Give what H, linear around states (..., variable), makes of rows (..., row, variable)."""
+    if operator.linear:
+        return operator.apply(rows)
+    return rows @ namespace(rows).matrix_transpose(operator.tangent(at))
+
+
+def check_tangent(operator: Operator, size: int) -> None:
+    """Refuse an H of states of a size that is not linear, and that torch cannot differentiate."""
+    if not operator.linear:
+        tried = getattr(operator, "trial", None) or operator  # at one time, where it changes
+        tried.tangent(np.ones((1, size)))
+
+
 def read_operator(
     observations: xr.Dataset, observed: tuple[str, ...], variables: tuple[str, ...]
 ) -> Operator:
     """Give H of observations: a selection by name, or their ``operator``."""
+    if "place" in observations:
+        raise InputError(
+            "observations: their places change in time, and a matrix H is needed here, as in "
+            "estimates of B; give a scheme that needs none, e.g. daml.schemes.ETKF(20), "
+            "daml.ThreeDVar with a B, or fixed places: daml.from_points(..., moving=False)"
+        )
     if "operator" not in observations:
         places = StateSpace(variables).places(observed)
         lacking = [v for v, place in zip(observed, places, strict=True) if place < 0]
