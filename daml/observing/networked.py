@@ -69,35 +69,9 @@ def networked(
             f"observe: {unknown[0]!r} is no field of the truth, which has "
             f"{', '.join(template.forms)}; a network sees fields"
         )
-    random = seed if isinstance(seed, np.random.Generator) else np.random.default_rng([seed, 1])
-    placing, noise, gone = random.spawn(3)
-    weights, steps = Weights(template, None), np.arange(0, len(source), every)
-    table = _table(weights, network, wanted, placing, len(source), steps)
-    variance = _variances(error_variance, wanted)
-    columns, shares = weights.of(table, {})
-    inside = np.isfinite(shares).all(axis=1)
-    here = gone.random(len(table)) >= missing
-    table["error_variance"] = table["field"].map(variance).astype(float)
-    table["observation"] = _seen(source, table["step"].to_numpy(), columns, shares)
-    table["observation"] += np.sqrt(table["error_variance"]) * noise.standard_normal(len(table))
-    rows = np.flatnonzero(inside & here)
-    if not len(rows):
-        raise InputError(
-            "observe: no place of the network lies where the truth has values; give more places, "
-            "or another seed"
-        )
-    kept, step = table.iloc[rows], table["step"].to_numpy()
-    site = kept.groupby(weights.keys(kept), sort=False).ngroup().to_numpy()
-    first = np.unique(site, return_index=True)[1]
-    near = Nearest(
-        np.float64(0),
-        np.float64(1),
-        step.astype(float),
-        np.zeros(len(step)),
-        np.ones(len(step), bool),
-    )
-    around = columns[rows][first], shares[rows][first]
-    result, _ = record_of(Sites(kept, near, rows, site, *around, template, weights), network.moves)
+    sites, outside = _sites(template, source, network, wanted, error_variance, every, missing, seed)
+    result, _ = record_of(sites, network.moves)
+    steps = np.arange(0, len(source), every)
     result = result.reindex(time=steps.astype(float))
     if "place" in result:  # times at which all is missing
         given = result["place"].fillna(-1).astype(np.int64), result["weight"].fillna(0.0)
@@ -106,8 +80,44 @@ def networked(
     result["error_variance"].attrs["long_name"] = "observation error variance"
     times = truth["time"].isel(time=steps)
     return result.assign_coords(time=("time", times.values, times.attrs)).assign_attrs(
-        network=repr(network), outside=int((~inside).sum())
+        network=repr(network), outside=outside
     )
+
+
+def _sites(
+    template: Template,
+    source: xr.Variable,
+    network: Network,
+    fields: Sequence[str],
+    error_variance: float | Mapping[str, float],
+    every: int,
+    missing: float,
+    seed: Seed,
+) -> tuple[Sites, int]:
+    """Give the places that are seen and what is observed there; and how many lie outside."""
+    random = seed if isinstance(seed, np.random.Generator) else np.random.default_rng([seed, 1])
+    placing, noise, gone = random.spawn(3)
+    weights, steps = Weights(template, None), np.arange(0, len(source), every)
+    table = _table(weights, network, fields, placing, len(source), steps)
+    variance = _variances(error_variance, fields)
+    columns, shares = weights.of(table, {})
+    inside = np.isfinite(shares).all(axis=1)
+    table["error_variance"] = table["field"].map(variance).astype(float)
+    table["observation"] = _seen(source, table["step"].to_numpy(), columns, shares)
+    table["observation"] += np.sqrt(table["error_variance"]) * noise.standard_normal(len(table))
+    rows = np.flatnonzero(inside & (gone.random(len(table)) >= missing))
+    if not len(rows):
+        raise InputError(
+            "observe: no place of the network lies where the truth has values; give more places, "
+            "or another seed"
+        )
+    kept, step = table.iloc[rows], table["step"].to_numpy()
+    site = kept.groupby(weights.keys(kept), sort=False).ngroup().to_numpy()
+    first = np.unique(site, return_index=True)[1]
+    whole = step.astype(float), np.zeros(len(step)), np.ones(len(step), bool)
+    near = Nearest(np.float64(0), np.float64(1), *whole)
+    around = columns[rows][first], shares[rows][first]
+    return Sites(kept, near, rows, site, *around, template, weights), int((~inside).sum())
 
 
 def _template(truth: xr.Dataset) -> Template:
