@@ -55,6 +55,8 @@ MODELS = {
     "CoupledLorenz63": daml.CoupledLorenz63,
     "Lorenz96": lambda: daml.models.Lorenz96(n=8),
     "TwoScaleLorenz96": lambda: daml.models.TwoScaleLorenz96(sectors=4, fast=2),
+    "KuramotoSivashinsky": lambda: daml.models.KuramotoSivashinsky(n=16, length=12.0),
+    "QuasiGeostrophic": lambda: daml.models.QuasiGeostrophic(n=9, dt=1.0),
     "Gridded": Fields,
     "Each": lambda: daml.models.each(OneAtATime()),
     "Stochastic": lambda: daml.models.Stochastic(daml.Lorenz63(), model_error=0.1),

@@ -17,6 +17,7 @@ from daml.labels.arguments import checked, shown
 from daml.labels.datasets import check_dims, check_dtype, check_names, listed, names
 from daml.labels.doors import coordinates, flat, points_of
 from daml.labels.fields import has_fields
+from daml.labels.trajectories import by_trajectory
 from daml.observing.functions import (
     check_function,
     described,
@@ -37,6 +38,7 @@ OTHER = (bool, np.bool_, str, bytes, np.timedelta64)
 
 
 @checked
+@by_trajectory
 def observe(
     truth: xr.Dataset,
     *,

@@ -13,6 +13,7 @@ from daml.emulators.hidden.how_many import Kept, compared
 from daml.emulators.hidden.lessons import Lesson
 from daml.emulators.hidden.refusals import AUTO, check_fitted, check_teacher
 from daml.emulators.hidden.taught import Taught
+from daml.labels.forcings import Forcings
 from daml.observing.functions import Given
 from daml.training.bases import check_differentiable
 from daml.training.error_size import fit_error_size
@@ -51,6 +52,7 @@ def through_cycle(
     observations: xr.Dataset,
     scheme: Scheme,
     *,
+    forcings: Forcings | None,
     held_out: float,
     operator: Given | None,
     checkpoint: Checkpoint | None,
@@ -60,11 +62,14 @@ def through_cycle(
     check_fitted(kind, emulator)
     check_teacher(kind, scheme)
     if emulator.base is not None:
-        check_differentiable(emulator.base)
+        check_differentiable(emulator.base, emulator.typical_forcing)
     before: Taught = emulator.known
     given: dict[str, Any] = {
-        "observations": observations, "scheme": scheme, "operator": operator
-    }  # fmt: skip
+        "observations": observations,
+        "scheme": scheme,
+        "operator": operator,
+        "forcings": forcings,
+    }
     hidden, numbers = emulator.hidden_variables, before.numbers
     if hidden == AUTO and before.trainings:
         hidden = before.hidden // cast("Correction", before.network).copies

@@ -12,6 +12,8 @@ import xarray as xr
 from daml.emulators.hidden.corrections import Correction
 from daml.emulators.hidden.taught import Taught
 from daml.errors import InputError
+from daml.labels.forcings import Forcings
+from daml.models.forced import lent
 from daml.observing.functions import Given, seen_through
 from daml.pairing import offered, sized
 from daml.running.checks import typical
@@ -54,6 +56,7 @@ class Lesson:
         held_out: float,
         operator: Given | None,
         most: int = MOST,
+        forcings: Forcings | None = None,
     ) -> Lesson:
         """Begin a lesson with at most so many streams."""
         known, network = _begun(emulator, hidden)
@@ -61,7 +64,8 @@ class Lesson:
         like = torch.zeros((), dtype=torch.float64, device=emulator.device)
         about = opened.variables, typical(opened), "fit_cycle"
         observations, function = seen_through(observations, operator, *about)
-        course = Course(opened, observations, held_out, like, operator=function)
+        driven = lent(opened, forcings)
+        course = Course(driven, observations, held_out, like, operator=function)
         steps = len(course.tensors[0])
         if steps < JUDGED:
             raise InputError(
@@ -70,7 +74,7 @@ class Lesson:
             )
         given = offered(scheme, course.record)
         scheme = sized(getattr(given, "by_model_error", given), opened)
-        objective = Innovations(lambda: opened, scheme, course.record, like, BURN_IN)
+        objective = Innovations(lambda: driven, scheme, course.record, like, BURN_IN)
         most = max(most // network.copies, FEWEST)
         count = int(np.clip(steps // APART, 1, most))
         streams = Streams(course, objective, count, known.climate, known.climate_spread)

@@ -36,7 +36,7 @@ class EnsembleStart:
     record: Record
     guess: FirstGuess
     spread: np.ndarray | None = None
-    """The standard deviations (variable,) of the model's climate. Default: what the model tells as
+    """The standard deviations (variable,) of the model's climate. Default: what the model gives as
     its ``climate_spread``, or else those of free runs."""
 
     def states(self, scheme: Scheme) -> Callable[[np.ndarray], np.ndarray]:
