@@ -11,6 +11,7 @@ from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import pack
 from daml.labels.lacking import at_climate
+from daml.models.forced import check_given
 from daml.protocols import Memory, Model
 
 
@@ -65,6 +66,7 @@ def lyapunov_exponent(
             f"lyapunov_exponent: steps={steps}, spinup={spinup}, seed={seed}; give steps >= 1, "
             "spinup >= 0, seed >= 0"
         )
+    check_given(model)
     states, _ = pack(at_climate(initial, "state", model), "state", tuple(model.variables))
     x = torch.as_tensor(states.reshape(-1, states.shape[-1]))
     x, memory = model.step(x, model.start(x))
@@ -72,12 +74,15 @@ def lyapunov_exponent(
     generator = torch.Generator().manual_seed(seed)
     tangent = [torch.randn(part.shape, generator=generator).to(part) for part in leaves]
     shape, growth = (x, memory), 0.0
+    trees: list[Memory] = []
     for number in range(spinup + steps):
 
-        def step(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def step(*parts: torch.Tensor, shape: Memory = shape) -> tuple[torch.Tensor, ...]:
             given = list(parts)
             state, inner = _filled(shape, given)
-            return tuple(_leaves(model.step(state, inner)))
+            moved = model.step(state, inner)
+            trees.append(moved)
+            return tuple(_leaves(moved))
 
         try:
             with warnings.catch_warnings():  # torch's own, when it first loads its tangents
@@ -88,7 +93,7 @@ def lyapunov_exponent(
                 f"lyapunov_exponent: no tangent passes through the step of "
                 f"{type(model).__name__} ({str(error).splitlines()[0]}); write it with torch"
             ) from error
-        leaves, tangent = list(moved), list(along)
+        leaves, tangent, shape = list(moved), list(along), trees.pop()  # a clock is no tensor
         rows = torch.cat([part.reshape(len(x), -1).double() for part in tangent], dim=1)
         size = torch.linalg.vector_norm(rows, dim=1)
         tangent = [(part.movedim(0, -1) / size).movedim(-1, 0).to(part) for part in tangent]
