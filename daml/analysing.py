@@ -39,21 +39,26 @@ Examples:
 @STORE
 @FORCINGS
 @click.option(
-    "--segments", type=int, default=None, help="Number of segments; 1 is the sequential run."
+    "--segments",
+    type=int,
+    default=None,
+    help="Number of segments of the record that run side by side. 1 runs it in one piece.",
 )
 @click.option(
     "--spinup",
     type=int,
     default=None,
-    help="Steps by which a segment starts early, at first; default: 100, or more where "
+    help="Number of steps by which a segment starts early. Default: 100, or more where "
     "observations are rare.",
 )
 @click.option(
     "--fields",
     default=None,
-    help="NetCDF file to which the analysis is written as fields, where the model has a template.",
+    metavar="FILE.nc",
+    help="NetCDF file to which the analysis is also written as fields, for a model with a "
+    "template.",
 )
-@click.option("--keep-members", is_flag=True, help="Write the members of an ensemble scheme, too.")
+@click.option("--keep-members", is_flag=True, help="Also write the members of an ensemble scheme.")
 @run
 @with_scheme
 def assimilate(
@@ -69,9 +74,10 @@ def assimilate(
 ) -> None:
     """Assimilate observations with a model.
 
-    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. The analysis is written to
-    a new store. What the scheme leaves open is estimated first; without --scheme that is the B of
-    3DVar.
+    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. The command writes the
+    analysis to a new store, and prints how far its forecasts are from the observations. Arguments
+    that the scheme leaves open are first estimated from the innovations: without --scheme, the B
+    of 3DVar.
     """
     import daml
     from daml.scripts import load_model
@@ -140,9 +146,9 @@ def _summary(analysis: xr.Dataset) -> str:
 @click.command()
 @run
 def models() -> None:
-    """List daml's models, with their steps and their variables.
+    """List daml's models with their steps and their variables.
 
-    A model of your own is a class in a script, given as FILE.py:CLASS.
+    A model of your own is a class in a script. The other commands take it as FILE.py:CLASS.
     """
     import inspect
 
@@ -160,7 +166,7 @@ def models() -> None:
 @click.argument("name", required=False)
 @run
 def schemes(name: str | None) -> None:
-    """List the schemes, and what each needs.
+    """List the schemes and what each needs.
 
     With a NAME, describe this scheme and its arguments.
     """

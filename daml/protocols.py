@@ -161,6 +161,11 @@ class ObservationOperator(Protocol):
         """Whether it is linear."""
         ...
 
+    @property
+    def changes(self) -> bool:
+        """Whether it changes in time."""
+        ...
+
     def apply(self, x: Array) -> Array:
         """Give H(x) (..., observed) of states (..., variable); NumPy or torch."""
         ...

@@ -68,6 +68,8 @@ def test_an_exponent_is_that_along_the_forced_run(truth):
         growth += np.log(apart / size) if number >= 150 else 0.0
         ahead = x + (ahead - x) * size / apart
     assert found == pytest.approx(growth / 2.0, abs=0.02)
+    all_of_them = daml.lyapunov_spectrum(model, start, steps=40, spinup=150)
+    assert float(all_of_them.exponent[0]) == pytest.approx(found, abs=1e-6)
 
 
 @pytest.fixture(scope="module")

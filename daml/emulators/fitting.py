@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from daml.emulators.settings import Settings
 from daml.errors import InputError
 from daml.labels.forcings import Forcings
 from daml.models.forced import lent
-from daml.observing.functions import seen_through
+from daml.observing.functions import Given, seen_through
 from daml.pairing import offered, with_model_covariance
 from daml.running.checks import typical
 from daml.training.bases import check_differentiable
@@ -166,7 +166,7 @@ def fitted_through_cycle(
     learning_rate: float,
     forcings: Forcings | None,
     held_out: float,
-    operator: Callable[[Any], Any] | None,
+    operator: Given | None,
     checkpoint: Checkpoint | None,
 ) -> Fitted:
     """Give the result of a training through the cycle; see :meth:`Neural.fit_cycle`."""

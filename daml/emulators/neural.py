@@ -19,6 +19,7 @@ from daml.emulators.networks import parts_of, with_parts
 from daml.emulators.settings import Settings
 from daml.errors import InputError
 from daml.labels.arguments import checked
+from daml.observing.functions import Given
 from daml.protocols import Checkpoint, Memory, Model, Scheme
 from daml.stores.opening import check_whole
 from daml.training.bases import base_step, differentiable
@@ -219,7 +220,7 @@ class Neural(Settings):
         learning_rate: float = 4.5e-3,
         forcings: xr.Dataset | None = None,
         held_out: float = 0.1,
-        operator: Callable[[Any], Any] | None = None,
+        operator: Given | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Train a fitted emulator through the assimilation cycle, on the innovations.

@@ -19,7 +19,7 @@ from daml.loop.judging import Judge
 from daml.loop.passes import TRAININGS, Pass, joined
 from daml.loop.preconditions import check_length, parameters
 from daml.models.forced import lent
-from daml.observing.functions import Function
+from daml.observing.functions import Function, Through
 from daml.observing.records import Readings
 from daml.pairing import check_lag
 from daml.protocols import CycleTrained, Emulator, Model, Scheme
@@ -64,7 +64,7 @@ class Assimilator:
         way: str,
         smooths: bool = False,
         lag: int | None = None,
-        function: Function | None = None,
+        function: Through | None = None,
         forcings: xr.Dataset | None = None,
         table: Forcings | None = None,
     ) -> Assimilator:
@@ -129,7 +129,9 @@ class Assimilator:
         """Give a pass with the judge for all later passes, which is made from the model given."""
         if self.held_out is None or done.given is None:
             return done
-        found = self._pairs[0], self.readings.of(model), self.held_out, self.readings
+        record = self.readings.of(model)
+        spread = record.variance if record.changes else self._pairs[0].diagonal()
+        found = spread, record, self.held_out, self.readings
         made = Judge.of(lent(model, self.table), done.given, *found)
         return replace(done, judge=made)
 

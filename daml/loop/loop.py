@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import xarray as xr
 
@@ -23,6 +23,7 @@ from daml.loop.assimilator import Assimilator
 from daml.loop.choosing import chosen, settled, too_short
 from daml.loop.defaults import emulator_for, scheme_for
 from daml.loop.judging import SQUARES
+from daml.loop.known_inputs import forcings_of
 from daml.loop.passes import (
     Pass,
     Scored,
@@ -31,9 +32,9 @@ from daml.loop.passes import (
     reported,
     restored,
 )
-from daml.loop.preconditions import check_emulator, check_loop, check_targets, forcings_of
+from daml.loop.preconditions import check_emulator, check_loop, check_targets
 from daml.models.forced import lent
-from daml.observing.functions import Function, seen_through
+from daml.observing.functions import Given, Through, seen_through
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.checks import check_model, typical
@@ -122,7 +123,7 @@ class Loop:
     training: str = "analyses"
     targets: str = "analyses"
     lag: int | None = None
-    operator: Callable[[Any], Any] | None = None
+    operator: Given | None = None
     forcings: xr.Dataset | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -186,7 +187,7 @@ class Loop:
         """The forcings, read once."""
         return forcings_of(self.model, self.emulator, self.forcings)
 
-    def _seen(self, observations: xr.Dataset) -> tuple[xr.Dataset, Function | None]:
+    def _seen(self, observations: xr.Dataset) -> tuple[xr.Dataset, Through | None]:
         """Give the observations with H as a matrix, if it is one; else H beside them."""
         observations = flat_record(observations, self.model)
         if self.operator is None:
@@ -382,7 +383,7 @@ def improve(
     training: str = "analyses",
     targets: str = "analyses",
     lag: int | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
     forcings: xr.Dataset | None = None,
     store: str | Path | None = None,
     overwrite: bool = False,

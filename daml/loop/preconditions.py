@@ -16,9 +16,11 @@ from daml.labels.definitions import is_users
 from daml.labels.forcings import Forcings
 from daml.labels.space import StateSpace
 from daml.loop.passes import TRAININGS
-from daml.models.forced import check_given, names_of
+from daml.models.forced import names_of
 from daml.observing.batches import picked, placed
-from daml.observing.functions import Function
+from daml.observing.functions import Through
+from daml.observing.places.interpolation import CHANGING
+from daml.observing.places.moving import moves
 from daml.observing.records import Record, read
 from daml.pairing import (
     asks_covariance,
@@ -53,7 +55,7 @@ STEPS = 30
 
 
 def check_loop(
-    model: Model, scheme: Scheme, observations: xr.Dataset, function: Function | None = None
+    model: Model, scheme: Scheme, observations: xr.Dataset, function: Through | None = None
 ) -> None:
     """Refuse what cannot run in a loop, and a scheme that ignores the model's forecasts.
 
@@ -71,6 +73,8 @@ def check_loop(
     finds = "background_covariance" in getattr(scheme, "open", ())
     if function is not None and (finds or asks_covariance(scheme)):
         check_linear(function, "improve")
+    if finds and moves(observations):
+        check_linear(CHANGING, "improve")
     if not is_users(scheme):  # daml's own schemes use the forecasts
         return
     space, scheme = StateSpace.of(model), sized(scheme, model)
@@ -108,31 +112,6 @@ def check_loop(
             "no better model would change them; compute them from 'forecast.state', which is the "
             "forecast of the model of each pass, not from a model of its own"
         )
-
-
-def forcings_of(model: Model, emulator: Emulator, forcings: xr.Dataset | None) -> Forcings | None:
-    """Read the forcings of a loop.
-
-    Raises
-    ------
-    InputError
-        If they are none, if some are missing, or if neither the model nor the emulator takes any.
-    """
-    base = getattr(emulator, "base", None)
-    if forcings is None:
-        check_given(model)
-        check_given(base)
-        return None
-    needed = (*names_of(model), *names_of(base))
-    if not needed and "forcings" not in parameters(getattr(emulator, "fit", parameters)):
-        raise InputError(
-            f"improve: forcings are given, and neither {type(model).__name__} nor "
-            f"{type(emulator).__name__} takes any; leave them out, or give the model their names: "
-            "forcings = ('name', ...), step(x, memory, forcing)"
-        )
-    found = Forcings.read(forcings)
-    found.of(needed)  # refuses a name that is missing
-    return found
 
 
 def check_emulator(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +40,18 @@ def joined(x: Array, *parts: Array) -> Array:
             result[..., place] = part
         return result
     return namespace(x).stack(parts, axis=-1)
+
+
+def runge_kutta(tendency: Callable[[Array], Array], x: Array, dt: float, substeps: int) -> Array:
+    """Move states (...) by dt, in so many steps of the classical scheme of fourth order."""
+    h = dt / substeps
+    for _ in range(substeps):
+        k1 = tendency(x)
+        k2 = tendency(x + h / 2 * k1)
+        k3 = tendency(x + h / 2 * k2)
+        k4 = tendency(x + h * k3)
+        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return x
 
 
 @dataclass(frozen=True)
@@ -126,13 +138,7 @@ class ODE(ABC):
         -------
         tuple of array (..., variable) and None
         """
-        h, tendency = self.dt / self.substeps, self.tendency
+        tendency: Any = self.tendency
         if forcing is not None:
-            tendency = partial(cast("Any", tendency), forcing=forcing)
-        for _ in range(self.substeps):
-            k1 = tendency(x)
-            k2 = tendency(x + h / 2 * k1)
-            k3 = tendency(x + h / 2 * k2)
-            k4 = tendency(x + h * k3)
-            x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        return x, None
+            tendency = partial(tendency, forcing=forcing)
+        return runge_kutta(tendency, x, self.dt, self.substeps), None

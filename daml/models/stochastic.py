@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model
 
 EARLY = 1e-6
-"""By which part of a step a time may be too early, by rounding."""
+"""Fraction of a step by which a time may be too early, by rounding."""
 TURN = 1 << 62
 """Steps before the time 0 count from here down: a position of a generator is not negative."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -144,7 +144,8 @@ def _seen(
         labels = xr.Dataset(coords={"variable": list(variables)}, attrs=truth.attrs)
         labels.attrs["operator"] = described(operator, labels, held)
         labels, function = seen_through(labels, operator, held, states, "observe")
-        return labels, function or read_operator(labels, names(labels), held)
+        own = cast("ObservationOperator | None", function)
+        return labels, own or read_operator(labels, names(labels), held)
     if variables is not None and operator is not None:
         raise InputError("observe: give 'variables' or a matrix as 'operator', not both")
     observed = held if variables is None else points_of(truth, variables)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
 from daml.labels.trajectories import by_trajectory
 from daml.models.forced import check_reach, given
-from daml.observing.functions import seen_through
+from daml.observing.functions import Given, seen_through
 from daml.observing.records import GIVEN, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
 from daml.running import converging
@@ -58,7 +58,7 @@ def assimilate(
     spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
     forcings: xr.Dataset | None = None,
     keep_members: bool = False,
     store: str | Path | None = None,
@@ -209,7 +209,7 @@ def assimilated(
     spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
     keep_members: bool = False,
     lag: int | None = 0,
     store: str | Path | None = None,

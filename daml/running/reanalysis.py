@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
@@ -12,6 +11,7 @@ from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.trajectories import by_trajectory
 from daml.models.forced import given
+from daml.observing.functions import Given
 from daml.running.assimilation import assimilated, check_cut
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def smooth(
     spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
     forcings: xr.Dataset | None = None,
     keep_members: bool = False,
     store: str | Path | None = None,
@@ -62,14 +62,14 @@ def smooth(
     Returns
     -------
     xarray.Dataset
-        As of :func:`assimilate`, where ``analysis`` is the smoothed mean and ``spread`` its
+        See :func:`assimilate`; here ``analysis`` is the smoothed mean and ``spread`` its
         standard deviation; everything else is the filter's. The attribute ``lag`` is the number of
         model steps.
 
     Raises
     ------
     InputError
-        As of :func:`assimilate`, and if the lag is less than 1 or not within the record, if there
+        As :func:`assimilate` does, and if the lag is less than 1 or not within the record, if there
         are segments without a lag, or if the scheme has one state.
     DivergedError
         If the cycle leaves the finite numbers.

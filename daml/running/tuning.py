@@ -191,7 +191,7 @@ class _Trial:
 
     def variances(self) -> xr.DataArray:
         record = self.readings.of(self.stepped)
-        if record.operator.linear:
+        if record.operator.linear and not record.changes:
             found = np.diagonal(self.climatology().values)
         else:
             states = free_runs(self.stepped, self.observations, record)

@@ -16,7 +16,7 @@ from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
 from daml.models.forced import check_reach
 from daml.observing.batches import picked, placed
-from daml.observing.functions import Function
+from daml.observing.functions import Through
 from daml.observing.records import Record, read
 from daml.pairing import certain, sized
 from daml.protocols import Memory, Model, Observed, Run, Scheme, Setting
@@ -191,7 +191,7 @@ class Course:
     observations : xarray.Dataset
         As the contract says.
     held_out : float
-        Part of the record that the loss leaves out, as of :class:`daml.training.held_out.HeldOut`.
+        Part of the record that the loss leaves out; see :class:`daml.training.held_out.HeldOut`.
     like : torch.Tensor
         Has the type and the device that the tensors get.
     what : str
@@ -212,7 +212,7 @@ class Course:
         held_out: float,
         like: torch.Tensor,
         what: str = "fit_cycle",
-        operator: Function | None = None,
+        operator: Through | None = None,
     ) -> None:
         self.what = what
         observations = flat_record(observations, model)

@@ -25,6 +25,7 @@ from daml.labels.arguments import checked
 from daml.labels.datasets import HIDDEN
 from daml.labels.forcings import Forcings
 from daml.models.forced import check_given, names_of
+from daml.observing.functions import Given
 from daml.protocols import Checkpoint, Memory, Model, Scheme
 from daml.schemes import SigmaPoint
 from daml.stores.opening import check_whole
@@ -38,15 +39,15 @@ class Augmented(Learned):
     The state is that of the base and the hidden variables z, u = (x, z). A step is half a
     correction g(u) / 2, a step of the base, and half a correction again, where g is a network with
     a linear map beside it. A scheme that carries a covariance estimates z with x, though no
-    observation shows it: of two variables that go together, an observation of the one tells of the
-    other. :meth:`fit_cycle` learns g and the covariance Q of the model error from the innovations
-    of that scheme alone.
+    observation shows it: if two variables go together, an observation of the one informs about
+    the other. :meth:`fit_cycle` learns g and the covariance Q of the model error from the
+    innovations of that scheme alone.
 
     Parameters
     ----------
     hidden_variables : int or "auto"
         Their number. "auto" tries 0, 1, 2, ... on short trainings and takes the smallest number
-        whose held-out likelihood is about as good as the best; ``numbers`` tells why.
+        whose held-out likelihood is about as good as the best; ``numbers`` says why.
     units, layers : int
         Units of a layer of g, and layers.
     reach : int, optional
@@ -321,7 +322,7 @@ class Augmented(Learned):
         *,
         forcings: xr.Dataset | None = None,
         held_out: float = 0.1,
-        operator: Callable[[Any], Any] | None = None,
+        operator: Given | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Teach the hidden variables through the assimilation cycle, by the innovations.

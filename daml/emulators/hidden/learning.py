@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +14,7 @@ from daml.emulators.hidden.lessons import Lesson
 from daml.emulators.hidden.refusals import AUTO, check_fitted, check_teacher
 from daml.emulators.hidden.taught import Taught
 from daml.labels.forcings import Forcings
+from daml.observing.functions import Given
 from daml.training.bases import check_differentiable
 from daml.training.error_size import fit_error_size
 from daml.training.held_out import HeldOut
@@ -54,7 +54,7 @@ def through_cycle(
     *,
     forcings: Forcings | None,
     held_out: float,
-    operator: Callable[[Any], Any] | None,
+    operator: Given | None,
     checkpoint: Checkpoint | None,
 ) -> Taught:
     """Give the result of a training through the cycle; see :meth:`Augmented.fit_cycle`."""

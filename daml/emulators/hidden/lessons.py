@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +14,7 @@ from daml.emulators.hidden.taught import Taught
 from daml.errors import InputError
 from daml.labels.forcings import Forcings
 from daml.models.forced import lent
-from daml.observing.functions import seen_through
+from daml.observing.functions import Given, seen_through
 from daml.pairing import offered, sized
 from daml.running.checks import typical
 from daml.training.held_out import HeldOut
@@ -55,7 +54,7 @@ class Lesson:
         observations: xr.Dataset,
         scheme: Scheme,
         held_out: float,
-        operator: Callable[[Any], Any] | None,
+        operator: Given | None,
         most: int = MOST,
         forcings: Forcings | None = None,
     ) -> Lesson:
