@@ -9,7 +9,7 @@ import click
 
 from daml.commands import run
 from daml.errors import InputError
-from daml.options import MODEL, STORE, with_scheme
+from daml.options import FORCINGS, MODEL, STORE, with_scheme
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,6 +37,7 @@ Examples:
 @click.argument("observations")
 @MODEL
 @STORE
+@FORCINGS
 @click.option(
     "--segments",
     type=int,
@@ -64,6 +65,7 @@ def assimilate(
     observations: str,
     model: str,
     store: str,
+    forcings: str | None,
     scheme: Scheme | None,
     segments: int | None,
     spinup: int | None,
@@ -84,6 +86,7 @@ def assimilate(
     from daml.stores.store import check_apart
 
     stepping, record = load_model(model), open_record(observations)
+    given = None if forcings is None else open_record(forcings)
     if fields is not None:
         _check_fields(stepping, fields)
     check_apart(store, observations)
@@ -92,11 +95,12 @@ def assimilate(
     place(store).check_writable(replaced=False)
     chosen = daml.ThreeDVar() if scheme is None else scheme
     if getattr(chosen, "open", ()):
-        chosen, _ = daml.tuned(chosen, stepping, record)
+        chosen, _ = daml.tuned(chosen, stepping, record, forcings=given)
     analysis = daml.assimilate(
         *(stepping, record, chosen),
         segments=segments,
         spinup=spinup,
+        forcings=given,
         keep_members=keep_members,
         store=store,
     )

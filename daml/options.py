@@ -32,6 +32,12 @@ MODEL = click.option(
 STORE = click.option(
     "--store", required=True, metavar="PATH", help="Zarr store to write; a path or a URL."
 )
+FORCINGS = click.option(
+    "--forcings",
+    default=None,
+    metavar="FILE",
+    help="NetCDF file or Zarr store with known inputs of the model in time, a variable for each.",
+)
 COMMON: dict[str, dict[str, Any]] = {
     "members": {"metavar": "NUMBER", "help": "Number of members of an ensemble scheme."},
     "inflation": {

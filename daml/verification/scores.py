@@ -14,6 +14,7 @@ from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import check_dims, named, names
 from daml.labels.doors import flat_like, one_unit, points_of
+from daml.labels.trajectories import by_trajectory
 from daml.verification.matching import at_times, shared_names, true_states, valid_rows
 
 INNOVATIONS = {
@@ -24,6 +25,7 @@ INNOVATIONS = {
 
 
 @checked
+@by_trajectory
 def analysis_error(
     analysis: xr.Dataset,
     truth: xr.Dataset,
@@ -109,6 +111,7 @@ def squared(estimate: xr.DataArray, true: xr.DataArray, over: str | None = None)
 
 
 @checked
+@by_trajectory
 def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     """Give each forecast's squared error, the mean over variables, beside its true start.
 
