@@ -23,7 +23,7 @@ RULES = {
     r"\b(a|an) \w+ (a|an) (time|variable|member|pass|step|seed|row|field|quantity|task)\b": (
         "write 'one X per Y'"
     ),
-    r"\b([a-z]{2,}) \1\b": "a word stands twice",
+    r"\b([a-z]{4,}|the|an|and|of|to|is|it|in|for|by) \1\b": "a word stands twice",
     r"\bone that is none\b": "say what is missing",
     r"\bAs of :": "describe the parameter here, or write See",
     r"\bwhat is not, is\b": "name the thing",
