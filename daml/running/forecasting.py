@@ -55,7 +55,7 @@ def simulate(
     Parameters
     ----------
     model : Model
-        What moves the state.
+        The model that is run.
     steps : int
         Rows of the record; the first is the state after the spin-up.
     spinup : int
@@ -219,7 +219,7 @@ def forecast(
     Parameters
     ----------
     model : Model
-        What forecasts.
+        The model that forecasts.
     initial : xarray.Dataset
         ``state``, or else ``analysis``, (time, variable): the states to start from, a step of
         the model apart. Variables that the model lacks are left out. Hidden variables of the model

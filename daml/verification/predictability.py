@@ -90,7 +90,7 @@ def lyapunov_spectrum(
         so that some ten take little more time than one. Hidden variables that are missing start at
         the model's climate; the spin-up brings them onto the attractor.
     exponents : int, optional
-        How many; as many as there are variables by default. A step takes so many copies of the
+        Number of exponents; default: one for each variable. A step takes as many copies of the
         states.
     steps : int
         Over which, and over all starts, growth is a mean.
@@ -98,7 +98,7 @@ def lyapunov_spectrum(
         Steps before that, in which the differences turn into the directions that grow most. Where
         two exponents are close this takes long.
     seed : int
-        Of the first differences.
+        Seed of the first differences.
 
     Returns
     -------
