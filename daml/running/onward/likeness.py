@@ -12,7 +12,7 @@ import xarray as xr
 from daml.labels.datasets import step_like
 from daml.labels.dates import after
 from daml.labels.space import StateSpace
-from daml.observing.records import read
+from daml.observing.records import GIVEN, read
 from daml.pairing import has_window
 from daml.running.checks import typical
 from daml.running.onward.going_on import GoingOn
@@ -49,7 +49,8 @@ def end_like(
     try:
         fake = _without_times(observations, model, skip + rows)
         record = read(fake, variables, model.dt, unit, function, space)
-        seen = np.tile(record.operator.apply(state), (skip + rows, 1))
+        operator = record.seen(np.zeros(1, dtype=np.int64)).operator  # places may change
+        seen = np.tile(operator.apply(state), (skip + rows, 1))
         record = replace(record, source=xr.Variable(("time", "variable"), seen))
         start = xr.Dataset({"state": ("variable", state[0])}, {"variable": list(variables)})
         first = FirstGuess(model, record, record.axis.grid(), start)
@@ -71,7 +72,10 @@ def _without_times(observations: xr.Dataset, model: Model, rows: int) -> xr.Data
     timed = [name for name, array in observations.variables.items() if "time" in array.dims]
     kept = observations.drop_vars([*timed, "error_variance"], errors="ignore").load()
     size = observations.sizes["variable"]
-    found = {"observation": (("time", "variable"), np.zeros((rows, size)))}
+    found: dict[str, Any] = {"observation": (("time", "variable"), np.zeros((rows, size)))}
     if "error_covariance" not in observations:
         kept = kept.assign(error_variance=("variable", np.ones(size)))
+    for name in map(str, {*timed} & {*GIVEN} - {"observation", "error_variance"}):  # places
+        first = observations[name].variable.isel(time=[0]).load()
+        found[name] = first.isel(time=[0] * rows)
     return kept.assign(found).assign_coords(time=after(times[0], np.arange(rows), step))
