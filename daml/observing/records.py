@@ -149,14 +149,18 @@ class Record:
     def _nearest_rows(self, steps: np.ndarray) -> np.ndarray:
         """Give the row of the source of each nearest value (step, observed); -1 for none."""
         found = np.full((len(steps), len(self.observed)), -1, dtype=np.int64)
-        for place in range(len(self.observed)):
-            present = np.flatnonzero(self.kind_present[self.kind, place])
+        # What is there at the same times as something else has the same nearest rows.
+        columns = np.packbits(self.kind_present, axis=0).T
+        distinct, same = np.unique(columns, axis=0, return_inverse=True)
+        for number in range(len(distinct)):
+            places = np.flatnonzero(same.ravel() == number)
+            present = np.flatnonzero(self.kind_present[self.kind, places[0]])
             if len(present):
                 after = np.clip(np.searchsorted(present, steps), 0, len(present) - 1)
                 before = np.clip(after - 1, 0, None)
                 nearer = np.abs(present[before] - steps) <= np.abs(present[after] - steps)
                 near = present[np.where(nearer, before, after)]
-                found[:, place] = np.searchsorted(self.axis.index, near)
+                found[:, places] = np.searchsorted(self.axis.index, near)[:, None]
         return found
 
 

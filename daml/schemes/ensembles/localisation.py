@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 
 from daml.arrays import put
 from daml.covariances.tapers import taper
@@ -19,6 +20,9 @@ FAR = 100.0
 """A half-width that is larger than the largest distance by this factor is in another unit."""
 ROWS = 4096
 """Places whose neighbours are searched for at once."""
+SHORT, CROWDED, STEP = 1 << 17, 1.5, 8
+"""Lists with no more entries, or no more times the number of neighbours, are as long as the longest
+one; others are as long as the next multiple of this step."""
 
 
 @checked
@@ -60,14 +64,25 @@ def correlations(setting: Setting, half_width: float, owner: str) -> np.ndarray:
     return found
 
 
-class Neighbours(NamedTuple):
-    """The observations near each variable, as many for each: the last ones may count nothing."""
+class Near(NamedTuple):
+    """The observations near some variables, as many for each: the last ones may count nothing."""
 
-    operator: ObservationOperator
+    entries: Any
+    """The places (variable,) of the variables in a state; None for all of them, in their order."""
     places: Any
     """Places of observations (variable, neighbour)."""
     root: Any
     """Square root of their taper (variable, neighbour), 0 for what only fills the list."""
+
+
+class Neighbours(NamedTuple):
+    """The observations near each variable."""
+
+    operator: ObservationOperator
+    lists: tuple[Near, ...]
+    """Of variables with about as many: one crowded place must not make all lists long."""
+    back: Any = None
+    """Where each variable (variable,) is in the lists, one after the other; None if in order."""
     whole: Any = None
     """Tapers of all observations (variable, observed), where most of them are near."""
 
@@ -85,23 +100,47 @@ class Neighbours(NamedTuple):
         parts, farthest = [], 0.0
         for first in range(0, size, ROWS):
             entries = np.arange(first, min(first + ROWS, size))
-            found = setting.space.near(entries, positions, 2 * half_width)
-            farthest = max(farthest, found[2].max(initial=0.0))
-            parts.append(_padded(*found, len(entries), half_width))
+            rows, points, distance = setting.space.near(entries, positions, 2 * half_width)
+            farthest = max(farthest, distance.max(initial=0.0))
+            root = np.sqrt(taper(distance, half_width))
+            shape = len(entries), len(positions)
+            parts.append(scipy.sparse.csr_array((root, (rows, points)), shape))
         _check_reach(farthest, half_width, size, owner)
-        width = max(places.shape[1] for places, _ in parts)
-        fill = [((0, 0), (0, width - places.shape[1])) for places, _ in parts]
-        columns = zip(*parts, strict=True)
-        places, root = (np.concatenate(list(map(np.pad, column, fill))) for column in columns)
+        near = scipy.sparse.vstack(parts, format="csr")
+        near.sort_indices()
         # A gradient or a GPU: the lists lie where the cycle's arrays do.
         device = getattr(setting.noise.variance, "device", "cpu")
         home = None if isinstance(setting.noise.variance, np.ndarray) else str(device)
-        lists = put(places, home), put(root, home)
-        if len(positions) > DENSE * width:
-            return cls(setting.operator, *lists)
-        whole = np.zeros((size, len(positions)))
-        np.add.at(whole, (np.arange(size)[:, None], places), root**2)
-        return cls(setting.operator, *lists, put(whole, home))
+        lists = _lists(near)
+        back = None
+        if len(lists) > 1:
+            back = put(np.argsort(np.concatenate([part.entries for part in lists])), home)
+        moved = tuple(Near(*(p if p is None else put(p, home) for p in part)) for part in lists)
+        if len(positions) > DENSE * max(part.places.shape[1] for part in lists):
+            return cls(setting.operator, moved, back)
+        return cls(setting.operator, moved, back, put(near.power(2).toarray(), home))
+
+
+def _lists(near: Any) -> list[Near]:
+    """Give the lists of a sparse matrix (variable, observed) of roots of tapers."""
+    counts = np.diff(near.indptr)
+    longest = max(int(counts.max()), 1)
+    if longest * len(counts) <= max(SHORT, CROWDED * near.nnz):
+        return [Near(None, *_padded(near, longest))]
+    widths = np.maximum(-(-counts // STEP) * STEP, STEP)
+    found = []
+    for width in np.unique(widths):
+        entries = np.flatnonzero(widths == width)
+        found.append(Near(entries, *_padded(near[entries], int(width))))
+    return found
+
+
+def _padded(near: Any, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give the entries of a sparse matrix as lists (row, neighbour) of places and values."""
+    there = np.arange(width) < np.diff(near.indptr)[:, None]
+    places, root = np.zeros(there.shape, dtype=np.int64), np.zeros(there.shape)
+    places[there], root[there] = near.indices, near.data
+    return places, root
 
 
 def _check_reach(
@@ -139,17 +178,3 @@ def _observed(setting: Setting, owner: str) -> np.ndarray:
             "positions"
         )
     return setting.positions
-
-
-def _padded(
-    rows: np.ndarray, points: np.ndarray, distance: np.ndarray, size: int, half_width: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Give pairs as lists (row, neighbour) of points and roots of tapers."""
-    order = np.lexsort((points, rows))
-    rows, points, distance = rows[order], points[order], distance[order]
-    counts = np.bincount(rows, minlength=size)
-    column = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    shape = size, max(int(counts.max()), 1)
-    places, root = np.zeros(shape, dtype=np.int64), np.zeros(shape)
-    places[rows, column], root[rows, column] = points, np.sqrt(taper(distance, half_width))
-    return places, root
