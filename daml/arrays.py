@@ -155,9 +155,10 @@ def on_cores(tasks: int, like: Array) -> Iterator[Callable[..., Any]]:
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    workers = min(cores(), tasks)
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    workers = min(int(told) if told.isdecimal() else cores(), tasks)
     alone = current_thread() is not main_thread()
-    if workers == 1 or alone or not isinstance(like, np.ndarray):
+    if workers < 2 or alone or not isinstance(like, np.ndarray):
         yield map
         return
     with ThreadPoolExecutor(workers) as pool:
@@ -171,12 +172,10 @@ def on_cores(tasks: int, like: Array) -> Iterator[Callable[..., Any]]:
 
 
 def cores() -> int:
-    """Give the number of cores that may be used."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    if told.isdecimal() and int(told):
-        return int(told)
-    allowed = getattr(os, "sched_getaffinity", None)  # not on all systems
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
+    """Give the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

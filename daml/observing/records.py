@@ -149,12 +149,11 @@ class Record:
     def _nearest_rows(self, steps: np.ndarray) -> np.ndarray:
         """Give the row of the source of each nearest value (step, observed); -1 for none."""
         found = np.full((len(steps), len(self.observed)), -1, dtype=np.int64)
-        # What is there at the same times as something else has the same nearest rows.
-        columns = np.packbits(self.kind_present, axis=0).T
-        distinct, same = np.unique(columns, axis=0, return_inverse=True)
-        for number in range(len(distinct)):
-            places = np.flatnonzero(same.ravel() == number)
-            present = np.flatnonzero(self.kind_present[self.kind, places[0]])
+        kinds = np.packbits(self.kind_present, axis=0).T
+        _, first, same = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
+        for place, number in zip(first, np.unique(same), strict=True):
+            places = same.ravel() == number  # what is there at the same times
+            present = np.flatnonzero(self.kind_present[self.kind, place])
             if len(present):
                 after = np.clip(np.searchsorted(present, steps), 0, len(present) - 1)
                 before = np.clip(after - 1, 0, None)

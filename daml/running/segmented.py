@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from daml.running.cycling.steps import given_error
 from daml.running.kept import Kept, is_watched
 from daml.running.lost import MOST, flags, signs
 from daml.running.moments import Moments, joined, moments
+from daml.running.on_cluster import active, finished
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Room, Target
@@ -128,7 +129,7 @@ class Cycles:
                 leave=False,
             ) as bar,
         ):
-            found = list(each(lambda group: self._run(cut, group, target, bar), groups))
+            found = self._all(cut, groups, target, bar, each)
             ends = np.concatenate([part.ends for part in found])
             width = np.concatenate([part.width for part in found])
             spun = np.concatenate([part.spun for part in found])
@@ -145,8 +146,8 @@ class Cycles:
             again[0] = False
             again &= lost.sum() <= MOST * cut.total
             longer = replace(cut, spinup=2 * cut.spinup)
-            for group in longer.groups(len(groups[0]), np.flatnonzero(again)):
-                part = self._run(longer, group, target, bar)
+            some = longer.groups(len(groups[0]), np.flatnonzero(again))
+            for group, part in zip(some, self._all(longer, some, target, bar, map), strict=True):
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
                 width[group], early_end[group] = part.width, part.unconverged
         apart = self._apart(ends, spun, width, spread)
@@ -155,6 +156,34 @@ class Cycles:
         share = lost.sum() / cut.total if self.is_watched else None
         difference = float(judge(sound)) if len(sound) else 0.0
         return Joined(difference, share, int(again.sum()), early_end.sum() / cut.total)
+
+    def _all(
+        self,
+        cut: Cut,
+        groups: list[np.ndarray],
+        target: Target,
+        bar: tqdm[Any],
+        each: Callable[..., Iterator[_Segments]],
+    ) -> list[_Segments]:
+        """Run groups of segments: on a cluster if a client is active, otherwise by ``each``."""
+        client = active() if len(groups) > 1 else None
+        if client is None:
+
+            def here(group: np.ndarray) -> _Segments:
+                room = target.room(group, cut)
+                found = self._run(cut, group, room, bar)
+                target.close(group, cut, room)
+                return found
+
+            return list(each(here, groups))
+        found: list[Any] = [None] * len(groups)
+        tasks = [(cut, group, target.shapes) for group in groups]
+        what = "smooth" if self.lag else "assimilate"
+        for number, (part, room) in finished(client, _elsewhere, self, tasks, what):
+            target.close(groups[number], cut, room)
+            found[number] = part
+            bar.update(cut.steps)
+        return found
 
     def _apart(
         self, ends: np.ndarray, spun: np.ndarray, width: np.ndarray, spread: np.ndarray
@@ -199,9 +228,8 @@ class Cycles:
             for value, row, step, age in zip(*moved, steps, ages, strict=True):
                 yield Observed(value, row, noise), Run(step, group, age, wanted, self.pace)
 
-    def _run(self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]) -> _Segments:
+    def _run(self, cut: Cut, group: np.ndarray, room: Room, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""
-        room = target.room(group, cut)
         starts = np.maximum(group * cut.length - cut.spinup, 0)
         early = group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
@@ -250,8 +278,17 @@ class Cycles:
             room["lost"][:, : is_lost.shape[1]] = is_lost
             lost = is_lost.sum(axis=1)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
-        target.close(group, cut, room)
         return _Segments(ends, width, spun, spread, lost, early_end)
+
+
+def _elsewhere(
+    cycles: Cycles, task: tuple[Cut, np.ndarray, Mapping[str, tuple[int, ...]]]
+) -> tuple[_Segments, Room]:
+    """Run a group of segments on a worker; give what it leaves, and its rows."""
+    cut, group, shapes = task
+    room = {name: np.empty((len(group), cut.length, *shape)) for name, shape in shapes.items()}
+    with tqdm(disable=True) as bar:
+        return cycles._run(cut, group, room, bar), room
 
 
 def _pick(
