@@ -139,7 +139,8 @@ def test_three_d_var_with_a_covariance_by_its_actions_is_that_with_its_matrix(B,
     for kind in (np.asarray, torch.from_numpy):
         noise = record.noise if kind is np.asarray else record.noise.on("cpu")
         setting, found = record.setting()._replace(noise=noise), []
-        observed = Observed(kind(record.values(steps)), kind(record.kind[steps].astype(int)), noise)
+        rows = kind(record.kind[steps].astype(int))
+        observed = Observed(kind(record.values(steps)), rows, noise, setting.operator)
         for scheme in (exact, acting):
             memory = scheme.prepare(setting)
             found.append(scheme.update(Forecast(kind(x.copy())), observed, run, memory)[0])
@@ -196,7 +197,9 @@ def test_a_gradient_passes_as_through_the_gain():
         state = torch.from_numpy(drawn(6, 4, SIZE)).requires_grad_()
         values = torch.from_numpy(record.values(steps)).requires_grad_()
         memory = scheme.prepare(record.setting()._replace(noise=noise))
-        update, _ = scheme.update(Forecast(state), Observed(values, kind, noise), run, memory)
+        update, _ = scheme.update(
+            Forecast(state), Observed(values, kind, noise, record.operator), run, memory
+        )
         total = (update.state**2).sum() + update.extras["chi_square"][[0, 1, 3]].sum()
         gradients.append(torch.autograd.grad(total, (state, values)))
     for one, other in zip(*gradients, strict=True):
@@ -278,7 +281,7 @@ def test_memory_grows_with_the_number_of_variables_alone():
     row = np.zeros(1, int)
     tracemalloc.start()
     scheme = daml.ThreeDVar(Localised(radius=4.0))
-    observed = Observed(rng.standard_normal((1, len(places))), row, noise)
+    observed = Observed(rng.standard_normal((1, len(places))), row, noise, setting.operator)
     memory = scheme.prepare(setting)
     run = Run(row, row, 0, frozenset())
     scheme.update(Forecast(rng.standard_normal((1, size))), observed, run, memory)
@@ -360,3 +363,38 @@ def test_a_description_says_nothing_of_a_setting_that_older_stores_do_not_know()
     plain, scaled = (daml.ThreeDVar("model", background_factor=f) for f in (1.0, 2.0))
     assert "background_factor" not in description(plain, "scheme")
     assert "background_factor" in description(scaled, "scheme")
+
+
+def test_an_operator_of_the_time_is_used_in_place_of_the_settings():
+    record = read(seen(), NAMES, 1.0)
+    steps = np.arange(4)
+    run, scheme = Run(steps, 0 * steps, 0, frozenset()), daml.ThreeDVar(localised())
+    memory = scheme.prepare(record.setting())
+    observed, forecast = record.seen(steps), Forecast(drawn(6, 4, SIZE))
+    known = scheme.update(forecast, observed, run, memory)[0].state
+    turned = Selection(observed.operator.places[::-1], SIZE)
+    for own in (replace(observed.operator), LinearOperator(observed.operator.matrix())):
+        found = scheme.update(forecast, observed._replace(operator=own), run, memory)[0].state
+        np.testing.assert_allclose(found, known, atol=1e-9)
+    other = scheme.update(forecast, observed._replace(operator=turned), run, memory)[0].state
+    expected = daml.ThreeDVar(labelled(localised().dense(), NAMES))
+    turned_setting = record.setting()._replace(operator=turned)
+    given = observed._replace(operator=turned)
+    whole = expected.update(forecast, given, run, expected.prepare(turned_setting))[0].state
+    np.testing.assert_allclose(other, whole, atol=1e-8)
+
+
+def test_the_variance_of_innovations_is_the_diagonal_where_it_is_known():
+    record = read(seen(), NAMES, 1.0)
+    steps = np.arange(4)
+    observed, forecast = record.seen(steps), Forecast(drawn(6, 4, SIZE))
+    places = list(observed.operator.places)
+    for B in (localised(), Stationary(SIZE, variance=1.5)):
+        scheme = daml.ThreeDVar(B, background_factor=0.7, error_factor=1.2)
+        memory = scheme.prepare(record.setting())
+        found = scheme.innovation_variance(forecast, observed, memory)
+        expected = 0.7 * B.dense().diagonal()[places] + 1.2 * observed.variance
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+    scheme = daml.ThreeDVar(Rooted())
+    with pytest.raises(InputError, match="do not say how large innovations should be"):
+        scheme.innovation_variance(forecast, observed, scheme.prepare(record.setting()))

@@ -11,6 +11,7 @@ import daml
 from daml.errors import InputError
 from daml.labels.space import StateSpace
 from daml.models import ODE
+from daml.observing.batches import placed
 from daml.observing.noise import TabledNoise
 from daml.observing.operators import Selection
 from daml.observing.records import read
@@ -201,13 +202,13 @@ def scattered(size, *, rows=2, radius=3.0):
         names, observed, Selection(places, size), noise, space, positions[list(places)]
     )
     forecast = Forecast(drawn.standard_normal((rows, 6, size)) * drawn.uniform(0.1, 3, size))
-    given = Observed(drawn.standard_normal(values), np.zeros(rows, int), noise)
+    given = Observed(drawn.standard_normal(values), np.zeros(rows, int), noise, setting.operator)
     step = np.zeros(rows, dtype=int)
 
     def found(part=slice(None)):
         scheme = LETKF(6, radius=radius)
         run = Run(step[part], step[part], 1000, frozenset())
-        some = given._replace(values=given.values[part], pattern=given.pattern[part])
+        some = given._replace(values=given.values[part], row=given.row[part])
         ahead = Forecast(forecast.state[part])
         return scheme.update(ahead, some, run, scheme.prepare(setting))[0].state
 
@@ -361,10 +362,7 @@ def test_torch_gives_the_same_and_its_gradient(seen):
 
     def update(x, device):
         setting = record.setting(device)
-        values, pattern, _ = record.seen(steps)
-        if device is not None:
-            values, pattern = torch.tensor(values), torch.tensor(pattern).long()
-        there = Observed(values, pattern, setting.noise)
+        there = placed(record.seen(steps), setting, device)
         return scheme.update(Forecast(x), there, run, scheme.prepare(setting))[0].state
 
     x = torch.as_tensor(ensemble).requires_grad_()

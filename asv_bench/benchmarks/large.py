@@ -44,7 +44,8 @@ class Analysis:
 
     def update(self):
         """Analyse one time."""
-        observed = Observed(self.values, np.zeros(1, int), self.setting.noise)
+        about = self.setting.noise, self.setting.operator
+        observed = Observed(self.values, np.zeros(1, int), *about)
         run = Run(np.zeros(1, int), np.zeros(1, int), 1_000, frozenset())
         return self.scheme.update(self.forecast, observed, run, self.prepared)
 

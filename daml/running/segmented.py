@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,16 +12,18 @@ from tqdm.auto import tqdm
 
 from daml.arrays import home, put
 from daml.errors import StepError
+from daml.observing.batches import picked, placed
 from daml.observing.records import Record
 from daml.pairing import certain, has_window, offered
 from daml.protocols import Observed, Run
 from daml.running.converging import unconverged
 from daml.running.cycling.cycle import cycle
+from daml.running.cycling.guards import REJECTED, counted, counted_within
 from daml.running.cycling.steps import given_error
+from daml.running.groups import Places, all_of
 from daml.running.kept import Kept, is_watched
 from daml.running.lost import MOST, flags, signs
 from daml.running.moments import Moments, joined, moments
-from daml.running.on_cluster import active, finished
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Room, Target
@@ -38,8 +40,8 @@ ensemble are run again, and the most that one counts: two that are right differ 
 nothing in common. One of them has found the observations too late, or has lost them at its end."""
 
 
-Loaded = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Steps of the record, values and patterns of a block."""
+Loaded = tuple[np.ndarray, Observed, Observed]
+"""Steps of the record of a block, and what is observed: in NumPy, and where the cycle computes."""
 
 
 SPINUP, TIMES = 100, 40
@@ -63,6 +65,8 @@ class Joined(NamedTuple):
     """Segments that were started again."""
     unconverged: float
     """The part of the record in which iterations did not converge."""
+    rejected: tuple[int, int]
+    """How many values were left out as gross errors, and of how many."""
 
 
 class _Segments(NamedTuple):
@@ -79,6 +83,8 @@ class _Segments(NamedTuple):
     """Steps (segment,) at which the filter has lost the observations."""
     unconverged: np.ndarray
     """Steps (segment,) at which iterations did not converge."""
+    rejected: np.ndarray
+    """Values (segment, 2) that were left out as gross errors, and all values."""
 
 
 class Cycles:
@@ -129,12 +135,14 @@ class Cycles:
                 leave=False,
             ) as bar,
         ):
-            found = self._all(cut, groups, target, bar, each)
+            what = "smooth" if self.lag else "assimilate"
+            found = all_of(self._run, cut, groups, Places(target, bar, each, what))
             ends = np.concatenate([part.ends for part in found])
             width = np.concatenate([part.width for part in found])
             spun = np.concatenate([part.spun for part in found])
             lost = np.concatenate([part.lost for part in found])
             early_end = np.concatenate([part.unconverged for part in found])
+            rejected = np.concatenate([part.rejected for part in found])
             spread = joined([part.spread for part in found])[1]
             again = lost > 0
             if self.is_watched:
@@ -147,43 +155,18 @@ class Cycles:
             again &= lost.sum() <= MOST * cut.total
             longer = replace(cut, spinup=2 * cut.spinup)
             some = longer.groups(len(groups[0]), np.flatnonzero(again))
-            for group, part in zip(some, self._all(longer, some, target, bar, map), strict=True):
+            runs = all_of(self._run, longer, some, Places(target, bar, map, what))
+            for group, part in zip(some, runs, strict=True):
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
                 width[group], early_end[group] = part.width, part.unconverged
+                rejected[group] = part.rejected
         apart = self._apart(ends, spun, width, spread)
         sound = apart[(lost[:-1] == 0) & (lost[1:] == 0)]
         judge = np.max if self.members is None else np.mean
         share = lost.sum() / cut.total if self.is_watched else None
         difference = float(judge(sound)) if len(sound) else 0.0
-        return Joined(difference, share, int(again.sum()), early_end.sum() / cut.total)
-
-    def _all(
-        self,
-        cut: Cut,
-        groups: list[np.ndarray],
-        target: Target,
-        bar: tqdm[Any],
-        each: Callable[..., Iterator[_Segments]],
-    ) -> list[_Segments]:
-        """Run groups of segments: on a cluster if a client is active, otherwise by ``each``."""
-        client = active() if len(groups) > 1 else None
-        if client is None:
-
-            def here(group: np.ndarray) -> _Segments:
-                room = target.room(group, cut)
-                found = self._run(cut, group, room, bar)
-                target.close(group, cut, room)
-                return found
-
-            return list(each(here, groups))
-        found: list[Any] = [None] * len(groups)
-        tasks = [(cut, group, target.shapes) for group in groups]
-        what = "smooth" if self.lag else "assimilate"
-        for number, (part, room) in finished(client, _elsewhere, self, tasks, what):
-            target.close(groups[number], cut, room)
-            found[number] = part
-            bar.update(cut.steps)
-        return found
+        parts = int(again.sum()), early_end.sum() / cut.total, tuple(rejected.sum(axis=0).tolist())
+        return Joined(difference, share, *parts)
 
     def _apart(
         self, ends: np.ndarray, spun: np.ndarray, width: np.ndarray, spread: np.ndarray
@@ -211,22 +194,18 @@ class Cycles:
         self, cut: Cut, group: np.ndarray, starts: np.ndarray, loaded: deque[Loaded]
     ) -> Iterator[tuple[Observed, Run]]:
         """Yield the observations and the position of each step; put what is loaded in a queue."""
-        record, noise, wanted = self.record, self.setting.noise, self.kept.wanted
+        wanted = self.kept.wanted
         for block in cut.blocks(group, self.kept.size):
             ages = range(block.start, block.stop)
             ahead = starts + np.arange(block.start, block.stop)[:, None]
             steps = np.minimum(ahead, cut.total - 1)
-            # What lies between segments that are apart is not loaded.
-            apart = [record.values(steps[:, part]) for part in consecutive(group)]
-            values, pattern = np.concatenate(apart, axis=1), record.patterns(steps)
+            observed = self.record.seen(steps, consecutive(group))
             if self.windowed:
-                over = ahead >= cut.total
-                pattern = np.where(over, len(record.kind_present) - 1, pattern)
-                values = np.where(over[..., None], 0.0, values)
-            loaded.append((steps, values, pattern))
-            moved = (put(part, self.device) for part in (values, pattern))
-            for value, row, step, age in zip(*moved, steps, ages, strict=True):
-                yield Observed(value, row, noise), Run(step, group, age, wanted, self.pace)
+                observed = self.record.silenced(observed, ahead >= cut.total)
+            moved = placed(observed, self.setting, self.device)
+            loaded.append((steps, observed, moved))
+            for row, (step, age) in enumerate(zip(steps, ages, strict=True)):
+                yield picked(moved, row), Run(step, group, age, wanted, self.pace)
 
     def _run(self, cut: Cut, group: np.ndarray, room: Room, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""
@@ -236,30 +215,35 @@ class Cycles:
         loaded: deque[Loaded] = deque()  # a window may reach into the next block
         watched: list[np.ndarray] = []
         converged: list[np.ndarray] = []
+        gross: list[np.ndarray] = []
 
         spun, ends, width = np.full((3, len(group), len(self.model.variables)), np.inf)
         last = early + cut.length - 1
-        picked = (spun, "analysis", early - 1), (ends, "analysis", last), (width, "spread", last)
+        at_ends = (spun, "analysis", early - 1), (ends, "analysis", last), (width, "spread", last)
         how = self.scheme, self.lag, self.error, self.keep_members
         smoother = Smoother(*how) if self.lag else None
         with np.errstate(all="ignore"):
             seen = self._seen(cut, group, starts, loaded)
             pairs = cycle(self.model, self.scheme, self.prepared, *self._begun(starts), seen)
             for block in cut.blocks(group, self.kept.size):
-                found = []
+                found: list[dict[str, Array]] = []
                 for _ in ahead[block]:
                     try:
-                        found.append(self.kept.of_step(*next(pairs)))
+                        pair = next(pairs)
+                        now = picked(loaded[0][-1], len(found))
+                        found.append(self.kept.of_step(*pair, now))
                     except StepError as error:
                         times = self.start.times[loaded[0][0][len(found)]]
                         raise error.at(block.start + len(found), times) from error.__cause__
                     bar.update()
-                parts = self.kept.block(found, *loaded.popleft())
+                parts = self.kept.block(found, *loaded.popleft()[:2])
                 if self.is_watched:
                     watched.append(signs(parts, self.record.variance))
                 if "converged" in parts:
                     converged.append(parts["converged"])
-                _pick(parts, block.start, picked)
+                if REJECTED in parts:
+                    gross.append(counted(parts))
+                _pick(parts, block.start, at_ends)
                 done = block.start
                 if smoother is not None:
                     within = starts + ahead[block] < cut.total
@@ -277,18 +261,9 @@ class Cycles:
             is_lost = flags(np.concatenate(watched, axis=1), early, rows, piece)
             room["lost"][:, : is_lost.shape[1]] = is_lost
             lost = is_lost.sum(axis=1)
+        rejected = counted_within(gross, early, rows)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
-        return _Segments(ends, width, spun, spread, lost, early_end)
-
-
-def _elsewhere(
-    cycles: Cycles, task: tuple[Cut, np.ndarray, Mapping[str, tuple[int, ...]]]
-) -> tuple[_Segments, Room]:
-    """Run a group of segments on a worker; give what it leaves, and its rows."""
-    cut, group, shapes = task
-    room = {name: np.empty((len(group), cut.length, *shape)) for name, shape in shapes.items()}
-    with tqdm(disable=True) as bar:
-        return cycles._run(cut, group, room, bar), room
+        return _Segments(ends, width, spun, spread, lost, early_end, rejected)
 
 
 def _pick(

@@ -108,7 +108,7 @@ class LETKF(Ensemble):
         self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = self.seen(forecast, observed, memory)
+        part = self.seen(forecast, observed)
         xp, shape = namespace(part.seen), part.anomalies.shape
         own, (tasks, back) = _places_last(part.anomalies), _tasks(part, memory.own)
         with on_cores(len(tasks) if len(tasks) >= MANY else 1, own) as each:

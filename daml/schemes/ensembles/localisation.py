@@ -11,7 +11,7 @@ from daml.arrays import put
 from daml.covariances.tapers import taper
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.protocols import ObservationOperator, Setting
+from daml.protocols import Setting
 
 DENSE = 4
 """Where there are no more observations than so many times those near a variable, a matrix of all
@@ -78,7 +78,6 @@ class Near(NamedTuple):
 class Neighbours(NamedTuple):
     """The observations near each variable."""
 
-    operator: ObservationOperator
     lists: tuple[Near, ...]
     """Of variables with about as many: one crowded place must not make all lists long."""
     back: Any = None
@@ -117,8 +116,8 @@ class Neighbours(NamedTuple):
             back = put(np.argsort(np.concatenate([part.entries for part in lists])), home)
         moved = tuple(Near(*(p if p is None else put(p, home) for p in part)) for part in lists)
         if len(positions) > DENSE * max(part.places.shape[1] for part in lists):
-            return cls(setting.operator, moved, back)
-        return cls(setting.operator, moved, back, put(near.power(2).toarray(), home))
+            return cls(moved, back)
+        return cls(moved, back, put(near.power(2).toarray(), home))
 
 
 def _lists(near: Any) -> list[Near]:

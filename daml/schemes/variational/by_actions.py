@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -14,7 +14,7 @@ from daml.arrays import alike, namespace
 from daml.covariances.sparse import Sparse
 from daml.errors import InputError
 from daml.observing.noise import fetched
-from daml.protocols import Noise, ObservationOperator, Setting
+from daml.protocols import Forecast, ObservationOperator, Observed, Setting
 from daml.schemes.variational.conjugate_gradients import solution
 
 TOLERANCE = 1e-12
@@ -27,12 +27,10 @@ Times = Callable[[Any], Any]
 class Actions:
     """What a cycle with a B by its actions and a linear H knows; see :meth:`analysed`."""
 
-    operator: ObservationOperator
-    cross: Times
-    """Gives B H' y (..., variable) of observations (..., observed)."""
-    square: Times
-    """Gives H B H' y (..., observed)."""
-    noise: Noise
+    times: Times
+    """Gives B x (..., variable)."""
+    prepared: _Prepared | None
+    """What is known of H, where it is the same at all times."""
     correlation: Any
     """R (observed, observed) by its standard deviations; None if errors are not correlated."""
     factors: tuple[float, float]
@@ -56,16 +54,16 @@ class Actions:
             )
         if hasattr(covariance, "placed"):
             covariance = covariance.placed(setting.space)
+        _check_size(_size(covariance, size), covariance, size)
         noise, correlation = fetched(setting.noise), None
         if noise.covariance is not None:
             deviation = np.sqrt(noise.covariance.diagonal())
             scaled = noise.covariance / (deviation * deviation[:, None])
             correlation = alike(scaled, setting.noise.variance)
-        return cls(
-            operator, *_seen(operator, covariance, size), setting.noise, correlation, factors
-        )
+        prepared = _prepared(operator, covariance)
+        return cls(partial(_times, covariance), prepared, correlation, factors)
 
-    def analysed(self, background: Any, values: Any, pattern: Any) -> tuple[Any, Any]:
+    def analysed(self, background: Any, observed: Observed) -> tuple[Any, Any]:
         """Give the analysis (..., variable), and the chi-square (...) of the innovation.
 
         The weights w of the innovation d solve (H B H' + R) w = d, by conjugate gradients in units
@@ -73,12 +71,13 @@ class Actions:
         """
         xp = namespace(background)
         wide, error = self.factors
-        present = xp.astype(self.noise.present[pattern], background.dtype)
-        weight = present / xp.sqrt(self.noise.variance[pattern] * error)
-        distance = (values - self.operator.apply(background)) * weight
+        cross, square = self._seen(observed.operator)
+        present = xp.astype(observed.present, background.dtype)
+        weight = present / xp.sqrt(observed.variance * error)
+        distance = (observed.values - observed.operator.apply(background)) * weight
 
         def product(y: Any) -> Any:
-            return self._noise(y, present) + wide * weight * self.square(weight * y)
+            return self._noise(y, present) + wide * weight * square(weight * y)
 
         steps = 2 * distance.shape[-1]
         if isinstance(distance, np.ndarray):
@@ -88,8 +87,37 @@ class Actions:
 
             found = differentiable.solved(product, distance, steps, TOLERANCE)
         counts = xp.sum(present, axis=-1)
-        square = xp.vecdot(distance, found) / xp.where(counts > 0, counts, np.nan)
-        return background + wide * self.cross(weight * found), square
+        total = xp.vecdot(distance, found) / xp.where(counts > 0, counts, np.nan)
+        return background + wide * cross(weight * found), total
+
+    def innovation_variance(self, forecast: Forecast, observed: Observed) -> Any:
+        """Give the diagonal (..., observed) of H B H' + R.
+
+        Raises
+        ------
+        InputError
+            If it does not follow from the actions of B.
+        """
+        known = self.prepared
+        if known is None or known.operator is not observed.operator or known.diagonal is None:
+            raise InputError(
+                "ThreeDVar: B is given by its actions, which do not say how large innovations "
+                "should be, and the record asks for a check of gross errors ('gross_error'); leave "
+                "it out, or give an ensemble, e.g. daml.schemes.LETKF(20, radius=...)"
+            )
+        wide, error = self.factors
+        return wide * alike(known.diagonal, observed.variance) + error * observed.variance
+
+    def _seen(self, operator: Any) -> tuple[Times, Times]:
+        """Give the products with B H' and H B H'."""
+        known = self.prepared
+        if known is not None and known.operator is operator and known.cross is not None:
+            return known.cross.times, known.square.times
+
+        def cross(y: Any) -> Any:
+            return self.times(operator.adjoint(y))
+
+        return cross, lambda y: operator.apply(cross(y))
 
     def _noise(self, y: Any, present: Any) -> Any:
         """Give R y in units of standard deviations; y where a value is missing."""
@@ -98,24 +126,35 @@ class Actions:
         return (1 - present) * y + present * ((present * y) @ self.correlation)
 
 
-def _seen(operator: Any, covariance: Any, size: int) -> tuple[Times, Times]:
-    """Give the products with B H' and H B H': as sparse matrices, where B and H give such ones."""
-    if hasattr(covariance, "columns") and hasattr(operator, "sparse"):
-        matrix = operator.sparse()
-        _check_size(covariance.size, covariance, size)
-        entries = np.unique(matrix.indices)
-        met = matrix[:, entries]
-        columns = covariance.columns(entries).matrix
-        cross = scipy.sparse.csr_array(columns @ met.T)
-        square = scipy.sparse.csr_array(met @ (columns[entries] @ met.T))
-        return Sparse(cross).times, Sparse(square).times
-    times = partial(_times, covariance)
-    _check_size(_size(covariance, size), covariance, size)
+class _Prepared(NamedTuple):
+    """What is known of an H that is the same at all times."""
 
-    def crossed(y: Any) -> Any:
-        return times(operator.adjoint(y))
+    operator: ObservationOperator
+    cross: Any = None
+    """B H' and H B H' as sparse matrices, where B and H give such ones."""
+    square: Any = None
+    diagonal: Any = None
+    """That of H B H' (observed,), where it is known."""
 
-    return crossed, lambda y: operator.apply(crossed(y))
+
+def _prepared(operator: Any, covariance: Any) -> _Prepared | None:
+    """Work out what is known of H; None if that changes."""
+    if getattr(operator, "changes", False):
+        return None
+    if not hasattr(operator, "sparse"):
+        return _Prepared(operator)
+    matrix = operator.sparse()
+    if not hasattr(covariance, "columns"):
+        diagonal = None
+        if hasattr(covariance, "variances") and (np.diff(matrix.indptr) == 1).all():
+            diagonal = matrix.power(2) @ covariance.variances()
+        return _Prepared(operator, diagonal=diagonal)
+    entries = np.unique(matrix.indices)
+    met = matrix[:, entries]
+    columns = covariance.columns(entries).matrix
+    cross = scipy.sparse.csr_array(columns @ met.T)
+    square = scipy.sparse.csr_array(met @ (columns[entries] @ met.T))
+    return _Prepared(operator, Sparse(cross), Sparse(square), square.diagonal())
 
 
 def _times(covariance: Any, x: Any) -> Any:
