@@ -20,6 +20,8 @@ FAR = 100.0
 """A half-width that is larger than the largest distance by this factor is in another unit."""
 ROWS = 4096
 """Places whose neighbours are searched for at once."""
+WHOLE = 1 << 22
+"""Most entries of a matrix of all tapers."""
 SHORT, CROWDED, STEP = 1 << 17, 1.5, 8
 """Lists with no more entries, or no more times the number of neighbours, are as long as the longest
 one; others are as long as the next multiple of this step."""
@@ -115,7 +117,8 @@ class Neighbours(NamedTuple):
         if len(lists) > 1:
             back = put(np.argsort(np.concatenate([part.entries for part in lists])), home)
         moved = tuple(Near(*(p if p is None else put(p, home) for p in part)) for part in lists)
-        if len(positions) > DENSE * max(part.places.shape[1] for part in lists):
+        few = len(positions) <= DENSE * max(part.places.shape[1] for part in lists)
+        if not few or size * len(positions) > WHOLE:
             return cls(moved, back)
         return cls(moved, back, put(near.power(2).toarray(), home))
 
