@@ -182,16 +182,20 @@ class Localised:
         """
         points, size = self._space.positions[entries], self.size
         deviation = np.sqrt(self.variances())
-        parts = []
+        counts, places, data = [np.zeros(1, np.int64)], [], []
         for first in range(0, size, ROWS):
             own = np.arange(first, min(first + ROWS, size))
             rows, columns, distance = self._space.near(own, points, 2 * self.radius)
             values = taper(distance, self.radius) * deviation[own[rows]]
             values *= deviation[entries[columns]]
-            parts.append(
-                scipy.sparse.csr_array((values, (rows, columns)), (len(own), len(entries)))
-            )
-        return Sparse(scipy.sparse.vstack(parts, format="csr"))
+            part = scipy.sparse.csr_array((values, (rows, columns)), (len(own), len(entries)))
+            counts.append(np.diff(part.indptr))
+            places.append(part.indices.astype(np.int32))
+            data.append(part.data)
+        ends = np.cumsum(np.concatenate(counts))
+        ends = ends.astype(np.int32) if ends[-1] < 2**31 else ends
+        whole = np.concatenate(data), np.concatenate(places), ends
+        return Sparse(scipy.sparse.csr_array(whole, (size, len(entries))))
 
     @cached_property
     def _whole(self) -> Sparse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import scipy.sparse
@@ -19,6 +19,8 @@ from daml.schemes.variational.conjugate_gradients import solution
 
 TOLERANCE = 1e-12
 """Length of the last residual of conjugate gradients, as a part of the first one."""
+MANY = 3
+"""Where more than one of so many variables is observed, H B H' is not made as a matrix."""
 
 Times = Callable[[Any], Any]
 
@@ -112,12 +114,12 @@ class Actions:
         """Give the products with B H' and H B H'."""
         known = self.prepared
         if known is not None and known.operator is operator and known.cross is not None:
-            return known.cross.times, known.square.times
+            return known.cross, cast("Times", known.square)
 
         def cross(y: Any) -> Any:
             return self.times(operator.adjoint(y))
 
-        return cross, lambda y: operator.apply(cross(y))
+        return cross, partial(_squared, operator, cross)
 
     def _noise(self, y: Any, present: Any) -> Any:
         """Give R y in units of standard deviations; y where a value is missing."""
@@ -130,9 +132,9 @@ class _Prepared(NamedTuple):
     """What is known of an H that is the same at all times."""
 
     operator: ObservationOperator
-    cross: Any = None
-    """B H' and H B H' as sparse matrices, where B and H give such ones."""
-    square: Any = None
+    cross: Times | None = None
+    """Gives B H' y and H B H' y by sparse matrices, where B and H give such ones."""
+    square: Times | None = None
     diagonal: Any = None
     """That of H B H' (observed,), where it is known."""
 
@@ -143,18 +145,34 @@ def _prepared(operator: Any, covariance: Any) -> _Prepared | None:
         return None
     if not hasattr(operator, "sparse"):
         return _Prepared(operator)
-    matrix = operator.sparse()
+    matrix, diagonal = operator.sparse(), None
+    if hasattr(covariance, "variances") and (np.diff(matrix.indptr) == 1).all():
+        diagonal = matrix.power(2) @ covariance.variances()
     if not hasattr(covariance, "columns"):
-        diagonal = None
-        if hasattr(covariance, "variances") and (np.diff(matrix.indptr) == 1).all():
-            diagonal = matrix.power(2) @ covariance.variances()
         return _Prepared(operator, diagonal=diagonal)
     entries = np.unique(matrix.indices)
-    met = matrix[:, entries]
-    columns = covariance.columns(entries).matrix
-    cross = scipy.sparse.csr_array(columns @ met.T)
-    square = scipy.sparse.csr_array(met @ (columns[entries] @ met.T))
-    return _Prepared(operator, Sparse(cross), Sparse(square), square.diagonal())
+    met, columns = matrix[:, entries], covariance.columns(entries)
+    if len(entries) * MANY <= covariance.size:
+        # H B H' is far smaller than B H', and conjugate gradients multiply by it alone.
+        crossing = scipy.sparse.csr_array(columns.matrix @ met.T)
+        cross = Sparse(crossing).times
+        squares = scipy.sparse.csr_array(met @ (columns.matrix[entries] @ met.T))
+        return _Prepared(operator, cross, Sparse(squares).times, squares.diagonal())
+    back = Sparse(scipy.sparse.csr_array(met.T))
+    if diagonal is None:
+        diagonal = np.asarray((met @ columns.matrix[entries]).multiply(met).sum(axis=1))
+    cross = partial(_crossed, columns, back)
+    return _Prepared(operator, cross, partial(_squared, operator, cross), diagonal)
+
+
+def _crossed(columns: Sparse, back: Sparse, y: Any) -> Any:
+    """Give B H' y by columns of B, and H'."""
+    return columns.times(back.times(y))
+
+
+def _squared(operator: ObservationOperator, cross: Times, y: Any) -> Any:
+    """Give H B H' y."""
+    return operator.apply(cross(y))
 
 
 def _times(covariance: Any, x: Any) -> Any:
