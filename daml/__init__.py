@@ -25,7 +25,7 @@ _attached, __dir__, __all__ = lazy_loader.attach(
         "running.forecasting": ["forecast", "simulate"],
         "running.reanalysis": ["smooth"],
         "emulators": ["LSTM", "fit_parameters", "load_emulator"],
-        "verification.predictability": ["lyapunov_exponent"],
+        "verification.predictability": ["lyapunov_exponent", "lyapunov_spectrum"],
         "models": ["CoupledLorenz63", "Lorenz63"],
         "observing.points": ["from_points"],
         "observing.simulated": ["observe"],

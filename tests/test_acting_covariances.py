@@ -14,6 +14,7 @@ from daml.errors import InputError
 from daml.labels.space import StateSpace
 from daml.observing.noise import TabledNoise
 from daml.observing.operators import LinearOperator, Selection
+from daml.observing.places.interpolation import CHANGING, Interpolation
 from daml.observing.records import read
 from daml.protocols import Forecast, Observed, Run, Setting
 from daml.schemes import FourDVar, taper
@@ -398,3 +399,30 @@ def test_the_variance_of_innovations_is_the_diagonal_where_it_is_known():
     scheme = daml.ThreeDVar(Rooted())
     with pytest.raises(InputError, match="do not say how large innovations should be"):
         scheme.innovation_variance(forecast, observed, scheme.prepare(record.setting()))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_places_that_change_are_seen_through_the_operator_of_the_time(kind):
+    """Each state of a batch has an H of its own: the analysis is that with its matrix."""
+    drawn_places = np.random.default_rng(8).integers(0, SIZE, (4, 6, 2))
+    weights = np.random.default_rng(9).uniform(0, 1, (4, 6, 2))
+    record, B = read(seen(), NAMES, 1.0), localised()
+    steps = np.arange(4)
+    noise = record.noise if kind is np.asarray else record.noise.on("cpu")
+    rows = kind(record.kind[steps].astype(int))
+    moving = Interpolation(drawn_places, weights, SIZE)
+    observed = Observed(kind(record.values(steps)), rows, noise, moving, tabled=False)
+    setting = record.setting()._replace(operator=CHANGING, noise=noise)
+    run, scheme = Run(steps, 0 * steps, 0, frozenset()), daml.ThreeDVar(B)
+    x = drawn(6, 4, SIZE)
+    memory = scheme.prepare(setting)
+    found = scheme.update(Forecast(kind(x.copy())), observed, run, memory)[0].state
+    for row in range(4):
+        H = np.zeros((6, SIZE))
+        np.add.at(H, (np.arange(6)[:, None], drawn_places[row]), weights[row])
+        there = record.noise.present[record.kind[row]]
+        H, variance = H[there], record.noise.variance[record.kind[row]][there]
+        distance = record.values(steps)[row][there] - H @ x[row]
+        total = H @ B.dense() @ H.T + np.diag(variance)
+        expected = x[row] + B.dense() @ H.T @ np.linalg.solve(total, distance)
+        np.testing.assert_allclose(np.asarray(found[row]), expected, atol=1e-8)

@@ -33,7 +33,7 @@ LEVELS = [
     {"experiments"},
     {"sweeps"},
     {"covariance", "diagnosis", "innovations", "paper", "reports"},
-    {"commands", "options", "scripts", "analysing", "showing"},
+    {"commands", "options", "scripts", "analysing", "improving", "showing"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,6 +1,6 @@
 """Times whose H or R is not that of the setting, so that no gain is prepared for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ class Own(Record):
 
 def record(kind, observations, model=MODEL):
     found = read(observations, model.variables, model.dt, space=StateSpace.of(model))
-    return kind(**{name: getattr(found, name) for name in Record.__dataclass_fields__})
+    return kind(**{field.name: getattr(found, field.name) for field in fields(Record)})
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from daml.labels.arguments import checked, shown
 from daml.labels.datasets import check_dims, check_dtype, check_names, listed, names
 from daml.labels.doors import coordinates, flat, points_of
 from daml.labels.fields import has_fields
+from daml.labels.trajectories import by_trajectory
 from daml.observing.functions import (
     check_function,
     described,
@@ -35,6 +36,7 @@ OTHER = (bool, np.bool_, str, bytes, np.timedelta64)
 
 
 @checked
+@by_trajectory
 def observe(
     truth: xr.Dataset,
     *,
@@ -142,7 +144,8 @@ def _seen(
         labels = xr.Dataset(coords={"variable": list(variables)}, attrs=truth.attrs)
         labels.attrs["operator"] = described(operator, labels, held)
         labels, function = seen_through(labels, operator, held, states, "observe")
-        return labels, function or read_operator(labels, names(labels), held)
+        own = cast("ObservationOperator | None", function)
+        return labels, own or read_operator(labels, names(labels), held)
     if variables is not None and operator is not None:
         raise InputError("observe: give 'variables' or a matrix as 'operator', not both")
     observed = held if variables is None else points_of(truth, variables)

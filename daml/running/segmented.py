@@ -20,7 +20,7 @@ from daml.running.converging import unconverged
 from daml.running.cycling.cycle import cycle
 from daml.running.cycling.guards import REJECTED, counted, counted_within
 from daml.running.cycling.steps import given_error
-from daml.running.groups import Places, all_of
+from daml.running.grouped import Places, all_of
 from daml.running.kept import Kept, is_watched
 from daml.running.lost import MOST, flags, signs
 from daml.running.moments import Moments, joined, moments

@@ -1,4 +1,4 @@
-"""Sweeps: the twin experiment over a grid of parameters and seeds, a task a member."""
+"""Sweeps: the twin experiment over a grid of parameters and seeds, one task per member."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sweep(
     seeds : int or iterable of int
         How many, counted from 0, or which.
     preset : {"fast", "smoke", "literal"}
-        What holds unless told otherwise, as in :func:`daml.paper.run`.
+        Settings of all members, as in :func:`daml.paper.run`.
     fixed : mapping, optional
         Parameters in place of the preset's and the LSTM's.
     device : str

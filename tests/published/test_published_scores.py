@@ -7,6 +7,7 @@ import bocquet2010
 import bocquet2012
 import bocquet2012_often
 import bocquet2013
+import bocquet2019
 import numpy as np
 import pytest
 import sakov2008
@@ -21,6 +22,7 @@ SOURCES = {
     "bocquet2012": bocquet2012,
     "bocquet2012, often": bocquet2012_often,
     "bocquet2013": bocquet2013,
+    "bocquet2019": bocquet2019,
 }
 CASES = [(source, name) for source, module in SOURCES.items() for name in module.SCORES]
 cases = pytest.mark.parametrize(("source", "name"), CASES)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
-from daml.arrays import put
+from daml.arrays import fetch, put
 from daml.covariances.tapers import taper
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.protocols import Setting
+from daml.protocols import Observed, Setting, Space
 
 DENSE = 4
 """Where there are no more observations than so many times those near a variable, a matrix of all
@@ -98,29 +99,43 @@ class Neighbours(NamedTuple):
             errors are correlated.
         """
         positions, size = _observed(setting, owner), len(setting.variables)
-        parts, farthest = [], 0.0
-        for first in range(0, size, ROWS):
-            entries = np.arange(first, min(first + ROWS, size))
-            rows, points, distance = setting.space.near(entries, positions, 2 * half_width)
-            farthest = max(farthest, distance.max(initial=0.0))
-            root = np.sqrt(taper(distance, half_width))
-            shape = len(entries), len(positions)
-            parts.append(scipy.sparse.csr_array((root, (rows, points)), shape))
+        near, farthest = _around(setting.space, positions, half_width)
         _check_reach(farthest, half_width, size, owner)
-        near = scipy.sparse.vstack(parts, format="csr")
-        near.sort_indices()
-        # A gradient or a GPU: the lists lie where the cycle's arrays do.
-        device = getattr(setting.noise.variance, "device", "cpu")
-        home = None if isinstance(setting.noise.variance, np.ndarray) else str(device)
-        lists = _lists(near)
-        back = None
+        longest = int(np.diff(near.indptr).max())
+        few = len(positions) <= DENSE * longest and size * len(positions) <= WHOLE
+        whole = near.power(2).toarray() if few else None
+        return cls.beside(near, setting.noise.variance, whole)
+
+    @classmethod
+    def beside(cls, near: Any, like: Any, whole: np.ndarray | None = None) -> Neighbours:
+        """Give the lists of what `_around` gives, where the cycle's arrays are.
+
+        They may be there for a gradient, or on a GPU.
+        """
+        home = None if isinstance(like, np.ndarray) else str(like.device)
+        lists, back = _lists(near), None
         if len(lists) > 1:
             back = put(np.argsort(np.concatenate([part.entries for part in lists])), home)
         moved = tuple(Near(*(p if p is None else put(p, home) for p in part)) for part in lists)
-        few = len(positions) <= DENSE * max(part.places.shape[1] for part in lists)
-        if not few or size * len(positions) > WHOLE:
-            return cls(moved, back)
-        return cls(moved, back, put(near.power(2).toarray(), home))
+        return cls(moved, back, None if whole is None else put(whole, home))
+
+
+def _around(space: Space, positions: np.ndarray, half_width: float) -> tuple[Any, float]:
+    """Search around positions (observed, dimension).
+
+    Give the roots of tapers (variable, observed), a sparse matrix, and the largest distance.
+    """
+    size, parts, farthest = len(space.names), [], 0.0
+    for first in range(0, size, ROWS):
+        entries = np.arange(first, min(first + ROWS, size))
+        rows, points, distance = space.near(entries, positions, 2 * half_width)
+        farthest = max(farthest, distance.max(initial=0.0))
+        root = np.sqrt(taper(distance, half_width))
+        shape = len(entries), len(positions)
+        parts.append(scipy.sparse.csr_array((root, (rows, points)), shape))
+    near = scipy.sparse.vstack(parts, format="csr")
+    near.sort_indices()
+    return near, farthest
 
 
 def _lists(near: Any) -> list[Near]:
@@ -143,6 +158,43 @@ def _padded(near: Any, width: int) -> tuple[np.ndarray, np.ndarray]:
     places, root = np.zeros(there.shape, dtype=np.int64), np.zeros(there.shape)
     places[there], root[there] = near.indices, near.data
     return places, root
+
+
+class Searching(NamedTuple):
+    """Searches for neighbours at each time, of observations whose places change."""
+
+    space: Space
+    half_width: float
+    owner: str
+
+    @classmethod
+    def of(cls, setting: Setting, half_width: float, owner: str) -> Searching:
+        """Give it for a setting."""
+        return cls(setting.space, half_width, owner)
+
+    def near(self, observed: Observed) -> Iterator[Neighbours]:
+        """Give the observations near each variable, for one state of a batch after the other.
+
+        Raises
+        ------
+        InputError
+            If it is not known where the observations lie, or the half-width is in another unit.
+        """
+        if observed.positions is None:
+            raise _unplaced(self.owner)
+        size = len(self.space.names)
+        there = fetch(observed.present).reshape(-1, observed.values.shape[-1])
+        where = observed.positions.reshape(*there.shape, -1)
+        for present, positions in zip(there, where, strict=True):
+            own = np.flatnonzero(present)
+            near = scipy.sparse.csr_array((size, len(present)))
+            if len(own):
+                found, farthest = _around(self.space, positions[own], self.half_width)
+                if farthest > 0:
+                    _check_reach(farthest, self.half_width, size, self.owner)
+                parts = found.data, own[found.indices], found.indptr
+                near = scipy.sparse.csr_array(parts, near.shape)
+            yield Neighbours.beside(near, observed.values)
 
 
 def _check_reach(
@@ -174,9 +226,13 @@ def _observed(setting: Setting, owner: str) -> np.ndarray:
             "each observation by its own distance; give 'error_variance', or use an ETKF"
         )
     if setting.positions is None:
-        raise InputError(
-            f"{owner}: it is not known where the observations lie, as they are no variables of the "
-            "model; give them a coordinate 'position' along 'variable', in the unit of the model's "
-            "positions"
-        )
+        raise _unplaced(owner)
     return setting.positions
+
+
+def _unplaced(owner: str) -> InputError:
+    return InputError(
+        f"{owner}: it is not known where the observations lie, as they are no variables of the "
+        "model; give them a coordinate 'position' along 'variable', in the unit of the model's "
+        "positions"
+    )
