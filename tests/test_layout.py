@@ -32,7 +32,7 @@ LEVELS = [
     {"loop"},
     {"experiments"},
     {"sweeps"},
-    {"covariance", "diagnosis", "innovations", "paper", "reports"},
+    {"covariance", "diagnosis", "innovations", "networks", "paper", "reports"},
     {"commands", "options", "scripts", "analysing", "improving", "showing"},
     {"cli"},
     {"__main__"},
