@@ -21,17 +21,18 @@ from daml.running.cycling.cycle import cycle
 from daml.running.cycling.ending import NO_ENDING, Ending
 from daml.running.cycling.guards import REJECTED, counted, counted_within
 from daml.running.cycling.steps import given_error
+from daml.running.grouped import Places, all_of
 from daml.running.kept import Kept, is_watched
 from daml.running.lost import JUDGED, MOST, judged, pooled, signs
 from daml.running.moments import FAR, Moments, apart, joined, moments
 from daml.running.onward.ends import End, taken
 from daml.running.onward.going_on import GoingOn
-from daml.running.onward.placing import Places
+from daml.running.onward.placing import Placing
 from daml.running.onward.resuming import resumed
 from daml.running.starts.early import SPINUP, first_spinup
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
-from daml.running.targets import Target, pick, sort
+from daml.running.targets import Room, Target, pick, sort
 from daml.schemes.calling import prepared
 from daml.schemes.smoothing import Smoother
 from daml.segments import Cut, consecutive, side_by_side
@@ -74,6 +75,8 @@ class _Segments(NamedTuple):
     """Steps (segment,) at which iterations did not converge."""
     rejected: np.ndarray
     """Values (segment, 2) that were left out as gross errors, and all values."""
+    end: End | None
+    """Where the record ends, of the group that comes there."""
 
 
 class Cycles:
@@ -92,9 +95,9 @@ class Cycles:
     ) -> None:
         shift = scheme.shift if has_window(scheme) else None
         self.going, self.end = going, None if going is None else going.end
-        self.places = Places(shift) if going is None else going.places(shift)
+        self.places = Placing(shift) if going is None else going.places(shift)
         self.pace = first_spinup(record) / SPINUP if going is None else going.pace
-        self.windowed = shift is not None
+        self.windowed = has_window(scheme)
         if self.windowed:  # the last window may end after the record
             record = record.ended()
         self.model, self.record, self.start = model, record, start
@@ -103,7 +106,7 @@ class Cycles:
         self.kept = Kept(model, scheme, record, start.times, keep_members, lag > 0)
         self.lag, self.keep_members = lag, keep_members
         self.error = given_error(self.scheme, model) if lag else None
-        given = None if going is None else going.deviation
+        given, self.before = (going.deviation, going.watched) if going else (None, None)
         self.uncertain = EnsembleStart(model, record, start, spread, given)
         setting = record.setting(self.device)
         self.setting = setting._replace(deviation=lambda: self.uncertain.deviation)
@@ -111,7 +114,6 @@ class Cycles:
         self.members = self.kept.members
         self.first = self.uncertain.states(scheme)
         self.is_watched = is_watched(scheme)
-        self.before = None if going is None else going.watched
         self.counts = pooled(record, self.before)
 
     def run(self, cut: Cut, target: Target) -> Joined:
@@ -132,9 +134,9 @@ class Cycles:
                 leave=False,
             ) as bar,
         ):
-            wide = len(groups[0])
-            groups = self.places.groups(groups)
-            found = list(each(lambda group: self._run(cut, group, target, bar), groups))
+            wide, groups = len(groups[0]), self.places.groups(groups)
+            what = "smooth" if self.lag else "assimilate"
+            found = all_of(self._run, cut, groups, Places(target, bar, each, what))
             ends = np.concatenate([part.ends for part in found])
             width = np.concatenate([part.width for part in found])
             spun = np.concatenate([part.spun for part in found])
@@ -152,8 +154,10 @@ class Cycles:
             again[0] = False
             again &= lost.sum() <= MOST * cut.total
             longer = replace(cut, spinup=2 * cut.spinup)
-            for group in longer.groups(wide, np.flatnonzero(again)):
-                part = self._run(longer, group, target, bar)
+            some = longer.groups(wide, np.flatnonzero(again))
+            runs = all_of(self._run, longer, some, Places(target, bar, map, what))
+            self.end = next((p.end for p in (*runs[::-1], *found[::-1]) if p.end), self.end)
+            for group, part in zip(some, runs, strict=True):
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
                 width[group], early_end[group] = part.width, part.unconverged
                 rejected[group] = part.rejected
@@ -192,8 +196,8 @@ class Cycles:
 
     def _at(self, group: np.ndarray, steps: np.ndarray, done: int) -> Run:
         """Give the position of segments at steps (segment,) of the record, after some of theirs."""
-        age = self.places.aged(group, done)
-        return Run(steps + self.places.origin, group, age, self.kept.wanted, self.pace)
+        where = steps + self.places.origin, group, self.places.aged(group, done)
+        return Run(*where, self.kept.wanted, self.pace)
 
     def _cycle(
         self, group: np.ndarray, starts: np.ndarray, seen: Iterable[Any], ending: Ending
@@ -207,8 +211,8 @@ class Cycles:
             observed = placed(self.record.seen(step), self.setting, self.device)
             before.append((observed, self._at(group, step, int(step[0]) - self.places.begin)))
         how_far = self.going, self.model, self.prepared, before, self.device
-        x, memory, known, history = resumed(*how_far)
-        return cycle(*how, known, x, memory, seen, Update(x), history, ending)
+        x, memory, known, past = resumed(*how_far)
+        return cycle(*how, known, x, memory, seen, Update(x), past, ending)
 
     def _ending(self, cut: Cut, group: np.ndarray, starts: np.ndarray) -> Ending:
         """Give what takes where the cycle stands at the record's end, if a group comes there."""
@@ -216,8 +220,8 @@ class Cycles:
             return NO_ENDING
         done = self.places.skip + cut.total - 1 - int(starts[-1])
         age = self.places.aged(group, self.places.last(group, done))
-        name = type(self.scheme).__name__
-        return Ending(age, lambda stand: taken(stand, self.members, self.prepared, name))
+        about = self.members, self.prepared, type(self.scheme).__name__
+        return Ending(age, lambda stand: taken(stand, *about))
 
     def _ended(self, cut: Cut, group: np.ndarray, starts: np.ndarray, ending: Ending) -> End:
         """Give the end of the record when its last segments have run."""
@@ -245,9 +249,8 @@ class Cycles:
             self.signs = last
         return 0 * is_lost if young else is_lost  # a few steps since the first start say nothing
 
-    def _run(self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]) -> _Segments:
+    def _run(self, cut: Cut, group: np.ndarray, room: Room, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""
-        room = target.room(group, cut)
         cut, starts = self.places.of(cut, group)
         early = self.places.skip + group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
@@ -302,7 +305,5 @@ class Cycles:
             lost = is_lost.sum(axis=1)
         rejected = counted_within(gross, early, rows)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
-        target.close(group, cut, room)
-        if ending is not NO_ENDING:
-            self.end = self._ended(cut, group, starts, ending)
-        return _Segments(ends, width, spun, spread, lost, early_end, rejected)
+        end = None if ending is NO_ENDING else self._ended(cut, group, starts, ending)
+        return _Segments(ends, width, spun, spread, lost, early_end, rejected, end)

@@ -16,7 +16,7 @@ from daml.observing.records import GIVEN
 from daml.pairing import has_window
 from daml.running.lost import Watched
 from daml.running.onward.ends import End
-from daml.running.onward.placing import Places
+from daml.running.onward.placing import Placing
 from daml.running.onward.unfit import check_end, check_same, check_whole_end
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ class GoingOn:
             return {}
         return {"left_over": (self.origin + self.skip + total - 1) % scheme.shift}
 
-    def places(self, shift: int | None) -> Places:
+    def places(self, shift: int | None) -> Placing:
         """Give where segments begin; ``shift`` is that of a scheme with windows."""
         where = self.begin, self.skip, self.origin, self.end.age + 1
-        return Places(shift, *where, goes_on=True)
+        return Placing(shift, *where, goes_on=True)
 
 
 def going_on(

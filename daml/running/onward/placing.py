@@ -10,7 +10,7 @@ from daml.segments import Cut
 
 
 @dataclass(frozen=True)
-class Places:
+class Placing:
     """The first steps of segments; steps count from the first one of the record.
 
     Attributes
