@@ -19,7 +19,7 @@ from daml.observing.functions import seen_through
 from daml.pairing import offered, with_model_covariance
 from daml.running.checks import typical
 from daml.training.bases import check_differentiable
-from daml.training.engine import Blocks, SquareError, Tensors, cut, train
+from daml.training.engine import LEAST, Blocks, SquareError, Tensors, cut, train
 from daml.training.examples import Block, Examples
 from daml.training.plan import Plan, check_sequences
 from daml.training.stopping import Watch
@@ -99,10 +99,17 @@ def _begun(
     name = type(emulator).__name__
     length = emulator.sequence_length
     examples = Examples(analysis, length, emulator.base, held_out, owner=name)
+    if emulator.variance_floor is not None and examples.spread is None:
+        raise InputError(
+            f"{name}.fit: 'variance_floor' is {emulator.variance_floor:g}, and the analysis has no "
+            "'spread' to weight targets by; give one by an ensemble, or leave it out"
+        )
     variables, (dt, unit) = examples.variables, examples.step
     network, known = emulator.initial(len(variables)), emulator.fitted
     if known is None:
-        known = Fitted(variables, dt, unit, *examples.scaling(), network)
+        *states, increments, scale = examples.scaling()
+        scaling = *emulator.alike(*states), *emulator.alike(increments, scale)
+        known = Fitted(variables, dt, unit, *scaling, network)
     if (known.variables, known.dt) != (variables, dt):
         raise InputError(
             f"{name}.fit: it was fitted to {known.variables} with dt {known.dt}, and is now "
@@ -117,7 +124,7 @@ def _scaled(emulator: Settings, known: Fitted, block: Block) -> Tensors:
     parts = (
         (block.states - known.mean) / known.spread,
         (block.increments - known.increment_mean) / known.increment_spread,
-        block.weights,
+        block.precision(emulator.variance_floor, known.increment_spread),
     )
     return [torch.as_tensor(p, dtype=torch.float32, device=emulator.device) for p in parts]
 
@@ -141,7 +148,7 @@ def _centre(network: Network, objective: SquareError, blocks: Blocks, length: in
             for number in range(blocks.parts)
         ]
         errors, counts = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
-        network.head.bias.add_(errors / counts.clamp(min=1.0))
+        network.head.bias.add_(errors / counts.clamp(min=LEAST))
 
 
 def fitted_through_cycle(

@@ -80,7 +80,12 @@ class Neural(Settings):
             If the loss is not finite.
         """
         how: dict[str, Any] = {"held_out": held_out, "better": better, "checkpoint": checkpoint}
-        return replace(self, fitted=fitted_to(self, analysis, **how))
+        made, record = self.on(analysis)
+        return replace(made, fitted=fitted_to(made, record, **how))
+
+    def on(self, analysis: xr.Dataset) -> tuple[Self, xr.Dataset]:
+        """Give the emulator with what it takes from a record first, and what it is fitted to."""
+        return self, analysis
 
     @checked
     def begin(self, analysis: xr.Dataset, *, held_out: float = 0.0) -> Self:
@@ -110,7 +115,8 @@ class Neural(Settings):
             raise InputError(
                 f"{name}.begin: it has no base to correct; give {name}(base=model), or use 'fit'"
             )
-        return replace(self, fitted=begun(self, analysis, held_out))
+        made, record = self.on(analysis)
+        return replace(made, fitted=begun(made, record, held_out))
 
     def step(self, x: Any, memory: Memory = (None, None)) -> tuple[Any, Memory]:
         """Move states (..., variable) by one dt; NumPy or torch, in the states' units.

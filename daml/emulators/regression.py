@@ -134,7 +134,9 @@ class Regression(Learned):
         record = examples.Examples(analysis, length, self.base, owner="Regression", setting=setting)
         (dt, unit), scaling = record.step, record.scaling()
         scaled = Scaled(record.variables, dt, unit, *scaling)
-        states, increments, weights = map(np.concatenate, zip(*record, strict=True))
+        states, increments, weights = map(
+            np.concatenate, zip(*(block[:3] for block in record), strict=True)
+        )
         seen = self._seen((states - scaled.mean) / scaled.spread)[weights > 0]
         targets = (increments - scaled.increment_mean) / scaled.increment_spread
         given = Examples(seen, targets[weights > 0])

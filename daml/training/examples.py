@@ -33,6 +33,19 @@ class Block(NamedTuple):
     states: np.ndarray
     increments: np.ndarray
     weights: np.ndarray
+    variances: np.ndarray | None = None
+    """The error variances (time, variable) of the targets, if the record has a ``spread``."""
+
+    def precision(self, floor: float | None, spread: np.ndarray) -> np.ndarray:
+        """Give how much targets count: (time,), or (time, variable) by their error variances.
+
+        A variance s^2 gives the weight 1 / (s^2 + floor) to a squared error, both in units of
+        ``spread`` (variable,); a target whose variance is unknown (NaN) does not count.
+        """
+        if floor is None or self.variances is None:
+            return self.weights
+        found = np.nan_to_num(spread**2 / (self.variances + floor), nan=0.0)
+        return np.asarray(found * self.weights[:, None])
 
 
 class Examples:
@@ -92,6 +105,9 @@ class Examples:
         if "innovation" in analysis:
             innovation = analysis["innovation"].variable
             self.seen = innovation.transpose("time", "observed")
+        self.spread: xr.Variable | None = None
+        if "spread" in analysis:
+            self.spread = analysis["spread"].variable.transpose("time", "variable")
         self.base = base
         if base is not None:
             check_model(base, self.times[0])
@@ -145,7 +161,10 @@ class Examples:
         if self.seen is not None:
             seen = np.isfinite(self.seen[first + 1 : stop + 1].values)
             weights = seen.any(axis=1).astype(float)
-        return Block(states[:-1], states[1:] - before, weights)
+        variances = None
+        if self.spread is not None:
+            variances = np.asarray(self.spread[first + 1 : stop + 1].values, dtype=float) ** 2
+        return Block(states[:-1], states[1:] - before, weights, variances)
 
     def __iter__(self) -> Iterator[Block]:
         return (self[number] for number in range(len(self)))
