@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daml import __version__, analysing, distribution, showing
+from daml import __version__, analysing, distribution, reproducing, showing
 from daml.commands import Words, run
 from daml.errors import DamlError, InputError
 from daml.options import DEVICE, MODEL, OVERWRITE, RESUME, STORE, with_scheme
@@ -119,6 +119,7 @@ for command in (
     analysing.models,
     showing.info,
     showing.figures,
+    reproducing.reproduce,
 ):
     main.add_command(command)
 

@@ -33,7 +33,7 @@ LEVELS = [
     {"experiments"},
     {"sweeps"},
     {"covariance", "diagnosis", "innovations", "paper", "reports"},
-    {"commands", "options", "scripts", "analysing", "showing"},
+    {"commands", "options", "scripts", "analysing", "showing", "reproducing"},
     {"cli"},
     {"__main__"},
 ]
