@@ -98,6 +98,11 @@ def test_an_experiment_that_is_interrupted_goes_on(name, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             module.run(settings, store=tmp_path / "a.zarr")
     same(module.run(settings, store=tmp_path / "a.zarr", resume=True), whole)
+    with pytest.raises(InputError, match="exists; give another path, --resume"):
+        module.run(settings, store=tmp_path / "a.zarr")
+    with monkeypatch.context() as patch:  # what is there stays until there is a new result
+        patch.setattr(module.Experiment, "run", lambda *args: None)
+        module.run(settings, store=tmp_path / "a.zarr", overwrite=True)
     assert len(module.table(whole).splitlines()) >= 4
     told = CliRunner().invoke(main, ["info", str(tmp_path / "a.zarr")])
     assert told.output.rstrip().endswith(module.table(whole))

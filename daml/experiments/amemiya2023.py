@@ -20,11 +20,11 @@ from sklearn.linear_model import Ridge
 from daml import __version__, figures
 from daml.emulators import CNN, LSTM, Augmented, Regression
 from daml.errors import DivergedError, InputError
+from daml.experiments.sparse import observe_at_random
 from daml.labels.arguments import check_fields, checked
 from daml.labels.ranges import seed as whole_seed
 from daml.labels.ranges import whole
 from daml.models import Lorenz96, TwoScaleLorenz96
-from daml.observing.simulated import observe
 from daml.progress import LOG, duration
 from daml.protocols import Model, Scheme
 from daml.running.assimilation import assimilate
@@ -38,8 +38,6 @@ SIGMA, ASSUMED = 0.1, 0.1
 them to have: its code uses one number for both."""
 SPINUP = 500
 """Steps before each record of the truth."""
-UNSEEN = ("x3", "x7")
-"""Of the 8 slow variables, those that are not observed where 6 are."""
 PUBLISHED = {
     "none": (0.0870, 0.1558),
     "linear": (0.0825, 0.1275),
@@ -62,7 +60,7 @@ class Settings:
     substeps : int
         Runge-Kutta steps of the truth in each of them.
     observed : tuple of int
-        Numbers of slow variables that are observed, 8 or 6.
+        Numbers of slow variables that are observed at each time, 8 or 6 that are drawn anew.
     epochs : int
         Maximum of each training; a tenth of the record ends it earlier.
     updates : int
@@ -88,7 +86,7 @@ class Settings:
     updates: int = 0
     members: int = 10
     skip: int = 100
-    scales: tuple[float, ...] = (0.012, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+    scales: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -136,8 +134,8 @@ def run(
     Returns
     -------
     xarray.DataTree
-        ``/member/8_none``, ``/member/8_linear``, ...: for each number of observed variables and
-        each correction its ``scores``, and the ``emulator`` where there is one.
+        ``/correction/8_none``, ``/correction/8_linear``, ...: for each number of observed variables
+        and each correction its ``scores``, and the ``emulator`` where there is one.
 
     Raises
     ------
@@ -189,10 +187,9 @@ class Experiment:
         }  # fmt: skip
 
     def record(self, name: str, observed: int) -> xr.Dataset:
-        """Give the observations of so many slow variables."""
-        seen = [v for v in self.model.variables if observed == 8 or v not in UNSEEN]
+        """Give the observations of so many slow variables, which are drawn anew at each time."""
         seed = self.seed + 1 + (name == "test")
-        return observe(self.truth[name], variables=seen, error_variance=SIGMA**2, seed=seed)
+        return observe_at_random(self.truth[name], observed, SIGMA, seed)
 
     def scheme(self, scale: float) -> Scheme:
         """Give the source's filter with the noise of a variance added after each analysis."""
@@ -211,7 +208,7 @@ class Experiment:
         done = keep.begun
         there = set() if done is None else {path.lstrip("/") for path in done.groups}
         for observed in self.settings.observed:
-            groups = {name: f"member/{observed}_{name}" for name in self.corrections()}
+            groups = {name: f"correction/{observed}_{name}" for name in self.corrections()}
             if there.issuperset(groups.values()):
                 continue
             if done is not None and groups["none"] in there:
@@ -315,7 +312,7 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
     InputError
         If it holds no score.
     """
-    groups = list(tree["member"].children) if "member" in tree.children else []
+    groups = list(tree["correction"].children) if "correction" in tree.children else []
     if not groups:
         raise InputError("amemiya2023: the experiment holds no score; give one that ran")
     pairs = [(int(group.partition("_")[0]), group.partition("_")[2]) for group in groups]
@@ -324,7 +321,7 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
     kinds = ("analysis_rmse", "scale", "seconds", "right_rmse", "published_rmse")
     values = {kind: np.full((len(observed), len(names)), np.nan) for kind in kinds}
     for group, (number, name) in zip(groups, pairs, strict=True):
-        scores = loaded(tree, f"member/{group}/scores")
+        scores = loaded(tree, f"correction/{group}/scores")
         at = observed.index(number), names.index(name)
         values["analysis_rmse"][at] = scores["analysis_rmse"].min()
         values["scale"][at] = scores["analysis_rmse"].idxmin("scale")

@@ -82,7 +82,7 @@ class Settings:
     first_epochs: int = 40
     epochs: int = 20
     observed: int = 20
-    fewer: tuple[int, ...] = (10, 16, 30)
+    fewer: tuple[int, ...] = (12, 16)
     members: int = 30
     sigma: float = 1.0
     model_error: float = 0.05
