@@ -49,7 +49,7 @@ def bare_share(steps, rounds=5):
     def bare(group):
         x = np.ones((len(group), 3))
         memory, rows = model.start(x), np.zeros(len(group), dtype=int)
-        observed = Observed(np.ones_like(x), rows, setting.noise)
+        observed = Observed(np.ones_like(x), rows, setting.noise, setting.operator)
         for age in range(cut.steps):
             run = Run(rows, group, age, frozenset())
             update, _ = scheme.update(Forecast(x), observed, run, prepared)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
+
+from daml.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +57,9 @@ class Model(Protocol):
       dimension); with ``period``, for each dimension the length after which it repeats itself, or
       None. A ring of 40 variables has ``positions = range(40)`` and ``period = 40``. They give the
       distances of ``daml.labels.space.StateSpace``.
+    - ``bounds``: the smallest and the largest value of variables or fields by their names, None for
+      no bound: ``{"q": (0, None)}``. Values of an analysis beyond a bound, of members too, are set
+      to it, and the result says so in ``bounds``.
     - ``device``: the torch device, such as "cuda", on which it steps torch tensors. Without it, or
       with "cpu", it steps NumPy arrays.
     - ``arrays``: the kinds of arrays that a step takes, ("numpy",) by default. ("numpy", "torch")
@@ -138,7 +143,11 @@ class CarriesMemory(Protocol):
 
 
 class ObservationOperator(Protocol):
-    """H, from a state to what is observed of it."""
+    """H, from a state to what is observed of it.
+
+    One that changes in time holds H for each state of a batch (...): it takes states (...,
+    variable) of that batch, and members (..., member, variable).
+    """
 
     @property
     def linear(self) -> bool:
@@ -154,7 +163,11 @@ class ObservationOperator(Protocol):
         ...
 
     def matrix(self) -> np.ndarray:
-        """Give H (observed, variable), where it is linear and not too large."""
+        """Give H (observed, variable), where it is linear, the same at all times, and small."""
+        ...
+
+    def picked(self, rows: Any) -> Self:
+        """Give H for some states of a batch, ``rows`` (...) of it; itself if all have the same."""
         ...
 
 
@@ -197,6 +210,10 @@ class Noise(Protocol):
         """
         ...
 
+    def on(self, device: str | None) -> Noise:
+        """Give the same tables as tensors on a torch device; None leaves them as they are."""
+        ...
+
 
 class Space(Protocol):
     """Where the variables of a model lie, if they lie anywhere."""
@@ -234,13 +251,14 @@ class Setting(NamedTuple):
     observed: tuple[str, ...]
     """Names along the last axis of the observations."""
     operator: ObservationOperator
-    """H, which maps states (..., variable) to what is observed (..., observed)."""
+    """H, from which ``prepare`` may make what a scheme needs. One that changes in time says whether
+    it is ``linear``, and raises `InputError` where it is applied: see ``Observed.operator``."""
     noise: Noise
-    """R, and which values are present."""
+    """R, and which values are present. Where H changes in time its tables have no rows."""
     space: Space
     """Where the variables lie."""
     positions: np.ndarray | None = None
-    """Where what is observed lies (observed, dimension), if that is known."""
+    """Where what is observed lies (observed, dimension), if that is known and always the same."""
     deviation: Callable[[], np.ndarray] | None = None
     """Gives the standard deviations (variable,) of the state that a cycle starts from."""
 
@@ -316,19 +334,63 @@ class Observed(NamedTuple):
 
     values: Array
     """(..., observed), with 0 for missing values."""
-    pattern: Array
+    row: Array
     """The row (...) of the tables of ``noise`` for each state."""
     noise: Noise
+    operator: ObservationOperator
+    """H of this time, which maps states (..., variable) to what is observed (..., observed)."""
+    positions: np.ndarray | None = None
+    """Where what is observed lies (observed, dimension), or (..., observed, dimension) where that
+    changes, with NaN for what is missing; None if it is not known."""
+    period: Array | None = None
+    """Lengths (observed,) after which values repeat themselves, infinite where they do not; None
+    where all are. A cycle gives those values that are nearest to the background's H(x)."""
+    limit: Array | None = None
+    """How many standard deviations (observed,) of H B H' + R an innovation may have, or None."""
+    tabled: bool = True
+    """Whether ``noise`` and ``operator`` are those of the setting, so that what a scheme has
+    prepared for a row of its tables holds. Otherwise they belong to this time alone."""
+
+    @property
+    def pattern(self) -> Array:
+        """The row (...) of what a scheme has prepared from the setting.
+
+        Raises
+        ------
+        InputError
+            If noise or operator belong to this time alone, so that nothing prepared holds.
+        """
+        if not self.tabled:
+            raise InputError(
+                "observed.pattern: H or R of this time is not that of the setting, so that nothing "
+                "prepared from it holds; compute the analysis from observed.operator and "
+                "observed.whitened where observed.tabled is False"
+            )
+        return self.row
 
     @property
     def present(self) -> Array:
         """1 where a value is present, otherwise 0 (..., observed)."""
-        return self.noise.present[self.pattern]
+        return self.noise.present[self.row]
 
     @property
     def variance(self) -> Array:
         """The diagonal of R (..., observed); 1 where a value is missing."""
-        return self.noise.variance[self.pattern]
+        return self.noise.variance[self.row]
+
+    @property
+    def covariance(self) -> Array:
+        """R (..., observed, observed); where a value is missing its row is the identity's."""
+        return self.noise.covariances(self.row)
+
+    @property
+    def log_deviation(self) -> Array:
+        """The log of the root of R's determinant (...), of the values that are there."""
+        return self.noise.log_deviation(self.row)
+
+    def whitened(self, values: Array) -> Array:
+        """Give R^(-1/2) v of values (..., row, observed), see :class:`Noise`; 0 if missing."""
+        return self.noise.whitened(values, self.row)
 
 
 class Run(NamedTuple):

@@ -9,6 +9,7 @@ import xarray as xr
 
 import daml
 from daml.errors import InputError
+from daml.observing.batches import placed
 from daml.observing.records import read
 from daml.protocols import Forecast, Run
 from daml.schemes import ETKF, LETKF, DEnKF, EnKF, EnKFN, EnVar, ParticleFilter, SerialEnSRF
@@ -54,11 +55,8 @@ def record(observed, missing=0):
 def through(scheme, seen):
     """Give a function of members (row, member, variable): the analysis, and the likelihood."""
     found = read(seen, NAMES, 1.0, space=daml.labels.space.StateSpace.of(Still()))
-    memory = scheme.prepare(found.setting("cpu"))
-    steps = np.array([0, 0])
-    values, pattern, _ = found.seen(steps)
-    noise = found.setting("cpu").noise
-    given = type(found.seen(steps))(torch.as_tensor(values), torch.as_tensor(pattern.copy()), noise)
+    setting, steps = found.setting("cpu"), np.array([0, 0])
+    memory, given = scheme.prepare(setting), placed(found.seen(steps), setting, "cpu")
     run = Run(steps, steps, 3, frozenset({"log_likelihood"}))
 
     def function(x):

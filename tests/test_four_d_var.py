@@ -341,7 +341,7 @@ def through(model, scheme, values):
     rows = torch.zeros(2, dtype=torch.long)
     wanted = frozenset(scheme.outputs)
     seen = (
-        (Observed(value, rows, noise), Run(np.full(2, step), np.zeros(2), 500, wanted))
+        (Observed(value, rows, noise, operator), Run(np.full(2, step), np.zeros(2), 500, wanted))
         for step, value in enumerate(values)
     )
     updates = list(cycle(model, scheme, prepared, x, model.start(x), seen))

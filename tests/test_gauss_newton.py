@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 
 import daml
 from daml.errors import InputError
+from daml.observing.batches import placed
 from daml.observing.functions import Function
 from daml.observing.records import read
 from daml.protocols import Forecast, Run
@@ -148,14 +149,12 @@ def test_a_linear_function_that_says_it_is_not_gives_the_same_analysis():
 
 def test_gradients_pass_through_the_iterations():
     _, background, found = record(*CALLS["x^3"], False)
-    memory, steps = SCHEME.prepare(found.setting("cpu")), np.arange(4)
-    values, pattern, _ = found.seen(steps)
-    given = torch.as_tensor(values), torch.as_tensor(pattern.copy()), found.setting("cpu").noise
+    setting, steps = found.setting("cpu"), np.arange(4)
+    memory, observed = SCHEME.prepare(setting), placed(found.seen(steps), setting, "cpu")
     run = Run(steps, steps, 0, frozenset())
     x = torch.as_tensor(background[:4]).requires_grad_()
 
     def function(x):
-        observed = type(found.seen(steps))(*given)
         return SCHEME.update(Forecast(x), observed, run, memory)[0].state
 
     np.testing.assert_allclose(

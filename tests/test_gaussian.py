@@ -10,6 +10,7 @@ from test_filters import FIRST, MATRIX, NAMES, START, STEPS, Linear, kalman, rec
 
 import daml
 from daml.errors import InputError
+from daml.observing.batches import placed
 from daml.observing.records import read
 from daml.protocols import Forecast, Observed, Run
 from daml.running.cycling import tangents
@@ -279,7 +280,7 @@ def test_a_nonlinear_operator_is_seen_by_the_points():
     )
     setting = read(seen, ("x",), 1.0).setting()
     setting = setting._replace(operator=Squared())
-    at = Observed(np.array([[value]]), np.array([0]), setting.noise)
+    at = Observed(np.array([[value]]), np.array([0]), setting.noise, setting.operator)
     run = Run(np.array([0]), np.array([0]), 0, frozenset(scheme.outputs))
     x = points(np.array([mean]), np.array([[variance]]))
     update, _ = scheme.update(Forecast(x), at, run, scheme.prepare(setting))
@@ -359,11 +360,10 @@ def likelihood(model_error, rho, steps=4):
     scheme = SigmaPoint(model_error).sized(NAMES)
     at = [
         (
-            Observed(torch.as_tensor(o.values), torch.as_tensor(o.pattern.copy()), setting.noise),
+            placed(found.seen(step), setting, "cpu"),
             Run(step, np.zeros(1, int), 0, frozenset({"log_likelihood"})),
         )
         for step in np.arange(steps)[:, None]
-        for o in [found.seen(step)]
     ]
     first = torch.as_tensor(points(np.array([1.0, 2.0, 20.0]), np.eye(3)))
     model = daml.Lorenz63(rho=rho)

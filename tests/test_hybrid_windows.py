@@ -8,8 +8,9 @@ from test_filters import MATRIX, NAMES, STEPS, exact, kalman, record
 
 import daml
 from daml.errors import InputError
+from daml.observing.batches import placed
 from daml.observing.records import read
-from daml.protocols import Observed, Run, Window
+from daml.protocols import Run, Window
 from daml.running.cycling.cycle import cycle
 from daml.schemes import ETKF4DVar, FourDEnVar, FourDVar, IEnKS
 
@@ -213,12 +214,11 @@ def test_the_gradient_is_that_of_differences(radius):
     seen["observation"][2, 0] = np.nan
     space = daml.labels.space.StateSpace.of(model)
     found = read(seen, model.variables, model.dt, space=space)
-    memory, noise = scheme.prepare(found.setting("cpu")), found.setting("cpu").noise
+    setting = found.setting("cpu")
+    memory = scheme.prepare(setting)
     observed = []
     for step in (1, 2, 3):
-        part = found.seen(np.array([step]))
-        values, pattern = torch.as_tensor(part.values), torch.as_tensor(part.pattern.copy())
-        observed.append(Observed(values, pattern, noise))
+        observed.append(placed(found.seen(np.array([step])), setting, "cpu"))
     step = np.zeros(1, int)
     runs = [Run(step, step, 3, frozenset(scheme.outputs))] * 3
 

@@ -10,8 +10,9 @@ from scipy.linalg import sqrtm
 
 import daml
 from daml.errors import InputError
+from daml.observing.batches import placed
 from daml.observing.records import read
-from daml.protocols import Observed, Run
+from daml.protocols import Run
 from daml.running.cycling.cycle import cycle
 from daml.schemes import ETKF, RTPP, EnKFN, IEnKS
 
@@ -354,8 +355,7 @@ def test_gradients_pass_through_the_last_iteration(how):
     setting, rows = found.setting("cpu"), np.zeros(2, int)
     at = []
     for step in range(int(seen.time[-1]) + 1):
-        values, pattern, _ = found.seen(rows + step)
-        given = Observed(torch.as_tensor(values), torch.as_tensor(pattern.copy()), setting.noise)
+        given = placed(found.seen(rows + step), setting, "cpu")
         at.append((given, Run(rows + step, rows, 1000 + step, frozenset(scheme.outputs))))
 
     def total(x):
@@ -379,8 +379,7 @@ def test_no_gradient_passes_through_a_prior_of_finite_size():
     seen = record().isel(time=slice(1))
     found = read(seen, NAMES, 1.0)
     setting, rows = found.setting("cpu"), np.zeros(1, int)
-    values, pattern, _ = found.seen(rows)
-    given = Observed(torch.as_tensor(values), torch.as_tensor(pattern.copy()), setting.noise)
+    given = placed(found.seen(rows), setting, "cpu")
     scheme = IEnKS(8, 2, finite_size=True)
     at = [(given, Run(rows, rows, 1000, frozenset(scheme.outputs)))]
     x = torch.as_tensor(exact(8)).requires_grad_()

@@ -11,8 +11,9 @@ import daml
 from daml.errors import InputError
 from daml.labels.space import StateSpace
 from daml.models import ODE
+from daml.observing.batches import placed
 from daml.observing.records import read
-from daml.protocols import Forecast, Observed, Run
+from daml.protocols import Forecast, Run
 from daml.schemes import ETKF, LETKF, half_width, taper
 from daml.schemes.ensembles import letkf, localisation
 
@@ -307,10 +308,7 @@ def test_torch_gives_the_same_and_its_gradient(seen):
 
     def update(x, device):
         setting = record.setting(device)
-        values, pattern, _ = record.seen(steps)
-        if device is not None:
-            values, pattern = torch.tensor(values), torch.tensor(pattern).long()
-        there = Observed(values, pattern, setting.noise)
+        there = placed(record.seen(steps), setting, device)
         return scheme.update(Forecast(x), there, run, scheme.prepare(setting))[0].state
 
     x = torch.as_tensor(ensemble).requires_grad_()

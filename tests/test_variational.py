@@ -10,8 +10,9 @@ from strategies import cases
 import daml
 from daml.covariance import labelled
 from daml.errors import InputError
+from daml.observing.batches import placed
 from daml.observing.records import read
-from daml.protocols import Forecast, Observed, Run
+from daml.protocols import Forecast, Run
 
 
 def test_scalar_case_by_hand():
@@ -112,7 +113,7 @@ def test_gradients_pass_through_the_analysis(method, scheme, observations):
     scheme = daml.ThreeDVar(scheme.background_covariance, method=method)
     record = read(observations.isel(time=slice(4)), ("x0", "x1", "x2"), 0.05)
     steps, setting = np.arange(4), record.setting("cpu")
-    seen = Observed(*map(torch.tensor, record.seen(steps)[:2]), setting.noise)
+    seen = placed(record.seen(steps), setting, "cpu")
     prepared, run = scheme.prepare(setting), Run(steps, 0 * steps, 0, frozenset())
     x = torch.ones((4, 3), dtype=torch.float64, requires_grad=True)
 

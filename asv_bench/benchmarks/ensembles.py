@@ -63,7 +63,9 @@ class LargeState:
     def analysed(self):
         """Search for neighbours, and analyse."""
         memory = self.scheme.prepare(self.setting)
-        observed = Observed(self.values, np.zeros(1, int), self.setting.noise)
+        observed = Observed(
+            self.values, np.zeros(1, int), self.setting.noise, self.setting.operator
+        )
         run = Run(np.zeros(1, int), np.zeros(1, int), 1_000, frozenset())
         return self.scheme.update(self.forecast, observed, run, memory)
 

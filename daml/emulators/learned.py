@@ -86,6 +86,11 @@ class Learned(ABC):
         return getattr(self.base, "period", None)
 
     @property
+    def bounds(self) -> Any:
+        """Bounds of the base's variables, if it has any."""
+        return getattr(self.base, "bounds", None)
+
+    @property
     def remembers(self) -> bool:
         """Whether a step depends on states before the last one."""
         return (getattr(self, "window", None) or 1) > 1

@@ -13,6 +13,7 @@ from daml.errors import InputError
 from daml.labels.datasets import first_time, names
 from daml.labels.definitions import is_users
 from daml.labels.space import StateSpace
+from daml.observing.batches import picked, placed
 from daml.observing.functions import Function
 from daml.observing.records import Record, read
 from daml.pairing import (
@@ -25,7 +26,7 @@ from daml.pairing import (
     offered,
     sized,
 )
-from daml.protocols import Observed, Run
+from daml.protocols import Run
 from daml.running.checks import check_model, remembers
 from daml.running.cycling.cycle import cycle
 from daml.running.starts.ensemble_start import EnsembleStart
@@ -84,9 +85,9 @@ def check_loop(
         x = put(states(steps[0]), device)
         times = np.broadcast_to(first.times[steps[0]][:1], x.shape[:-1])
         memory = certain(model).start(x, times)
-        values, pattern, _ = record.seen(steps)
-        rows = zip(put(values, device), put(pattern, device), steps, strict=True)
-        seen = ((Observed(v, p, setting.noise), Run(s, 0 * s, 0, frozenset())) for v, p, s in rows)
+        whole = placed(record.seen(steps), setting, device)
+        runs = (Run(step, 0 * step, 0, frozenset()) for step in steps)
+        seen = ((picked(whole, row), run) for row, run in enumerate(runs))
         shifted = cast("Model", _Shifted(certain(model), shift))
         with np.errstate(all="ignore"):
             known = prepared(tried, setting)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class Function:
             )
         return found
 
-    @property
+    @cached_property
     def linear(self) -> bool:
         """Whether H(x - 2 y) = H(x) - 2 H(y) for states of several sizes."""
         told = getattr(self.call, "linear", None)
@@ -101,12 +102,12 @@ class Function:
             raise InputError(
                 "'operator' is not linear, and a matrix H is needed here, as in estimates of B; "
                 "give daml.ThreeDVar with a B, an ensemble scheme, another one that calls "
-                "setting.operator.apply(x), or a linear 'operator'"
+                "observed.operator.apply(x), or a linear 'operator'"
             )
         if not self.fits:
             raise InputError(
                 f"'operator' has no matrix here: one of {len(self.observed)} x {self.size} values "
-                "is too large; give a scheme that calls setting.operator.apply(x)"
+                "is too large; give a scheme that calls observed.operator.apply(x)"
             )
         return np.ascontiguousarray(self.apply(np.eye(self.size)).T)
 
@@ -135,6 +136,10 @@ class Function:
             ) from error
         found = found.reshape(*at.shape[:-1], len(self.observed), self.size)
         return found.numpy() if isinstance(x, np.ndarray) else found
+
+    def picked(self, rows: Any) -> Function:
+        """Give the function for some states of a batch: all have the same."""
+        return self
 
     def reordered(self, places: Sequence[int], size: int) -> Function:
         """Give H for states of ``size`` variables, in which each variable here has its place."""

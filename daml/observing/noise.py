@@ -30,15 +30,16 @@ class TabledNoise:
     """The same in NumPy, of tables on a device."""
 
     def covariances(self, patterns: Any = slice(None)) -> Any:
-        """Give R of patterns (pattern, observed, observed); the identity where one is missing.
+        """Give R (..., observed, observed) of patterns (...); the identity where one is missing.
 
         A record may have as many patterns as rows: ask for a few at a time.
         """
-        eye = np.eye(self.variance.shape[-1])
+        present, variance = self.present[patterns], self.variance[patterns]
+        xp = namespace(variance)
+        eye = xp.eye(present.shape[-1], dtype=variance.dtype, device=device(present))
         if self.covariance is None:
-            return np.where(eye > 0, self.variance[patterns, :, None], 0.0)
-        present = self.present[patterns]
-        return np.where(present[:, :, None] & present[:, None, :], self.covariance, eye)
+            return variance[..., None] * eye
+        return xp.where(present[..., :, None] & present[..., None, :], self.covariance, eye)
 
     def whitened(self, values: Any, patterns: Any) -> Any:
         """Give R^(-1/2) v of values (..., row, observed), with a pattern (...) each; 0 if missing.
@@ -51,7 +52,7 @@ class TabledNoise:
             deviation = xp.sqrt(self.variance[patterns])[..., None, :]
             return values / xp.where(present, deviation, math.inf)
         masked = xp.where(present, values, xp.zeros_like(values))
-        root = xp.linalg.cholesky(self._covariances(patterns))
+        root = xp.linalg.cholesky(self.covariances(patterns))
         return xp.matrix_transpose(xp.linalg.solve(root, xp.matrix_transpose(masked)))
 
     def log_deviation(self, patterns: Any) -> Any:
@@ -59,15 +60,8 @@ class TabledNoise:
         xp = namespace(self.variance)
         if self.covariance is None:
             return xp.sum(xp.log(self.variance[patterns]), axis=-1) / 2
-        root = xp.linalg.cholesky(self._covariances(patterns))
+        root = xp.linalg.cholesky(self.covariances(patterns))
         return xp.sum(xp.log(xp.linalg.diagonal(root)), axis=-1)
-
-    def _covariances(self, patterns: Any) -> Any:
-        """Give R (..., observed, observed) of patterns (...), NumPy's or torch's."""
-        present = self.present[patterns]
-        xp = namespace(present)
-        eye = xp.eye(present.shape[-1], dtype=self.variance.dtype, device=device(present))
-        return xp.where(present[..., :, None] & present[..., None, :], self.covariance, eye)
 
     def on(self, device: str | None) -> TabledNoise:
         """Give the same on a torch device; None leaves it in NumPy."""

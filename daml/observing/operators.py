@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
 
+from daml.arrays import namespace
 from daml.errors import InputError
 from daml.labels.datasets import check_names, is_hidden, listed, named, names
 from daml.labels.space import StateSpace
@@ -29,6 +30,10 @@ class _Linear:
         if isinstance(x, np.ndarray):
             return np.broadcast_to(rows, (*x.shape[:-1], *rows.shape))
         return x.new_tensor(rows).expand(*x.shape[:-1], *rows.shape)
+
+    def picked(self, rows: Any) -> Self:
+        """Give the operator for some states of a batch: all have the same."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,19 @@ class LinearOperator(_Linear):
 
 
 Operator = ObservationOperator
+
+
+def seen_of(operator: Operator, rows: Any, at: Any) -> Any:
+    """Give what H, linear around states (..., variable), makes of rows (..., row, variable)."""
+    if operator.linear:
+        return operator.apply(rows)
+    return rows @ namespace(rows).matrix_transpose(operator.tangent(at))
+
+
+def check_tangent(operator: Operator, size: int) -> None:
+    """Refuse an H of states of a size that is not linear, and that torch cannot differentiate."""
+    if not operator.linear:
+        operator.tangent(np.ones((1, size)))
 
 
 def read_operator(

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from daml.covariances.dense import check as check_covariance
 from daml.errors import InputError
 from daml.labels.datasets import TimeAxis, check_dims, check_dtype, check_names, check_values, names
 from daml.labels.datasets import time_axis as read_time
 from daml.labels.space import StateSpace
 from daml.observing.functions import Function
+from daml.observing.guarded import LIMIT, PERIOD, limits, periods
+from daml.observing.kinds import errors_of
 from daml.observing.noise import TabledNoise
 from daml.observing.operators import Operator, read_operator
 from daml.observing.positions import observed_positions
 from daml.protocols import Model, Observed, Setting
 from daml.segments import rows_at_once
 
-GIVEN = ("observation", "error_variance", "error_covariance", "operator", "position")
+GIVEN = (
+    "observation",
+    "error_variance",
+    "error_covariance",
+    "operator",
+    "position",
+    *(LIMIT, PERIOD),
+)
 """What a record may hold; everything else in its Dataset is ignored."""
 
 
@@ -71,6 +80,10 @@ class Record:
     variance: np.ndarray
     space: StateSpace
     positions: np.ndarray | None
+    period: np.ndarray | None = None
+    """Of angles (observed,), see `Observed`."""
+    limit: np.ndarray | None = None
+    """From where on an innovation is a gross error (observed,), see `Observed`."""
 
     def values(self, steps: np.ndarray) -> np.ndarray:
         """Give the observations (..., observed) at model steps (...), 0 where one is missing."""
@@ -109,9 +122,24 @@ class Record:
         variance = np.concatenate((self.kind_variance, np.ones(nothing.shape)))
         return replace(self, kind_present=present, kind_variance=variance)
 
-    def seen(self, steps: np.ndarray) -> Observed:
-        """Give the observations at model steps (...)."""
-        return Observed(self.values(steps), self.patterns(steps), self.noise)
+    def seen(self, steps: np.ndarray, parts: Sequence[slice] | None = None) -> Observed:
+        """Give the observations at model steps (...).
+
+        ``parts`` of the last axis are loaded one by one: what lies between them is not.
+        """
+        apart = [...] if parts is None else [(..., part) for part in parts]
+        values = np.concatenate([self.values(steps[part]) for part in apart], axis=steps.ndim - 1)
+        row = self.patterns(steps)
+        about = self.noise, self.operator, self.positions, self.period, self.limit
+        return Observed(values, row, *about)
+
+    def silenced(self, observed: Observed, over: np.ndarray) -> Observed:
+        """Give observations of which those ``over`` (...) the end of a record are missing.
+
+        It is one that has :meth:`ended`.
+        """
+        row = np.where(over, len(self.kind_present) - 1, observed.row)
+        return observed._replace(values=np.where(over[..., None], 0.0, observed.values), row=row)
 
     # What a scheme of the older kind, with start(variables, record), asks of a record.
 
@@ -204,7 +232,7 @@ def read(
     observed = names(observations)
     if operator is None:
         operator = read_operator(observations, observed, variables)
-    errors = _errors(observations, observed)
+    errors = errors_of(observations, observed)
     number = np.empty(len(axis.index), dtype=np.int32)
     seen, total = np.zeros(len(observed), dtype=np.int64), np.zeros(len(observed))
     squares, origin = np.zeros(len(observed)), np.zeros(len(observed))
@@ -234,7 +262,8 @@ def read(
     how = kind_present, kind_variance, errors.covariance
     space = space or StateSpace(variables)
     where = space, observed_positions(observations, operator, space)
-    return Record(variables, observed, operator, axis, source, kind, *how, *spread, *where)
+    said = periods(observations), limits(observations)
+    return Record(variables, observed, operator, axis, source, kind, *how, *spread, *where, *said)
 
 
 class Readings:
@@ -280,96 +309,3 @@ def operator_for(
     if function is None or variables == wanted:
         return function
     return function.reordered([wanted.index(name) for name in variables], len(wanted))
-
-
-@dataclass
-class _Errors:
-    """Counts the error settings of a record as its rows come.
-
-    ``variance`` is None for a full covariance, else (variable) or (time, variable).
-    """
-
-    observed: tuple[str, ...]
-    covariance: np.ndarray | None
-    variance: xr.Variable | None
-    known: dict[bytes, int] = field(default_factory=dict)
-
-    @property
-    def timed(self) -> bool:
-        return self.variance is not None and self.variance.ndim == 2
-
-    def number(self, values: np.ndarray, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Give the setting of each row and which of its values (row, observed) are there."""
-        present = np.isfinite(values)
-        if self.variance is not None:
-            part = self.variance[rows] if self.timed else self.variance
-            variance = np.asarray(part.values, dtype=np.float64)
-            if self.timed:
-                self._check(variance, present)
-            present &= ~np.isposinf(variance)
-        if self.timed:
-            keys = np.where(present, variance, np.inf).view(np.uint64)
-        else:
-            packed = np.packbits(np.ascontiguousarray(present), axis=1)
-            keys = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
-        return self._count(keys), present
-
-    def _count(self, keys: np.ndarray) -> np.ndarray:
-        """Give keys (row, word) their numbers; most rows repeat the one before."""
-        fresh = np.ones(len(keys), dtype=bool)
-        fresh[1:] = (keys[1:] != keys[:-1]).any(axis=1)
-        runs = keys[fresh]
-        if runs.shape[1] == 1:
-            distinct, place = np.unique(runs[:, 0], return_inverse=True)
-        else:
-            distinct, place = np.unique(runs, axis=0, return_inverse=True)
-        numbers = [self.known.setdefault(key.tobytes(), len(self.known)) for key in distinct]
-        return np.asarray(np.array(numbers)[place.ravel()][np.cumsum(fresh) - 1])
-
-    def _check(self, variance: np.ndarray, needed: np.ndarray) -> None:
-        wrong = needed & ~(variance > 0)
-        if wrong.any():
-            at = tuple(np.argwhere(wrong)[0])
-            raise InputError(
-                f"observations: 'error_variance' is {variance[at]:g} for variable "
-                f"{self.observed[at[-1]]!r}; give a variance > 0"
-            )
-
-    def kinds(self, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give what is present, and the diagonal of R, (kind, observed) of each kind.
-
-        ``seen`` (observed,) says what has a value anywhere: only there a variance is needed.
-        """
-        if self.timed:
-            rows = np.array([np.frombuffer(key) for key in self.known])
-            present = np.isfinite(rows)
-            return present, np.where(present, rows, 1.0)
-        words = np.array([np.frombuffer(key, np.uint8) for key in self.known])
-        present = np.unpackbits(words, axis=1)[:, : len(self.observed)].astype(bool)
-        if self.variance is None:
-            variance = np.diagonal(np.asarray(self.covariance))
-        else:
-            variance = np.asarray(self.variance.values, dtype=np.float64)
-            self._check(variance[None], seen[None])
-        return present, np.where(present, variance, 1.0)
-
-
-def _errors(observations: xr.Dataset, observed: tuple[str, ...]) -> _Errors:
-    """Read how the error is given: a covariance, or variances that may change in time."""
-    has = [v for v in ("error_variance", "error_covariance") if v in observations]
-    if len(has) != 1:
-        found = "both are there" if has else "neither is there"
-        raise InputError(
-            f"observations need 'error_variance' or 'error_covariance' ({found}); give one, e.g. "
-            "ds.assign(error_variance=('variable', [...]))"
-        )
-    if has == ["error_covariance"]:
-        matrix = check_covariance(observations["error_covariance"], observed, "'error_covariance'")
-        return _Errors(observed, matrix, None)
-    array = observations["error_variance"]
-    if set(array.dims) not in ({"variable"}, {"time", "variable"}):
-        raise InputError(
-            f"'error_variance' has the dimensions {array.dims}; give (variable) or (time, variable)"
-        )
-    check_dtype(array, "error_variance")
-    return _Errors(observed, None, array.variable.transpose(..., "variable"))

@@ -25,6 +25,7 @@ from daml.observing.records import GIVEN, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
 from daml.running import converging
 from daml.running.checks import check_model, remembers, typical
+from daml.running.cycling.guards import check_rejected, checks
 from daml.running.kept import labels_of, outputs_of
 from daml.running.lost import ADVICE, MOST, check_lost
 from daml.running.segmented import SPINUP, Cycles, first_spinup
@@ -228,7 +229,7 @@ def assimilated(
     check_names(observations, "observation")
     total = len(times)
     labels = labels_of(model, given, observations, times, operator, keep_members)
-    outputs = outputs_of(scheme, keep_members)
+    outputs = outputs_of(scheme, keep_members, checks=checks(scheme, observations))
     if lag != 0:
         lag = check_lag(lag, total, scheme, "smooth")
         labels, outputs = labels.assign_attrs(lag=lag), {**outputs, **SMOOTHED}
@@ -292,6 +293,10 @@ def _joined(
                 "segments=1"
             )
     told = {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
+    if cycles.record.limit is not None:
+        told["gross_errors"] = joined.rejected[0]
+        if refuse_lost:
+            check_rejected(*joined.rejected, cycles.scheme)
     what = f"{what}: {type(cycles.scheme).__name__}"
     advice = getattr(cycles.scheme, "window_advice", converging.ADVICE)
     converging.check_converged(joined.unconverged, what, advice)

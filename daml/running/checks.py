@@ -15,6 +15,7 @@ from daml.labels.dates import is_span, span, unit_of_time
 from daml.labels.space import StateSpace
 from daml.labels.templates import Template
 from daml.randomness import ranks
+from daml.running.cycling.bounds import Bounds
 from daml.running.cycling.stepping import advance
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ def check_settings(model: Model) -> None:
     _check_dt(model)
     Template.of(model)
     StateSpace.of(model)
+    Bounds.of(model)
     climate = getattr(model, "climate", None)
     if climate is not None:
         array = np.asarray(climate)

@@ -17,8 +17,10 @@ from daml.labels.doors import coordinates
 from daml.observing.functions import described
 from daml.observing.records import Record
 from daml.pairing import has_window
-from daml.protocols import Outputs, Update
+from daml.protocols import Observed, Outputs, Update
 from daml.running.checks import check_analysis, check_finite
+from daml.running.cycling.bounds import Bounds
+from daml.running.cycling.guards import GROSS, REJECTED, unwound
 from daml.running.lost import LOST
 from daml.schemes.calling import gathered
 
@@ -29,12 +31,16 @@ MOMENTS = ("background", "background_spread", "analysis", "spread", "equivalent"
 """What a scheme whose members have different weights gives of them."""
 
 
-def outputs_of(scheme: Scheme, keep_members: bool = False) -> Outputs:
-    """Give all variables of an analysis by a scheme; with the members of an ensemble, if asked."""
+def outputs_of(scheme: Scheme, keep_members: bool = False, *, checks: bool = False) -> Outputs:
+    """Give all variables of an analysis by a scheme; with the members of an ensemble, if asked.
+
+    ``checks`` says that gross errors are left out.
+    """
     spread = {} if getattr(scheme, "members", None) is None else SPREAD
     members = MEMBERS if keep_members else {}
     lost = LOST if is_watched(scheme) else {}
-    return {**ANALYSED, **spread, **members, **getattr(scheme, "outputs", {}), **lost}
+    gross = GROSS if checks else {}
+    return {**ANALYSED, **spread, **members, **getattr(scheme, "outputs", {}), **gross, **lost}
 
 
 def labels_of(
@@ -48,6 +54,7 @@ def labels_of(
     """Give the coordinates and the attributes of an analysis."""
     window = {"left_over": (len(times) - 1) % scheme.shift} if has_window(scheme) else {}
     members = {"member": np.arange(getattr(scheme, "members", 0))} if keep_members else {}
+    bounds = Bounds.of(model)
     by = (
         {} if operator is None else {"operator": described(operator, observations, model.variables)}
     )
@@ -64,6 +71,7 @@ def labels_of(
             "scheme": description(scheme, "scheme", exact=False),
             **by,
             **window,
+            **({} if bounds is None else {"bounds": bounds.text}),
             "daml_version": __version__,
         },
     )
@@ -91,6 +99,8 @@ class Kept:
         self.members: int | None = getattr(scheme, "members", None)
         self.outputs: Outputs = getattr(scheme, "outputs", {})
         self.seen = {n for n, (dims, _) in self.outputs.items() if "observed" in dims}
+        if record.limit is not None:
+            self.outputs = {**self.outputs, **GROSS}
         spreads = [name for name in SPREAD if name not in self.outputs]
         self.own = () if self.members is None else ("equivalent", *spreads)
         """Of an ensemble, what follows from its members."""
@@ -104,7 +114,7 @@ class Kept:
         self.size = len(model.variables) * rows
         """Values of a step and segment in the largest array."""
 
-    def of_step(self, background: Array, update: Update) -> dict[str, Array]:
+    def of_step(self, background: Array, update: Update, observed: Observed) -> dict[str, Array]:
         """Give what is kept of a step; of an ensemble its mean and its standard deviation."""
         kept = {"background": background, "analysis": update.state, **update.extras}
         if self.members is None:
@@ -112,7 +122,7 @@ class Kept:
         if update.moments:
             self._check(update.moments)
             return kept | dict(update.moments)
-        kept["equivalent"] = member_mean(self.record.operator.apply(background))
+        kept["equivalent"] = member_mean(observed.operator.apply(background))
         for name, spread in (("background", "background_spread"), ("analysis", "spread")):
             members = kept[name]
             kept[name] = member_mean(members)
@@ -136,8 +146,7 @@ class Kept:
         self,
         found: list[dict[str, Array]],
         steps: np.ndarray,
-        values: np.ndarray,
-        pattern: np.ndarray,
+        observed: Observed,
     ) -> dict[str, np.ndarray]:
         """Give a block of the cycle as arrays (step, segment, ...) by name."""
         names = ("background", "analysis", *self.own)
@@ -154,13 +163,15 @@ class Kept:
             check_finite(parts["analysis"], times, self.model.variables, what)
         equivalent = parts.pop("equivalent", None)
         if equivalent is None:
-            equivalent = self.record.operator.apply(parts["background"])
-        parts["innovation"] = values - equivalent
+            equivalent = observed.operator.apply(parts["background"])
+        values = observed.values
+        parts["innovation"] = unwound(values - equivalent, observed)
         sizes = {"variable": parts["analysis"].shape[-1], "observed": values.shape[-1]}
         for name, (dims, _) in self.outputs.items():
             shape = (*values.shape[1:-1], *(sizes[dim] for dim in dims[1:]))
             parts[name] = gathered(self.scheme, name, dims, shape, found)
-        present = self.record.noise.present[pattern]
         for name in ("innovation", *self.seen):
-            parts[name] = np.where(present, parts[name], np.nan)
+            parts[name] = np.where(observed.present, parts[name], np.nan)
+        if REJECTED in parts:
+            parts["innovation"][parts[REJECTED] == 1] = np.nan
         return parts

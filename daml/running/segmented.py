@@ -12,11 +12,13 @@ from tqdm.auto import tqdm
 
 from daml.arrays import home, put
 from daml.errors import StepError
+from daml.observing.batches import picked, placed
 from daml.observing.records import Record
 from daml.pairing import certain, has_window, offered
 from daml.protocols import Observed, Run
 from daml.running.converging import unconverged
 from daml.running.cycling.cycle import cycle
+from daml.running.cycling.guards import REJECTED, counted, counted_within
 from daml.running.cycling.steps import given_error
 from daml.running.kept import Kept, is_watched
 from daml.running.lost import MOST, flags, signs
@@ -37,8 +39,8 @@ ensemble are run again, and the most that one counts: two that are right differ 
 nothing in common. One of them has found the observations too late, or has lost them at its end."""
 
 
-Loaded = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Steps of the record, values and patterns of a block."""
+Loaded = tuple[np.ndarray, Observed, Observed]
+"""Steps of the record of a block, and what is observed: in NumPy, and where the cycle computes."""
 
 
 SPINUP, TIMES = 100, 40
@@ -62,6 +64,8 @@ class Joined(NamedTuple):
     """Segments that were started again."""
     unconverged: float
     """The part of the record in which iterations did not converge."""
+    rejected: tuple[int, int]
+    """How many values were left out as gross errors, and of how many."""
 
 
 class _Segments(NamedTuple):
@@ -78,6 +82,8 @@ class _Segments(NamedTuple):
     """Steps (segment,) at which the filter has lost the observations."""
     unconverged: np.ndarray
     """Steps (segment,) at which iterations did not converge."""
+    rejected: np.ndarray
+    """Values (segment, 2) that were left out as gross errors, and all values."""
 
 
 class Cycles:
@@ -134,6 +140,7 @@ class Cycles:
             spun = np.concatenate([part.spun for part in found])
             lost = np.concatenate([part.lost for part in found])
             early_end = np.concatenate([part.unconverged for part in found])
+            rejected = np.concatenate([part.rejected for part in found])
             spread = joined([part.spread for part in found])[1]
             again = lost > 0
             if self.is_watched:
@@ -149,12 +156,14 @@ class Cycles:
                 part = self._run(longer, group, target, bar)
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
                 width[group], early_end[group] = part.width, part.unconverged
+                rejected[group] = part.rejected
         apart = self._apart(ends, spun, width, spread)
         sound = apart[(lost[:-1] == 0) & (lost[1:] == 0)]
         judge = np.max if self.members is None else np.mean
         share = lost.sum() / cut.total if self.is_watched else None
         difference = float(judge(sound)) if len(sound) else 0.0
-        return Joined(difference, share, int(again.sum()), early_end.sum() / cut.total)
+        parts = int(again.sum()), early_end.sum() / cut.total, tuple(rejected.sum(axis=0).tolist())
+        return Joined(difference, share, *parts)
 
     def _apart(
         self, ends: np.ndarray, spun: np.ndarray, width: np.ndarray, spread: np.ndarray
@@ -182,22 +191,18 @@ class Cycles:
         self, cut: Cut, group: np.ndarray, starts: np.ndarray, loaded: deque[Loaded]
     ) -> Iterator[tuple[Observed, Run]]:
         """Yield the observations and the position of each step; put what is loaded in a queue."""
-        record, noise, wanted = self.record, self.setting.noise, self.kept.wanted
+        wanted = self.kept.wanted
         for block in cut.blocks(group, self.kept.size):
             ages = range(block.start, block.stop)
             ahead = starts + np.arange(block.start, block.stop)[:, None]
             steps = np.minimum(ahead, cut.total - 1)
-            # What lies between segments that are apart is not loaded.
-            apart = [record.values(steps[:, part]) for part in consecutive(group)]
-            values, pattern = np.concatenate(apart, axis=1), record.patterns(steps)
+            observed = self.record.seen(steps, consecutive(group))
             if self.windowed:
-                over = ahead >= cut.total
-                pattern = np.where(over, len(record.kind_present) - 1, pattern)
-                values = np.where(over[..., None], 0.0, values)
-            loaded.append((steps, values, pattern))
-            moved = (put(part, self.device) for part in (values, pattern))
-            for value, row, step, age in zip(*moved, steps, ages, strict=True):
-                yield Observed(value, row, noise), Run(step, group, age, wanted, self.pace)
+                observed = self.record.silenced(observed, ahead >= cut.total)
+            moved = placed(observed, self.setting, self.device)
+            loaded.append((steps, observed, moved))
+            for row, (step, age) in enumerate(zip(steps, ages, strict=True)):
+                yield picked(moved, row), Run(step, group, age, wanted, self.pace)
 
     def _run(self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""
@@ -208,30 +213,35 @@ class Cycles:
         loaded: deque[Loaded] = deque()  # a window may reach into the next block
         watched: list[np.ndarray] = []
         converged: list[np.ndarray] = []
+        gross: list[np.ndarray] = []
 
         spun, ends, width = np.full((3, len(group), len(self.model.variables)), np.inf)
         last = early + cut.length - 1
-        picked = (spun, "analysis", early - 1), (ends, "analysis", last), (width, "spread", last)
+        at_ends = (spun, "analysis", early - 1), (ends, "analysis", last), (width, "spread", last)
         how = self.scheme, self.lag, self.error, self.keep_members
         smoother = Smoother(*how) if self.lag else None
         with np.errstate(all="ignore"):
             seen = self._seen(cut, group, starts, loaded)
             pairs = cycle(self.model, self.scheme, self.prepared, *self._begun(starts), seen)
             for block in cut.blocks(group, self.kept.size):
-                found = []
+                found: list[dict[str, Array]] = []
                 for _ in ahead[block]:
                     try:
-                        found.append(self.kept.of_step(*next(pairs)))
+                        pair = next(pairs)
+                        now = picked(loaded[0][-1], len(found))
+                        found.append(self.kept.of_step(*pair, now))
                     except StepError as error:
                         times = self.start.times[loaded[0][0][len(found)]]
                         raise error.at(block.start + len(found), times) from error.__cause__
                     bar.update()
-                parts = self.kept.block(found, *loaded.popleft())
+                parts = self.kept.block(found, *loaded.popleft()[:2])
                 if self.is_watched:
                     watched.append(signs(parts, self.record.variance))
                 if "converged" in parts:
                     converged.append(parts["converged"])
-                _pick(parts, block.start, picked)
+                if REJECTED in parts:
+                    gross.append(counted(parts))
+                _pick(parts, block.start, at_ends)
                 done = block.start
                 if smoother is not None:
                     within = starts + ahead[block] < cut.total
@@ -249,9 +259,10 @@ class Cycles:
             is_lost = flags(np.concatenate(watched, axis=1), early, rows, piece)
             room["lost"][:, : is_lost.shape[1]] = is_lost
             lost = is_lost.sum(axis=1)
+        rejected = counted_within(gross, early, rows)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
         target.close(group, cut, room)
-        return _Segments(ends, width, spun, spread, lost, early_end)
+        return _Segments(ends, width, spun, spread, lost, early_end, rejected)
 
 
 def _pick(

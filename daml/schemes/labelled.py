@@ -80,7 +80,7 @@ def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) ->
     update, _ = updated(scheme, Forecast(x[place]), seen, run, memory)
     analysis[place] = update.state
     innovation = np.full((len(x), len(record.observed)), np.nan)
-    distance = seen.values - record.operator.apply(x[place])
+    distance = seen.values - seen.operator.apply(x[place])
     innovation[place] = np.where(seen.present, distance, np.nan)
     found = {"background": x, "analysis": analysis, "innovation": innovation}
     units = {"units": layout.attrs.get("units", "1")}

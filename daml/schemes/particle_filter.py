@@ -10,7 +10,7 @@ import numpy as np
 from daml.arrays import alike, fetch, namespace
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
-from daml.protocols import Forecast, ObservationOperator, Observed, Outputs, Run, Setting, Update
+from daml.protocols import Forecast, Observed, Outputs, Run, Setting, Update
 from daml.randomness import Stream, normal, ranks, uniform
 from daml.schemes.ensembles.parts import Seen
 from daml.schemes.ensembles.weights import Weights
@@ -24,7 +24,6 @@ LONE = 1 + 1e-9
 class Particles(NamedTuple):
     """What the filter knows between two times."""
 
-    operator: ObservationOperator
     places: np.ndarray
     """Where the variables (variable,) stand when their names are sorted: names decide what is
     drawn."""
@@ -142,8 +141,8 @@ class ParticleFilter:
         }
 
     def prepare(self, setting: Setting) -> Particles:
-        """Give H, and the order of the names; nothing else is known before a forecast."""
-        return Particles(setting.operator, ranks(setting.variables))
+        """Give the order of the names; nothing else is known before a forecast."""
+        return Particles(ranks(setting.variables))
 
     def update(
         self, forecast: Forecast, observed: Observed, run: Run, memory: Particles
@@ -159,9 +158,9 @@ class ParticleFilter:
         before = memory.weights
         if before is None:
             before = xp.full_like(x[..., 0], 1 / self.members)
-        equivalent = memory.operator.apply(x)
+        equivalent = observed.operator.apply(x)
         distance = observed.values[..., None, :] - equivalent
-        white = observed.noise.whitened(distance, observed.pattern)
+        white = observed.whitened(distance)
         fit = xp.log(before) - xp.sum(white**2, axis=-1) / 2
         top = xp.max(fit, axis=-1, keepdims=True)
         weights = xp.exp(fit - top)
@@ -246,7 +245,7 @@ def _weighted(weights: Any, x: Any, white: Any, observed: Observed) -> Seen:
     xp = namespace(x)
     centre = weights[..., None, :] @ white
     seen = (centre - white) * xp.sqrt(_unbiased(weights))[..., None]
-    width = observed.noise.log_deviation(observed.pattern)
+    width = observed.log_deviation
     return Seen(x[..., 0, :], x, seen, centre[..., 0, :], width)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from daml.arrays import fetch, member_mean
+from daml.observing.batches import picked
 from daml.pairing import certain
-from daml.protocols import Observed, Run, Update
+from daml.protocols import Run, Update
 from daml.running.cycling.cycle import cycle
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.training.through_cycle import Course, Innovations
@@ -96,13 +97,13 @@ class Streams:
     def run(self, length: int) -> tuple[torch.Tensor, Stretch]:
         """Cycle all streams on; give the loss that is to be made small, and what they did."""
         objective = self.objective
-        values, kind, _, counts, _ = self.course.tensors
+        _, kind, _, counts, _ = self.course.tensors
         rows = self.rows[:, None] + np.arange(1, length + 1)
-        values, kind, counts = values[rows], kind[rows], counts[rows]
+        kind, counts = kind[rows], counts[rows]
         segment, wanted = np.zeros(len(rows), dtype=np.int64), frozenset({"log_likelihood"})
         seen = (
             (
-                Observed(values[:, step], kind[:, step], objective.setting.noise),
+                picked(objective.whole, rows[:, step]),
                 Run(rows[:, step], segment, OLD, wanted),
             )
             for step in range(length)

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from daml.arrays import fetch
+from daml.arrays import fetch, put
 from daml.errors import InputError
 from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
+from daml.observing.batches import picked, placed
 from daml.observing.functions import Function
 from daml.observing.records import Record, read
 from daml.pairing import certain, sized
@@ -81,15 +82,22 @@ class Innovations:
         return prepared(self.scheme, self.setting)
 
     @cached_property
+    def whole(self) -> Observed:
+        """What is observed at all steps of the record, where the sequences are."""
+        seen = self.record.seen(np.arange(self.record.axis.length))
+        return placed(seen, self.setting, str(self.like.device))
+
+    @cached_property
     def present(self) -> torch.Tensor:
         """1 where a value is present, otherwise 0 (kind, observed)."""
-        return self.like.new_tensor(self.record.noise.present)
+        return torch.as_tensor(self.whole.noise.present).to(self.like.dtype)
 
     @cached_property
     def variance(self) -> torch.Tensor:
         """The diagonal of R (kind, observed), times the factor of the scheme."""
-        noise, factor = self.record.noise, float(getattr(self.scheme, "error_factor", 1.0))
-        return self.like.new_tensor(noise.variance * np.where(noise.present, factor, 1.0))
+        noise, factor = self.whole.noise, float(getattr(self.scheme, "error_factor", 1.0))
+        scaled = torch.where(torch.as_tensor(noise.present), factor * noise.variance, 1.0)
+        return scaled.to(self.like.dtype)
 
     @property
     def likelihood(self) -> bool:
@@ -146,7 +154,7 @@ class Innovations:
         segment = np.zeros(len(x), dtype=np.int64)
         seen = (
             (
-                Observed(values[:, step], kind[:, step], self.setting.noise),
+                picked(self.whole, at[:, step]),
                 Run(at[:, step], segment, step * SPINUP // max(self.burn_in, 1), wanted),
             )
             for step in range(values.shape[1])
@@ -154,7 +162,8 @@ class Innovations:
         updates = cycle(model, self.scheme, self.prepared, x, certain(model).start(x), seen)
         kept = list(updates)[self.burn_in :]
         backgrounds = torch.stack([background for background, _ in kept], dim=1)
-        equivalent = self.record.operator.apply(backgrounds)
+        operator = self.whole.operator.picked(at[:, self.burn_in :])
+        equivalent = operator.apply(backgrounds)
         if self.first is not None:
             equivalent = equivalent.mean(dim=-2)
         distance = values[:, self.burn_in :] - equivalent
@@ -208,20 +217,21 @@ class Course:
         self.model, self.guess = model, FirstGuess(model, self.record, times, None)
         start = self.guess.state(steps)
         counts = np.ones(len(times)) if self.held_out is None else ~self.held_out.untrained
-        kind = torch.as_tensor(self.record.kind, device=like.device).long()
-        values = like.new_tensor(self.record.values(steps))
+        seen = self.record.seen(steps)
+        kind = put(seen.row, str(like.device)).long()
+        values = like.new_tensor(seen.values)
         floats = like.new_tensor(start), like.new_tensor(counts)
         self.tensors: Tensors = [values, kind, *floats, torch.as_tensor(steps)]
 
     @cached_property
     def ignorance(self) -> float:
         """The loss, in nats a value, of one who knows mean and covariance of the record alone."""
-        record = self.record
-        there = record.kind_present[record.kind]
+        observed = self.record.seen(np.arange(self.record.axis.length))
+        there = observed.present
         seen = there.any(axis=0)
-        there, values = there[:, seen], record.values(np.arange(len(there)))[:, seen]
+        there, values = there[:, seen], observed.values[:, seen]
         counts = there.sum(axis=0)
-        variance = np.where(there, record.kind_variance[record.kind][:, seen], 0.0)
+        variance = np.where(there, observed.variance[:, seen], 0.0)
         error = variance.sum(axis=0) / counts
         mean = np.where(there, values, 0.0).sum(axis=0) / counts
         # A missing value counts as the mean: correlations are no larger than they are.

@@ -10,6 +10,7 @@ import numpy as np
 from daml.arrays import fetch
 from daml.pairing import asks_covariance, has_window
 from daml.protocols import Forecast, Observed, Run, Update
+from daml.running.cycling.guards import REJECTED, Guard
 from daml.running.cycling.steps import Steps
 from daml.running.cycling.windows import windows
 from daml.schemes.calling import fresh, updated
@@ -56,7 +57,7 @@ def cycle(
     if has_window(scheme):
         yield from windows(model, scheme, prepared, x, memory, seen, after)
         return
-    asks, steps = asks_covariance(scheme), Steps(model, scheme, x)
+    asks, steps, guard = asks_covariance(scheme), Steps(model, scheme, x), Guard(scheme)
     carries = getattr(scheme, "carries", False) and hasattr(model, "packed")
     update, prepared, forecast = after, fresh(prepared), Forecast(x)
     for observed, run in seen:
@@ -72,5 +73,9 @@ def cycle(
             forecast = forecast._replace(covariance=covariance)
         if carries:
             forecast = forecast._replace(carried=cast("CarriesMemory", model).packed(memory, x))
+        observed, rejected = guard.of(forecast, observed, run, prepared)
         update, prepared = updated(scheme, forecast, observed, run, prepared)
+        if rejected is not None:
+            update = update._replace(extras={**update.extras, REJECTED: rejected})
+        update = steps.bounded(update)
         yield x, update

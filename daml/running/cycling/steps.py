@@ -11,11 +11,12 @@ from daml.covariances.model_error import dense, error_root, model_error
 from daml.pairing import certain, has_window
 from daml.protocols import Forecast
 from daml.randomness import Stream, normal, ranks
+from daml.running.cycling.bounds import Bounds
 from daml.running.cycling.stepping import advance
 from daml.running.cycling.tangents import Tangents
 
 if TYPE_CHECKING:
-    from daml.protocols import Array, Memory, Model, Run, Scheme
+    from daml.protocols import Array, Memory, Model, Run, Scheme, Update
 
 
 def given_error(scheme: Scheme, model: Model, as_given: bool = False) -> Array | None:
@@ -37,7 +38,7 @@ class Steps:
 
     def __init__(self, model: Model, scheme: Scheme, like: Array) -> None:
         needs = getattr(scheme, "needs", ())
-        self.model = certain(model)
+        self.model, self.bounds = certain(model), Bounds.of(model)
         self.tangents = Tangents(self.model) if "gradient" in needs else None
         given, error = given_error(scheme, model, has_window(scheme)), model_error(scheme, model)
         self.error = None if given is None else _placed(given, like)
@@ -61,6 +62,13 @@ class Steps:
         if self.root is not None and x.ndim == run.step.ndim + 2:
             x = x + self._drawn(x, self.root, run)
         return x, memory
+
+    def bounded(self, update: Update) -> Update:
+        """Give an update whose states are within the bounds of the model."""
+        if self.bounds is None:
+            return update
+        onward = update.onward and self.bounded(update.onward)
+        return update._replace(state=self.bounds.within(update.state), onward=onward)
 
     def _drawn(self, x: Array, root: Array, run: Run) -> Array:
         """Draw errors of a step for the members (..., member, variable); their mean is 0."""

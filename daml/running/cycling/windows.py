@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from daml.arrays import namespace, taken
-from daml.protocols import Observed, Run, Update, Window
+from daml.protocols import Forecast, Observed, Run, Update, Window
+from daml.running.cycling.guards import REJECTED, Guard
 from daml.running.cycling.steps import Steps
 from daml.running.cycling.tangents import has_arrays
 from daml.schemes.calling import fresh, updated
@@ -37,7 +38,7 @@ def windows(
     The first time is a window of its own, which starts there. Windows after it start there, too,
     until they have all their steps. The last one has fewer if the record ends within a shift.
     """
-    way = _Way(Steps(model, scheme, x), getattr(scheme, "carries", False) and model)
+    way = _Way(Steps(model, scheme, x), Guard(scheme), getattr(scheme, "carries", False) and model)
     prepared, seen = fresh(prepared), iter(seen)
     start = _Point(x, memory)
     times: list[Time] = []
@@ -46,11 +47,13 @@ def windows(
     if after is None:
         for time in islice(seen, 1):
             window = way.window(start, [start], [], 1, [])
-            update, prepared = updated(scheme, window, (time[0],), (time[1],), prepared)
+            observed, rejected = way.guarded(window.background, [time], prepared)
+            update, prepared = updated(scheme, window, observed, (time[1],), prepared)
+            update = way.steps.bounded(update)
             front = start = way.begun(start, update)
             if update.onward is not None:
                 start = way.begun(start, update.onward)
-            yield x, _of_time(update, update.state, 0)
+            yield x, _of_time(update, update.state, 0, rejected)
     else:
         front = start = way.begun(start, after)
     while new := list(islice(seen, scheme.shift)):
@@ -65,18 +68,24 @@ def windows(
         over = max(len(path) + scheme.shift - len(new) - scheme.window, 0)
         if over:
             start, times, path, errors = path[over - 1], times[over:], path[over:], errors[over:]
-        observed, runs = zip(*times, strict=True)
+        runs = tuple(run for _, run in times)
         window = way.window(start, path, runs, len(new), errors)
         window = window._replace(forecasts=tuple(point.state for point in forecasts))
+        kept, rejected = way.guarded(window.forecasts, new, prepared)
+        times[-len(new) :] = zip(kept, ends, strict=True)
+        observed = tuple(part for part, _ in times)
         update, prepared = updated(scheme, window, observed, runs, prepared)
+        update = way.steps.bounded(update)
         onward = update.onward or update
         errors = list(onward.errors or (0 * error for error in errors))
-        shown = way.path(way.begun(start, update), runs, update.errors)
+        shown = way.within(way.path(way.begun(start, update), runs, update.errors))
         start = way.begun(start, onward)
-        path = shown if update.onward is None else way.path(start, runs, onward.errors)
+        path = shown
+        if update.onward is not None:
+            path = way.within(way.path(start, runs, onward.errors))
         front = shown[-1]
         for place, point in enumerate(shown[-len(new) :]):
-            yield forecasts[place].state, _of_time(update, point.state, place)
+            yield forecasts[place].state, _of_time(update, point.state, place, rejected)
 
 
 class _Point(NamedTuple):
@@ -91,6 +100,7 @@ class _Way:
     """How a model goes through a window."""
 
     steps: Steps
+    guard: Guard
     carrier: Any
     """The model, if the members' memory may move with their states."""
 
@@ -106,6 +116,22 @@ class _Way:
                 x = x + errors[place]
             found.append(_Point(x, memory))
         return found
+
+    def guarded(
+        self, backgrounds: Sequence[Array], times: Sequence[Time], memory: Memory
+    ) -> tuple[tuple[Observed, ...], tuple[Array | None, ...]]:
+        """Give the observations of some times that a scheme may use, and the gross errors."""
+        pairs = zip(backgrounds, times, strict=True)
+        found = [self.guard.of(Forecast(x), *time, memory) for x, time in pairs]
+        observed, rejected = zip(*found, strict=True)
+        return observed, rejected
+
+    def within(self, path: list[_Point]) -> list[_Point]:
+        """Give the points of an analysis within the bounds of the model."""
+        bounds = self.steps.bounds
+        if bounds is None:
+            return path
+        return [point._replace(state=bounds.within(point.state)) for point in path]
 
     def window(
         self,
@@ -209,7 +235,9 @@ def _of_rows(memory: Memory, rows: np.ndarray, lead: tuple[int, ...]) -> Memory:
     return memory
 
 
-def _of_time(update: Update, state: Array, place: int) -> Update:
+def _of_time(update: Update, state: Array, place: int, rejected: Sequence[Array | None]) -> Update:
     """Give the update of a time: its state, and what the scheme says of it besides."""
     extras = {name: parts[place] for name, parts in update.extras.items() if place < len(parts)}
+    if rejected[place] is not None:
+        extras[REJECTED] = rejected[place]
     return Update(state, extras)

@@ -46,7 +46,7 @@ class DEnKF(Ensemble):
         self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = self.seen(forecast, observed, memory)
+        part = self.seen(forecast, observed)
         weights = Weights.of(part)
         signal = part.seen * (self.members - 1) ** 0.5
         anomalies = part.anomalies - weights.increments(signal) / 2

@@ -73,7 +73,7 @@ class EnKF(Ensemble):
         self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = self.seen(forecast, observed, memory)
+        part = self.seen(forecast, observed)
         xp = namespace(part.seen)
         weights = Weights.of(part)
         signal = part.seen * (self.members - 1) ** 0.5
@@ -92,5 +92,5 @@ class EnKF(Ensemble):
         drawn = drawn - drawn.mean(axis=-2, keepdims=True)
         drawn = alike(drawn * (self.members / (self.members - 1)) ** 0.5, like)
         if memory.root is not None:
-            return observed.noise.whitened(drawn @ memory.root, observed.pattern)
+            return observed.whitened(drawn @ memory.root)
         return xp.where(observed.present[..., None, :], drawn, xp.zeros_like(drawn))

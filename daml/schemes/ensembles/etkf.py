@@ -70,7 +70,7 @@ class ETKF(Ensemble):
         self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = self.seen(forecast, observed, memory)
+        part = self.seen(forecast, observed)
         found = self.transformed(part, run)
         mean = part.mean + found.increment
         members = self.around(mean, found.anomalies, part, run, memory, turned=found.turned)

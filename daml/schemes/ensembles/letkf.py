@@ -104,7 +104,7 @@ class LETKF(Ensemble):
         self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = self.seen(forecast, observed, memory)
+        part = self.seen(forecast, observed)
         xp, shape = namespace(part.seen), part.anomalies.shape
         own = _places_last(part.anomalies)
         found = (_analysed(own[:, piece], total) for piece, total in _sums(part, memory.own))

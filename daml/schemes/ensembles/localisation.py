@@ -9,7 +9,7 @@ import numpy as np
 from daml.arrays import put
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.protocols import ObservationOperator, Setting
+from daml.protocols import Setting
 
 DENSE = 4
 """Where there are no more observations than so many times those near a variable, a matrix of all
@@ -106,7 +106,6 @@ def correlations(setting: Setting, half_width: float, owner: str) -> np.ndarray:
 class Neighbours(NamedTuple):
     """The observations near each variable, as many for each: the last ones may count nothing."""
 
-    operator: ObservationOperator
     places: Any
     """Places of observations (variable, neighbour)."""
     root: Any
@@ -141,10 +140,10 @@ class Neighbours(NamedTuple):
         home = None if isinstance(setting.noise.variance, np.ndarray) else str(device)
         lists = put(places, home), put(root, home)
         if len(positions) > DENSE * width:
-            return cls(setting.operator, *lists)
+            return cls(*lists)
         whole = np.zeros((size, len(positions)))
         np.add.at(whole, (np.arange(size)[:, None], places), root**2)
-        return cls(setting.operator, *lists, put(whole, home))
+        return cls(*lists, put(whole, home))
 
 
 def _check_reach(

@@ -14,7 +14,6 @@ from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import (
     Forecast,
-    ObservationOperator,
     Observed,
     Outputs,
     Run,
@@ -52,7 +51,6 @@ ERROR_FACTORS = tuple(2.0 ** (power / 2) for power in range(-5, 6))
 class Prepared(NamedTuple):
     """What an ensemble scheme knows before a cycle."""
 
-    operator: ObservationOperator
     deviation: np.ndarray
     """Standard deviations (variable,) of a first ensemble."""
     inflating: Any
@@ -171,7 +169,7 @@ class Ensemble(Erring):
         return replace(super().restored(dataset), inflation=inflation, error_factor=factor)
 
     def prepare(self, setting: Setting) -> Prepared:
-        """Give H, and what inflation and the scheme itself need before a forecast."""
+        """Give what inflation and the scheme itself need before a forecast."""
         name = type(self).__name__
         if self.open:
             raise InputError(
@@ -182,15 +180,15 @@ class Ensemble(Erring):
         first = np.full(len(setting.variables), np.inf)  # not known outside a cycle
         if setting.deviation is not None:
             first = setting.deviation()
-        return Prepared(setting.operator, first, inflating, known)
+        return Prepared(first, inflating, known)
 
     def known(self, setting: Setting) -> Any:
         """Give what the scheme itself needs before a forecast."""
         return None
 
-    def seen(self, forecast: Forecast, observed: Observed, memory: Prepared) -> Seen:
+    def seen(self, forecast: Forecast, observed: Observed) -> Seen:
         """Compare a forecast with the observations of its time."""
-        return Seen.of(forecast, observed, memory.operator, float(self.error_factor))
+        return Seen.of(forecast, observed, float(self.error_factor))
 
     def around(
         self,
@@ -273,9 +271,7 @@ class Seen(NamedTuple):
     """Log of the root of the determinant of R (...)."""
 
     @classmethod
-    def of(
-        cls, forecast: Forecast, observed: Observed, operator: Any, error_factor: float = 1.0
-    ) -> Seen:
+    def of(cls, forecast: Forecast, observed: Observed, error_factor: float = 1.0) -> Seen:
         """Compare a forecast with the observations of its time, with a factor on their R."""
         x = forecast.state
         xp = namespace(x)
@@ -283,12 +279,10 @@ class Seen(NamedTuple):
         if forecast.carried is not None:
             moved = xp.concat((x, forecast.carried), axis=-1)
         mean = member_mean(moved)[..., None, :]
-        equivalent = operator.apply(x)
+        equivalent = observed.operator.apply(x)
         centre = member_mean(equivalent)[..., None, :]
-        noise, pattern = observed.noise, observed.pattern
         both = xp.concat((equivalent - centre, observed.values[..., None, :] - centre), axis=-2)
-        white = noise.whitened(both, pattern)
-        width = noise.log_deviation(pattern)
+        white, width = observed.whitened(both), observed.log_deviation
         if error_factor != 1:
             white = white / error_factor**0.5
             counts = xp.sum(xp.astype(observed.present, x.dtype), axis=-1)

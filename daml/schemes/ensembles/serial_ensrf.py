@@ -55,7 +55,7 @@ class SerialEnSRF(Ensemble):
         self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = self.seen(forecast, observed, memory)
+        part = self.seen(forecast, observed)
         xp = namespace(part.seen)
         # Signals and innovations of the observations move as further variables of the state do.
         moving = xp.concat((part.anomalies / (self.members - 1) ** 0.5, part.seen), axis=-1)

@@ -10,9 +10,9 @@ import numpy as np
 from daml.arrays import alike, namespace
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
+from daml.observing.operators import check_tangent, seen_of
 from daml.protocols import (
     Forecast,
-    ObservationOperator,
     Observed,
     Outputs,
     Run,
@@ -27,9 +27,6 @@ from daml.schemes.gaussian.open_error import OpenError
 class Carried(NamedTuple):
     """The filter's memory."""
 
-    operator: ObservationOperator
-    matrix: Any
-    """H (observed, variable) of a linear operator, else None."""
     root: Root
     covariance: Any
     """P (..., variable, variable) of the last analysis; at first that of the first guess."""
@@ -93,7 +90,7 @@ class ExtendedKalman(OpenError):
             )
 
     def prepare(self, setting: Setting) -> Carried:
-        """Give H, and the covariance of the first guess.
+        """Give the covariance of the first guess.
 
         Raises
         ------
@@ -105,10 +102,9 @@ class ExtendedKalman(OpenError):
                 "ExtendedKalman: it starts from how uncertain the first guess of a cycle is, and "
                 "there is none here; use it in daml.assimilate or daml.improve"
             )
-        operator, like = setting.operator, setting.noise.variance
-        matrix = alike(operator.matrix(), like) if operator.linear else None
-        covariance = alike(np.diag(setting.deviation() ** 2), like)
-        return Carried(operator, matrix, Root(setting.variables), covariance)
+        check_tangent(setting.operator, len(setting.variables))
+        covariance = alike(np.diag(setting.deviation() ** 2), setting.noise.variance)
+        return Carried(Root(setting.variables), covariance)
 
     def update(
         self, forecast: Forecast, observed: Observed, run: Run, memory: Carried
@@ -123,15 +119,14 @@ class ExtendedKalman(OpenError):
             covariance = covariance + forecast.model_error
         covariance = xp.broadcast_to(covariance, (*x.shape, x.shape[-1]))
         deviations = xp.matrix_transpose(memory.root.of(covariance))
-        matrix = memory.operator.tangent(x) if memory.matrix is None else memory.matrix
-        signal = deviations @ xp.matrix_transpose(matrix)
-        innovation = observed.values - memory.operator.apply(x)
+        signal = seen_of(observed.operator, deviations, x)
+        innovation = observed.values - observed.operator.apply(x)
         both = xp.concat((signal, innovation[..., None, :]), axis=-2)
-        white = observed.noise.whitened(both, observed.pattern)
+        white = observed.whitened(both)
         seen = white[..., :-1, :]
         found = Analysed.of(x, deviations, seen, white[..., -1, :])
         after = found.inflated(self.inflation, seen)
-        width = observed.noise.log_deviation(observed.pattern)
+        width = observed.log_deviation
         extras = found.extras(observed, covariance, after, width)
         if "analysis_deviations" in run.wanted:
             extras |= self._deviations(before, after, tangent, memory.root)

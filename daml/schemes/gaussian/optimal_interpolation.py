@@ -28,8 +28,10 @@ class Climate(NamedTuple):
     gains: Tables
     mean: Any
     """(variable,)."""
+    root: Any
+    """L (variable, variable) of the covariance L L' of the climate."""
     signal: Any
-    """Variances of H x in the climate (observed,)."""
+    """Variances of H x in the climate (observed,); None where H changes in time."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,12 @@ class OptimalInterpolation:
         given = self._given()
         covariance = check(given["covariance"], setting.variables, "climatology")
         mean = given["mean"].sel(variable=list(setting.variables)).values.astype(np.float64)
-        matrix, like = setting.operator.matrix(), setting.noise.variance
-        signal = np.einsum("ov,vw,ow->o", matrix, covariance, matrix)
+        like, signal = setting.noise.variance, None
+        if not setting.operator.linear or len(like):  # there is a matrix, or an error says why not
+            matrix = setting.operator.matrix()
+            signal = alike(np.einsum("ov,vw,ow->o", matrix, covariance, matrix), like)
         gains = tables(setting, covariance, 1.0, "exact")
-        return Climate(gains, alike(mean, like), alike(signal, like))
+        return Climate(gains, alike(mean, like), gains.alone.root, signal)
 
     def update(
         self, forecast: Forecast, observed: Observed, run: Run, memory: Climate
@@ -130,9 +134,11 @@ class OptimalInterpolation:
         x = forecast.state
         xp = namespace(x)
         mean = xp.zeros_like(x) + memory.mean
-        analysis, square = memory.gains.analysed(mean, observed.values, observed.pattern)
-        present = xp.astype(observed.present, x.dtype)
-        informed = xp.sum(present * memory.signal / observed.variance, axis=-1) > SILENT
+        analysis, square = memory.gains.analysed(mean, observed)
+        present, signal = xp.astype(observed.present, x.dtype), memory.signal
+        if not observed.tabled:
+            signal = xp.sum((observed.operator.tangent(x) @ memory.root) ** 2, axis=-1)
+        informed = xp.sum(present * signal / observed.variance, axis=-1) > SILENT
         state = xp.where(informed[..., None], analysis, x)
         return Update(state, {"chi_square": square}), memory
 

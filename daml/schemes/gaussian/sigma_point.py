@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.protocols import (
     Forecast,
-    ObservationOperator,
     Observed,
     Outputs,
     Run,
@@ -23,13 +22,6 @@ from daml.protocols import (
 from daml.schemes.ensembles.inflation import LEAST, MOST
 from daml.schemes.gaussian.kalman import GIVEN, Analysed, Root
 from daml.schemes.gaussian.open_error import OpenError
-
-
-class Known(NamedTuple):
-    """What the filter knows before a cycle."""
-
-    operator: ObservationOperator
-    root: Root
 
 
 @dataclass(frozen=True)
@@ -118,13 +110,13 @@ class SigmaPoint(OpenError):
         away = len(deviation) ** 0.5 * np.diag(deviation)
         return np.asarray(mean[:, None] + np.concatenate((away, -away)))
 
-    def prepare(self, setting: Setting) -> Known:
-        """Give H, and the roots of the variables."""
-        return Known(setting.operator, Root(setting.variables))
+    def prepare(self, setting: Setting) -> Root:
+        """Give the roots of the variables."""
+        return Root(setting.variables)
 
     def update(
-        self, forecast: Forecast, observed: Observed, run: Run, memory: Known
-    ) -> tuple[Update, Known]:
+        self, forecast: Forecast, observed: Observed, run: Run, memory: Root
+    ) -> tuple[Update, Root]:
         """Give the points (..., member, variable) of the analysis."""
         points = forecast.state
         xp = namespace(points)
@@ -134,18 +126,18 @@ class SigmaPoint(OpenError):
         covariance = xp.matrix_transpose(deviations) @ deviations
         if forecast.model_error is not None:
             covariance = covariance + forecast.model_error
-            points = _points(mean, covariance, memory.root)
+            points = _points(mean, covariance, memory)
             deviations = (points - mean[..., None, :]) / count**0.5
-        equivalent = memory.operator.apply(points)
+        equivalent = observed.operator.apply(points)
         centre = xp.mean(equivalent, axis=-2, keepdims=True)
         both = xp.concat((equivalent - centre, observed.values[..., None, :] - centre), axis=-2)
-        white = observed.noise.whitened(both, observed.pattern)
+        white = observed.whitened(both)
         seen = white[..., :count, :] / count**0.5
         found = Analysed.of(mean, deviations, seen, white[..., count, :])
         after = found.inflated(self.inflation, seen)
-        width = observed.noise.log_deviation(observed.pattern)
+        width = observed.log_deviation
         extras = found.extras(observed, covariance, after, width)
-        return Update(_points(found.mean, after, memory.root), extras), memory
+        return Update(_points(found.mean, after, memory), extras), memory
 
 
 def _points(mean: Any, covariance: Any, root: Root) -> Any:

@@ -9,7 +9,7 @@ from daml.arrays import alike, namespace
 from daml.protocols import Forecast, Observed, Run, Setting, Update
 from daml.schemes.ensembles.parts import Prepared, Seen, analysed
 from daml.schemes.hybrid.blended import Blended
-from daml.schemes.hybrid.localised import Localised, Tapers
+from daml.schemes.hybrid.localised import Localised
 from daml.schemes.hybrid.seeing import Look, Sees, Solved, covariance, informed, narrowed
 
 
@@ -18,7 +18,8 @@ class Known(NamedTuple):
 
     climatology: Any
     """The constant part of B (variable, variable), times its weight; or None."""
-    tapers: Tapers
+    tapers: Any
+    """Correlations (variable, variable) of the localisation; None without."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class EnVar(Localised, Blended):  # type: ignore[override]
         self, forecast: Forecast, observed: Observed, run: Run, memory: Prepared
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
-        part = self.seen(forecast, observed, memory)
-        own, static = self._views(forecast, observed, part, memory)
+        part = self.seen(forecast, observed)
+        own, static = self._views(forecast, observed, part, memory.own)
         mean, solved = self._mean(part, own, static)
         if own is None:
             found = self.transformed(part, run)
@@ -120,17 +121,16 @@ class EnVar(Localised, Blended):  # type: ignore[override]
         return analysed(forecast, members, extras), memory
 
     def _views(
-        self, forecast: Forecast, observed: Observed, part: Seen, memory: Prepared
+        self, forecast: Forecast, observed: Observed, part: Seen, known: Known
     ) -> tuple[Sees | None, Sees | None]:
         """Give what is seen of the localised covariance of the members, and of the climatology."""
-        known, own, static = memory.own, None, None
-        look = Look(memory.operator, observed, float(self.error_factor))
-        correlations, tangent = known.tapers
-        if tangent is not None:
-            at = part.mean[..., : forecast.state.shape[-1]]
-            look = look._replace(tangent=tangent(at))
-        if correlations is not None:
-            own = look.sees(correlations * covariance(part.anomalies, part.anomalies))
+        own, static = None, None
+        if known.tapers is None and known.climatology is None:
+            return None, None
+        at = part.mean[..., : forecast.state.shape[-1]]
+        look = Look.of(observed, float(self.error_factor), at)
+        if known.tapers is not None:
+            own = look.sees(known.tapers * covariance(part.anomalies, part.anomalies))
         if known.climatology is not None:
             static = look.sees(known.climatology)
         return own, static

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from daml.arrays import alike, namespace
+from daml.observing.operators import check_tangent
 from daml.protocols import Observed, Outputs, Run, Setting, Update, Window
 from daml.schemes.ensembles.parts import Prepared
 from daml.schemes.hybrid.blended import Blended
@@ -101,7 +102,7 @@ class ETKF4DVar(Blended):
 
     def known(self, setting: Setting) -> Any:
         """Give the root (variable, variable) of the climatology times its weight, or None."""
-        setting.operator.tangent(np.ones((1, len(setting.variables))))
+        check_tangent(setting.operator, len(setting.variables))
         climatology = self.climatology(setting.variables)
         if climatology is None:
             return None
@@ -112,14 +113,14 @@ class ETKF4DVar(Blended):
         self, window: Window, observed: Sequence[Observed], run: Sequence[Run], memory: Prepared
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable) at the window's start."""
-        how = memory.operator, float(self.error_factor)
+        factor = float(self.error_factor)
         mean, anomalies = parted(window.state, None)
         alone = window._replace(state=mean, background=window.moved(mean), errors=())
         control = Control.of(alone, MatrixRoot(self._root(anomalies, memory.own)))
-        cost = ByTangents.of(alone, observed, control, *how)
+        cost = ByTangents.of(alone, observed, control, factor)
         least = self.outer_loops, self.tolerance, self.quasi_static
         found = analysed(cost, *least, wanted=run[-1].wanted)
-        views = Views.of(observed[-window.fresh :], *how)
+        views = Views.of(observed[-window.fresh :], factor)
         whole = views.together(views.each(window.background[-window.fresh :]), anomalies, mean)
         narrow, turned = self._in_turn(window, views, run)
         members = self.around(found.state, narrow, whole, run[-1], memory, turned=turned)

@@ -10,7 +10,7 @@ from daml.arrays import namespace
 from daml.protocols import Observed, Run, Setting, Update, Window
 from daml.schemes.ensembles.etkf import ETKF
 from daml.schemes.ensembles.parts import Prepared, Seen, chi_square
-from daml.schemes.hybrid.localised import Localised, Tapers
+from daml.schemes.hybrid.localised import Localised
 from daml.schemes.hybrid.seeing import Look, Sees, Solved, covariance, informed, narrowed
 from daml.schemes.windowed.shares import go_on_by_windows
 from daml.schemes.windowed.views import Views, outputs, parted
@@ -80,7 +80,7 @@ class FourDEnVar(Localised, ETKF):  # type: ignore[override]
         go_on_by_windows(self)
         self.check_radius()
 
-    def known(self, setting: Setting) -> Tapers:
+    def known(self, setting: Setting) -> Any:
         """Give the correlations of the localisation."""
         return self.tapers(setting)
 
@@ -89,15 +89,15 @@ class FourDEnVar(Localised, ETKF):  # type: ignore[override]
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable) at the window's start."""
         new, states = observed[-window.fresh :], window.background[-window.fresh :]
-        how, size = (memory.operator, float(self.error_factor)), window.state.shape[-1]
-        views = Views.of(new, *how)
+        factor, size = float(self.error_factor), window.state.shape[-1]
+        views = Views.of(new, factor)
         parts = views.each(states)
         mean, anomalies = parted(window.state, window.carried)
         part = views.together(parts, anomalies, mean)
         if self.radius is None:
             found = self.transformed(part, run[-1])
             centre, turned, near = mean + found.increment, found.turned, None
-            anomalies, extras = found.anomalies, outputs(states, new, *how, run[-1].wanted)
+            anomalies, extras = found.anomalies, outputs(states, new, factor, run[-1].wanted)
         else:
             own = self._sees(views, parts, anomalies, memory.own)
             solved = Solved.of(own.square, part.innovation)
@@ -109,17 +109,16 @@ class FourDEnVar(Localised, ETKF):  # type: ignore[override]
         carried = None if window.carried is None else members[..., size:]
         return Update(members[..., :size], extras, carried=carried), memory
 
-    def _sees(self, views: Views, parts: Sequence[Seen], start: Any, tapers: Tapers) -> Sees:
+    def _sees(self, views: Views, parts: Sequence[Seen], start: Any, tapers: Any) -> Sees:
         """Give what is seen of the localised covariances of a start (..., member, variable)."""
-        xp, looks = namespace(start), []
-        for of_time, part in zip(views.observed, parts, strict=True):
-            tangent = None if tapers.tangent is None else tapers.tangent(part.mean)
-            looks.append(Look(views.operator, of_time, float(self.error_factor), tangent))
+        xp, factor = namespace(start), float(self.error_factor)
+        pairs = zip(views.observed, parts, strict=True)
+        looks = [Look.of(of_time, factor, part.mean) for of_time, part in pairs]
         cross, blocks = [], [[None] * len(parts) for _ in parts]
         for k, (look, later) in enumerate(zip(looks, parts, strict=True)):
-            cross.append(look.rows(tapers.correlations * covariance(start, later.anomalies)))
+            cross.append(look.rows(tapers * covariance(start, later.anomalies)))
             for j in range(k + 1):
-                between = tapers.correlations * covariance(parts[j].anomalies, later.anomalies)
+                between = tapers * covariance(parts[j].anomalies, later.anomalies)
                 found = looks[j].rows(xp.matrix_transpose(look.rows(between)))
                 blocks[k][j], blocks[j][k] = found, xp.matrix_transpose(found)
         square = xp.concat([xp.concat(row, axis=-1) for row in blocks], axis=-2)

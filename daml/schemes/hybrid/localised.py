@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from daml.arrays import alike
 from daml.errors import InputError
+from daml.observing.operators import check_tangent
 from daml.protocols import Setting
 from daml.schemes.ensembles.localisation import correlations
-
-
-class Tapers(NamedTuple):
-    """What a localisation knows before a cycle."""
-
-    correlations: Any
-    """(variable, variable), by which covariances of the members are multiplied; None without."""
-    tangent: Callable[[Any], Any] | None
-    """Gives the tangent of an H that is not linear; None of a linear one, or where nothing but the
-    members themselves is seen."""
 
 
 class Localised:
@@ -46,8 +34,8 @@ class Localised:
                 "of the model's positions, or None for no localisation"
             )
 
-    def tapers(self, setting: Setting, *, seen: bool = False) -> Tapers:
-        """Give the correlations, and the tangent of H.
+    def tapers(self, setting: Setting, *, seen: bool = False) -> Any:
+        """Give the correlations (variable, variable) of the localisation; None without.
 
         ``seen`` says that there is a covariance, besides that of the members, which H sees.
 
@@ -56,11 +44,10 @@ class Localised:
         InputError
             If there are no positions, or H is not linear and torch cannot differentiate it.
         """
-        found, tangent = None, None
+        found = None
         if self.radius is not None:
             found = correlations(setting, self.radius, type(self).__name__)
             found = alike(found, setting.noise.variance)
-        if not setting.operator.linear and (seen or found is not None):
-            tangent = setting.operator.tangent
-            tangent(np.ones((1, len(setting.variables))))  # refuses what cannot be differentiated
-        return Tapers(found, tangent)
+        if seen or found is not None:
+            check_tangent(setting.operator, len(setting.variables))
+        return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from daml.arrays import namespace
-from daml.protocols import ObservationOperator, Observed
+from daml.protocols import Observed
 from daml.schemes.ensembles.parts import Seen
 from daml.schemes.ensembles.roots import root_times
 from daml.schemes.matrices import cholesky, identity, log_determinant, solved
@@ -14,21 +14,27 @@ from daml.schemes.matrices import cholesky, identity, log_determinant, solved
 class Look(NamedTuple):
     """How the observations of a time see covariances of states."""
 
-    operator: ObservationOperator
     observed: Observed
     factor: float
     """On R."""
-    tangent: Any = None
-    """Of an H that is not linear (..., observed, variable)."""
+    tangent: Any
+    """Of an H that is not linear (..., observed, variable); None of another."""
+
+    @classmethod
+    def of(cls, observed: Observed, factor: float, at: Any) -> Look:
+        """Look at covariances of states around ``at`` (..., variable)."""
+        operator = observed.operator
+        return cls(observed, factor, None if operator.linear else operator.tangent(at))
 
     def rows(self, rows: Any) -> Any:
         """Give R^(-1/2) H x (..., row, observed) of rows x (..., row, variable)."""
         xp = namespace(rows)
-        if self.tangent is None:
-            seen = self.operator.apply(rows)
-        else:
+        if self.tangent is not None:
             seen = rows @ xp.matrix_transpose(self.tangent)
-        return self.observed.noise.whitened(seen, self.observed.pattern) / self.factor**0.5
+        else:
+            shape = (*self.observed.row.shape, *rows.shape[-2:])
+            seen = self.observed.operator.apply(xp.broadcast_to(rows, shape))
+        return self.observed.whitened(seen) / self.factor**0.5
 
     def sees(self, covariance: Any) -> Sees:
         """Look at B (..., variable, variable)."""

@@ -10,8 +10,9 @@ import numpy as np
 
 from daml.arrays import alike, fetch, namespace
 from daml.observing.noise import fetched
-from daml.protocols import ObservationOperator, Setting
+from daml.protocols import Forecast, Observed, Setting
 from daml.schemes.variational.conjugate_gradients import conjugate_gradients
+from daml.schemes.variational.gauss_newton import GaussNewton
 
 TABLE = 2**23
 """Maximum number of entries in a table of gains; larger ones are computed batch by batch."""
@@ -22,10 +23,11 @@ class Tables:
     """What a cycle with constant B computes once for each pattern; NumPy's or torch's arrays.
 
     If the record has too many patterns for a table, ``made`` computes that of the patterns in a
-    batch.
+    batch. No table holds for a time whose H or R is its own.
     """
 
-    operator: ObservationOperator
+    alone: GaussNewton
+    """Gives the analysis of such a time."""
     root: Any
     """The Cholesky factor L of B (variable, variable) for conjugate gradients; None for gains."""
     first: Any = None
@@ -38,16 +40,25 @@ class Tables:
     """Number of values (pattern,); NaN for patterns without any."""
     made: Callable[[Any], tuple[Any, Any, Any]] | None = None
 
-    def analysed(self, background: Any, values: Any, pattern: Any) -> tuple[Any, Any]:
+    def analysed(self, background: Any, observed: Observed) -> tuple[Any, Any]:
         """Give the analysis (..., variable), and the chi-square (...) of the innovation."""
+        if not observed.tabled:
+            return self.alone.analysed(background, observed)
+        innovation = observed.values - observed.operator.apply(background)
+        return self._by_tables(background, innovation, observed.pattern)
+
+    def innovation_variance(self, forecast: Forecast, observed: Observed) -> Any:
+        """Give the diagonal (..., observed) of H B H' + R."""
+        return self.alone.innovation_variance(forecast, observed)
+
+    def _by_tables(self, background: Any, innovation: Any, pattern: Any) -> tuple[Any, Any]:
+        """Give the same of an innovation; what is missing has zeros in the tables."""
         xp = namespace(background)
         if self.made is not None:
             distinct, place = np.unique(fetch(pattern), return_inverse=True)
             first, second, counts = self.made(distinct)
             found = replace(self, first=first, second=second, counts=counts, made=None)
-            return found.analysed(background, values, place.reshape(pattern.shape))
-        # Missing values have zeros in the tables, so that no mask is needed.
-        innovation = values - self.operator.apply(background)
+            return found._by_tables(background, innovation, place.reshape(pattern.shape))
         if self.root is None:
             if len(self.first) == 1:
                 increment, weights = innovation @ self.first[0].T, innovation @ self.second[0]
@@ -97,11 +108,14 @@ def tables(setting: Setting, covariance: np.ndarray, factor: float, method: str)
         whitener = inverse * present[:, None, :]
         return alike(seen, like), alike(whitener, like), alike(counts, like)
 
+    alone = GaussNewton.of(setting, covariance, factor, method)
     factor_of_b = None if root is None else alike(root, like)
     patterns, observed = noise.present.shape
+    if not patterns:
+        return Tables(alone, factor_of_b)
     if patterns > 1 and patterns * observed * max(observed, len(covariance)) > TABLE:
-        return Tables(setting.operator, factor_of_b, made=made)
-    return Tables(setting.operator, factor_of_b, *made(slice(None)))
+        return Tables(alone, factor_of_b, made=made)
+    return Tables(alone, factor_of_b, *made(slice(None)))
 
 
 def _gain(

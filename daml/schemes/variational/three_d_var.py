@@ -218,17 +218,33 @@ class ThreeDVar:
         self, forecast: Forecast, observed: Observed, run: Run, memory: Any
     ) -> tuple[Update, Any]:
         """Give the analysis (..., variable) of a batch of forecasts."""
-        state, values, pattern = forecast.state, observed.values, observed.pattern
+        state = forecast.state
         if not self._asks_model:
-            analysis, square = memory.analysed(state, values, pattern)
+            analysis, square = memory.analysed(state, observed)
             return Update(analysis, {"chi_square": square}), memory
         if run.wanted == {"log_likelihood"} and not isinstance(state, np.ndarray):
             from daml.schemes.variational import differentiable
 
-            compared = memory.compared(state, values, pattern, forecast.covariance)
+            compared = memory.compared(state, observed, forecast.covariance)
             analysis, likelihood = differentiable.analysed(state, *compared)
             return Update(analysis, {"log_likelihood": likelihood}), memory
-        return Update(*memory.analysed(state, values, pattern, forecast.covariance)), memory
+        return Update(*memory.analysed(state, observed, forecast.covariance)), memory
+
+    def innovation_variance(self, forecast: Forecast, observed: Observed, memory: Any) -> Any:
+        """Give the variances (..., observed) of innovations: the diagonal of H B H' + R.
+
+        Raises
+        ------
+        InputError
+            If B is given by its actions.
+        """
+        if not hasattr(memory, "innovation_variance"):
+            raise InputError(
+                "ThreeDVar: B is given by its actions, which do not say how large innovations "
+                "should be, and the record asks for a check of gross errors ('gross_error'); leave "
+                "it out, or give an ensemble, e.g. daml.schemes.LETKF(20, radius=...)"
+            )
+        return memory.innovation_variance(forecast, observed)
 
     def analyse(self, background: xr.Dataset, observations: xr.Dataset) -> xr.Dataset:
         """Give the analysis of each background state, each on its own.

@@ -23,7 +23,7 @@ class Recorded:
             self.inputs = [_input(part, keep=learns) for part in parts]
             first, rest = self.inputs[0], tuple(self.inputs[1:])
             states = cost.window.moved(first, rest) if rest else cost.window.moved(first)
-            found = [cost.operator.apply(states[place]) for place, _ in cost.seen]
+            found = [observed.operator.apply(states[place]) for place, observed in cost.seen]
             self.seen = torch.cat(found, dim=-1)
             """H(x) (..., observed) of all times at which something is observed."""
 

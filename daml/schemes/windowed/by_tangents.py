@@ -34,7 +34,7 @@ class ByTangents(WindowCost):
         rows = start[..., None, :][..., :0, :]
         for place in reversed(range(len(states))):
             if place in at:
-                turned = xp.matrix_transpose(self.operator.tangent(states[place]))
+                turned = xp.matrix_transpose(at[place].operator.tangent(states[place]))
                 own = xp.matrix_transpose(self.whitened(turned, at[place]))
                 rows = xp.concat((own, rows), axis=-2)
             if tangents:
@@ -74,7 +74,7 @@ class ByTangents(WindowCost):
         found = -(square + width) / 2
         for _, observed in self.seen:
             counts = xp.sum(xp.astype(observed.present, square.dtype), axis=-1)
-            width = observed.noise.log_deviation(observed.pattern)
+            width = observed.log_deviation
             found = found - width - counts * float(np.log(self.factor)) / 2
         return found
 

@@ -16,9 +16,9 @@ from daml.covariances.stationary import Stationary
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.labels.html import shown
+from daml.observing.operators import check_tangent
 from daml.protocols import (
     Covariance,
-    ObservationOperator,
     Observed,
     Outputs,
     Run,
@@ -53,7 +53,6 @@ FACTORS = tuple(2.0**power for power in range(-8, 4))
 class Prepared(NamedTuple):
     """What a cycle with a constant B knows before its first window."""
 
-    operator: ObservationOperator
     root: Root
     error_root: Any = None
     """That of Q, from the first window on; nothing where there is no model error."""
@@ -266,7 +265,7 @@ class FourDVar(Erring):
         return (LEAST, f"to find {' and '.join(map(repr, found))}") if found else None
 
     def prepare(self, setting: Setting) -> Prepared:
-        """Give H and the root of B.
+        """Give the root of B.
 
         Raises
         ------
@@ -275,12 +274,11 @@ class FourDVar(Erring):
             differentiate a nonlinear H.
         """
         size = len(setting.variables)
-        if not setting.operator.linear:
-            setting.operator.tangent(np.ones((1, size)))
+        check_tangent(setting.operator, size)
         if self._acts:
-            return Prepared(setting.operator, self._acting(size))
+            return Prepared(self._acting(size))
         root = np.linalg.cholesky(self.given(setting.variables))
-        return Prepared(setting.operator, MatrixRoot(alike(root, setting.noise.variance)))
+        return Prepared(MatrixRoot(alike(root, setting.noise.variance)))
 
     def _acting(self, size: int) -> ActingRoot:
         """Give the root of a B by its actions; refuse one of another number of variables."""
@@ -307,7 +305,7 @@ class FourDVar(Erring):
         control = Control.of(forecast, memory.root, memory.error_root)
         factor = float(self.error_factor)
         kind = ByTangents if self.method == "exact" else ByProducts
-        cost = kind.of(forecast, observed, control, memory.operator, factor)
+        cost = kind.of(forecast, observed, control, factor)
         how = self.outer_loops, self.tolerance, self.quasi_static
         return analysed(cost, *how, wanted=run[-1].wanted), memory
 

@@ -125,10 +125,10 @@ class IEnKS(Ensemble):
         if shares.parts != shares.whole:
             onward, _ = self._analysis(window, observed, run, memory, shares.parts)
             update = update._replace(onward=onward)
-        new, how = observed[-window.fresh :], (memory.operator, float(self.error_factor))
+        new, factor = observed[-window.fresh :], float(self.error_factor)
         told = {"iterations": found.iterations, "converged": found.converged}
         extras = {
-            **outputs(window.forecasts, new, *how, run[-1].wanted, self._factor(run[-1])),
+            **outputs(window.forecasts, new, factor, run[-1].wanted, self._factor(run[-1])),
             **{n: [alike(part * 1.0, update.state)] * window.fresh for n, part in told.items()},
         }
         return update._replace(extras=extras), memory
@@ -142,7 +142,7 @@ class IEnKS(Ensemble):
         shares: Sequence[float],
     ) -> tuple[Update, Iterated]:
         """Give the analysis by parts of the observations, and the last of its iterations."""
-        views = Views.of(observed, memory.operator, float(self.error_factor), shares)
+        views = Views.of(observed, float(self.error_factor), shares)
         mean, anomalies = parted(window.state, window.carried)
         size = window.state.shape[-1]
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daml.arrays import fetch, member_mean, namespace, taken
+from daml.arrays import fetch, member_mean, namespace
+from daml.observing.batches import picked
 from daml.protocols import Forecast, Observed
 from daml.schemes.ensembles.parts import Seen, chi_square
 from daml.schemes.matrices import cholesky, identity, log_determinant, solved
@@ -24,7 +25,6 @@ class Views(NamedTuple):
     """Of times at which any state of the batch has values, or of the last time alone."""
     places: tuple[int, ...]
     """Where these times lie among those of the window."""
-    operator: Any
     error_factor: float
     shares: tuple[float, ...]
     """The part of each observation that counts."""
@@ -33,7 +33,6 @@ class Views(NamedTuple):
     def of(
         cls,
         observed: Sequence[Observed],
-        operator: Any,
         error_factor: float = 1.0,
         shares: Sequence[float] | None = None,
     ) -> Views:
@@ -48,19 +47,16 @@ class Views(NamedTuple):
             if share > 0 and bool(fetch(part.present).any())
         ] or [len(observed) - 1]
         there = tuple(observed[place] for place in seen)
-        return cls(there, tuple(seen), operator, error_factor, tuple(counts[k] for k in seen))
+        return cls(there, tuple(seen), error_factor, tuple(counts[k] for k in seen))
 
     def rows(self, rows: np.ndarray) -> Views:
         """Look at some states of the batch."""
-        some = (part._replace(values=taken(part.values, rows)) for part in self.observed)
-        parts = (part._replace(pattern=taken(part.pattern, rows)) for part in some)
-        return self._replace(observed=tuple(parts))
+        return self._replace(observed=tuple(picked(part, rows) for part in self.observed))
 
     def each(self, states: Sequence[Any]) -> list[Seen]:
         """Compare members (..., member, variable) at all times of a window with each time."""
-        how = self.operator, self.error_factor
         return [
-            Seen.of(Forecast(states[place]), part, *how)
+            Seen.of(Forecast(states[place]), part, self.error_factor)
             for place, part in zip(self.places, self.observed, strict=True)
         ]
 
@@ -137,7 +133,6 @@ class Spectrum(NamedTuple):
 def outputs(
     forecasts: Sequence[Any],
     observed: Sequence[Observed],
-    operator: Any,
     error_factor: float,
     wanted: frozenset[str],
     factor: Factor | None = None,
@@ -147,7 +142,7 @@ def outputs(
     The first is of each time on its own, the second of all together, at the last time. ``factor``
     gives a squared factor on the anomalies, as in ``transforms.symmetric``.
     """
-    views = Views.of(observed, operator, error_factor)
+    views = Views.of(observed, error_factor)
     parts, xp = views.each(forecasts), namespace(forecasts[0])
     nothing = xp.zeros_like(parts[0].width)
     found: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from daml.arrays import namespace
-from daml.protocols import ObservationOperator, Observed, Window
+from daml.protocols import Observed, Window
 from daml.schemes.ensembles.parts import chi_square
 from daml.schemes.matrices import identity
 from daml.schemes.windowed.controls import Control
@@ -25,7 +25,6 @@ class WindowCost(ABC):
 
     window: Window
     control: Control
-    operator: ObservationOperator
     factor: float
     """On R."""
     seen: tuple[tuple[int, Observed], ...]
@@ -37,14 +36,13 @@ class WindowCost(ABC):
         window: Window,
         observed: Sequence[Observed],
         control: Control,
-        operator: ObservationOperator,
         factor: float,
     ) -> Self:
         """Give the cost of the observations that are new in a window."""
         first = len(observed) - window.fresh
         pairs = ((place, observed[place]) for place in range(first, len(observed)))
         seen = tuple(pair for pair in pairs if bool(pair[1].present.any()))
-        return cls(window, control, operator, factor, seen)
+        return cls(window, control, factor, seen)
 
     @abstractmethod
     def step(self, v: Any, misfit: Any) -> Any:
@@ -71,7 +69,7 @@ class WindowCost(ABC):
     def of_states(self, v: Any, states: Sequence[Any]) -> tuple[Any, Any]:
         """Give the same of a control and the states that follow from it."""
         xp = namespace(v)
-        parts = [self.white(o.values - self.operator.apply(states[p]), o) for p, o in self.seen]
+        parts = [self.white(o.values - o.operator.apply(states[p]), o) for p, o in self.seen]
         misfit = parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
         return misfit, xp.vecdot(v, v) + xp.vecdot(misfit, misfit)
 
@@ -89,7 +87,7 @@ class WindowCost(ABC):
 
     def whitened(self, rows: Any, observed: Observed) -> Any:
         """Give R^(-1/2) of rows (..., row, observed), 0 where a value is missing."""
-        return observed.noise.whitened(rows, observed.pattern) / self.factor**0.5
+        return observed.whitened(rows) / self.factor**0.5
 
     def of_time(
         self, squares: dict[int, Any] | None, likelihood: Any = None
