@@ -175,6 +175,7 @@ def test_a_local_scheme_takes_it_in_a_loop_and_trains_it_through_the_cycle(run, 
         (lambda: CNN(grid=RING, base=RING), "leave 'grid' out"),
         (lambda: CNN(grid=RING, periodic="yes"), "'periodic' is 'yes'"),
         (lambda: CNN(grid=RING, periodic=(True, True)), "'periodic' has 2 entries"),
+        (lambda: CNN(grid=3), "'grid' is 3; give a model with 'positions'"),
         (lambda: CNN(grid=xr.Dataset()), "'grid' is a Dataset without fields"),
         (
             lambda: CNN(grid=daml.models.TwoScaleLorenz96(sectors=4, fast=2)),

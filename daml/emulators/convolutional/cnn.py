@@ -128,6 +128,12 @@ class CNN(Neural, _Layers):  # the fields of the last class come first
             object.__setattr__(self, name, value)
         if self.base is not None and self.grid is not None:
             raise InputError("CNN: the base says where variables lie; leave 'grid' out")
+        fields = isinstance(self.grid, xr.Dataset)
+        if self.grid is not None and not fields and not hasattr(self.grid, "variables"):
+            raise InputError(
+                f"CNN: 'grid' is {shown(self.grid)}; give a model with 'positions' or with a "
+                "'template', or a Dataset of fields"
+            )
         if self._ground is not None:
             self._lattice.check(kernel, "CNN")
 
