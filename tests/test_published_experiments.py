@@ -147,3 +147,50 @@ def test_the_smallest_size_of_amemiya_is_near_the_published_scores(tmp_path):
     assert 0.082 < float(scores.sel(correction="none")) < 0.096
     for name in ("linear", "dense"):
         assert float(scores.sel(correction=name)) < 0.95 * float(scores.sel(correction="none"))
+
+
+def filtered(model, record, deviation, members=10):
+    """Give analyses by the filter of Amemiya et al. in plain loops: neighbours alone count."""
+    random = np.random.default_rng(0)
+    values, size = record.observation.values, len(model.variables)
+    states = np.nan_to_num(values[0]) + random.standard_normal((members, size))
+    found = []
+    for number, seen in enumerate(values):
+        states = model.step(states, None)[0] if number else states
+        mean = states.mean(axis=0)
+        parts = (states - mean).T / (members - 1) ** 0.5
+        after = states.copy()
+        for place in range(size):
+            near = [((place + d) % size, np.exp(-(d**2) / 2)) for d in (-1, 0, 1)]
+            near = [(other, weight) for other, weight in near if np.isfinite(seen[other])]
+            if not near:
+                continue
+            others = [other for other, _ in near]
+            precision = np.array([weight for _, weight in near]) / 0.1
+            among = parts[others].T * precision
+            roots, vectors = np.linalg.eigh(np.eye(members) + among @ parts[others])
+            moved = vectors / roots @ vectors.T @ among @ (seen - mean)[others]
+            turned = vectors / np.sqrt(roots) @ vectors.T * (members - 1) ** 0.5
+            noise = random.standard_normal(members)
+            noise -= noise.mean()
+            after[:, place] = mean[place] + parts[place] @ (moved[:, None] + turned)
+            after[:, place] += noise * deviation
+        states = after
+        found.append(states.mean(axis=0))
+    return np.array(found)
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+@pytest.mark.parametrize(
+    ("observed", "deviation", "published"), [(8, 0.8, 0.087), (6, 0.5, 0.1558)]
+)
+def test_the_filter_is_that_of_plain_loops(observed, deviation, published):
+    settings = amemiya2023.Settings(100, 1500, scales=(deviation**2,))
+    experiment = amemiya2023.Experiment(settings, seed=0)
+    found = float(experiment.swept(experiment.model, observed).analysis_rmse[0])
+    record = experiment.record("test", observed)
+    error = filtered(experiment.model, record, deviation) - experiment.truth["test"].state.values
+    expected = np.sqrt((error[100:] ** 2).mean(axis=1)).mean()
+    assert found == pytest.approx(expected, rel=0.06)
+    assert found == pytest.approx(published, rel=0.06)
