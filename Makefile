@@ -8,9 +8,9 @@ BIN := .venv/bin
 
 help:
 	@echo "make paper      run the paper's experiment (4 to 5 minutes), draw its figures into results/"
-	@echo "make test       run the tests (4 to 5 minutes on 2 cores);  make test-slow: the long ones"
+	@echo "make test       run the tests (7 to 8 minutes on 2 cores);  make test-slow: the long ones"
 	@echo "make test-portable  the statistical tests and the pages, computed as on a CPU without AVX"
-	@echo "make lint       ruff, codespell and mypy"
+	@echo "make lint       ruff, codespell, mypy and the rules of docs/writing.md"
 	@echo "make docs       the site, into docs/_build/html (DAML_DOCS=quick: its gallery at the smallest)"
 	@echo "make docs-check open every page of it in a browser (needs chromium, chromedriver and npm)"
 	@echo "make bench      a quick selection of the benchmarks, as a table"
@@ -44,6 +44,7 @@ test-slow: .venv/.installed
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python docs/prose.py
 	$(BIN)/codespell daml tests examples asv_bench docs README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/mypy
 

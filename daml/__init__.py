@@ -13,7 +13,7 @@ _attached, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         *("covariance", "diagnosis", "emulators", "errors", "figures", "innovations", "models"),
-        *("paper", "protocols", "reports", "schemes", "verification"),
+        *("networks", "paper", "protocols", "reports", "schemes", "verification"),
     ],
     submod_attrs={
         "running.assimilation": ["assimilate"],
@@ -25,7 +25,7 @@ _attached, __dir__, __all__ = lazy_loader.attach(
         "running.forecasting": ["forecast", "simulate"],
         "running.reanalysis": ["smooth"],
         "emulators": ["LSTM", "fit_parameters", "load_emulator"],
-        "verification.predictability": ["lyapunov_exponent"],
+        "verification.predictability": ["lyapunov_exponent", "lyapunov_spectrum"],
         "models": ["CoupledLorenz63", "Lorenz63"],
         "observing.points": ["from_points"],
         "observing.simulated": ["observe"],

@@ -9,7 +9,7 @@ import click
 
 from daml.commands import run
 from daml.errors import InputError
-from daml.options import MODEL, STORE, with_scheme
+from daml.options import FORCINGS, MODEL, STORE, with_scheme
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,28 +37,35 @@ Examples:
 @click.argument("observations")
 @MODEL
 @STORE
+@FORCINGS
 @click.option(
-    "--segments", type=int, default=None, help="Number of segments; 1 is the sequential run."
+    "--segments",
+    type=int,
+    default=None,
+    help="Number of segments of the record that run side by side. 1 runs it in one piece.",
 )
 @click.option(
     "--spinup",
     type=int,
     default=None,
-    help="Steps by which a segment starts early, at first; default: 100, or more where "
+    help="Number of steps by which a segment starts early. Default: 100, or more where "
     "observations are rare.",
 )
 @click.option(
     "--fields",
     default=None,
-    help="NetCDF file to which the analysis is written as fields, where the model has a template.",
+    metavar="FILE.nc",
+    help="NetCDF file to which the analysis is also written as fields, for a model with a "
+    "template.",
 )
-@click.option("--keep-members", is_flag=True, help="Write the members of an ensemble scheme, too.")
+@click.option("--keep-members", is_flag=True, help="Also write the members of an ensemble scheme.")
 @run
 @with_scheme
 def assimilate(
     observations: str,
     model: str,
     store: str,
+    forcings: str | None,
     scheme: Scheme | None,
     segments: int | None,
     spinup: int | None,
@@ -67,9 +74,10 @@ def assimilate(
 ) -> None:
     """Assimilate observations with a model.
 
-    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. The analysis is written to
-    a new store. What the scheme leaves open is estimated first; without --scheme that is the B of
-    3DVar.
+    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. The command writes the
+    analysis to a new store, and prints how far its forecasts are from the observations. Arguments
+    that the scheme leaves open are first estimated from the innovations: without --scheme, the B
+    of 3DVar.
     """
     import daml
     from daml.scripts import load_model
@@ -78,6 +86,7 @@ def assimilate(
     from daml.stores.store import check_apart
 
     stepping, record = load_model(model), open_record(observations)
+    given = None if forcings is None else open_record(forcings)
     if fields is not None:
         _check_fields(stepping, fields)
     check_apart(store, observations)
@@ -86,11 +95,12 @@ def assimilate(
     place(store).check_writable(replaced=False)
     chosen = daml.ThreeDVar() if scheme is None else scheme
     if getattr(chosen, "open", ()):
-        chosen, _ = daml.tuned(chosen, stepping, record)
+        chosen, _ = daml.tuned(chosen, stepping, record, forcings=given)
     analysis = daml.assimilate(
         *(stepping, record, chosen),
         segments=segments,
         spinup=spinup,
+        forcings=given,
         keep_members=keep_members,
         store=store,
     )
@@ -136,9 +146,9 @@ def _summary(analysis: xr.Dataset) -> str:
 @click.command()
 @run
 def models() -> None:
-    """List daml's models, with their steps and their variables.
+    """List daml's models with their steps and their variables.
 
-    A model of your own is a class in a script, given as FILE.py:CLASS.
+    A model of your own is a class in a script. The other commands take it as FILE.py:CLASS.
     """
     import inspect
 
@@ -156,7 +166,7 @@ def models() -> None:
 @click.argument("name", required=False)
 @run
 def schemes(name: str | None) -> None:
-    """List the schemes, and what each needs.
+    """List the schemes and what each needs.
 
     With a NAME, describe this scheme and its arguments.
     """

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from daml import __version__, analysing, distribution, reproducing, showing
+from daml import __version__, analysing, distribution, improving, reproducing, showing
 from daml.commands import Words, run
-from daml.errors import DamlError, InputError
-from daml.options import DEVICE, MODEL, OVERWRITE, RESUME, STORE, with_scheme
+from daml.errors import DamlError
+from daml.options import DEVICE, OVERWRITE, RESUME
 
 if TYPE_CHECKING:
-    from daml.protocols import Scheme
+    pass
 
-IMPROVE = """\b
+PAPER = """\b
 Examples:
-  daml improve record.nc --model lorenz63 --store out.zarr
-  daml improve record.nc --model model.py:MyModel --store out.zarr --passes 5 --resume
-  daml improve record.nc --model lorenz63 --store out.zarr --scheme etkf --members 20
+  daml paper --preset smoke --store smoke.zarr --figures smoke
+  daml paper --store results/paper.zarr --figures results
+  daml paper --store results/paper.zarr --resume --passes 40
+"""
+SWEEP = """\b
+Examples:
+  daml sweep sweep.toml --store sweep.zarr --workers 4
+  daml sweep sweep.toml --store sweep.zarr --resume
 """
 
 
@@ -35,30 +40,45 @@ def main() -> None:
     distribution.check_folder()  # the other project may have overwritten the check of the import
 
 
-@main.command()
+@main.command(epilog=PAPER)
 @click.option(
     "--preset",
     default="fast",
-    help="Size of the experiment: smoke (a minute), fast, or literal (hours).",
+    metavar="[smoke|fast|literal]",
+    help="Size of the experiment: smoke takes a minute, fast 4 to 5 minutes, literal hours.",
 )
-@click.option("--store", default="results/paper.zarr", help="Zarr store to write; a path or a URL.")
-@click.option("--figures", "folder", default=None, help="Folder in which to draw Figures 1 to 4.")
-@click.option("--seed", default=0, help="Seed of the truth, the noise and the training.")
-@click.option("--passes", type=int, default=None, help="Number of passes, instead of the preset's.")
 @click.option(
-    "--epochs", type=int, default=None, help="Epochs of each training, instead of the preset's."
+    "--store",
+    default="results/paper.zarr",
+    metavar="PATH",
+    help="Zarr store to write; a path or a URL.",
+)
+@click.option(
+    "--figures",
+    "folder",
+    default=None,
+    metavar="FOLDER",
+    help="Folder in which to draw Figures 1 to 4. By default none is drawn.",
+)
+@click.option("--seed", default=0, help="Seed of the truth, the noise and the training.")
+@click.option("--passes", type=int, default=None, help="Number of passes. Default: the preset's.")
+@click.option(
+    "--epochs",
+    type=int,
+    default=None,
+    help="Number of epochs of each training. Default: the preset's.",
 )
 @click.option(
     "--window",
     type=int,
     default=None,
-    help="Number of last states that the LSTM sees; by default it carries its memory.",
+    help="Number of last states that the LSTM sees at each step. By default it carries its memory "
+    "along the record instead.",
 )
 @click.option(
     "--warm-start/--no-warm-start",
     default=None,
-    help="Whether each training starts from the weights of the one before, instead of the "
-    "preset's way.",
+    help="Whether each training starts from the weights of the one before. Default: the preset's.",
 )
 @DEVICE
 @OVERWRITE
@@ -66,8 +86,8 @@ def main() -> None:
 @click.option(
     "--beyond",
     is_flag=True,
-    help="Afterwards also train through the cycle, which the paper does not: LSTMs, and a model "
-    "with hidden variables.",
+    help="Also train through the assimilation cycle, which the paper does not: two LSTMs, and a "
+    "model with hidden variables.",
 )
 @run
 def paper(
@@ -86,7 +106,7 @@ def paper(
 ) -> None:
     """Run the experiment of the paper.
 
-    It is that of Goodliff and Miyoshi (2025). The scores of its passes are printed.
+    The paper is Goodliff and Miyoshi (2025). The command prints the scores of each pass.
     """
     from daml import paper as experiment
     from daml.experiments.reporting import score_table
@@ -114,6 +134,7 @@ def paper(
 
 
 for command in (
+    improving.improve,
     analysing.assimilate,
     analysing.schemes,
     analysing.models,
@@ -124,132 +145,28 @@ for command in (
     main.add_command(command)
 
 
-@main.command(epilog=IMPROVE)
-@click.argument("observations")
-@MODEL
-@STORE
-@click.option(
-    "--passes", default="auto", help="Number of passes; auto stops when passes no longer gain."
-)
-@click.option(
-    "--epochs",
-    type=int,
-    default=None,
-    help="Number of epochs of each training; by default from the record's length. With hidden "
-    "variables an epoch is 25 updates.",
-)
-@click.option(
-    "--emulator",
-    "learner",
-    default=None,
-    help="What is trained: lstm; or augmented, which adds hidden variables to the state and needs "
-    "--training cycle (its default with a model of up to 12 variables without a memory).",
-)
-@click.option("--seed", default=0, help="Seed of the training.")
-@click.option(
-    "--background",
-    default=None,
-    help="Source of the background covariance B. innovations: estimated in each pass (default); "
-    "climatological: estimated once; model: predicted by the model (default of --training cycle "
-    "with --emulator lstm). Hidden variables need none.",
-)
-@click.option(
-    "--training",
-    default="analyses",
-    help="analyses: train on the analyses of the previous pass; cycle: train through the "
-    "assimilation cycle, on the innovations.",
-)
-@click.option("--targets", default="analyses", help="What to train on: analyses, or smoothed.")
-@click.option("--lag", type=int, help="Later model steps that smoothed targets use; default: all.")
-@click.option(
-    "--held-out",
-    default=0.1,
-    help="Fraction of the record that is not trained on and judges the passes.",
-)
-@DEVICE
-@OVERWRITE
-@RESUME
-@run
-@with_scheme
-def improve(
-    observations: str,
-    model: str,
-    store: str,
-    passes: str,
-    epochs: int | None,
-    learner: str | None,
-    seed: int,
-    background: str | None,
-    training: str,
-    targets: str,
-    lag: int | None,
-    held_out: float,
-    device: str,
-    overwrite: bool,
-    resume: bool,
-    scheme: Scheme | None,
-) -> None:
-    """Improve a model with observations.
-
-    OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. Without --scheme they are
-    assimilated by 3DVar, whose B --background chooses; with hidden variables by a filter of sigma
-    points, which estimates them.
-    """
-    import daml
-    from daml.experiments.reporting import innovation_table
-    from daml.loop.defaults import emulator_for
-    from daml.scripts import load_model
-    from daml.stores.opening import open_record
-    from daml.stores.store import Store, check_apart, check_free
-
-    starting = load_model(model)
-    if passes != "auto" and not passes.isdecimal():
-        raise InputError(f"--passes is {passes!r}; give a whole number of 1 or more, or auto")
-    if scheme is not None and background is not None:
-        raise InputError(
-            f"--background {background} is the B of the default scheme, and --scheme is given; "
-            "leave it out, or give --scheme threedvar --set background_covariance="
-            f"{background}"
-        )
-    chosen = scheme if background is None else daml.ThreeDVar(background)
-    if not (resume and Store(store).made()):
-        check_apart(store, observations)
-        check_free(store, overwrite)
-    record = open_record(observations)
-    how: dict[str, Any] = {"epochs": epochs, "device": device, "seed": seed}
-    network = emulator_for(starting, record, chosen, training, learner, **how)
-    tree = daml.improve(
-        starting,
-        record,
-        chosen,
-        network,
-        passes=passes if passes == "auto" else int(passes),
-        held_out=held_out,
-        training=training,
-        targets=targets,
-        lag=lag,
-        store=store,
-        overwrite=overwrite,
-        resume=resume,
-    )
-    click.echo(innovation_table(tree))
-    click.echo(f"store: {store}")
-
-
-@main.command()
+@main.command(epilog=SWEEP)
 @click.argument("config")
-@click.option("--store", default="results/sweep.zarr", help="Zarr store to write; a path or a URL.")
 @click.option(
-    "--scheduler", default=None, help="Address of the scheduler of a running Dask cluster."
+    "--store",
+    default="results/sweep.zarr",
+    metavar="PATH",
+    help="Zarr store to write; a path or a URL.",
+)
+@click.option(
+    "--scheduler",
+    default=None,
+    metavar="ADDRESS",
+    help="Address of the scheduler of a running Dask cluster.",
 )
 @click.option(
     "--workers",
     type=int,
     default=None,
-    help="Number of worker processes, if no --scheduler is given; default: one per core.",
+    help="Number of worker processes, if no --scheduler is given. Default: one per core.",
 )
 @OVERWRITE
-@click.option("--resume", is_flag=True, help="Run the members that the store lacks.")
+@click.option("--resume", is_flag=True, help="Run the experiments that the store lacks.")
 @run
 def sweep(
     config: str,

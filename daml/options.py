@@ -11,28 +11,44 @@ import click
 from daml.errors import InputError
 
 DEVICE = click.option(
-    "--device", default="cpu", help="Device on which torch computes: cpu or cuda."
+    "--device",
+    default="cpu",
+    metavar="[cpu|cuda]",
+    help="Device on which torch computes.",
 )
 OVERWRITE = click.option(
     "--overwrite", is_flag=True, help="Replace an existing store, if daml wrote it."
 )
 RESUME = click.option(
-    "--resume", is_flag=True, help="Resume the run in the store; --passes may be raised."
+    "--resume", is_flag=True, help="Resume the run in the store. --passes may then be raised."
 )
 MODEL = click.option(
     "--model",
     required=True,
-    help="Model to use: lorenz63, coupled-lorenz63, lorenz96, or a class of yours as "
-    "FILE.py:CLASS.",
+    metavar="[NAME|FILE.py:CLASS]",
+    help="Model to use: one of daml's by its name (daml models lists them), or a class in a script "
+    "of yours.",
 )
-STORE = click.option("--store", required=True, help="Zarr store to write; a path or a URL.")
+STORE = click.option(
+    "--store", required=True, metavar="PATH", help="Zarr store to write; a path or a URL."
+)
+FORCINGS = click.option(
+    "--forcings",
+    default=None,
+    metavar="PATH",
+    help="NetCDF file or Zarr store with known inputs of the model in time, one variable for each.",
+)
 COMMON: dict[str, dict[str, Any]] = {
     "members": {"metavar": "NUMBER", "help": "Number of members of an ensemble scheme."},
     "inflation": {
         "metavar": "VALUE",
-        "help": 'Factor on the anomalies of its members, or another inflation, as in "RTPS(0.9)".',
+        "help": "Factor on the anomalies of the members of an ensemble, or another inflation such "
+        'as "RTPS(0.9)".',
     },
-    "rotate/--no-rotate": {"default": None, "help": "Whether its anomalies are turned at random."},
+    "rotate/--no-rotate": {
+        "default": None,
+        "help": "Whether the anomalies of an ensemble are rotated at random after each analysis.",
+    },
     "radius": {
         "metavar": "NUMBER",
         "help": "Half-width of the taper of a local scheme, in the unit of the model's positions.",
@@ -57,8 +73,9 @@ def with_scheme(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--scheme",
             default=None,
-            help="Scheme that assimilates, by name (daml schemes lists them), or a class of yours "
-            "as FILE.py:CLASS.",
+            metavar="[NAME|FILE.py:CLASS]",
+            help="Scheme that assimilates: one of daml's by its name (daml schemes lists them), or "
+            "a class in a script of yours.",
         ),
         *(click.option(f"--{name}", default=told.pop("default", None), **told)
           for name, told in ((name, dict(told)) for name, told in COMMON.items())),
@@ -67,7 +84,7 @@ def with_scheme(command: Callable[..., None]) -> Callable[..., None]:
             "settings",
             multiple=True,
             metavar="NAME=VALUE",
-            help="Any argument of the scheme, such as --set radius=7.28; repeat it for several.",
+            help="Any argument of the scheme, such as --set radius=7.28. It may be repeated.",
         ),
     ]  # fmt: skip
     for option in reversed(options):

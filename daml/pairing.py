@@ -18,6 +18,7 @@ from daml.observing.records import Record
 from daml.protocols import Forecast, Observed, Run, Update
 
 if TYPE_CHECKING:
+    from daml.observing.functions import Through
     from daml.protocols import Memory, Model, ObservationOperator, Scheme, Setting, Windowed
 
 
@@ -197,8 +198,15 @@ def check_one_state(scheme: Scheme, what: str) -> None:
         )
 
 
-def check_linear(operator: ObservationOperator, what: str) -> None:
-    """Refuse an H that is not linear where B is found; the text begins with ``what``."""
+def check_linear(operator: ObservationOperator | Through, what: str) -> None:
+    """Refuse an H that is no matrix where B is found; the text begins with ``what``."""
+    if operator.changes:
+        raise InputError(
+            f"{what}: B is found through a matrix H, and the places of the observations change in "
+            "time; give a B, daml.ThreeDVar(daml.climatological(run, max_variance=2)), an ensemble "
+            "scheme, e.g. daml.schemes.ETKF(20), or fixed places: "
+            "daml.from_points(..., moving=False)"
+        )
     if not operator.linear:
         raise InputError(
             f"{what}: B is found through a matrix H, and 'operator' is not linear; give a B, "

@@ -34,10 +34,12 @@ class Model(Protocol):
     ----------
     variables : tuple of str
         Names along the last axis of a state.
-    dt : float or numpy.timedelta64
+    dt : float, numpy.timedelta64 or str
         Length of a step, in model time units. With a record whose time is datetime64 a float is a
         number of seconds, or of the unit that the optional attribute ``time_unit`` names: "ns",
-        "us", "ms", "s", "min", "h", "D" or "W".
+        "us", "ms", "s", "min", "h", "D", "W", "month" or "year". A text is a step as pandas writes
+        it: "6h", "D"; or one that follows the calendar: "MS" (months), "QS" (quarters), "YS"
+        (years), or a number of them, as in "2MS".
 
     Notes
     -----
@@ -69,6 +71,11 @@ class Model(Protocol):
     - ``model_error``: the covariance Q of the error of a step: one variance, variances (variable,)
       or a covariance (variable, variable), in units of the variables squared. Schemes add it to
       the forecast; a scheme that has a ``model_error`` of its own takes that one.
+    - ``forcings`` (tuple of str): names of known inputs in time, such as a wind or the sun. A step
+      is then ``step(x, memory, forcing)`` with an array ``forcing`` (..., forcing), in the kind of
+      array of ``x``: their values at the time at which the step starts, in the order of the names;
+      of a field all of its points. Functions take a Dataset with a data variable (time, ...) for
+      each name as their ``forcings``; others take :func:`daml.models.forced`.
     - ``certain``: the same model without the noise that a stochastic one adds in each step. A cycle
       steps this one, and its scheme adds the ``model_error``.
     - ``packed(memory, x)`` and ``unpacked(memory, carried)``: the memory at states ``x`` (...,
@@ -152,6 +159,11 @@ class ObservationOperator(Protocol):
     @property
     def linear(self) -> bool:
         """Whether it is linear."""
+        ...
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes in time."""
         ...
 
     def apply(self, x: Array) -> Array:
@@ -603,7 +615,8 @@ class Emulator(Model, Protocol):
         """Give a fitted emulator, and do not change this one.
 
         If this one is fitted already, the training may start from its weights. If the method also
-        takes ``checkpoint`` (a :class:`Checkpoint`), an interrupted training can be resumed.
+        takes ``checkpoint`` (a :class:`Checkpoint`), an interrupted training can be resumed. If it
+        takes ``forcings``, it is given the Dataset of a loop's.
         """
         ...
 

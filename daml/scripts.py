@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from daml.errors import DamlError, InputError, first_line
-from daml.models import CoupledLorenz63, Lorenz63, Lorenz96, TwoScaleLorenz96
+from daml.models import (
+    CoupledLorenz63,
+    KuramotoSivashinsky,
+    Lorenz63,
+    Lorenz96,
+    QuasiGeostrophic,
+    TwoScaleLorenz96,
+)
 from daml.protocols import Scheme
 from daml.running.checks import check_settings
 from daml.schemes import by_name
@@ -19,6 +26,8 @@ MODELS: dict[str, Any] = {
     "coupled-lorenz63": CoupledLorenz63,
     "lorenz96": Lorenz96,
     "two-scale-lorenz96": TwoScaleLorenz96,
+    "kuramoto-sivashinsky": KuramotoSivashinsky,
+    "quasi-geostrophic": QuasiGeostrophic,
 }
 """Those of daml's models that need no arguments, by their names on the command line."""
 

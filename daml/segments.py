@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from daml.protocols import Model
 
 SHORTEST, LONGEST = 100, 500
-"""Model steps of a segment, unless told otherwise."""
+"""Model steps of a segment, by default."""
 WIDTH = 1024
 """Segments of a group, side by side in one array: NumPy's cost lies in the number of calls."""
 NETWORK_WIDTH = 160

@@ -8,12 +8,22 @@ import click
 
 from daml.commands import run
 
+INFO = """\b
+Example:
+  daml info out.zarr
+"""
+FIGURES = """\b
+Examples:
+  daml figures out.zarr --figures drawn
+  daml figures results/paper.zarr --only 2
+"""
 
-@click.command()
+
+@click.command(epilog=INFO)
 @click.argument("store")
 @run
 def info(store: str) -> None:
-    """Print what a STORE holds: settings, progress, scores."""
+    """Print the settings, the progress and the scores of a STORE."""
     from daml.experiments.reporting import overview
     from daml.stores.attributes import reading
     from daml.stores.opening import open_tree
@@ -23,16 +33,20 @@ def info(store: str) -> None:
     click.echo(told)
 
 
-@click.command()
+@click.command(epilog=FIGURES)
 @click.argument("source")
-@click.option("--figures", "folder", default="figures", help="Folder to draw into.")
-@click.option("--only", type=int, default=None, help="Number of the one figure to draw.")
+@click.option(
+    "--figures", "folder", default="figures", metavar="FOLDER", help="Folder to draw into."
+)
+@click.option(
+    "--only", type=int, default=None, help="Number of the only figure to draw. Default: all."
+)
 @run
 def figures(source: str, folder: str, only: int | None) -> None:
     """Draw the figures of a SOURCE.
 
-    It is the store of an experiment, or a NetCDF file (.nc) with the scores that
-    daml.reports.collect gave.
+    SOURCE is the store of an experiment, or a NetCDF file (.nc) with scores from
+    daml.reports.collect. Nothing is run.
     """
     from daml import paper
     from daml.experiments.known import experiment_of

@@ -2,7 +2,8 @@
 
 Needs chromium and chromedriver, and axe-core in docs/_build/node_modules (make docs-check). Each
 page is opened light and dark, on a desk and on a phone: no link may be dead, no image broken, the
-console silent, nothing wider than the phone, and axe-core may find nothing serious.
+console silent, nothing wider than the phone, and axe-core may find nothing serious. The words in a
+figure must be legible on the phone, and each figure needs an alternative text.
 """
 
 import functools
@@ -23,6 +24,13 @@ BUILD = Path(__file__).parent / "_build"
 SITE = BUILD / "html"
 DESK = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+FIGURES = "figure img, img.sphx-glr-single-img, img.sphx-glr-multi-img"
+DPI = {"png": 200, "svg": 96}
+"""Pixels of a figure's file for each inch that it was drawn with."""
+FONT, LEGIBLE = 8 / 72, 7
+"""Inches of the words in a figure, and the pixels that they need on a phone."""
+WORDS = 8
+"""Those that an alternative text has at least."""
 LOOK = """
 const done = arguments[arguments.length - 1];
 for (const image of document.images) image.loading = 'eager';
@@ -30,6 +38,9 @@ Promise.all([...document.images].map(i => i.decode().then(() => null, () => i.sr
   .then(broken => done({
     broken: broken.filter(Boolean),
     wide: document.documentElement.scrollWidth - window.innerWidth,
+    figures: [...document.querySelectorAll(arguments[0])].map(i => ({
+      source: i.currentSrc.split('/').pop(), alt: i.alt, right: i.getBoundingClientRect().right,
+      natural: i.naturalWidth, shown: i.getBoundingClientRect().width})),
   }));
 """
 AXE = """
@@ -51,9 +62,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         """Note the links and the names of an element."""
-        told = dict(attrs)
-        self.places |= {told[k] for k in ("id", "name") if told.get(k)}
-        self.links += [told[k] for k in ("href", "src") if told.get(k)]
+        found = dict(attrs)
+        self.places |= {found[k] for k in ("id", "name") if found.get(k)}
+        self.links += [found[k] for k in ("href", "src") if found.get(k)]
 
 
 def dead_links(pages):
@@ -87,6 +98,19 @@ def browser(profile):
     return webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
 
 
+def figure_faults(figures):
+    """Yield what is wrong with the figures of a page, as a phone shows them."""
+    for figure in figures:
+        source, inches = figure["source"], figure["natural"] / DPI.get(figure["source"][-3:], 96)
+        words = FONT * figure["shown"] / inches if inches else LEGIBLE
+        if words < LEGIBLE:
+            yield f"{source}: words of {words:.1f} pixels; draw it narrower, with stacked panels"
+        if figure["right"] > PHONE["width"] + 1:
+            yield f"{source}: ends outside of the screen"
+        if len(figure["alt"].split()) < WORDS:
+            yield f"{source}: alternative text {figure['alt']!r}; say what it shows"
+
+
 def seen(driver, address, name, axe, shots):
     """Yield what is wrong with a page."""
     driver.get(f"{address}/{name}")
@@ -96,10 +120,12 @@ def seen(driver, address, name, axe, shots):
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
             driver.get(f"{address}/{name}")
             where = f"{name} ({mode}, {device})"
-            look = driver.execute_async_script(LOOK)
+            look = driver.execute_async_script(LOOK, FIGURES)
             yield from (f"{where}: broken image {source}" for source in look["broken"])
             if look["wide"] > 1:
                 yield f"{where}: {look['wide']} pixels wider than the screen"
+            if device == "phone" and mode == "light":
+                yield from (f"{where}: {fault}" for fault in figure_faults(look["figures"]))
             logged = [e for e in driver.get_log("browser") if e["level"] in ("SEVERE", "WARNING")]
             yield from (f"{where}: console: {entry['message']}" for entry in logged)
             if device == "desk" and not name.startswith("_modules"):
@@ -147,7 +173,7 @@ def main():
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """A server that does not tell of each request."""
+    """A server that does not print each request."""
 
     def log_message(self, *args):
         """Say nothing."""

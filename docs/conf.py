@@ -14,6 +14,7 @@ sys.path.insert(0, str(HERE))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import draw
+import gallery_pages
 
 import daml
 
@@ -23,6 +24,8 @@ project = "daml"
 author = "The daml developers"
 copyright = "The daml developers"
 version = release = daml.__version__
+# Read the Docs knows where the repository is.
+address = os.environ.get("READTHEDOCS_GIT_CLONE_URL", "").removesuffix(".git")
 
 extensions = [
     "sphinx.ext.autodoc",
@@ -63,7 +66,11 @@ numpydoc_xref_param_type = False
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "substitution"]
+myst_substitutions = {
+    "version": version,
+    "repository": f"[the repository]({address})" if address else "the repository",
+}
 myst_heading_anchors = 3
 copybutton_exclude = ".linenos, .gp, .go"
 
@@ -71,6 +78,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "within_subsection_order": "gallery_order.story",
+    "minigallery_sort_order": "gallery_order.story",
+    "image_scrapers": ("gallery_pages.images",),
     "backreferences_dir": "api/uses",
     "doc_module": ("daml",),
     "image_srcset": [],
@@ -78,7 +87,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_memory": False,
     "write_computation_times": False,  # a page of scripts from elsewhere
-    "copyfile_regex": r"",
+    "copyfile_regex": r"index\.rst",
     "plot_gallery": os.environ.get("DAML_DOCS") != "none",
 }
 
@@ -91,14 +100,20 @@ html_css_files = ["daml.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "daml", "alt_text": "daml: home"},
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 9,
     "navbar_align": "left",
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version", "theme-version"],
     "show_prev_next": True,
+    "icon_links": [],
 }
-html_sidebars = {"index": [], "paper": []}
+if address:
+    html_theme_options["icon_links"] = [
+        {"name": "Repository", "url": address, "icon": "fa-brands fa-git-alt"}
+    ]
+# Pages that stand alone have nothing to show beside them.
+html_sidebars = {path.stem: [] for path in HERE.glob("*.md")}
 html_context = {"default_mode": "auto"}
 
 
@@ -124,5 +139,6 @@ def _accessible(app, page, template, context, doctree):
 def setup(app):
     """Set formulas without a script from elsewhere: the site needs no network."""
     app.connect("html-page-context", _accessible)
+    app.connect("source-read", gallery_pages.banner)
     app.add_html_math_renderer("mathml", (_formula(False), None), (_formula(True), None))
     app.config.html_math_renderer = "mathml"

@@ -1,14 +1,12 @@
-"""Draw the logo and the landing page's pictures."""
+"""Draw the logo, and the pictures of the pages."""
 
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 
 import daml
 from daml import figures
 
-PLACE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "frameon": False}
 LINE, DOT = "#0072B2", "#E69F00"
 
 
@@ -31,17 +29,8 @@ def logo() -> str:
 def drawn() -> dict[str, Figure]:
     """Give the figures of the paper, of its variants, and what comes after, by name."""
     scores = daml.reports.published("seed_0")
-    with matplotlib.rc_context(figures.STYLE):
-        analyses = Figure(figsize=(5.0, 3.4), layout="constrained")
-        figures.analysis_rmse(scores, axes=analyses.subplots())
-        forecasts = Figure(figsize=(5.0, 3.4), layout="constrained")
-        figures.error_reduction(scores, axes=forecasts.subplots())
-        for axes in forecasts.axes:
-            axes.legend(ncols=4, fontsize=7.5, handlelength=1, **PLACE)
     return {
         "loop": figures.loop_diagram(),
-        "analyses": analyses,
-        "forecasts": forecasts,
         "paper_2": figures.analysis_rmse(scores),
         "paper_3": figures.error_reduction(scores),
         "paper_4": figures.error_maps(scores),

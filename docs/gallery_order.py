@@ -1,34 +1,11 @@
-"""The order in which the gallery tells its stories."""
+"""The order in which the gallery tells its stories: that of its index."""
+
+import re
+from pathlib import Path
 
 from sphinx_gallery.sorting import FunctionSortKey
 
-NAMES = (
-    *(
-        "loop",
-        "paper",
-        "animation",
-        "attractor",
-        "memory",
-        "b_size",
-        "own_model",
-        "own_methods",
-        "ensembles",
-        "schemes",
-        "hybrids",
-    ),
-    *(
-        "missing",
-        "cycle",
-        "hidden_variables",
-        "ways",
-        "ladder",
-        "ablation",
-        "climate",
-        "laser",
-        "stream",
-        "sweep",
-    ),
-    "attribution",
-)
+INDEX = Path(__file__).parents[1] / "examples" / "index.rst"
+NAMES = re.findall(r"^    (plot_\w+)$", INDEX.read_text(), re.MULTILINE)
 
-story = FunctionSortKey(lambda name: NAMES.index(name.removeprefix("plot_").removesuffix(".py")))
+story = FunctionSortKey(lambda path: NAMES.index(Path(path).stem))

@@ -54,7 +54,7 @@ CASES = {
 
 
 def drawn(seed, steps=25_000, factor=1.0):
-    """Give truth and observations to train on, and to test with; R is as the factor tells."""
+    """Give truth and observations to train on, and to test with; R is multiplied by the factor."""
     first, second, *noise = (int(s) for s in np.random.SeedSequence([8, seed]).generate_state(4))
     lengths = {first: steps, second: 100_000}
     for (number, length), drawn_noise in zip(lengths.items(), noise, strict=True):
@@ -64,7 +64,7 @@ def drawn(seed, steps=25_000, factor=1.0):
 
 
 def scored(case, seed):
-    """Train as a case tells; give scores on the record that was not seen."""
+    """Train with the settings of a case; give scores on the record that was not seen."""
     network, training, record = CASES[case]
     (_, observations), (truth, unseen) = drawn(seed, **record)
     begun = time.perf_counter()
@@ -101,25 +101,29 @@ else:
     result = xr.concat(rows, cases)
 
 # %%
-# A mark is a seed (the last cases have one), the line the mean of what stands above all. Left the
-# analysis, which the next forecast starts from; right the forecasts from true states.
+# A mark is a seed (the last cases have one), the line the mean of the first case. Above, the
+# analysis, which the next forecast starts from; below, the forecasts from true states.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 4.2), sharey=True, layout="constrained")
+figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.4, 8), sharey=True, layout="constrained")
 places = np.arange(result.sizes["case"])
 for seed in range(result.sizes["seed"]):
-    left.plot(result.analysis_rmse[:, seed], places, "o", color="#0072B2", alpha=0.7)
-left.axvline(result.analysis_rmse[0].mean(), color="#777777", linestyle=":")
-left.set(xlabel="RMSE of the analysis, test record [1]", yticks=places)
-left.set_yticklabels(result.case.values)
-left.invert_yaxis()
+    top.plot(result.analysis_rmse[:, seed], places, "o", color="#0072B2", alpha=0.7)
+top.axvline(result.analysis_rmse[0].mean(), color="#777777", linestyle=":")
+top.set(xlabel="RMSE of the analysis, test record", yticks=places)
+top.set_yticklabels(result.case.values)
+top.invert_yaxis()
 for lead, colour, marker in ((0, "#D55E00", "o"), (3, "#009E73", "s")):
     found = result.mfe_reduction.isel(lead=lead)
     for seed in range(result.sizes["seed"]):
-        named = f"{lead + 1} dt" if seed == 0 else None
-        right.plot(found[:, seed], places, marker, color=colour, alpha=0.7, label=named)
-    right.axvline(found[0].mean(), color=colour, linestyle=":")
-right.set(xlabel="forecast error lower by [%]")
-right.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+        named = f"{lead + 1} dt ahead" if seed == 0 else None
+        bottom.plot(found[:, seed], places, marker, color=colour, alpha=0.7, label=named)
+    bottom.axvline(found[0].mean(), color=colour, linestyle=":")
+bottom.set(xlabel="forecast error lower than the imperfect model's by [%]")
+bottom.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+figure.set_label(
+    "Two panels with one row per case. The analysis error is 0.31 with the default settings, "
+    "0.46 with a constant B and 0.71 with 1,000 steps; forecasts are better by 27 to 92 %."
+)
 print(result.analysis_rmse.mean("seed").to_series().round(3))
 plt.show()
 
@@ -127,7 +131,7 @@ plt.show()
 # What it says, of trainings as short as these, in which two seeds lie up to 0.02 apart:
 #
 # - B counts most. Predicted at each step it gives 0.31, learned as one for all times 0.46, and kept
-#   as the innovations of the model given tell it 0.49.
+#   as estimated from the innovations of the model given 0.49.
 # - A model to correct is worth 0.09, and more in the forecasts from exact states.
 # - Sequences of 50 steps, and half the units, lose 0.02. A training on analyses before, longer
 #   sequences, more units and the burn-in make no difference that two seeds could show.

@@ -25,15 +25,15 @@ plt.style.use(daml.figures.STYLE)
 class Moving:
     """An animation that a notebook shows as a small GIF."""
 
-    def __init__(self, figure, draw, interval, told):
+    def __init__(self, figure, draw, interval, words):
         animation = FuncAnimation(figure, draw, frames=FRAMES)
         path = Path(tempfile.mkdtemp(), "moving.gif")
         animation.save(path, writer=PillowWriter(fps=1000 / interval), dpi=90)
         plt.close(figure)
-        self.data, self.told = base64.b64encode(path.read_bytes()).decode(), told
+        self.data, self.words = base64.b64encode(path.read_bytes()).decode(), words
 
     def _repr_html_(self):
-        return f'<img alt="{self.told}" src="data:image/gif;base64,{self.data}">'
+        return f'<img alt="{self.words}" src="data:image/gif;base64,{self.data}">'
 
 
 truth = daml.simulate(daml.CoupledLorenz63(), steps=STEPS, spinup=2000, seed=1)
@@ -51,12 +51,12 @@ stretch = slice(1000, 1000 + FRAMES // 2)
 true, seen = (d.isel(time=stretch) for d in (truth.state, observations.observation))
 found = analysis.isel(time=stretch)
 steps = np.arange(true.sizes["time"])
-figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
 axes.plot(steps, true.sel(variable="x0"), color="#AAAAAA", linewidth=3, label="truth")
 (forecast,) = axes.plot([], [], color="#D55E00", label="forecast")
 (observed,) = axes.plot([], [], "o", color="#E69F00", markersize=6, label="observation")
 (state,) = axes.plot([], [], "o", color="#009E73", markersize=6, label="analysis")
-axes.set(xlabel="step", ylabel="x0 [1]")
+axes.set(xlabel="step", ylabel="x0")
 axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
 
 
@@ -92,7 +92,7 @@ leads = [daml.forecast(m, test, leads=FRAMES).isel(start=0).forecast for m in mo
 true = test.state.isel(time=slice(101, None)).sel(variable=["x0", "x1", "x2"])
 climate = truth.state.isel(time=slice(None, 4000))
 
-figure, panels = plt.subplots(1, 3, figsize=(7, 2.9), layout="constrained", sharey=True)
+figure, panels = plt.subplots(1, 3, figsize=(5.4, 2.6), layout="constrained", sharey=True)
 lines = []
 for axes, name, lead in zip(panels, models, leads, strict=True):
     axes.plot(
@@ -101,9 +101,9 @@ for axes, name, lead in zip(panels, models, leads, strict=True):
     (one,) = axes.plot([], [], color="#777777", linewidth=2)
     (other,) = axes.plot([], [], color="#0072B2", linewidth=1.5)
     (ends,) = axes.plot([], [], "o", color="#D55E00", markersize=5)
-    axes.set(title=name, xlabel="x0 [1]")
+    axes.set(title=name, xlabel="x0")
     lines.append((one, other, ends, lead))
-panels[0].set_ylabel("x2 [1]")
+panels[0].set_ylabel("x2")
 
 
 def run(frame):
@@ -118,11 +118,11 @@ Moving(figure, run, 120, "Three forecasts on the attractor, each beside the trut
 
 # %%
 # The same as a curve: how far each forecast is from the truth.
-figure, axes = plt.subplots(figsize=(6.5, 2.6), layout="constrained")
+figure, axes = plt.subplots(figsize=(5.4, 2.6), layout="constrained")
 colours = ("#D55E00", "#E69F00", "#0072B2")
 for name, lead, colour in zip(models, leads, colours, strict=True):
     distance = np.sqrt(((lead.values - true.values) ** 2).mean(axis=1))
     axes.plot(lead.lead_steps, distance, color=colour, label=name)
-axes.set(xlabel="lead [dt]", ylabel="error of one forecast [1]")
+axes.set(xlabel="lead [steps of dt]", ylabel="error of one forecast")
 axes.legend()
 plt.show()

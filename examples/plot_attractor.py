@@ -40,7 +40,7 @@ for name, found in errors.items():
 # The imperfect model misses two variables that push x0 and x1, so it errs nearly everywhere. What
 # is left of the error after the loop lies where the flow itself spreads states apart.
 figure, panels = plt.subplots(
-    1, 2, figsize=(7.5, 3.8), layout="constrained", subplot_kw={"projection": "3d"}
+    2, 1, figsize=(5, 7.6), layout="constrained", subplot_kw={"projection": "3d"}
 )
 for axes, (name, found) in zip(panels, errors.items(), strict=True):
     whole = found.isel(lead=0).dropna("start")
@@ -49,10 +49,10 @@ for axes, (name, found) in zip(panels, errors.items(), strict=True):
         *whole.initial.transpose("variable", "start").values,
         c=size, s=2, norm=LogNorm(0.03, 3), cmap="viridis", linewidths=0, rasterized=True,
     )  # fmt: skip
-    axes.set(title=name, xlabel="x0 [1]", ylabel="x1 [1]", zlabel="x2 [1]")
+    axes.set(title=name, xlabel="x0", ylabel="x1", zlabel="x2")
     axes.set(xticks=[-20, 0, 20], yticks=[-20, 0, 20], zticks=[0, 20, 40])
     axes.set_box_aspect((1, 1, 0.8), zoom=0.95)
     axes.view_init(elev=18, azim=-58)
     axes.tick_params(pad=-2)
-figure.colorbar(points, ax=panels, shrink=0.6, pad=0.08, label="error after 4 steps [1]")
+figure.colorbar(points, ax=panels, shrink=0.5, pad=0.14, label="error after 4 steps")
 plt.show()

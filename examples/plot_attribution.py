@@ -98,7 +98,12 @@ for name, told in {
     result[name].attrs = {"long_name": told, "units": "1"}
 print(result.mean("seed").analysis_rmse.to_series().round(3))
 figure, axes = plt.subplots(
-    1, 3, figsize=(6.5, 2.9), layout="constrained", gridspec_kw={"width_ratios": [1.1, 1, 1]}
+    3, 1, figsize=(5.4, 7.6), layout="constrained", gridspec_kw={"height_ratios": [1, 1.2, 1.2]}
+)
+figure.set_label(
+    "Three panels. The error of the state is 1 without assimilation, 0.60 with it, 0.41 in the "
+    "loop with B from innovations. Forecasts from it and from the truth, against the lead, by "
+    "the same six ways."
 )
 daml.figures.attribution(result, axes=axes)
 plt.show()
@@ -112,8 +117,8 @@ plt.show()
 #   innovations it follows the better model, to 0.41.
 # - A network that is trained on the raw observations filters their noise by its memory. Run along
 #   them it errs by 0.34 one step ahead, less than the loop's analysis. But in the assimilation it
-#   does not gain: given anything but raw observations its forecasts get worse, so the B that the
-#   innovations tell stays large and the analysis near the observation.
+#   does not gain: given anything but raw observations its forecasts get worse, so the B from
+#   innovations stays large and the analysis near the observation.
 # - Exact training data give the best model by far from exact states, and a poor one from states
 #   that are not: the network never learned to live with noise.
 #

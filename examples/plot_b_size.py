@@ -4,7 +4,7 @@ Sensitivity to B
 
 How large should the background covariance be? Too small, and the analysis follows the model's
 errors; too large, and it follows the observations' noise. The climatology of a free run, scaled to
-eight sizes; beside it B as the innovations tell it, which needs no truth. Only assimilation, at
+eight sizes; beside it B from the innovations, which needs no truth. Only assimilation, at
 the full size of 100,000 steps: half a minute on 2 cores.
 """
 
@@ -32,7 +32,7 @@ def rmse(analysis):
 # %%
 # Each model has a curve with a least error. The one estimated from innovations is not scaled at
 # all, but a matrix of its own.
-figure, axes = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+figure, axes = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
 for (name, model), colour in zip(models.items(), ("#D55E00", "#009E73"), strict=True):
     run = daml.simulate(model, steps=STEPS, spinup=2000, seed=3)
     schemes = [daml.ThreeDVar(daml.climatological(run, max_variance=size)) for size in SIZES]
@@ -42,12 +42,13 @@ for (name, model), colour in zip(models.items(), ("#D55E00", "#009E73"), strict=
     print(scheme.background_covariance.to_pandas().round(2))
     axes.plot(SIZES, errors, "o-", color=colour, label=f"{name}, climatology")
     size = float(scheme.background_covariance.max())
-    axes.plot(size, rmse(analysis), "*", markersize=12, color=colour, label="from innovations")
+    label = f"{name}, B from innovations"
+    axes.plot(size, rmse(analysis), "*", markersize=12, color=colour, label=label)
 axes.axhline(1, color="#777777", linestyle=":", label="observations")
-axes.set(xscale="log", xlabel="largest background variance [1]", ylabel="RMSE of the analysis [1]")
+axes.set(xscale="log", xlabel="largest background variance", ylabel="RMSE of the analysis")
 axes.set(yscale="log")
 axes.set_yticks([0.4, 0.6, 1, 2, 4], ["0.4", "0.6", "1", "2", "4"])
 axes.set_xticks(SIZES, [f"{size:g}" for size in SIZES])
 axes.minorticks_off()
-axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 plt.show()

@@ -22,6 +22,7 @@ from scipy.stats import wasserstein_distance
 
 import daml
 
+# sphinx_gallery_thumbnail_number = 2
 plt.style.use(daml.figures.STYLE)
 SEEN = ["x0", "x1", "x2"]
 BINS = np.linspace(-30, 55, 171)
@@ -35,7 +36,7 @@ def free(model, truth):
     )
 
 
-def told(run, truth):
+def measured(run, truth):
     """Give the densities of a run, and how far its histograms lie from those of the truth."""
     pairs = [(run.sel(variable=v).values, truth.state.sel(variable=v).values) for v in SEEN]
     return xr.Dataset(
@@ -62,10 +63,10 @@ def compared(tree):
     }
     starts, part = truth.isel(time=slice(0, None, 500)), truth.isel(time=slice(0, 20_000))
     growth = daml.lyapunov_exponent(perfect, starts)
-    parts = {"truth": told(free(perfect, truth), truth).assign(exponent=growth)}
+    parts = {"truth": measured(free(perfect, truth), truth).assign(exponent=growth)}
     for name, model in models.items():
         ahead = daml.forecast(model, part, leads=200)
-        parts[name] = told(free(model, truth), truth).assign(
+        parts[name] = measured(free(model, truth), truth).assign(
             exponent=daml.lyapunov_exponent(model, starts.sel(variable=SEEN)),
             holds=(daml.diagnosis.valid_time(ahead, part) * growth).median(),
         )
@@ -74,10 +75,10 @@ def compared(tree):
 
 # %%
 # The truth stands in the first row by a run of its own from another start: no model can lie nearer
-# to the truth than the truth itself. How far two histograms lie apart is told by the Wasserstein
-# distance, in units of the variable; how fast trajectories part by the largest Lyapunov exponent;
-# and for how long a forecast from a true state holds in the time in which an error of the true
-# system grows by e.
+# to the truth than the truth itself. The Wasserstein distance, in units of the variable,
+# measures how far two histograms lie apart; the largest Lyapunov exponent, how fast trajectories
+# part. Last, for how long a forecast from a true state holds, in units of the time in which an
+# error of the true system grows by e.
 
 if os.environ.get("DAML_DOCS") != "full":
     result = daml.reports.published("climate")
@@ -88,16 +89,16 @@ for variable in SEEN:
     table[f"distance {variable}"] = result.distance.sel(variable=variable).values
 print(table.round(2).to_string())
 
-fig, axes = plt.subplots(1, 3, figsize=(7.5, 2.3), layout="constrained", sharey=True)
+fig, axes = plt.subplots(3, 1, figsize=(5.4, 6), layout="constrained", sharey=True)
 places = np.arange(result.sizes["model"])
 axes[0].plot(result.exponent, places, "o", color="#0072B2")
 axes[0].axvline(result.exponent[0], color="#444444", linestyle=":", linewidth=1)
-axes[0].set(xlabel="Lyapunov exponent [1]", yticks=places, yticklabels=result.model.values)
+axes[0].set(xlabel="largest Lyapunov exponent", yticks=places, yticklabels=result.model.values)
 axes[1].barh(places, result.holds, color="#0072B2", height=0.5)
-axes[1].set(xlabel="holds for [Lyapunov times]")
+axes[1].set(xlabel="a forecast holds for [Lyapunov times]")
 for variable, marker in zip(SEEN, "osD", strict=True):
     axes[2].plot(result.distance.sel(variable=variable), places, marker, label=variable)
-axes[2].set(xlabel="histograms apart [1]", xlim=(0, None))
+axes[2].set(xlabel="Wasserstein distance of the histogram from the truth's", xlim=(0, None))
 axes[2].legend(fontsize=7)
 axes[0].invert_yaxis()
 plt.show()
@@ -105,18 +106,17 @@ plt.show()
 # %%
 # Both networks that learned through the cycle have a climate as near to the truth's as the truth
 # has to itself, and errors that grow as fast as they should, to 3 %. The imperfect model, whose
-# forecasts soon fail, keeps a climate that is not far off: to the eye histograms hardly tell the
-# models apart.
+# forecasts soon fail, keeps a climate that is not far off: to the eye histograms hardly differ.
 
 COLOURS = ("#444444", "#D55E00", "#E69F00", "#56B4E9", "#0072B2")
-fig, axes = plt.subplots(1, 3, figsize=(7.5, 2.8), layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(5.4, 2.8), layout="constrained")
 for ax, variable in zip(axes, SEEN, strict=True):
     density = result.density.sel(variable=variable)
     for name, colour in zip(result.model.values, COLOURS, strict=True):
         line = density.sel(model=name)
         ax.stairs(line, BINS, color=colour, linewidth=2.5 if name == "truth" else 1, label=name)
     there = result.value.values[(density > 0).any("model").values]
-    ax.set(xlabel=f"{variable} [1]", yticks=[], xlim=(there.min(), there.max()))
+    ax.set(xlabel=f"{variable}", yticks=[], xlim=(there.min(), there.max()))
 axes[0].set(ylabel="density")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
 plt.show()

@@ -22,6 +22,7 @@ from daml.verification import analysis_error, forecast_error, mfe, reduction
 SIZES = {"quick": (3000, 2, 2), "full": (100_000, None, None)}
 STEPS, FIRST, EPOCHS = SIZES.get(os.environ.get("DAML_DOCS"), (20_000, 40, 200))
 SEEN = ["x0", "x1", "x2"]
+# sphinx_gallery_thumbnail_number = 2
 plt.style.use(daml.figures.STYLE)
 
 model = daml.Lorenz63()
@@ -55,7 +56,7 @@ print("forecast error lower by (%)", reduction(errors[1], errors[0]).values.roun
 # Does it know how wrong it is? The innovations over the expected ones: their mean square in time,
 # their distribution, and their size where little and where much was expected.
 
-fig, axes = plt.subplots(1, 3, figsize=(7.5, 2.6), layout="constrained")
+fig, axes = plt.subplots(3, 1, figsize=(5, 7.6), layout="constrained")
 daml.figures.calibration(daml.diagnosis.calibration(analysis), axes)
 plt.show()
 
@@ -65,7 +66,8 @@ plt.show()
 edges = np.linspace(-20, 20, 41), np.linspace(0, 50, 51)
 spread = daml.diagnosis.spread_map(analysis, ("x0", edges[0]), ("x2", edges[1]))
 fig, ax = plt.subplots(figsize=(4.5, 3.2), layout="constrained")
-spread.plot(ax=ax, x="x0_bin", y="x2_bin", robust=True)
+spread.plot(ax=ax, x="x0_bin", y="x2_bin", robust=True, cbar_kwargs={"label": "expected error"})
+ax.set(xlabel="x0", ylabel="x2")
 plt.show()
 
 # %%
@@ -85,7 +87,7 @@ for name, forecaster in (("model given", model), ("through the cycle", emulator)
 # Left alone, without observations, a good model keeps the climate:
 
 runs = {"truth": truth, "model given": model, "through the cycle": emulator}
-fig, axes = plt.subplots(1, 3, figsize=(7.5, 2.6), layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(5.4, 2.6), layout="constrained")
 for name, colour in zip(runs, ("#444444", "#D55E00", "#0072B2"), strict=True):
     run = runs[name]
     if name != "truth":
@@ -93,7 +95,7 @@ for name, colour in zip(runs, ("#444444", "#D55E00", "#0072B2"), strict=True):
     for ax, variable in zip(axes, SEEN, strict=True):
         values = run.state.sel(variable=variable)
         ax.hist(values, bins=60, density=True, histtype="step", color=colour, label=name)
-        ax.set(xlabel=f"{variable} [1]", yticks=[])
+        ax.set(xlabel=f"{variable}", yticks=[])
 axes[0].set(ylabel="density")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
 plt.show()

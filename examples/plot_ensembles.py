@@ -18,6 +18,7 @@ import daml
 from daml.verification import probabilistic
 
 STEPS, SPINUP, LEADS = {"quick": (600, 200, 12)}.get(os.environ.get("DAML_DOCS"), (4000, 400, 40))
+# sphinx_gallery_thumbnail_number = 2
 plt.style.use(daml.figures.STYLE)
 
 model = daml.models.Lorenz96()
@@ -41,7 +42,7 @@ for name, analysis in (ensembles | {"3DVar": var}).items():
 # cannot: where the flow is less predictable, spread and error are larger.
 window = slice(SPINUP, SPINUP + 200)
 found = probabilistic.spread_error(ensembles["LETKF 7"].isel(time=window), truth, by=["time"])
-figure, axes = plt.subplots(figsize=(6.5, 3.0), layout="constrained")
+figure, axes = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
 daml.figures.spread_error(found, axes=axes)
 axes.set_title("LETKF 7, mean over the ring", loc="right")
 plt.show()
@@ -58,11 +59,11 @@ for name, analysis in ensembles.items():
 # Ranks
 # -----
 # Where does the truth lie among the members? As often below all of them as between any two, if they
-# are drawn from what is known of it: the histogram is flat, but for the chance of a finite record,
-# which the band shows. A spread that is too large makes it a hill. Of the record every 20th step
-# counts, so that the cases are nearly independent in time.
+# are drawn from the same distribution: the histogram is flat, but for the chance of a finite
+# record, which the band shows. A spread that is too large makes it a hill. Only every 20th step of
+# the record counts, so that the cases are nearly independent in time.
 apart = slice(SPINUP, None, 20)
-figure, axes = plt.subplots(1, 2, figsize=(6.5, 2.6), layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(5.4, 4.8), layout="constrained")
 for (name, analysis), ax in zip(ensembles.items(), axes, strict=True):
     daml.figures.rank_histogram(
         probabilistic.rank_histogram(analysis.isel(time=apart), truth), axes=ax
@@ -75,7 +76,7 @@ plt.show()
 # too much, and the truth lies outside of its members too often: a U.
 doubtful = observations.assign(error_variance=0.25 * observations.error_variance)
 analysis = daml.assimilate(model, doubtful, letkf, keep_members=True)
-figure, axes = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
+figure, axes = plt.subplots(figsize=(5.4, 2.8), layout="constrained")
 daml.figures.rank_histogram(probabilistic.rank_histogram(analysis.isel(time=apart), truth), axes)
 axes.set_title("LETKF 7, R too small", loc="right")
 plt.show()
@@ -101,9 +102,13 @@ single = ahead(var)
 forecasts["3DVar, one forecast"] = single.assign(forecast_spread=xr.zeros_like(single.forecast))
 scheme = xr.DataArray(list(forecasts), dims="scheme", name="scheme")
 scores = xr.concat([probabilistic.crps(f, truth) for f in forecasts.values()], scheme)
-daml.figures.crps(scores)
+figure, axes = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
+daml.figures.crps(scores, axes=axes)
+plt.show()
 
 # %%
 # The spread of the forecasts grows with their error; the longer the lead, the closer they are.
 found = [probabilistic.spread_error(forecasts[name], truth) for name in ensembles]
-daml.figures.spread_error(xr.concat(found, scheme[:2]))
+figure, axes = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
+daml.figures.spread_error(xr.concat(found, scheme[:2]), axes=axes)
+plt.show()

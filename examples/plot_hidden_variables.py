@@ -88,7 +88,7 @@ for name, maps in (("z and x", found), ("z alone", by_hidden)):
     pairs = zip(maps.T, true.T, strict=True)
     print(f"correlation, {name}:", *(f"{np.corrcoef(*pair)[0, 1]:.4f}" for pair in pairs))
 
-fig, axes = plt.subplots(2, 2, figsize=(7.5, 4), width_ratios=(3, 1), layout="constrained")
+fig, axes = plt.subplots(2, 2, figsize=(5.4, 4), width_ratios=(3, 1), layout="constrained")
 times = states.time.values[:600]
 for row, name in enumerate(UNSEEN):
     axes[row, 0].plot(times, true[:600, row], color="#BBBBBB", linewidth=4, label="truth")
@@ -98,7 +98,7 @@ for row, name in enumerate(UNSEEN):
     axes[row, 1].axline((0, 0), slope=1, color=TRUE, linewidth=0.8)
     axes[row, 1].set(xlabel=f"{name}, truth", ylabel="found, mapped", aspect="equal")
 axes[0, 0].legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
-axes[1, 0].set(xlabel="time [1]")
+axes[1, 0].set(xlabel="time")
 plt.show()
 
 # %%
@@ -111,7 +111,7 @@ runs = {
     "truth": (truth.state.sel(variable=UNSEEN).values, TRUE),
     "free run, mapped": (columns(free) @ linear, FOUND),
 }
-fig, axes = plt.subplots(1, 2, figsize=(7.5, 2.8), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(5.4, 2.8), layout="constrained", sharey=True)
 for name, (values, colour) in runs.items():
     frequency, power = welch(values, fs=1 / perfect.dt, nperseg=1024, axis=0)
     inside = (frequency > 0) & (frequency < 4)
@@ -119,8 +119,8 @@ for name, (values, colour) in runs.items():
         ax.plot(frequency[inside], power[inside, column], color=colour, label=name)
 for name, ax in zip(UNSEEN, axes, strict=True):
     ax.axvline(perfect.omega / (2 * np.pi), color=TRUE, linestyle=":", linewidth=1)
-    ax.set(yscale="log", xlabel="frequency [1]", title=name)
-axes[0].set(ylabel="power spectral density [1]")
+    ax.set(yscale="log", xlabel="frequency", title=name)
+axes[0].set(ylabel="power spectral density")
 axes[0].legend()
 plt.show()
 
@@ -152,7 +152,7 @@ kinds = {
     "hidden variables, true states": (model, near, FOUND, "-"),
     "hidden variables, analysis": (model, analysis[["analysis"]].isel(time=part), FOUND, ":"),
 }
-fig, ax = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.4, 3), layout="constrained")
 for name, (judged, initial, colour, line) in kinds.items():
     made = daml.forecast(judged, initial, leads=300, warmup=SPINUP)
     held = daml.diagnosis.valid_time(made, near).values * growth

@@ -98,22 +98,22 @@ for every in INTERVALS:
 # %%
 # A line ends where a method never finds the truth again.
 figure, axes = plt.subplots(
-    1, len(INTERVALS), figsize=(7.5, 4.2), sharey=True, squeeze=False, layout="constrained"
+    len(INTERVALS), 1, figsize=(5.4, 3.2 * len(INTERVALS) + 1), squeeze=False, layout="constrained"
 )
 colours = dict(zip(METHODS, plt.get_cmap("tab10").colors, strict=True))
-for ax, every in zip(axes[0], INTERVALS, strict=True):
+for ax, every in zip(axes[:, 0], INTERVALS, strict=True):
     for name in METHODS:
         line = "--" if name in ("ETKF", "EnVar, C") else "-"
         mark = "o" if "QS" in name else "s"
         row = middle.sel(every=every, scheme=name)
         ax.plot(WINDOWS, row, line, marker=mark, markersize=4, color=colours[name], label=name)
-    ax.set_title(f"every {every} time units", loc="right")
-    ax.set(xscale="log", yscale="log", xlabel="observations in a window", ylim=(0.08, 10))
+    ax.set_title(f"an observation every {every} time units", loc="right")
+    ax.set(xscale="log", yscale="log", ylim=(0.08, 10))
+    ax.set(xlabel="observations in a window", ylabel="RMSE of the analysis")
     ax.set_xticks(WINDOWS, [str(window) for window in WINDOWS])
     ax.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
     ax.minorticks_off()
-axes[0, 0].set_ylabel("RMSE of the analysis [1]")
-figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
+figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plt.show()
 
 # %%

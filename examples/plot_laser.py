@@ -119,24 +119,22 @@ for name, found in errors.items():
 # %%
 # Who wins? A step ahead the echo state network does, by a little. From two steps on the loop does,
 # and by more at 12: its error hardly grows, though its network was trained for a single step and
-# the readouts for each lead of their own. What is left is the collapses; right is one, with
+# the readouts for each lead of their own. What is left is the collapses; below is one, with
 # forecasts of the loop at 8 steps.
-figure, (left, right) = plt.subplots(
-    1, 2, figsize=(7.5, 3.2), layout="constrained", gridspec_kw={"width_ratios": [2, 3]}
-)
+figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.4, 5.8), layout="constrained")
 colours = dict(zip(errors, ("#777777", "#0072B2", "#CCCCCC", "#E69F00", "#009E73"), strict=True))
 for name, found in errors.items():
-    left.plot(LEADS, found, "o-", color=colours[name], label=name)
-left.set(xlabel="lead [samples]", ylabel="RMSE [intensity]", yscale="log", xticks=LEADS)
-left.set_yticks([4, 6, 10, 20, 40, 80], ["4", "6", "10", "20", "40", "80"])
-left.minorticks_off()
-left.legend(ncols=2, loc="lower left", bbox_to_anchor=(-0.15, 1))
+    top.plot(LEADS, found, "o-", color=colours[name], label=name)
+top.set(xlabel="lead [samples]", ylabel="RMSE of the intensity", yscale="log", xticks=LEADS)
+top.set_yticks([4, 6, 10, 20, 40, 80], ["4", "6", "10", "20", "40", "80"])
+top.minorticks_off()
+top.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 scheme = daml.ThreeDVar(tree[f"iteration/{last}/scheme"].background_covariance)
 part = test.isel(time=slice(0, 900))
 ahead = daml.forecast(emulator, daml.assimilate(emulator, part, scheme), leads=[8])
 valid = ahead.start + 8
-right.plot(part.time, part.observation[:, 0], color="#AAAAAA", linewidth=2.5, label="measured")
-right.plot(valid, ahead.forecast[:, 0, 0], color="#0072B2", linewidth=1, label="8 samples ahead")
-right.set(xlabel="time [samples]", ylabel="intensity", xlim=(LEARNT + 250, LEARNT + 600))
-right.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+bottom.plot(part.time, part.observation[:, 0], color="#AAAAAA", linewidth=2.5, label="measured")
+bottom.plot(valid, ahead.forecast[:, 0, 0], color="#0072B2", linewidth=1, label="8 samples ahead")
+bottom.set(xlabel="time [samples]", ylabel="intensity", xlim=(LEARNT + 250, LEARNT + 600))
+bottom.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 plt.show()

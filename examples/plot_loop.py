@@ -38,10 +38,10 @@ tree = daml.improve(model, observations, emulator=emulator, passes=PASSES)
 print(daml.reports.innovation_table(tree))
 
 # %%
-# Without the truth one sees by how much the observations differ from the background (left), and
-# with the truth how far the analyses are from it (right). The observations have an error of 1.
+# Without the truth one sees by how much the observations differ from the background (above), and
+# with the truth how far the analyses are from it (below). The observations have an error of 1.
 scores = daml.reports.collect_innovations(tree)
-figure, axes = plt.subplots(1, 2, figsize=(6.5, 2.8), layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(5.4, 5.2), layout="constrained")
 daml.figures.innovations(scores, axes=axes[0])
 groups = ["imperfect", *(f"iteration/{n}" for n in tree["iteration"].children)]
 analyses = [tree[group].to_dataset() for group in groups]
@@ -49,7 +49,7 @@ errors = [daml.verification.analysis_error(a, truth).analysis_rmse for a in anal
 errors = xr.concat(errors, xr.DataArray(np.arange(len(groups)) - 1, dims="iteration"))
 axes[1].plot(errors[1:], "o-", label="LSTM-n")
 axes[1].axhline(float(errors[0]), color="#D55E00", linestyle="--", label="imperfect model")
-axes[1].set(xlabel="iteration", ylabel="RMSE of the analysis [1]")
+axes[1].set(xlabel="iteration n (0 is the first LSTM)", ylabel="RMSE of the analysis")
 axes[1].xaxis.get_major_locator().set_params(integer=True)
 axes[1].legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 plt.show()

@@ -58,15 +58,15 @@ for name, network in networks.items():
 
 # %%
 # Left the analyses, pass by pass (-1 is the imperfect model); right the forecasts of the last pass.
-figure, (left, right) = plt.subplots(1, 2, figsize=(6.5, 2.9), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(5.4, 2.9), layout="constrained")
 colours = dict(zip(networks, ("#D55E00", "#E69F00", "#0072B2"), strict=True))
 for name, found in scores.items():
     left.plot(found.iteration, found.rmse, "o-", color=colours[name], label=name)
     right.plot(found.lead_steps, found.mfe, "o-", color=colours[name], label=name)
 given = error_of(model)
 right.plot(given.lead_steps, given, "s--", color="#777777", label="imperfect model")
-left.set(xlabel="iteration", ylabel="RMSE of the analysis [1]")
+left.set(xlabel="iteration", ylabel="RMSE of the analysis")
 left.xaxis.get_major_locator().set_params(integer=True)
-right.set(xlabel="lead [dt]", ylabel="model forecast error [1]", xticks=[1, 2, 3, 4])
+right.set(xlabel="lead [steps of dt]", ylabel="model forecast error", xticks=[1, 2, 3, 4])
 right.legend()
 plt.show()

@@ -36,26 +36,24 @@ for missing in MISSING:
     print(missing, np.round(rows[-1], 3))
 
 # %%
-# Left, the errors; right a stretch of the sparsest record, which the analysis fills.
-figure, (left, right) = plt.subplots(
-    1, 2, figsize=(7, 3), layout="constrained", gridspec_kw={"width_ratios": [2, 3]}
-)
+# Above, the errors; below, a stretch of the sparsest record, which the analysis fills.
+figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.4, 5.6), layout="constrained")
 for column, (name, colour) in enumerate((("imperfect model", "#D55E00"), ("loop", "#0072B2"))):
-    left.plot(100 * np.array(MISSING), np.array(rows)[:, column], "o-", color=colour, label=name)
-left.set(xlabel="values missing [%]", ylabel="RMSE of the analysis [1]")
-left.legend()
+    top.plot(100 * np.array(MISSING), np.array(rows)[:, column], "o-", color=colour, label=name)
+top.set(xlabel="values missing [%]", ylabel="RMSE of the analysis")
+top.legend()
 
 stretch = slice(1500, 1620)
 time = truth.time[stretch]
-right.plot(
+bottom.plot(
     time, truth.state.sel(variable="x0")[stretch], color="#AAAAAA", linewidth=3, label="truth"
 )
 for analysis, name, colour in zip(
     analyses, ("imperfect model", "loop"), ("#D55E00", "#0072B2"), strict=True
 ):
-    right.plot(time, analysis.analysis.sel(variable="x0")[stretch], color=colour, label=name)
+    bottom.plot(time, analysis.analysis.sel(variable="x0")[stretch], color=colour, label=name)
 seen = observations.observation.sel(variable="x0")[stretch]
-right.plot(time, seen, "o", color="#E69F00", markersize=4, label="observations")
-right.set(xlabel="time [1]", ylabel="x0 [1]")
-right.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+bottom.plot(time, seen, "o", color="#E69F00", markersize=4, label="observations")
+bottom.set(xlabel="time", ylabel="x0")
+bottom.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 plt.show()

@@ -152,7 +152,7 @@ def forecast_error(judged):
     return daml.verification.mfe(daml.verification.forecast_error(ahead, test))
 
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(5.4, 3.2), layout="constrained")
 lead = np.array(leads) * model.dt
 right.plot(lead, forecast_error(model), color="0.4", label="model given")
 for name, tree, bare, last, color in (
@@ -166,7 +166,7 @@ for name, tree, bare, last, color in (
     )
     right.plot(lead, forecast_error(last), color=color, label=name)
 left.set_xticks(range(-1, PASSES), ["given", *map(str, range(PASSES))])
-left.set(xlabel="pass", ylabel="RMSE of the analysis [1]")
-right.set(xlabel="lead [model time]", ylabel="error of the forecast [1]", ylim=(0, None))
+left.set(xlabel="pass", ylabel="RMSE of the analysis")
+right.set(xlabel="lead [model time]", ylabel="error of the forecast", ylim=(0, None))
 figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plt.show()

@@ -59,17 +59,17 @@ runs = {
 }
 true = test.state.isel(time=slice(101, 161)).values
 figure, panels = plt.subplots(
-    1, 3, figsize=(7, 3.4), layout="constrained", sharey=True, sharex=True
+    1, 3, figsize=(5.4, 3.8), layout="constrained", sharey=True, sharex=True
 )
 place = np.arange(12)
 lead = np.array(leads) * model.dt
 kept = panels[0].pcolormesh(place, lead, true, cmap="viridis", vmin=-8, vmax=13)
-panels[0].set(title="truth", ylabel="lead [model time]")
-figure.colorbar(kept, ax=panels[0], location="bottom", label="state [1]")
+panels[0].set(title="truth\n", ylabel="lead [model time]")
+figure.colorbar(kept, ax=panels[0], location="bottom", label="state")
 for axes, (name, run) in zip(panels[1:], runs.items(), strict=True):
     missed = axes.pcolormesh(place, lead, run.values - true, cmap="RdBu", vmin=-8, vmax=8)
-    axes.set(title=f"{name}, less the truth")
-figure.colorbar(missed, ax=panels[1:], location="bottom", label="error [1]", aspect=40)
+    axes.set(title=f"{name},\nless the truth")
+figure.colorbar(missed, ax=panels[1:], location="bottom", label="error", aspect=40)
 for axes in panels:
     axes.set(xlabel="place")
     axes.grid(visible=False)

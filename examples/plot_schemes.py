@@ -50,7 +50,9 @@ few = {
     "particles 800": s.ParticleFilter(800, regularisation=0.9, resample_below=0.2),
 }
 small = daml.compare_schemes(model, observations, few, truth=truth, skip=200)
-daml.figures.scheme_costs(small)
+figure, axes = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
+daml.figures.scheme_costs(small, axes=axes)
+plt.show()
 
 # %%
 # Forty variables, all observed
@@ -80,7 +82,9 @@ many = {
     "sigma points": s.SigmaPoint(model_error=1e-4),
 }
 large = daml.compare_schemes(ring, seen, many, truth=run)
-daml.figures.scheme_costs(large)
+figure, axes = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
+daml.figures.scheme_costs(large, axes=axes)
+plt.show()
 
 # %%
 # The experiment of the paper

@@ -42,9 +42,9 @@ blocks = blocks.compute()
 # The error of 1,000 steps at a time. It is that of a process in equilibrium: no part of the
 # record is worse for being far from the start, or where the record was cut.
 shape = {"sharey": True, "gridspec_kw": {"width_ratios": [4, 1]}}
-figure, (left, right) = plt.subplots(1, 2, figsize=(6.5, 2.8), layout="constrained", **shape)
+figure, (left, right) = plt.subplots(1, 2, figsize=(5.4, 2.8), layout="constrained", **shape)
 left.plot(blocks.time, blocks, linewidth=0.8)
-left.set(xlabel="time [1]", ylabel="RMSE of 1,000 analyses [1]")
+left.set(xlabel="time", ylabel="RMSE of 1,000 analyses")
 right.hist(blocks, bins=30, orientation="horizontal", color="#0072B2")
 right.set(xlabel="blocks")
 plt.show()

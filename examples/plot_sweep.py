@@ -3,7 +3,7 @@ A sweep with error bars
 =======================
 
 One run proves little. A sweep runs the experiment for every combination of parameters and seeds,
-a task a member on Dask, and gives one Dataset; the bars are the standard deviation over seeds.
+one task per member on Dask, and gives one Dataset; the bars are the standard deviation over seeds.
 
 The results drawn come with daml, of five seeds each (54 minutes on 2 cores for the first). With
 ``DAML_DOCS=full`` the sweeps run anew.
@@ -29,7 +29,7 @@ def result(name, grid, **fixed):
 # %%
 # The paper's loop: forecasts at four leads.
 paper = result("paper", {"max_variance": [2.0]})
-figure, axes = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
 daml.figures.sweep_scores(paper, "mfe_reduction", over="lead", axes=axes)
 plt.show()
 
@@ -37,7 +37,7 @@ plt.show()
 # The loop with B from innovations, and two networks: one that predicts the whole step, one that
 # corrects the model's.
 both = result("innovations", {"correction": [False, True]}, background="innovations", passes=16)
-figure, axes = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
 daml.figures.sweep_scores(both, "analysis_rmse", over="correction", axes=axes)
 plt.show()
 

@@ -37,10 +37,10 @@ def seconds(scores, each):
 
 
 # %%
-# Left by pass, right by the clock (a core each, two at a time); the bars span the five seeds. The
+# Above by pass, below by the clock (a core each, two at a time); the bars span the five seeds. The
 # imperfect model's 3DVar has 0.60 with its best B, the perfect model's 0.44.
 
-fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.4), sharey=True, layout="constrained")
+fig, axes = plt.subplots(2, 1, figsize=(5.4, 6.4), sharey=True, layout="constrained")
 marks = dict(zip(ways, ("o", "s", "D", "^", "v"), strict=True))
 for name, (scores, each) in ways.items():
     rmse = scores.analysis_rmse.sel(record="test")
@@ -48,9 +48,16 @@ for name, (scores, each) in ways.items():
     bars = abs(xr.concat((rmse.min("seed"), rmse.max("seed")), "side") - mean)
     for ax, along in zip(axes, (scores.iteration, seconds(scores, each)), strict=True):
         ax.errorbar(along, mean, bars, marker=marks[name], markersize=3.5, label=name)
-axes[0].set(xlabel="iteration", ylabel="RMSE of the analysis, test record", ylim=(0.2, 0.7))
-axes[1].set(xlabel="seconds", xscale="log")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+axes[0].set(xlabel="iteration", ylim=(0.2, 0.7))
+for ax in axes:
+    ax.set_ylabel("RMSE of the analysis, test record")
+axes[1].set(xlabel="computing time [s]", xscale="log")
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+fig.set_label(
+    "Two panels, analysis error by iteration and by computing time. The loop with the paper's "
+    "B levels off at 0.61, with B from innovations at 0.43 and 0.40; one training through the "
+    "cycle reaches 0.31, or 0.25 where it corrects the model."
+)
 plt.show()
 
 # %%

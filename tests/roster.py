@@ -55,6 +55,8 @@ MODELS = {
     "CoupledLorenz63": daml.CoupledLorenz63,
     "Lorenz96": lambda: daml.models.Lorenz96(n=8),
     "TwoScaleLorenz96": lambda: daml.models.TwoScaleLorenz96(sectors=4, fast=2),
+    "KuramotoSivashinsky": lambda: daml.models.KuramotoSivashinsky(n=16, length=12.0),
+    "QuasiGeostrophic": lambda: daml.models.QuasiGeostrophic(n=9, dt=1.0),
     "Gridded": Fields,
     "Each": lambda: daml.models.each(OneAtATime()),
     "Stochastic": lambda: daml.models.Stochastic(daml.Lorenz63(), model_error=0.1),
@@ -68,7 +70,7 @@ class Nudging:
     variance: float = 0.5
 
     def prepare(self, setting):
-        return setting.operator
+        return None
 
     def to_dataset(self):
         return xr.Dataset({"variance": ((), self.variance)})
@@ -76,10 +78,12 @@ class Nudging:
     def restored(self, dataset):
         return replace(self, variance=float(dataset["variance"]))
 
-    def update(self, forecast, observed, run, operator):
-        distance = (observed.values - operator.apply(forecast.state)) * observed.present
+    def update(self, forecast, observed, run, memory):
+        x, operator = forecast.state, observed.operator
+        distance = (observed.values - operator.apply(x)) * observed.present
         weight = self.variance / (self.variance + observed.variance)
-        return Update(forecast.state + (weight * distance) @ operator.matrix()), operator
+        pull = (weight * distance)[..., None, :] @ operator.tangent(x)
+        return Update(x + pull[..., 0, :]), memory
 
 
 def run():

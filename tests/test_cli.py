@@ -16,6 +16,8 @@ from daml.cli import main
 from daml.emulators.hidden import learning, lessons
 from daml.errors import InputError
 from daml.loop import defaults
+from daml.loop.passes import TRAININGS
+from daml.loop.preconditions import TARGETS
 from daml.schemes.gaussian import open_error
 from daml.scripts import load_model
 from daml.training import error_size
@@ -254,3 +256,26 @@ def test_a_run_is_resumed_from_the_command_line(folder):
     other = improve("--passes", 2, "--resume", "--seed", 1)
     assert (other.exit_code, other.output.count("\n")) == (2, 1)
     assert "cannot be resumed with another configuration (emulator.seed: " in other.output
+
+
+CHOICES = {
+    ("paper", "preset"): paper.PRESETS,
+    ("improve", "emulator"): defaults.NAMES,
+    ("improve", "training"): TRAININGS,
+    ("improve", "targets"): TARGETS,
+}
+
+
+@pytest.mark.parametrize(("command", "option"), CHOICES)
+def test_the_help_names_every_choice(command, option):
+    shown = " ".join(call(command, "--help").output.split())
+    assert f"--{option} [{'|'.join(CHOICES[command, option])}] " in shown
+
+
+@pytest.mark.parametrize("command", main.commands)
+def test_an_example_of_the_help_is_a_command(command):
+    examples = (main.commands[command].epilog or "").replace("\\\n", "").splitlines()
+    lines = [line.split() for line in examples if line.lstrip().startswith("daml ")]
+    assert lines or not main.commands[command].params[0].required
+    for _, name, *words in lines:
+        main.commands[name].make_context(name, words)

@@ -231,7 +231,8 @@ def test_the_weight_of_a_target_is_that_of_the_formula():
     from daml.training.examples import Block
 
     states = np.zeros((2, 2))
-    block = Block(states, states, np.array([1.0, 0.0]), np.array([[0.03, np.nan], [0.0, 0.0]]))
+    variances = np.array([[0.03, np.nan], [0.0, 0.0]])
+    block = Block(states, states, np.array([1.0, 0.0]), np.empty((2, 0)), variances)
     found = block.precision(0.01, np.array([2.0, 5.0]))
     np.testing.assert_allclose(found, [[4 / 0.04, 0], [0, 0]])
     np.testing.assert_array_equal(block.precision(None, np.ones(2)), [1.0, 0.0])

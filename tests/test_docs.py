@@ -24,10 +24,10 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 NUMBER = re.compile(r"-?\d+\.\d*(?:e[+-]\d+)?")
-LONG = {"README.md", "cycle.md", "hidden_variables.md"}
-COMMANDS_RUN = {"command_line.md", "own_data.md"}
-"""Pages whose commands run in seconds, in a folder that holds what the page has made by then; those
-in a code-block do not run."""
+LONG = {"README.md", "cycle.md", "hidden_variables.md", "own_fields.md"}
+COMMANDS_RUN = {"command_line.md", "own_data.md", "own_fields.md"}
+"""Pages whose commands run in seconds, in a folder that holds what the page has made by then, and
+print what the page says; those in a code-block do not run."""
 
 
 def told(text):
@@ -68,6 +68,7 @@ def test_the_code_of_a_page(page, tmp_path, monkeypatch):
             for line in body.splitlines():
                 done = CliRunner().invoke(main, shlex.split(line.removeprefix("$ daml ")))
                 assert done.exit_code == 0, done.output
+                printed = done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -97,3 +98,10 @@ def test_a_figure_of_an_example_is_finished_in_the_block_that_makes_it(example):
         made = block.rfind("plt.subplots(")
         shown = max(block.rfind("plt.show()"), block.rfind("Moving("))
         assert made <= shown, block  # a notebook and the gallery show and close it there
+
+
+def test_every_example_is_shown_and_listed_in_the_gallery():
+    index = (ROOT / "examples" / "index.rst").read_text()
+    names = sorted(path.stem for path in (ROOT / "examples").glob("plot_*.py"))
+    assert sorted(re.findall(r"^    \.\./examples/(\w+)\.py$", index, re.MULTILINE)) == names
+    assert sorted(re.findall(r"^    (plot_\w+)$", index, re.MULTILINE)) == names

@@ -122,7 +122,9 @@ def test_the_judge_sees_forecasts_of_the_perfect_model_err_by_what_they_must():
     seen = daml.observe(truth, seed=1, error_variance=4.0)
     scheme, analysis = daml.tuned(daml.ThreeDVar(), model, seen)
     record = read(seen, model.variables, model.dt)
-    judge = Judge.of(model, analysis, observed_pairs(seen)[0], record, HeldOut(20_000, 0.2))
+    judge = Judge.of(
+        model, analysis, observed_pairs(seen)[0].diagonal(), record, HeldOut(20_000, 0.2)
+    )
     found = judge.scores(model, analysis, analysis)
     assert (np.diff(judge.horizons) > 0).all()
     one = Judge(judge.record, judge.times, judge.held_out, (1, 2, 3))

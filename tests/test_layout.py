@@ -32,8 +32,8 @@ LEVELS = [
     {"loop"},
     {"experiments"},
     {"sweeps"},
-    {"covariance", "diagnosis", "innovations", "paper", "reports"},
-    {"commands", "options", "scripts", "analysing", "showing", "reproducing"},
+    {"covariance", "diagnosis", "innovations", "networks", "paper", "reports"},
+    {"commands", "options", "scripts", "analysing", "improving", "showing", "reproducing"},
     {"cli"},
     {"__main__"},
 ]

@@ -92,6 +92,14 @@ CALLS = {
         "spinup": 1,
         "seed": 0,
     },
+    daml.lyapunov_spectrum: {
+        "model": MODEL,
+        "initial": TRUTH.isel(time=slice(2)),
+        "exponents": 2,
+        "steps": 2,
+        "spinup": 1,
+        "seed": 0,
+    },
     daml.fit_parameters: {
         "model": MODEL,
         "parameters": ["rho"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +24,17 @@ LOSSES = {
     "held_out_rmse": "RMSE of the held-out innovations, in standard deviations of their error",
 }
 WEIGHTS = "weights."
+FORCING = ("forcing_mean", "forcing_spread")
 SCALING = ("mean", "spread", "increment_mean", "increment_spread")
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """Names, step, and the scaling of states and increments of the record that was fitted to."""
+    """Names, step, and the scaling of states and increments of the record that was fitted to.
+
+    ``columns`` (column,) names the forcing of each further input; ``forcing_mean`` and
+    ``forcing_spread`` are their scaling.
+    """
 
     variables: tuple[str, ...]
     dt: float
@@ -37,6 +43,14 @@ class Scaled:
     spread: np.ndarray
     increment_mean: np.ndarray
     increment_spread: np.ndarray
+    columns: tuple[str, ...] = field(default=(), kw_only=True)
+    forcing_mean: np.ndarray = field(default_factory=lambda: np.empty(0), kw_only=True)
+    forcing_spread: np.ndarray = field(default_factory=lambda: np.empty(0), kw_only=True)
+
+    @property
+    def forcings(self) -> tuple[str, ...]:
+        """The names of the forcings, in the order of their columns."""
+        return tuple(dict.fromkeys(self.columns))
 
     def told(self) -> dict[str, object]:
         """Give a short description for notebooks."""
@@ -46,6 +60,9 @@ class Scaled:
         """Give the scaling as plain arrays."""
         arrays = {name: ("variable", getattr(self, name)) for name in SCALING}
         result = xr.Dataset(arrays, coords={"variable": list(self.variables)})
+        if self.columns:
+            scales = {name: ("forcing", getattr(self, name)) for name in FORCING}
+            result = result.assign(scales).assign_coords(forcing=list(self.columns))
         result.attrs = {"dt": self.dt, "time_unit": self.time_unit}
         return result
 
@@ -65,11 +82,16 @@ def scaled_of(dataset: xr.Dataset, name: str) -> Scaled:
         check_whole(known.to_dataset(name=key), (str(key),), name)  # a mask of a user's is infinite
         if key in SCALING and array.dims != ("variable",):
             raise InputError(f"{name}: {key!r} has the dims {array.dims}; ('variable',) is needed")
+    further: dict[str, Any] = {}
+    if FORCING[0] in dataset:
+        check_whole(dataset, ("forcing", *FORCING), name)
+        further |= {"columns": names(dataset, "forcing")}
+        further |= {key: dataset[key].values for key in FORCING}
     return Scaled(
         variables=names(dataset),
         dt=attrs.number("dt", above=0),
         time_unit=attrs.text("time_unit"),
-        **{key: dataset[key].values for key in SCALING},
+        **further | {key: dataset[key].values for key in SCALING},
     )
 
 
@@ -86,11 +108,11 @@ class Fitted(Scaled):
 
     @cached_property
     def scaling(self) -> tuple[torch.Tensor, ...]:
-        """Mean and spread of states, then of increments, on the device of the network.
+        """Mean and spread of states, of increments, and of forcings, where the network is.
 
         They are transferred once, so that no step has to wait for them.
         """
-        parts = [getattr(self, name) for name in SCALING]
+        parts = [getattr(self, name) for name in (*SCALING, *FORCING)]
         where = next(self.network.parameters()).device
         with torch.inference_mode(False):  # gradients may pass through them later
             return tuple(torch.as_tensor(part, device=where) for part in parts)
@@ -105,10 +127,19 @@ class Fitted(Scaled):
         done = self.trainings + 1
         return replace(self, network=network, losses=losses, trainings=done)
 
-    def increment(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
-        """Give the increment (..., variable) over the base at states x, in the units of x."""
-        mean, spread, increment_mean, increment_spread = self.scaling
-        scaled = ((x - mean) / spread).reshape(-1, x.shape[-1])
+    def increment(
+        self, x: torch.Tensor, memory: Memory, forcing: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, Memory]:
+        """Give the increment (..., variable) over the base at states x, in the units of x.
+
+        ``forcing`` (..., column) are further inputs of the network, if it takes some.
+        """
+        mean, spread, increment_mean, increment_spread, *of_forcing = self.scaling
+        scaled = (x - mean) / spread
+        if forcing is not None:
+            further = (forcing.to(scaled.device) - of_forcing[0]) / of_forcing[1]
+            scaled = torch.cat((scaled, further.to(scaled.dtype)), dim=-1)
+        scaled = scaled.reshape(-1, scaled.shape[-1])
         output, memory = self.network.advance(scaled.to(self.network.head.weight.dtype), memory)
         scale = torch.addcmul(increment_mean, output, increment_spread)
         return scale.reshape(x.shape), memory

@@ -6,8 +6,9 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
 import xarray as xr
 
@@ -15,11 +16,13 @@ from daml.emulators.fitted import Fitted
 from daml.emulators.networks import Network
 from daml.emulators.settings import Settings
 from daml.errors import InputError
-from daml.observing.functions import seen_through
+from daml.labels.forcings import Forcings
+from daml.models.forced import lent
+from daml.observing.functions import Given, seen_through
 from daml.pairing import offered, with_model_covariance
 from daml.running.checks import typical
 from daml.training.bases import check_differentiable
-from daml.training.engine import LEAST, Blocks, SquareError, Tensors, cut, train
+from daml.training.engine import LEAST, Blocks, SquareError, Tensors, train
 from daml.training.examples import Block, Examples
 from daml.training.plan import Plan, check_sequences
 from daml.training.stopping import Watch
@@ -47,13 +50,14 @@ def fitted_to(
     emulator: E,
     analysis: xr.Dataset,
     *,
+    forcings: Forcings | None,
     held_out: float,
     better: Callable[[E, E], bool] | None,
     checkpoint: Checkpoint | None,
 ) -> Fitted:
     """Give the result of a training on analyses; see :meth:`Neural.fit`."""
-    examples, known, network = _begun(emulator, analysis, held_out)
-    blocks = Blocks(examples.steps, len(examples), _reader(emulator, examples, known))
+    examples, known, network = _begun(emulator, analysis, held_out, forcings)
+    blocks = examples.blocks(_reader(emulator, examples, known))
     rate = emulator.learning_rate * max(emulator.rate_decay**known.trainings, LEAST_RATE)
     length = emulator.sequence_length
     plan = Plan(
@@ -83,33 +87,38 @@ def fitted_to(
     return found if better(*pair) else before
 
 
-def begun(emulator: Settings, analysis: xr.Dataset, held_out: float) -> Fitted:
+def begun(
+    emulator: Settings, analysis: xr.Dataset, held_out: float, forcings: Forcings | None
+) -> Fitted:
     """Give a network that adds the mean increment alone; see :meth:`Neural.begin`."""
-    examples, known, network = _begun(emulator, analysis, held_out)
-    blocks = Blocks(examples.steps, len(examples), _reader(emulator, examples, known))
+    examples, known, network = _begun(emulator, analysis, held_out, forcings)
+    blocks = examples.blocks(_reader(emulator, examples, known))
     _centre(network, SquareError(network, emulator.burn_in), blocks, emulator.sequence_length)
     network.requires_grad_(False)
     return replace(known, network=network)
 
 
 def _begun(
-    emulator: Settings, analysis: xr.Dataset, held_out: float
+    emulator: Settings, analysis: xr.Dataset, held_out: float, forcings: Forcings | None
 ) -> tuple[Examples, Fitted, Network]:
     """Give the start of a training on analyses: examples, scaling, and a network to train."""
     name = type(emulator).__name__
     length = emulator.sequence_length
-    examples = Examples(analysis, length, emulator.base, held_out, owner=name)
+    base = emulator.base
+    examples = Examples(analysis, length, base, held_out, owner=name, forcings=forcings)
     if emulator.variance_floor is not None and examples.spread is None:
         raise InputError(
             f"{name}.fit: 'variance_floor' is {emulator.variance_floor:g}, and the analysis has no "
             "'spread' to weight targets by; give one by an ensemble, or leave it out"
         )
     variables, (dt, unit) = examples.variables, examples.step
-    network, known = emulator.initial(len(variables)), emulator.fitted
+    network = emulator.initial(len(variables), len(examples.columns))
+    known = emulator.fitted
     if known is None:
+        further = examples.forcing_scaling()
         *states, increments, scale = examples.scaling()
         scaling = *emulator.alike(*states), *emulator.alike(increments, scale)
-        known = Fitted(variables, dt, unit, *scaling, network)
+        known = Fitted(variables, dt, unit, *scaling, network, **further)
     if (known.variables, known.dt) != (variables, dt):
         raise InputError(
             f"{name}.fit: it was fitted to {known.variables} with dt {known.dt}, and is now "
@@ -121,8 +130,10 @@ def _begun(
 
 def _scaled(emulator: Settings, known: Fitted, block: Block) -> Tensors:
     """Give a block of examples in the units of the network, on its device."""
+    inputs = (block.states - known.mean) / known.spread
+    further = (block.forcing - known.forcing_mean) / known.forcing_spread
     parts = (
-        (block.states - known.mean) / known.spread,
+        np.concatenate((inputs, further), axis=-1),
         (block.increments - known.increment_mean) / known.increment_spread,
         block.precision(emulator.variance_floor, known.increment_spread),
     )
@@ -144,7 +155,7 @@ def _centre(network: Network, objective: SquareError, blocks: Blocks, length: in
     """
     with torch.no_grad():
         parts = [
-            objective.residuals([cut(part, 0, length) for part in blocks.read(number)])
+            objective.residuals(blocks.sequences(number, 0, length))
             for number in range(blocks.parts)
         ]
         errors, counts = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
@@ -160,8 +171,9 @@ def fitted_through_cycle(
     burn_in: int,
     batch_size: int | None,
     learning_rate: float,
+    forcings: Forcings | None,
     held_out: float,
-    operator: Callable[[Any], Any] | None,
+    operator: Given | None,
     checkpoint: Checkpoint | None,
 ) -> Fitted:
     """Give the result of a training through the cycle; see :meth:`Neural.fit_cycle`."""
@@ -171,9 +183,9 @@ def fitted_through_cycle(
     )
     updates = CYCLE_UPDATES if emulator.base is None else BASE_UPDATES
     if emulator.base is not None:
-        check_differentiable(emulator.base)
+        check_differentiable(emulator.base, emulator.typical_forcing)
     known: Fitted = emulator.known
-    network = emulator.initial(len(emulator.variables))
+    network = emulator.initial(len(emulator.variables), len(known.columns))
     network.load_state_dict(known.network.state_dict())
     like = torch.zeros((), dtype=torch.float64, device=emulator.device)
     if emulator.covariance is not None:
@@ -183,7 +195,8 @@ def fitted_through_cycle(
     opened = replace(emulator, fitted=replace(known, network=network))
     about = emulator.variables, typical(opened), "fit_cycle"
     observations, function = seen_through(observations, operator, *about)
-    course = Course(opened, observations, held_out, like, operator=function)
+    driven = lent(opened, forcings)
+    course = Course(driven, observations, held_out, like, operator=function)
     if batch is None:
         sequences = len(course.tensors[0]) // sequence_length
         batch = min(max(sequences // BATCHES, FEWEST), LARGEST)
@@ -197,7 +210,7 @@ def fitted_through_cycle(
         rate=learning_rate,
     )
     scheme = offered(scheme, course.record)
-    objective = course.objective(lambda: opened, scheme, like, burn_in)
+    objective = course.objective(lambda: driven, scheme, like, burn_in)
     return known.after(
         network,
         train(

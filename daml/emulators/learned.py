@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -16,7 +17,9 @@ from daml import __version__
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.descriptions import description
+from daml.labels.forcings import Forcings, places_of
 from daml.labels.html import shown
+from daml.models.forced import check_given, names_of
 from daml.protocols import Memory, Model
 from daml.running.forecasting import forecast
 from daml.stores.attributes import Attributes
@@ -76,6 +79,18 @@ class Learned(ABC):
         return getattr(self.base, "template", None)
 
     @property
+    def forcings(self) -> tuple[str, ...]:
+        """Names of the forcings that a step takes: those that it was fitted with."""
+        if self.fitted is not None:
+            return cast("tuple[str, ...]", self.fitted.forcings)
+        return names_of(self.base)
+
+    @property
+    def schedule(self) -> Any:
+        """The forcings of a base that has its own (:func:`daml.models.forced`)."""
+        return getattr(self.base, "schedule", None)
+
+    @property
     def positions(self) -> Any:
         """Where the variables lie, if the base says it."""
         return getattr(self.base, "positions", None)
@@ -100,13 +115,32 @@ class Learned(ABC):
         return None, None if self.base is None else self.base.start(x, time)
 
     @abstractmethod
-    def step(self, x: Any, memory: Memory = (None, None)) -> tuple[Any, Memory]:
-        """Move states (..., variable) by one dt."""
+    def step(
+        self, x: Any, memory: Memory = (None, None), forcing: Any = None
+    ) -> tuple[Any, Memory]:
+        """Move states (..., variable) by one dt, with forcings (..., forcing) if it takes some."""
+
+    @cached_property
+    def of_base(self) -> list[int]:
+        """The places of the forcings of the base among those of a step."""
+        return places_of(names_of(self.base), self.known.columns)
+
+    @property
+    def typical_forcing(self) -> np.ndarray | None:
+        """The mean (forcing,) of those of the base; None where it takes none."""
+        return self.known.forcing_mean[self.of_base] if self.of_base else None
 
     @checked
-    def forecast(self, states: xr.Dataset, *, leads: Any = 4, warmup: int = 100) -> xr.Dataset:
+    def forecast(
+        self,
+        states: xr.Dataset,
+        *,
+        leads: Any = 4,
+        warmup: int = 100,
+        forcings: xr.Dataset | None = None,
+    ) -> xr.Dataset:
         """Forecast from each state of a record; see :func:`daml.forecast`."""
-        return forecast(self, states, leads=leads, warmup=warmup)
+        return forecast(self, states, leads=leads, warmup=warmup, forcings=forcings)
 
     def to_dataset(self) -> xr.Dataset:
         """Give what was learned, and the settings, as plain arrays and attributes."""
@@ -169,6 +203,28 @@ def given_of(kind: type[Learned]) -> list[str]:
     return [f.name for f in fields(cast("Any", kind)) if f.default is MISSING]
 
 
+def table_for(emulator: Learned, forcings: xr.Dataset | None) -> Forcings | None:
+    """Give the forcings to train an emulator with: all that are given, or those it knows.
+
+    Raises
+    ------
+    InputError
+        If it takes some and none are given, or it was fitted without any.
+    """
+    if forcings is None:
+        check_given(emulator)
+        return None
+    if emulator.fitted is None:
+        return Forcings.read(forcings)
+    if not emulator.fitted.columns:
+        name = type(emulator).__name__
+        raise InputError(
+            f"{name}: it was fitted without forcings, and is now given some; leave them out, or "
+            "start from an emulator that is not fitted"
+        )
+    return Forcings.read(forcings, emulator.fitted.forcings)
+
+
 def check_base(kind: str, base: Model | None, fitted: Any) -> None:
     """Refuse a base with other variables than an emulator was fitted to.
 
@@ -177,6 +233,12 @@ def check_base(kind: str, base: Model | None, fitted: Any) -> None:
     InputError
         If there is one; the message begins with ``kind``, the class of the emulator.
     """
+    lacking = [name for name in names_of(base) if fitted is not None and name not in fitted.columns]
+    if lacking:
+        raise InputError(
+            f"{kind}: the base takes the forcing {lacking[0]!r}, and the {kind} was fitted with "
+            f"{fitted.forcings}; give a base that takes no others"
+        )
     if fitted is not None and base is not None and tuple(base.variables) != fitted.variables:
         raise InputError(
             f"{kind}: the base steps {tuple(base.variables)}, the {kind} was fitted to "

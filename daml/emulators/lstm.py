@@ -66,6 +66,9 @@ class LSTM(Recurrent):
     2
     """
 
-    def network(self, size: int) -> Network:
-        """Give a network for ``size`` variables, with initial weights drawn from the seed."""
-        return self.with_layers(torch.nn.LSTM, size)
+    def network(self, size: int, forcing: int = 0) -> Network:
+        """Give a network for ``size`` variables, with initial weights drawn from the seed.
+
+        It has as many further inputs as there are columns of forcings.
+        """
+        return self.with_layers(torch.nn.LSTM, size, forcing)

@@ -27,6 +27,7 @@ class Module(Neural, _Given):  # the fields of the last class come first
 
     The module maps standardised states (batch, variable), or with ``window`` the last states
     (batch, window, variable), the newest at the end, to standardised increments (batch, variable).
+    Forcings that :meth:`fit` is given stand after the variables of each state.
     Its output is multiplied by a gain for each variable, and a bias is added; both are trained with
     it. With a ``base`` the gain starts at 0, so that training starts from the mean increment.
 
@@ -96,8 +97,8 @@ class Module(Neural, _Given):  # the fields of the last class come first
                 f"Module: 'module' is a {type(self.module).__name__}; give a torch.nn.Module"
             )
 
-    def network(self, size: int) -> Network:
-        """Give a copy of the module as a network for ``size`` variables.
+    def network(self, size: int, forcing: int = 0) -> Network:
+        """Give a copy of the module as a network for ``size`` variables, and forcings after them.
 
         Raises
         ------
@@ -106,7 +107,8 @@ class Module(Neural, _Given):  # the fields of the last class come first
         """
         made = _Wrapped(self.module, size, self.window, self.covariance)
         rows = 3 if size != 3 else 4  # no number of variables is taken for that of states
-        shape = (rows, size) if self.window is None else (rows, self.window, size)
+        window = () if self.window is None else (self.window,)
+        shape = (rows, *window, size + forcing)
         with torch.no_grad():
             found = made.called(torch.zeros(shape))
         tensor = isinstance(found, torch.Tensor)
@@ -201,7 +203,8 @@ class _Wrapped(Network):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Predict after each step of a sequence."""
         seen = inputs if self.window is None else windows(inputs, self.window)
-        return cast("torch.Tensor", self.head(self.called(seen.flatten(0, 1)))).view_as(inputs)
+        found = cast("torch.Tensor", self.head(self.called(seen.flatten(0, 1))))
+        return found.view(*inputs.shape[:2], -1)
 
     def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
         """Predict from one more input (batch, variable), and the window before it."""

@@ -34,9 +34,10 @@ class Gain(torch.nn.Module):
 class Network(torch.nn.Module):
     """What a training needs of a network, which maps (batch, time, variable) to the same shape.
 
-    Its last part is ``head``, whose output is its bias alone if its weight is zero. With
-    ``covariance`` the network also gives the entries of a triangular factor of B, which is the
-    identity at first: "predicted" from the memory, or "constant".
+    With forcings its inputs are those of (batch, time, variable and forcing). Its last part is
+    ``head``, whose output is its bias alone if its weight is zero. With ``covariance`` the network
+    also gives the entries of a triangular factor of B, which is the identity at first: "predicted"
+    from the memory, or "constant".
     """
 
     head: torch.nn.Linear | Gain
@@ -79,6 +80,8 @@ class Layered(Network):
         Number of variables, of units per layer, and of layers.
     covariance : str, optional
         See :class:`Network`.
+    forcing : int
+        Number of inputs after the variables.
     """
 
     def __init__(
@@ -88,10 +91,12 @@ class Layered(Network):
         hidden: int,
         layers: int,
         covariance: str | None = None,
+        forcing: int = 0,
     ) -> None:
         super().__init__(covariance)
         self.name = kind.__name__.lower()
-        self.add_module(self.name, cast("Any", kind)(size, hidden, layers, batch_first=True))
+        made = cast("Any", kind)(size + forcing, hidden, layers, batch_first=True)
+        self.add_module(self.name, made)
         self.head = torch.nn.Linear(hidden, size)
         self.add_factor(size, hidden)
 
@@ -133,9 +138,15 @@ class Windowed(Layered):
     """
 
     def __init__(
-        self, kind: type[torch.nn.RNNBase], size: int, hidden: int, layers: int, window: int
+        self,
+        kind: type[torch.nn.RNNBase],
+        size: int,
+        hidden: int,
+        layers: int,
+        window: int,
+        forcing: int = 0,
     ) -> None:
-        super().__init__(kind, size, hidden, layers)
+        super().__init__(kind, size, hidden, layers, forcing=forcing)
         self.window = window
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -143,9 +154,11 @@ class Windowed(Layered):
         seen = windows(inputs, self.window)
         rows = max(PIECE // self._kept, 1)
         if inputs.shape[0] * inputs.shape[1] <= rows:
-            return self._last(seen.reshape(-1, self.window, inputs.shape[-1])).view_as(inputs)
+            found = self._last(seen.reshape(-1, self.window, inputs.shape[-1]))
+            return found.view(*inputs.shape[:2], -1)
         parts = (part for sequence in seen for part in sequence.split(rows))
-        return torch.cat([self._again(part) for part in parts]).view_as(inputs)
+        found = torch.cat([self._again(part) for part in parts])
+        return found.view(*inputs.shape[:2], -1)
 
     def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
         """Predict from the window that ends with one more input (batch, variable)."""

@@ -14,10 +14,12 @@ import xarray as xr
 from daml.arrays import fetch
 from daml.emulators.fitted import Fitted
 from daml.emulators.fitting import begun, fitted_through_cycle, fitted_to
+from daml.emulators.learned import table_for
 from daml.emulators.networks import parts_of, with_parts
 from daml.emulators.settings import Settings
 from daml.errors import InputError
 from daml.labels.arguments import checked
+from daml.observing.functions import Given
 from daml.protocols import Checkpoint, Memory, Model, Scheme
 from daml.stores.opening import check_whole
 from daml.training.bases import base_step, differentiable
@@ -44,6 +46,7 @@ class Neural(Settings):
         self,
         analysis: xr.Dataset,
         *,
+        forcings: xr.Dataset | None = None,
         held_out: float = 0.0,
         better: Callable[[Self, Self], bool] | None = None,
         checkpoint: Checkpoint | None = None,
@@ -56,8 +59,13 @@ class Neural(Settings):
         ----------
         analysis : xarray.Dataset
             ``analysis``, or else ``state``, (time, variable) at every model step. Rows where
-            ``innovation`` has no value were not observed and are skipped as targets. A lazily
+            ``innovation`` has no value were not observed and are skipped as targets. With a
+            dimension ``trajectory`` no training sequence reaches from one into the next. A lazily
             opened record is read block by block, again in each epoch.
+        forcings : xarray.Dataset, optional
+            Known inputs in time: a data variable (time, ...) for each. The network sees those of
+            the start of a step beside the state, and the base those that it takes. Afterwards a
+            step of the emulator takes them, too; see :func:`daml.forecast`.
         held_out : float
             Fraction of the record, in blocks of time, that is not trained on. The training stops
             when it no longer gains there, and returns the weights of the best epoch. 0: none.
@@ -81,14 +89,21 @@ class Neural(Settings):
         """
         how: dict[str, Any] = {"held_out": held_out, "better": better, "checkpoint": checkpoint}
         made, record = self.on(analysis)
-        return replace(made, fitted=fitted_to(made, record, **how))
+        table = table_for(made, forcings)
+        return replace(made, fitted=fitted_to(made, record, forcings=table, **how))
 
     def on(self, analysis: xr.Dataset) -> tuple[Self, xr.Dataset]:
         """Give the emulator with what it takes from a record first, and what it is fitted to."""
         return self, analysis
 
     @checked
-    def begin(self, analysis: xr.Dataset, *, held_out: float = 0.0) -> Self:
+    def begin(
+        self,
+        analysis: xr.Dataset,
+        *,
+        forcings: xr.Dataset | None = None,
+        held_out: float = 0.0,
+    ) -> Self:
         """Give a copy that adds the mean increment to the base's step and nothing else.
 
         It is the simplest correction. :meth:`fit_cycle` can start from it, or from the result of a
@@ -98,6 +113,8 @@ class Neural(Settings):
         ----------
         analysis : xarray.Dataset
             ``analysis``, or else ``state``, (time, variable) at every model step; see :meth:`fit`.
+        forcings : xarray.Dataset, optional
+            See :meth:`fit`.
         held_out : float
             Fraction of the record, in blocks of time, that is left out.
 
@@ -116,36 +133,45 @@ class Neural(Settings):
                 f"{name}.begin: it has no base to correct; give {name}(base=model), or use 'fit'"
             )
         made, record = self.on(analysis)
-        return replace(made, fitted=begun(made, record, held_out))
+        return replace(made, fitted=begun(made, record, held_out, table_for(made, forcings)))
 
-    def step(self, x: Any, memory: Memory = (None, None)) -> tuple[Any, Memory]:
+    def step(
+        self, x: Any, memory: Memory = (None, None), forcing: Any = None
+    ) -> tuple[Any, Memory]:
         """Move states (..., variable) by one dt; NumPy or torch, in the states' units.
 
-        With torch tensors gradients pass through it.
+        With torch tensors gradients pass through it. ``forcing`` (..., forcing) are those that it
+        was fitted with, at the start of the step.
         """
         if isinstance(x, np.ndarray):
             with torch.inference_mode():
-                moved, memory = self._advance(torch.from_numpy(np.ascontiguousarray(x)), memory, x)
+                given = torch.from_numpy(np.ascontiguousarray(x))
+                moved, memory = self._advance(given, memory, x, forcing)
             return moved.numpy(), memory
-        return self._advance(x, memory, x)
+        return self._advance(x, memory, x, forcing)
 
     @cached_property
     def _differentiable(self) -> Any:
         """The base for torch tensors; its differences, if any, suit the training's states."""
         known = self.known
         drawn = np.random.default_rng(0).standard_normal((16, len(known.variables)))
-        return differentiable(
-            cast("Model", self.base), known.mean + drawn * known.spread, self.device
-        )
+        states = known.mean + drawn * known.spread
+        return differentiable(cast("Model", self.base), states, self.device, self.typical_forcing)
 
-    def _advance(self, x: torch.Tensor, memory: Memory, given: Any) -> tuple[torch.Tensor, Memory]:
+    def _advance(
+        self, x: torch.Tensor, memory: Memory, given: Any, forcing: Any
+    ) -> tuple[torch.Tensor, Memory]:
         """Step a tensor; the base steps ``given``, the same states in the caller's kind."""
         inner, base_memory = memory
+        own = forcing[..., self.of_base] if self.of_base else None
         moved = there = x.to(self.device)
         if self.base is not None:
             base = self.base if isinstance(given, np.ndarray) else self._differentiable
-            moved, base_memory = base_step(base, given, base_memory, self.device)
-        increment, inner = self.known.increment(there, inner)
+            further = () if own is None else (own,)
+            moved, base_memory = base_step(base, given, base_memory, self.device, *further)
+        if forcing is not None:
+            forcing = torch.as_tensor(forcing)
+        increment, inner = self.known.increment(there, inner, forcing)
         return (moved + increment).to(x.device, x.dtype), (inner, base_memory)
 
     def packed(self, memory: Memory, x: Any) -> Any:
@@ -198,8 +224,9 @@ class Neural(Settings):
         burn_in: int = 20,
         batch_size: int | None = None,
         learning_rate: float = 4.5e-3,
+        forcings: xr.Dataset | None = None,
         held_out: float = 0.1,
-        operator: Callable[[Any], Any] | None = None,
+        operator: Given | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Train a fitted emulator through the assimilation cycle, on the innovations.
@@ -223,6 +250,8 @@ class Neural(Settings):
             rate of Adam.
         batch_size : int, optional
             Sequences per update. Default: a fifth of those in the record, within 20 and 200.
+        forcings : xarray.Dataset, optional
+            Of an emulator that was fitted with some; see :meth:`fit`.
         held_out : float
             Fraction of the record, in blocks of time, that is not trained on. The training stops
             when it no longer gains there, and returns the weights of the best epoch. 0: none.
@@ -257,6 +286,7 @@ class Neural(Settings):
             burn_in=burn_in,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            forcings=table_for(self, forcings),
             held_out=held_out,
             operator=operator,
             checkpoint=checkpoint,
@@ -273,5 +303,5 @@ class Neural(Settings):
         """
         made, name = self.with_settings(dataset), type(self).__name__
         check_whole(dataset, ("variable",), name)
-        network = made.initial(dataset.sizes["variable"])
+        network = made.initial(dataset.sizes["variable"], dataset.sizes.get("forcing", 0))
         return replace(made, fitted=Fitted.from_dataset(dataset, network, name))

@@ -36,11 +36,11 @@ class Recurrent(Neural, _Layers):  # the fields of the last class come first
         """Whether a step depends on states before the last one."""
         return self.window is None or self.window > 1
 
-    def with_layers(self, kind: type[torch.nn.RNNBase], size: int) -> Network:
-        """Give a network with layers of a class of torch's for ``size`` variables."""
+    def with_layers(self, kind: type[torch.nn.RNNBase], size: int, forcing: int) -> Network:
+        """Give a network with layers of a class of torch's; see :meth:`network`."""
         if self.window is not None:
-            return Windowed(kind, size, self.hidden, self.layers, self.window)
-        return Layered(kind, size, self.hidden, self.layers, self.covariance)
+            return Windowed(kind, size, self.hidden, self.layers, self.window, forcing)
+        return Layered(kind, size, self.hidden, self.layers, self.covariance, forcing)
 
     def restored(self, dataset: xr.Dataset) -> Self:
         """Give the fitted emulator whose ``to_dataset`` is given, with the settings stored there.

@@ -10,7 +10,7 @@ import xarray as xr
 
 from daml.emulators.estimators import Examples, fitted, predicted, recovered
 from daml.emulators.fitted import Scaled, scaled_of
-from daml.emulators.learned import Learned, check_base
+from daml.emulators.learned import Learned, check_base, table_for
 from daml.errors import InputError
 from daml.labels.arguments import check_fields, checked
 from daml.labels.ranges import seed, whole
@@ -47,7 +47,8 @@ class Regression(Learned):
     """An emulator that predicts the increment over a base with a regressor of scikit-learn's.
 
     The regressor maps standardised states (row, variable), or with ``window`` the last states,
-    the oldest first, in one row, to standardised increments (row, variable). One that predicts a
+    the oldest first, in one row, to standardised increments (row, variable). Forcings that
+    :meth:`fit` is given stand after the variables of each state. One that predicts a
     single number is wrapped: ``sklearn.multioutput.MultiOutputRegressor(estimator)``.
 
     A store holds no estimator, which would need a pickle. It holds the examples that the estimator
@@ -111,7 +112,7 @@ class Regression(Learned):
         check_base("Regression", self.base, self.fitted)
 
     @checked
-    def fit(self, analysis: xr.Dataset) -> Regression:
+    def fit(self, analysis: xr.Dataset, *, forcings: xr.Dataset | None = None) -> Regression:
         """Give a fitted copy of the emulator.
 
         Parameters
@@ -119,6 +120,8 @@ class Regression(Learned):
         analysis : xarray.Dataset
             ``analysis``, or else ``state``, (time, variable) at every model step. Rows where
             ``innovation`` has no value were not observed and are skipped as targets.
+        forcings : xarray.Dataset, optional
+            Known inputs in time; see :meth:`daml.LSTM.fit`.
 
         Returns
         -------
@@ -131,13 +134,14 @@ class Regression(Learned):
             estimator fails.
         """
         length, setting = self.window or 1, "window"
-        record = examples.Examples(analysis, length, self.base, owner="Regression", setting=setting)
+        how: dict[str, Any] = {"owner": "Regression", "setting": setting}
+        table = table_for(self, forcings)
+        record = examples.Examples(analysis, length, self.base, forcings=table, **how)
         (dt, unit), scaling = record.step, record.scaling()
-        scaled = Scaled(record.variables, dt, unit, *scaling)
-        states, increments, weights = map(
-            np.concatenate, zip(*(block[:3] for block in record), strict=True)
-        )
-        seen = self._seen((states - scaled.mean) / scaled.spread)[weights > 0]
+        scaled = Scaled(record.variables, dt, unit, *scaling, **record.forcing_scaling())
+        parts = zip(*(block[:4] for block in record), strict=True)
+        states, increments, weights, forcing = map(np.concatenate, parts)
+        seen = self._seen(_inputs(scaled, states, forcing))[weights > 0]
         targets = (increments - scaled.increment_mean) / scaled.increment_spread
         given = Examples(seen, targets[weights > 0])
         return self._with(scaled, fitted(self.estimator, given, self.seed), given)
@@ -147,25 +151,29 @@ class Regression(Learned):
         return replace(self, fitted=_Fitted(**known, estimator=estimator, examples=given))
 
     def _seen(self, states: np.ndarray) -> np.ndarray:
-        """Give the inputs (time, feature) of the estimator for states (time, variable)."""
+        """Give the inputs (..., time, feature) of the estimator at states (..., time, variable)."""
         window = self.window or 1
-        padded = np.concatenate((np.repeat(states[:1], window - 1, axis=0), states))
-        view = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0)
-        return view.swapaxes(1, 2).reshape(len(states), -1)
+        first = np.repeat(states[..., :1, :], window - 1, axis=-2)
+        padded = np.concatenate((first, states), axis=-2)
+        view = np.lib.stride_tricks.sliding_window_view(padded, window, axis=-2)
+        return view.swapaxes(-1, -2).reshape(*states.shape[:-1], -1)
 
-    def step(self, x: Any, memory: Memory = (None, None)) -> tuple[Any, Memory]:
-        """Move states (..., variable) by one dt."""
+    def step(
+        self, x: Any, memory: Memory = (None, None), forcing: Any = None
+    ) -> tuple[Any, Memory]:
+        """Move states (..., variable) by one dt, with forcings (..., forcing) if it takes some."""
         seen, base_memory = memory
         known, width = self.known, x.shape[-1]
-        scaled = ((x - known.mean) / known.spread)[..., None, :]
+        scaled = _inputs(known, x, forcing)[..., None, :]
         if self.window is not None:
             seen = np.repeat(scaled, self.window, axis=-2) if seen is None else seen
             scaled = seen = np.concatenate((seen[..., 1:, :], scaled), axis=-2)
-        rows = scaled.reshape(-1, scaled.shape[-2] * width)
+        rows = scaled.reshape(-1, scaled.shape[-2] * scaled.shape[-1])
         found = predicted(known.estimator, rows, width).reshape(x.shape)
         moved = x
         if self.base is not None:
-            moved, base_memory = advance(self.base, x, base_memory)
+            own = (forcing[..., self.of_base],) if self.of_base else ()
+            moved, base_memory = advance(self.base, x, base_memory, *own)
         return moved + known.increment_mean + found * known.increment_spread, (seen, base_memory)
 
     def restored(self, dataset: xr.Dataset) -> Regression:
@@ -181,3 +189,12 @@ class Regression(Learned):
         given = Examples(dataset["inputs"].values, dataset["targets"].values)
         known = dataset["fingerprint"].values
         return made._with(scaled, recovered(self.estimator, given, known, made.seed), given)
+
+
+def _inputs(known: Scaled, x: np.ndarray, forcing: np.ndarray | None) -> np.ndarray:
+    """Give states (..., variable) and forcings (..., column), scaled, side by side."""
+    scaled = (x - known.mean) / known.spread
+    if forcing is None:
+        return np.asarray(scaled)
+    further = (forcing - known.forcing_mean) / known.forcing_spread
+    return np.concatenate((scaled, further), axis=-1)

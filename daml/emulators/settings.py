@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from abc import abstractmethod
 from dataclasses import dataclass, field
@@ -60,21 +61,30 @@ class Settings(Learned):
         check(self)
 
     @abstractmethod
-    def network(self, size: int) -> Network:
-        """Give a network for ``size`` variables, with its initial weights."""
+    def network(self, size: int, forcing: int = 0) -> Network:
+        """Give a network for ``size`` variables, with its initial weights.
+
+        Its inputs are the variables, and after them as many of forcings.
+        """
 
     def alike(self, mean: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Give the mean and spread (variable,) by which variables are scaled: each by its own."""
         return mean, spread
 
-    def initial(self, size: int) -> Network:
+    def initial(self, size: int, forcing: int = 0) -> Network:
         """Give the network that a first training starts from, on its device.
 
         The seed decides its weights. The network of an emulator with a base adds nothing at first.
         """
+        if forcing and len(inspect.signature(self.network).parameters) < 2:
+            name = type(self).__name__
+            raise InputError(
+                f"{name}: its network takes no forcings; write network(self, size, forcing=0), of "
+                "a network with so many inputs after the variables, or leave the forcings out"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            made = self.network(size)
+            made = self.network(size, forcing) if forcing else self.network(size)
         if self.base is not None:  # training starts from the mean increment alone
             torch.nn.init.zeros_(made.head.weight)
             torch.nn.init.zeros_(made.head.bias)

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from daml.errors import InputError
 from daml.figures.panels import INK, LEADS, STYLE, grid_of, label_of, take
@@ -32,7 +33,7 @@ def scheme_costs(
     Parameters
     ----------
     compared : Dataset
-        Of :func:`daml.compare_schemes`.
+        Result of :func:`daml.compare_schemes`.
     score : str
         ``"analysis_rmse"``, or ``"log_likelihood"``, which needs no truth.
     cost : str
@@ -73,6 +74,9 @@ def scheme_costs(
                 markersize=6, linestyle="", zorder=3, label=str(name),
             )  # fmt: skip
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("")
         if not larger_is_better:
             ax.set_yscale("log")
             ax.yaxis.set_major_formatter(PLAIN)

@@ -41,7 +41,7 @@ def calibration(found: xr.Dataset, axes: Panels = None) -> Figure:
     expected = take(found, "expected_rms", "observed", "spread_bin")
     actual = take(found, "innovation_rms", "observed", "spread_bin")
     with matplotlib.rc_context(STYLE):
-        figure, grid = grid_of(axes, 1, 3, height=2.6)
+        figure, grid = grid_of(axes, 3, 1, height=7.6)
         first, second, third = grid.flat
         first.plot(chi["window"], chi, color=INK, linewidth=1)
         first.axhline(1, color=INK, linewidth=0.8, linestyle=":")

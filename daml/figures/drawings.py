@@ -80,7 +80,7 @@ def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None)
         if "sensitivity_analysis_rmse" in scores and record == "test":
             sizes = take(scores, "sensitivity_analysis_rmse", "model", "max_variance")
             best = float(pick(sizes, "model", "perfect").min())
-            ax.axhline(best, color=PERFECT, linestyle=":", label="the same with its best B")
+            ax.axhline(best, color=PERFECT, linestyle=":", label="perfect model, with its best B")
         beyond.levels(ax, scores, record)
         ax.set_ylabel(f"RMSE, {record} record" if "background_rmse" in scores else label_of(rmse))
         ax.legend(ncols=2, **LEGEND)
@@ -293,9 +293,9 @@ def _sensitivity(ax: Axes, scores: xr.Dataset) -> None:
     used = scores.attrs.get("max_variance")
     if used is not None:
         at = float(used) if np.isfinite(float(used)) else end
-        ax.axvline(at, color=INK, linewidth=1, linestyle=":", zorder=1, label="B that is used")
+        ax.axvline(at, color=INK, linewidth=1, linestyle=":", zorder=1, label="B used here")
     names = ["raw" if np.isinf(value) else f"{value:g}" for value in variance]
     ax.set_xticks(place, names)
     ax.minorticks_off()
     ax.set(xlabel=label_of(rmse["max_variance"]), ylabel=label_of(rmse))
-    ax.legend(ncols=3, **LEGEND)
+    ax.legend(ncols=2, **LEGEND)

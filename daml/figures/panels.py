@@ -18,7 +18,7 @@ from matplotlib.rcsetup import cycler
 from daml.errors import InputError, StoreError
 
 Panels: TypeAlias = Axes | Sequence[Any] | npt.NDArray[Any] | None
-WIDTH = 6.5
+WIDTH = 5.4
 IMPERFECT, PERFECT, LSTM, INK = "#D55E00", "#009E73", "#0072B2", "#333333"
 # Red, green, blue, purple as in the paper, in the hues of Okabe and Ito (2008).
 LEADS = (

@@ -92,8 +92,8 @@ def sweep_scores(
 def attribution(result: xr.Dataset, axes: Panels = None) -> Figure:
     """Compare several methods: the errors of their states and of their forecasts.
 
-    The left panel shows the error of the state that a forecast starts from, the middle one that of
-    the forecasts from there, and the right one that of forecasts from true states. Points are means
+    The upper panel shows the error of the state that a forecast starts from, the middle one that of
+    the forecasts from there, and the lower one that of forecasts from true states. Points are means
     over the seeds, and bars their standard deviation.
 
     Parameters
@@ -122,15 +122,15 @@ def attribution(result: xr.Dataset, axes: Panels = None) -> Figure:
     cases, steps = start["case"].values, take(result, "lead_steps", "lead")
     marks = [LEADS[k % len(LEADS)] for k in range(len(cases))]
     with matplotlib.rc_context(STYLE):
-        figure, grid = grid_of(axes, 1, 3, height=2.9, gridspec_kw={"width_ratios": [1.1, 1, 1]})
-        left, *others = grid[0]
+        figure, grid = grid_of(axes, 3, 1, height=7.6)
+        top, *others = grid[:, 0]
         mean, bars = start.mean("seed"), _deviation(start)
-        left.barh(
+        top.barh(
             cases, mean, xerr=bars, color=[c for c, _ in marks], height=0.65, capsize=2.5, zorder=3
         )
-        left.invert_yaxis()
-        left.grid(visible=False, axis="y")
-        left.set(xlabel=label_of(start))
+        top.invert_yaxis()
+        top.grid(visible=False, axis="y")
+        top.set(xlabel=label_of(start))
         for ax, name in zip(others, ("forecast_rmse", "mfe"), strict=True):
             error = take(result, name, "case", "seed", "lead")
             mean, bars = error.mean("seed"), _deviation(error)
@@ -139,7 +139,7 @@ def attribution(result: xr.Dataset, axes: Panels = None) -> Figure:
                     steps, mean[k], yerr=bars[k], color=colour, marker=marker, capsize=2.5,
                     elinewidth=1,
                 )  # fmt: skip
-            ax.set(xlabel="lead [dt]", ylabel=label_of(error), ylim=(0, None))
+            ax.set(xlabel="lead [steps of dt]", ylabel=label_of(error), ylim=(0, None))
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 

@@ -11,19 +11,24 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from daml.errors import InputError
-from daml.labels.dates import after, is_span, since_first, span
+from daml.labels.dates import (
+    after,
+    by_months,
+    check_density,
+    is_calendar,
+    is_span,
+    months_of,
+    since_first,
+    span,
+)
 
 LARGEST = 1e14
 """A magnitude above which a value is taken for an undeclared fill value."""
 FEW = 8
 """Names that an error lists one by one."""
-SPARSE = 1000
-"""Model steps from one date of a record to the next, typically; above, dt has another unit."""
-UNITS = ("s", "min", "h", "D")
 Data = TypeVar("Data", xr.Dataset, xr.DataArray)
 
 ANALYSED = {
@@ -265,13 +270,17 @@ class TimeAxis:
 
 def step_like(times: np.ndarray, dt: Any, time_unit: str = "s") -> Any:
     """Give a model's dt in the kind of ``times``: a float, or a timedelta64 for dates."""
-    if times.dtype.kind not in "mM":
-        if is_span(dt):
+    months = months_of(dt, time_unit)
+    if times.dtype.kind not in ("M" if months else "mM"):
+        if is_span(dt) or months:
+            unit = f" {time_unit}" * (not is_span(dt))
             raise InputError(
-                f"'time' is numbers, but the model's dt is the time span {dt}; give the record "
-                "datetime64 times, or the model a dt in numbers"
+                f"'time' is numbers, but the model's dt is the time span {dt}{unit}; give the "
+                "record datetime64 times, or the model a dt in numbers"
             )
         return float(dt)
+    if months:
+        return np.timedelta64(months, "M")
     return span(dt, time_unit, "the model").to_timedelta64()
 
 
@@ -287,41 +296,27 @@ def time_axis(dataset: xr.Dataset, name: str, dt: Any, time_unit: str = "s") -> 
     """
     times = check_time(dataset, name)
     step = step_like(times, dt, time_unit)
-    unit = np.timedelta64(1, "ns") if times.dtype.kind in "mM" else 1.0
-    width = float(step / unit)
-    offset = since_first(times) / width
-    if not is_span(dt):
-        _check_density(times, offset, name, dt, time_unit)
+    if is_calendar(step):
+        # A time is in its month on any day of it, as the middle of each is not the same.
+        months = np.diff(times.astype("M8[M]"), prepend=times[:1].astype("M8[M]"))
+        offset = np.cumsum(months.astype(np.int64)) / int(step.astype(np.int64))
+        wrong = offset % 1 > 0
+    else:
+        width = float(step / (np.timedelta64(1, "ns") if times.dtype.kind in "mM" else 1.0))
+        offset = since_first(times) / width
+        if not is_span(dt):
+            check_density(times, offset, name, dt, time_unit)
+        wrong = np.abs(offset - np.rint(offset)) > 1e-3 + _rounding(times) / width
     index = np.rint(offset)
-    wrong = np.abs(offset - index) > 1e-3 + _rounding(times) / width
     wrong[1:] |= np.diff(index) < 1
     if wrong.any():
         at = int(np.argmax(wrong))
         raise InputError(
             f"'time' of {name!r}: entry {at} ({times[at]}) lies {offset[at]:.6g} model steps "
             f"after the first, not a multiple of the model's dt {dt}; give the model the "
-            "record's dt, or resample the record"
+            f"record's dt{by_months(times)}, or resample the record"
         )
     return TimeAxis(times, step, index.astype(np.int64))
-
-
-def _check_density(
-    times: np.ndarray, offset: np.ndarray, name: str, dt: Any, time_unit: str
-) -> None:
-    """Refuse a record that is mostly missing by a dt in another unit than was meant."""
-    dates = times.dtype.kind in "mM"
-    apart = float(np.median(np.diff(offset))) if len(offset) > 1 else 1.0
-    if apart <= (SPARSE if dates else 100 * SPARSE):
-        return
-    typical = apart * span(dt, time_unit, "the model") if dates else 0
-    fit = [u for u in UNITS if dates and pd.to_timedelta(float(dt), unit=u) <= 1.001 * typical]
-    step = f"one step of the model ({dt} {time_unit})" if dates else f"the model's dt {dt}"
-    spacing = f"{typical} apart, " if dates else ""
-    fix = f"time_unit={fit[-1]!r}, or give dt as a numpy.timedelta64" if fit else "give another dt"
-    raise InputError(
-        f"'time' of {name!r}: entries are typically {spacing}{apart:.0f} times {step}, so that the "
-        f"record would be mostly missing; set the model's {fix}"
-    )
 
 
 def first_time(dataset: xr.Dataset) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -13,12 +12,14 @@ import xarray as xr
 
 from daml.emulators.own import check_kept, trained
 from daml.labels.datasets import names
+from daml.labels.forcings import Forcings
 from daml.labels.space import StateSpace
 from daml.loop.choosing import CHOICE, gain
 from daml.loop.judging import Judge
 from daml.loop.passes import TRAININGS, Pass, joined
-from daml.loop.preconditions import check_length
-from daml.observing.functions import Function
+from daml.loop.preconditions import check_length, parameters
+from daml.models.forced import lent
+from daml.observing.functions import Function, Through
 from daml.observing.records import Readings
 from daml.pairing import check_lag
 from daml.protocols import CycleTrained, Emulator, Model, Scheme
@@ -47,6 +48,10 @@ class Assimilator:
     """Whether an emulator is trained on smoothed analyses."""
     lag: int | None = None
     """Of the smoother."""
+    forcings: xr.Dataset | None = None
+    """What emulators are given to train with."""
+    table: Forcings | None = None
+    """The same, as models step with it."""
 
     @classmethod
     def of(
@@ -59,7 +64,9 @@ class Assimilator:
         way: str,
         smooths: bool = False,
         lag: int | None = None,
-        function: Function | None = None,
+        function: Through | None = None,
+        forcings: xr.Dataset | None = None,
+        table: Forcings | None = None,
     ) -> Assimilator:
         """Hold out a fraction of the record, or none if it is 0.
 
@@ -77,7 +84,8 @@ class Assimilator:
         check_length(model, scheme, emulator, observations, record, held_out, way)
         if smooths:
             check_lag(lag, record.axis.length, scheme, "improve: targets='smoothed'")
-        return cls(observations, scheme, held_out, way, readings, smooths, lag)
+        how = smooths, lag, forcings, table
+        return cls(observations, scheme, held_out, way, readings, *how)
 
     @cached_property
     def _pairs(self) -> Pairs:
@@ -85,13 +93,15 @@ class Assimilator:
         return observed_pairs(self.observations)
 
     def _analysed(self, model: Model, scheme: Scheme) -> xr.Dataset:
-        return assimilated(model, self.observations, scheme, self.readings.of(model))
+        driven = lent(model, self.table)
+        return assimilated(driven, self.observations, scheme, self.readings.of(model))
 
     def _targets(self, done: Pass) -> xr.Dataset:
         """Give the analysis of a pass to train on: that of the scheme, or the smoothed one."""
         if not self.smooths:
             return done.analysis
-        given = done.model, self.observations, done.scheme, self.readings.of(done.model)
+        driven = lent(done.model, self.table)
+        given = driven, self.observations, done.scheme, self.readings.of(done.model)
         segments = 1 if self.lag is None else None
         return assimilated(*given, segments=segments, lag=self.lag).load()
 
@@ -102,7 +112,8 @@ class Assimilator:
         before: Scheme | None = None,
         rows: np.ndarray | None = None,
     ) -> tuple[Scheme, xr.Dataset]:
-        return estimated(scheme, model, self.readings, lambda: self._pairs, before, rows)
+        driven = lent(model, self.table)
+        return estimated(scheme, driven, self.readings, lambda: self._pairs, before, rows)
 
     def first(self, model: Model) -> Pass:
         """Give the first pass, that of the model given."""
@@ -111,14 +122,17 @@ class Assimilator:
         made = self.resumed(Pass(-1, model, analysis, scheme, given=analysis), model)
         if made.judge is None:
             return made
-        return replace(made, judged=made.judge.scores(model, analysis, analysis))
+        driven = lent(model, self.table)
+        return replace(made, judged=made.judge.scores(driven, analysis, analysis))
 
     def resumed(self, done: Pass, model: Model) -> Pass:
         """Give a pass with the judge for all later passes, which is made from the model given."""
         if self.held_out is None or done.given is None:
             return done
-        found = self._pairs[0], self.readings.of(model), self.held_out, self.readings
-        made = Judge.of(model, done.given, *found)
+        record = self.readings.of(model)
+        spread = record.variance if record.changes else self._pairs[0].diagonal()
+        found = spread, record, self.held_out, self.readings
+        made = Judge.of(lent(model, self.table), done.given, *found)
         return replace(done, judge=made)
 
     def after(self, before: Pass, model: Model) -> Pass:
@@ -129,7 +143,7 @@ class Assimilator:
         made = Pass(number, model, analysis.load(), scheme, given=given, judge=judge)
         if judge is None or given is None:
             return made
-        judged = judge.scores(model, made.analysis, given)
+        judged = judge.scores(lent(model, self.table), made.analysis, given)
         return replace(made, judged=judged, errors=joined(before.errors, judged, number))
 
     def trained(self, emulator: Emulator, done: Pass, store: Store | None) -> Emulator:
@@ -145,13 +159,14 @@ class Assimilator:
                 given, how = self._judged(emulator.fit, done)
                 given = _ordered(given, emulator)
                 kept = _checkpoint(emulator.fit, store, number, "analyses")
+                kept |= self._further(emulator.fit)
                 emulator = trained(emulator, "fit", given, **how, **kept)
         if self.way == "cycle":
             how = {"held_out": 0.0 if self.held_out is None else self.held_out.fraction}
             train = cast("CycleTrained", emulator).fit_cycle
             if self.readings.function is not None:
                 how["operator"] = cast("Function", self.readings.of(emulator).operator).call
-            how |= _checkpoint(train, store, number, "cycle")
+            how |= _checkpoint(train, store, number, "cycle") | self._further(train)
             emulator = trained(emulator, "fit_cycle", self.observations, done.scheme, **how)
         check_kept(emulator, done.analysis, store)
         return emulator
@@ -166,19 +181,25 @@ class Assimilator:
         fraction = 0.0 if self.held_out is None else self.held_out.fraction
         for _ in range(rounds):
             analysis = _ordered(self._targets(done), emulator)
-            emulator = trained(emulator, "begin", analysis, held_out=fraction)
+            further = self._further(cast("Any", emulator).begin)
+            emulator = trained(emulator, "begin", analysis, held_out=fraction, **further)
             if rounds == 1:
                 break
             scheme, analysis = self._tuned(self.scheme, emulator, done.scheme)
             done = replace(done, analysis=analysis.load(), scheme=scheme)
         return emulator, done
 
+    def _further(self, train: Callable[..., Any]) -> dict[str, Any]:
+        """Give the forcings to a training that takes them."""
+        takes = self.forcings is not None and "forcings" in parameters(train)
+        return {"forcings": self.forcings} if takes else {}
+
     def _judged(self, fit: Callable[..., Any], done: Pass) -> tuple[xr.Dataset, dict[str, Any]]:
         """Give the analysis to train on, and the arguments by which the training scores itself."""
         analysis = self._targets(done)
         if self.held_out is None or done.judge is None:
             return analysis, {}
-        known = _parameters(fit)
+        known = parameters(fit)
         if "held_out" not in known:
             return self.held_out.masked(analysis), {}
         how: dict[str, Any] = {"held_out": self.held_out.fraction}
@@ -195,7 +216,8 @@ class Assimilator:
         """
         judge = cast("Judge", done.judge)
         pair = (
-            judge.errors(model, self._analysed(model, done.scheme)) for model in (before, after)
+            judge.errors(lent(model, self.table), self._analysed(model, done.scheme))
+            for model in (before, after)
         )
         return gain(*pair)[1] < CHOICE
 
@@ -217,16 +239,9 @@ def _ordered(analysis: xr.Dataset, emulator: Emulator) -> xr.Dataset:
     return analysis
 
 
-def _parameters(train: Callable[..., Any]) -> Collection[str]:
-    try:
-        return inspect.signature(train).parameters
-    except ValueError:  # compiled code without a signature
-        return ()
-
-
 def _checkpoint(
     train: Callable[..., Any], store: Store | None, iteration: int, training: str
-) -> dict[str, TrainingCheckpoint]:
-    if store is None or "checkpoint" not in _parameters(train):
+) -> dict[str, Any]:
+    if store is None or "checkpoint" not in parameters(train):
         return {}
     return {"checkpoint": TrainingCheckpoint(store, iteration, training)}

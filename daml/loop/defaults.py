@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from daml.emulators import LSTM, Augmented
 from daml.errors import InputError
 from daml.labels.datasets import first_time
+from daml.models.forced import forced, names_of
 from daml.pairing import certain
 from daml.running.checks import check_model, remembers
 from daml.schemes import ThreeDVar
@@ -51,11 +52,13 @@ def emulator_for(
     training: str,
     name: str | None = None,
     epochs: int | None = None,
+    forcings: xr.Dataset | None = None,
     **how: Any,
 ) -> Emulator:
     """Give the default emulator of a loop, or the one of a name.
 
-    ``epochs`` are those of each training; ``how`` has settings that all emulators take.
+    ``epochs`` are those of each training, ``forcings`` what the model takes, and ``how`` has
+    settings that all emulators take.
 
     Raises
     ------
@@ -64,7 +67,8 @@ def emulator_for(
     """
     if name not in (None, *NAMES):
         raise InputError(f"--emulator is {name!r}; give one of {', '.join(NAMES)}")
-    if name == "augmented" or (name is None and hides(model, observations, scheme, training)):
+    driven = model if forcings is None or not names_of(model) else forced(model, forcings)
+    if name == "augmented" or (name is None and hides(driven, observations, scheme, training)):
         updates = None if epochs is None else epochs * JUDGED
         return Augmented(base=model, updates=updates, **how)
     learns = training == "cycle" and (scheme is None or hasattr(scheme, "by_model"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import xarray as xr
@@ -11,7 +12,7 @@ import xarray as xr
 from daml.labels.datasets import names, pack
 from daml.labels.lacking import completed
 from daml.observing.records import Readings, Record
-from daml.protocols import Model
+from daml.protocols import Model, Observed
 from daml.running.forecasting import ahead
 from daml.segments import Cut, side_by_side
 from daml.training.held_out import HeldOut
@@ -57,20 +58,23 @@ class Judge:
     @cached_property
     def seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Values and error variances (row, observed) and block (row,) of the held-out rows."""
-        kind = [self.record.kind[first:stop] for first, stop in self.held_out.blocks]
-        values = [self.record.values(np.arange(*block)) for block in self.held_out.blocks]
-        numbers = np.repeat(np.arange(len(kind)), [len(part) for part in kind])
-        kinds = np.concatenate(kind)
-        variance = self.record.kind_variance[kinds]
-        absent = ~self.record.kind_present[kinds]
-        return np.concatenate(values), np.where(absent, np.inf, variance), numbers
+        held, lengths = self._held(self.record), np.diff(self.held_out.blocks, axis=1)[:, 0]
+        numbers = np.repeat(np.arange(len(lengths)), lengths)
+        return held.values, np.where(held.present, held.variance, np.inf), numbers
+
+    def _held(self, record: Record) -> Observed:
+        """Give what a record has in the held-out rows (row,)."""
+        ends = np.cumsum(np.diff(self.held_out.blocks, axis=1))
+        parts = [slice(first, stop) for first, stop in pairwise([0, *ends.tolist()])]
+        rows = np.concatenate([np.arange(*block) for block in self.held_out.blocks])
+        return record.seen(rows, parts)
 
     @classmethod
     def of(
         cls,
         model: Model,
         analysis: xr.Dataset,
-        covariance: np.ndarray,
+        spread: np.ndarray,
         record: Record,
         held_out: HeldOut,
         readings: Readings | None = None,
@@ -78,17 +82,16 @@ class Judge:
         """Give a judge whose horizons follow from the skill of a model's own forecasts.
 
         Half the skill is lost at the lead at which the mean squared error of forecasts is half the
-        variance of what is observed, both without the errors of observations. ``covariance``
-        (observed, observed) is that of the observations. At least one held-out row has a value
+        variance of what is observed, both without the errors of observations. ``spread``
+        (observed,) are the variances of the observations. At least one held-out row has a value
         (:func:`daml.loop.preconditions.check_length`).
         """
         leads = tuple(n for n in LEADS if n <= int(held_out.blocks[0, 0]) // 2)
         wide = cls(record, record.axis.grid(), held_out, leads, readings)
         errors = np.nanmean(wide.squares(model, analysis), axis=0) - 1
-        counts = record.kind_present[record.kind]
-        variance = record.kind_variance[record.kind]
-        weights = np.where(counts, 1 / variance, 0.0).sum(axis=0)
-        signal = float(weights @ covariance.diagonal()) / counts.sum() - 1
+        observed = record.seen(np.arange(record.axis.length))
+        weights = np.where(observed.present, 1 / observed.variance, 0.0).sum(axis=0)
+        signal = float(weights @ spread) / observed.present.sum() - 1
         half = next((n for n, e in zip(leads, errors, strict=True) if e > signal / 2), leads[-1])
         horizons = tuple(max(round(part * half), least) for least, part in enumerate(PARTS, 1))
         return cls(record, wide.times, held_out, horizons, readings)
@@ -103,25 +106,27 @@ class Judge:
         analysis : xarray.Dataset
             ``analysis`` (time, variable): the states to start from.
         """
-        states, _ = pack(analysis, "analysis", tuple(model.variables))
-        operator = (self.record if self.readings is None else self.readings.of(model)).operator
+        starting, _ = pack(analysis, "analysis", tuple(model.variables))
+        record = self.record if self.readings is None else self.readings.of(model)
+        operator = self._held(record).operator
         blocks, farthest = self.held_out.blocks, self.horizons[-1]
         heads = np.concatenate([np.arange(a - farthest, b, PIECE) for a, b in blocks])
         warmup = min(WARMUP, int(heads.min()))
         cut = Cut(len(heads) * PIECE, PIECE, warmup)
         seen, variance, numbers = self.seen
-        place = np.full(len(states) + PIECE + farthest, -1)
+        place = np.full(len(starting) + PIECE + farthest, -1)
         place[np.concatenate([np.arange(*block) for block in blocks])] = np.arange(len(seen))
 
         def judged(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             sums, counts = np.zeros((2, len(blocks), len(self.horizons)))
             starts = heads[group] - warmup
-            for steps, part in ahead(model, states, self.times, cut, starts, self.horizons):
+            for steps, part in ahead(model, starting, self.times, cut, starts, self.horizons):
                 first = np.arange(steps.start, steps.stop)[:, None] + heads[group]
                 for lead, horizon in enumerate(self.horizons):
                     rows = place[first + horizon]
-                    found = operator.apply(part[:, lead][rows >= 0])
+                    states = part[:, lead][rows >= 0]
                     rows = rows[rows >= 0]
+                    found = operator.picked(rows).apply(states)
                     error = ((seen[rows] - found) ** 2 / variance[rows]).sum(axis=1)
                     np.add.at(sums[:, lead], numbers[rows], error)
                     count = np.isfinite(variance[rows]).sum(axis=1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import xarray as xr
 
@@ -16,13 +17,14 @@ from daml.labels.arguments import check_fields, checked
 from daml.labels.datasets import first_time
 from daml.labels.descriptions import description
 from daml.labels.doors import flat_record
+from daml.labels.forcings import Forcings
 from daml.labels.ranges import whole
 from daml.loop.assimilator import Assimilator
 from daml.loop.choosing import chosen, settled, too_short
 from daml.loop.defaults import emulator_for, scheme_for
 from daml.loop.judging import SQUARES
+from daml.loop.known_inputs import forcings_of
 from daml.loop.passes import (
-    TRAININGS,
     Pass,
     Scored,
     check_passes,
@@ -30,9 +32,9 @@ from daml.loop.passes import (
     reported,
     restored,
 )
-from daml.loop.preconditions import check_loop, check_targets
-from daml.observing.functions import Function, seen_through
-from daml.pairing import asks_covariance, check_memory, with_model_covariance
+from daml.loop.preconditions import check_emulator, check_loop, check_targets
+from daml.models.forced import lent
+from daml.observing.functions import Given, Through, seen_through
 from daml.progress import Progress
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.checks import check_model, typical
@@ -40,7 +42,6 @@ from daml.stores.attributes import asked
 from daml.stores.keeper import Keeper, check_given, fingerprint, keeper
 from daml.stores.opening import loaded
 from daml.stores.store import Store
-from daml.training.bases import check_differentiable
 from daml.training.held_out import HeldOut, fraction
 
 MOST = 30
@@ -87,6 +88,9 @@ class Loop:
     operator : callable, optional
         H as a function of states (..., variable) of the model to what is observed (..., observed),
         linear or not, in place of the ``operator`` of the observations.
+    forcings : xarray.Dataset, optional
+        Known inputs in time, a data variable (time, ...) for each: the model takes those that it
+        names as its ``forcings`` (:func:`daml.models.forced`), and emulators are given all.
 
     Raises
     ------
@@ -119,7 +123,8 @@ class Loop:
     training: str = "analyses"
     targets: str = "analyses"
     lag: int | None = None
-    operator: Callable[[Any], Any] | None = None
+    operator: Given | None = None
+    forcings: xr.Dataset | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -129,42 +134,8 @@ class Loop:
         object.__setattr__(self, "held_out", fraction(self.held_out))
         if self.passes == "auto" and not self.held_out:
             raise InputError("Loop: passes='auto' needs held-out observations; give held_out > 0")
-        if self.training not in TRAININGS:
-            raise InputError(f"Loop: 'training' is {self.training!r}; give one of {TRAININGS}")
-        trainings = getattr(self.emulator, "trainings", TRAININGS)
-        if self.training not in trainings:
-            raise InputError(
-                f"Loop: {type(self.emulator).__name__} cannot be trained on {self.training}; give "
-                f"training={trainings[0]!r}"
-            )
-        for needed in ("fit", "to_dataset"):
-            if not hasattr(self.emulator, needed):
-                raise InputError(
-                    f"Loop: {type(self.emulator).__name__} is not an emulator: it has no "
-                    f"{needed!r}; give one, e.g. daml.LSTM(base=model)"
-                )
+        check_emulator(self.emulator, self.training, self.scheme, self._table)
         check_targets(self.targets, self.lag, self.training, self.scheme)
-        if self.training == "cycle" and not hasattr(self.emulator, "fit_cycle"):
-            raise InputError(
-                f"Loop: a {type(self.emulator).__name__} cannot be trained through the cycle: it "
-                "has no 'fit_cycle'; give training='analyses'"
-            )
-        check_memory(
-            self.scheme, self.emulator, lambda: bool(getattr(self.emulator, "remembers", False))
-        )
-        base = getattr(self.emulator, "base", None)
-        if self.training == "cycle" and base is not None:
-            check_differentiable(base)
-        if self.training == "cycle" and getattr(self.emulator, "covariance", None) is not None:
-            with_model_covariance(self.scheme, "Loop")
-        asks = asks_covariance(self.scheme)
-        knows = self.training == "cycle" and getattr(self.emulator, "covariance", "") is not None
-        if asks and not knows:
-            raise InputError(
-                f"Loop: {type(self.scheme).__name__} asks the model for B, but the emulator learns "
-                "none; give training='cycle' and LSTM(covariance='predicted'), or "
-                "ThreeDVar('innovations')"
-            )
 
     def iterate(
         self, observations: xr.Dataset, after: Pass | None = None, store: Store | None = None
@@ -190,10 +161,11 @@ class Loop:
             the pass.
         """
         observations, function = self._seen(observations)
-        check_loop(self.model, self.scheme, observations, function)
+        check_loop(lent(self.model, self._table), self.scheme, observations, function)
         settings = self.scheme, self.emulator, self.held_out, self.training
         targets = self.targets == "smoothed", self.lag
-        make = Assimilator.of(self.model, observations, *settings, *targets, function)
+        further = self.forcings, self._table
+        make = Assimilator.of(self.model, observations, *settings, *targets, function, *further)
         done = make.first(self.model) if after is None else make.resumed(after, self.model)
         if after is None:
             yield done
@@ -210,12 +182,17 @@ class Loop:
                 raise kind(f"pass {iteration}: {error}") from error.__cause__ or error
             yield done
 
-    def _seen(self, observations: xr.Dataset) -> tuple[xr.Dataset, Function | None]:
+    @cached_property
+    def _table(self) -> Forcings | None:
+        """The forcings, read once."""
+        return forcings_of(self.model, self.emulator, self.forcings)
+
+    def _seen(self, observations: xr.Dataset) -> tuple[xr.Dataset, Through | None]:
         """Give the observations with H as a matrix, if it is one; else H beside them."""
         observations = flat_record(observations, self.model)
         if self.operator is None:
             return observations, None
-        check_model(self.model, first_time(observations))
+        check_model(lent(self.model, self._table), first_time(observations))
         given = tuple(self.model.variables), typical(self.model), "improve"
         seen, function = seen_through(observations, self.operator, *given)
         learns = self.training == "cycle" and getattr(self.emulator, "covariance", None) is not None
@@ -272,9 +249,11 @@ class Loop:
         """
         check_given(store, given_to(observations, self.scheme), resume)
         observations, function = self._seen(observations)
-        check_loop(self.model, self.scheme, observations, function)
+        check_loop(lent(self.model, self._table), self.scheme, observations, function)
         attrs = self.attrs(exact=store is not None)
         attrs |= {"observations_sha256": fingerprint(observations)}
+        if self.forcings is not None:
+            attrs |= {"forcings_sha256": fingerprint(self.forcings)}
         if function is not None:
             exact = store is not None
             attrs |= {"operator": description(function, "operator", exact=exact)}
@@ -404,7 +383,8 @@ def improve(
     training: str = "analyses",
     targets: str = "analyses",
     lag: int | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
+    forcings: xr.Dataset | None = None,
     store: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -460,6 +440,10 @@ def improve(
         H as a function of states (..., variable) of the model to what is observed (..., observed),
         linear or not, in place of the ``operator`` of the observations. With one that is not
         linear no B can be estimated: give a scheme that needs none, or has one.
+    forcings : xarray.Dataset, optional
+        Known inputs in time, a data variable (time, ...) for each: the model takes those that it
+        names as its ``forcings`` (:func:`daml.models.forced`). Emulators are given all, as further
+        inputs of the network, also where the model takes none; ``dataset[["wind"]]`` gives some.
     store : str or path, optional
         Zarr store to which each pass is written when it is done; default: in memory.
     overwrite : bool
@@ -512,9 +496,9 @@ def improve(
     """
     observations = flat_record(observations, model)
     if emulator is None:
-        emulator = emulator_for(model, observations, scheme, training)
+        emulator = emulator_for(model, observations, scheme, training, forcings=forcings)
     if scheme is None:
         scheme = scheme_for(emulator, training)
-    settings = passes, warm_start, held_out, training, targets, lag, operator
+    settings = passes, warm_start, held_out, training, targets, lag, operator, forcings
     loop = Loop(model, scheme, emulator, *settings)
     return loop.run(observations, store, overwrite=overwrite, resume=resume)

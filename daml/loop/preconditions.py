@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,19 +13,26 @@ from daml.arrays import fetch, home, put
 from daml.errors import InputError
 from daml.labels.datasets import first_time, names
 from daml.labels.definitions import is_users
+from daml.labels.forcings import Forcings
 from daml.labels.space import StateSpace
+from daml.loop.passes import TRAININGS
+from daml.models.forced import names_of
 from daml.observing.batches import picked, placed
-from daml.observing.functions import Function
+from daml.observing.functions import Through
+from daml.observing.places.interpolation import CHANGING
+from daml.observing.places.moving import moves
 from daml.observing.records import Record, read
 from daml.pairing import (
     asks_covariance,
     certain,
     check_linear,
+    check_memory,
     check_scheme,
     check_smoothed,
     knows_covariance,
     offered,
     sized,
+    with_model_covariance,
 )
 from daml.protocols import Run
 from daml.running.checks import check_model, remembers
@@ -32,6 +40,7 @@ from daml.running.cycling.cycle import cycle
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
 from daml.schemes.calling import prepared
+from daml.training.bases import check_differentiable
 from daml.training.held_out import HeldOut, longer
 
 if TYPE_CHECKING:
@@ -46,7 +55,7 @@ STEPS = 30
 
 
 def check_loop(
-    model: Model, scheme: Scheme, observations: xr.Dataset, function: Function | None = None
+    model: Model, scheme: Scheme, observations: xr.Dataset, function: Through | None = None
 ) -> None:
     """Refuse what cannot run in a loop, and a scheme that ignores the model's forecasts.
 
@@ -64,6 +73,8 @@ def check_loop(
     finds = "background_covariance" in getattr(scheme, "open", ())
     if function is not None and (finds or asks_covariance(scheme)):
         check_linear(function, "improve")
+    if finds and moves(observations):
+        check_linear(CHANGING, "improve")
     if not is_users(scheme):  # daml's own schemes use the forecasts
         return
     space, scheme = StateSpace.of(model), sized(scheme, model)
@@ -100,6 +111,52 @@ def check_loop(
             f"improve: the analyses of {name} do not depend on the forecasts of the model, so that "
             "no better model would change them; compute them from 'forecast.state', which is the "
             "forecast of the model of each pass, not from a model of its own"
+        )
+
+
+def check_emulator(
+    emulator: Emulator, training: str, scheme: Scheme, forcings: Forcings | None
+) -> None:
+    """Refuse an emulator that cannot be trained in a loop, or not with its scheme.
+
+    Raises
+    ------
+    InputError
+        It says what is missing, and what to give in its place.
+    """
+    if training not in TRAININGS:
+        raise InputError(f"Loop: 'training' is {training!r}; give one of {TRAININGS}")
+    name = type(emulator).__name__
+    trainings = getattr(emulator, "trainings", TRAININGS)
+    if training not in trainings:
+        raise InputError(
+            f"Loop: {name} cannot be trained on {training}; give training={trainings[0]!r}"
+        )
+    for needed in ("fit", "to_dataset"):
+        if not hasattr(emulator, needed):
+            raise InputError(
+                f"Loop: {name} is not an emulator: it has no {needed!r}; give one, e.g. "
+                "daml.LSTM(base=model)"
+            )
+    cycles = training == "cycle"
+    if cycles and not hasattr(emulator, "fit_cycle"):
+        raise InputError(
+            f"Loop: a {name} cannot be trained through the cycle: it has no 'fit_cycle'; give "
+            "training='analyses'"
+        )
+    check_memory(scheme, emulator, lambda: bool(getattr(emulator, "remembers", False)))
+    base = getattr(emulator, "base", None)
+    if cycles and base is not None:
+        names = names_of(base)
+        mean = forcings.of(names).values.mean(axis=0) if forcings is not None and names else None
+        check_differentiable(base, mean)
+    if cycles and getattr(emulator, "covariance", None) is not None:
+        with_model_covariance(scheme, "Loop")
+    knows = cycles and getattr(emulator, "covariance", "") is not None
+    if asks_covariance(scheme) and not knows:
+        raise InputError(
+            f"Loop: {type(scheme).__name__} asks the model for B, but the emulator learns none; "
+            "give training='cycle' and LSTM(covariance='predicted'), or ThreeDVar('innovations')"
         )
 
 
@@ -145,6 +202,14 @@ class _Shifted:
     def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
         moved, memory = self.model.step(x, memory)
         return moved + self.shift, memory
+
+
+def parameters(train: Callable[..., Any]) -> Collection[str]:
+    """Give the names of the arguments that a training takes."""
+    try:
+        return inspect.signature(train).parameters
+    except ValueError:  # compiled code without a signature
+        return ()
 
 
 def check_length(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -22,8 +22,9 @@ def each(model: Model, *, workers: int = 1) -> Each:
     Parameters
     ----------
     model : Model
-        Its ``start(x, time)`` and ``step(x, memory)`` take one state (variable,) and one time. The
-        memory may be any object; ``step`` gives a new one, and leaves the one that it is given as
+        Its ``start(x, time)`` and ``step(x, memory)`` take one state (variable,) and one time; with
+        ``forcings`` ``step(x, memory, forcing)`` takes their values (forcing,). The memory may be
+        any object; ``step`` gives a new one, and leaves the one that it is given as
         it is.
     workers : int
         Threads that step the states of a batch side by side: worthwhile where a step waits for an
@@ -97,8 +98,10 @@ class Each:
 
         return _together(self._map("start", begun, x.shape[:-1]), x.shape[:-1])
 
-    def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
+    def step(self, x: Array, memory: Memory, *forcing: Array) -> tuple[Array, Memory]:
         """Move each state of ``x`` (..., variable) by one dt, with its own memory.
+
+        A model with ``forcings`` also takes their values (..., forcing).
 
         Raises
         ------
@@ -106,9 +109,11 @@ class Each:
             If the model raises for a state, or gives no state: it names the first such state.
         """
         states, batch = _rows(x), x.shape[:-1]
+        values = [_rows(part) for part in forcing]
 
         def moved(place: int) -> tuple[np.ndarray, Memory]:
-            result = self.model.step(states[place], _one(memory, batch, place))
+            own = (part[place] for part in values)
+            result = cast("Any", self.model).step(states[place], _one(memory, batch, place), *own)
             return _state(result, x.shape[-1:])
 
         found = self._map("step", moved, batch)

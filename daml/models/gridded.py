@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import xarray as xr
@@ -33,6 +33,8 @@ class Gridded:
 
     Notes
     -----
+    One with ``forcings`` writes ``move(fields, forcing)``, with their values (..., forcing).
+
     ``variables`` are the points of all fields, named "u[3,5]"; ``positions`` follow from the
     coordinates of the template, in km where they are latitudes and longitudes (units
     "degrees_north" and "degrees_east"), and ``climate`` from its values.
@@ -87,6 +89,7 @@ class Gridded:
         """Give no memory."""
         return None
 
-    def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
+    def step(self, x: Array, memory: Memory, *forcing: Array) -> tuple[Array, Memory]:
         """Move states (..., variable) by one step."""
-        return self._template.state(self.move(self._template.fields(x))), memory
+        moved = cast("Any", self.move)(self._template.fields(x), *forcing)
+        return self._template.state(moved), memory

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -41,12 +42,26 @@ def joined(x: Array, *parts: Array) -> Array:
     return namespace(x).stack(parts, axis=-1)
 
 
+def runge_kutta(tendency: Callable[[Array], Array], x: Array, dt: float, substeps: int) -> Array:
+    """Move states (...) by dt, in so many steps of the classical scheme of fourth order."""
+    h = dt / substeps
+    for _ in range(substeps):
+        k1 = tendency(x)
+        k2 = tendency(x + h / 2 * k1)
+        k3 = tendency(x + h / 2 * k2)
+        k4 = tendency(x + h * k3)
+        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return x
+
+
 @dataclass(frozen=True)
 class ODE(ABC):
     """A model given by its right-hand side, stepped by the classical Runge-Kutta scheme.
 
     A subclass names its ``variables`` and writes ``tendency`` once, on the Array API, so that
-    NumPy and torch both run it and torch differentiates it.
+    NumPy and torch both run it and torch differentiates it. One with ``forcings`` writes
+    ``tendency(x, forcing)``; forcings (..., forcing) are those at the start of a step, and constant
+    during it.
 
     Parameters
     ----------
@@ -55,7 +70,7 @@ class ODE(ABC):
     substeps : int
         Runge-Kutta steps in each dt.
     time_unit : str
-        What one model time unit is on a record whose time is datetime64, as NumPy abbreviates
+        Length of a model time unit on a record whose time is datetime64, as NumPy abbreviates
         it ("s", "h", "D").
 
     Raises
@@ -107,7 +122,7 @@ class ODE(ABC):
     def start(self, x: Array, time: Array | None = None) -> None:  # noqa: B027
         """Give no memory: the state says all."""
 
-    def step(self, x: Array, memory: None = None) -> tuple[Array, None]:
+    def step(self, x: Array, memory: None = None, forcing: Any = None) -> tuple[Array, None]:
         """Move a state (..., variable) by one dt.
 
         Parameters
@@ -116,16 +131,14 @@ class ODE(ABC):
             The state, in the model's units.
         memory : None
             An ordinary differential equation has none.
+        forcing : array (..., forcing), optional
+            Of a model with ``forcings``: their values at the start of the step.
 
         Returns
         -------
         tuple of array (..., variable) and None
         """
-        h = self.dt / self.substeps
-        for _ in range(self.substeps):
-            k1 = self.tendency(x)
-            k2 = self.tendency(x + h / 2 * k1)
-            k3 = self.tendency(x + h / 2 * k2)
-            k4 = self.tendency(x + h * k3)
-            x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        return x, None
+        tendency: Any = self.tendency
+        if forcing is not None:
+            tendency = partial(tendency, forcing=forcing)
+        return runge_kutta(tendency, x, self.dt, self.substeps), None

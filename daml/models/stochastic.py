@@ -11,14 +11,14 @@ from daml.arrays import alike
 from daml.covariances.model_error import error_root, of_variables
 from daml.errors import InputError
 from daml.labels.arguments import fitting
-from daml.labels.dates import is_span, span
+from daml.labels.dates import is_span, months_of, span
 from daml.randomness import Stream, normal, ranks
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model
 
 EARLY = 1e-6
-"""By which part of a step a time may be too early, by rounding."""
+"""Fraction of a step by which a time may be too early, by rounding."""
 TURN = 1 << 62
 """Steps before the time 0 count from here down: a position of a generator is not negative."""
 
@@ -44,7 +44,7 @@ class Stochastic:
         Q: one variance for all variables, variances (variable,) or a covariance (variable,
         covariable), in units of the variables squared.
     seed : int
-        Of the errors.
+        Seed of the errors.
 
     Raises
     ------
@@ -111,6 +111,9 @@ class Stochastic:
     def _steps(self, time: np.ndarray) -> np.ndarray:
         """Give times (...) in steps since the time 0."""
         dt, unit = self.dt, getattr(self.model, "time_unit", "s")
+        months = months_of(dt, unit)
+        if months and time.dtype.kind == "M":
+            return np.asarray(time.astype("M8[M]").astype(np.int64) / months)
         if time.dtype.kind in "mM":
             name, count = np.datetime_data(time.dtype)
             tick = np.timedelta64(count, cast("Any", name)) / np.timedelta64(1, "ns")
@@ -120,10 +123,15 @@ class Stochastic:
             dt = span(dt, unit, "Stochastic") / span(1, unit, "Stochastic")
         return np.asarray(time.astype(np.float64) / dt)
 
-    def step(self, x: Array, memory: tuple[Memory, np.ndarray]) -> tuple[Array, Any]:
-        """Move states (..., [member,] variable) by one dt, and add an error to each."""
+    def step(
+        self, x: Array, memory: tuple[Memory, np.ndarray], *forcing: Array
+    ) -> tuple[Array, Any]:
+        """Move states (..., [member,] variable) by one dt, and add an error to each.
+
+        A model with ``forcings`` also takes their values (..., forcing).
+        """
         inner, steps = memory
-        moved, inner = self.model.step(x, inner)
+        moved, inner = cast("Any", self.model).step(x, inner, *forcing)
         members = x.shape[-2] if x.ndim > 2 else 1
         found, place = np.unique(steps, return_inverse=True)
         root, order = self._error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -14,7 +14,11 @@ from array_api_compat import array_namespace
 from daml.errors import DamlError, InputError, first_line
 from daml.labels.datasets import is_hidden, names
 from daml.labels.descriptions import description
+from daml.observing.places.moving import moves
+from daml.observing.places.pointwise import PointFunctions, check_functions
 
+Given = Callable[[Any], Any] | Mapping[str, Callable[[Any], Any]]
+"""A function of states, or functions of fields at points by the name of what they give."""
 LARGEST = 1 << 24
 """Values of the largest matrix that is made of a linear function: 128 MB."""
 SCALES = 1e-2, 1.0, 1e3
@@ -39,6 +43,7 @@ class Function:
     call: Callable[[Any], Any]
     observed: tuple[str, ...]
     size: int
+    changes: ClassVar[bool] = False
 
     def apply(self, x: Any) -> Any:
         """Give H(x) (..., observed) of a state (..., variable); NumPy, or torch if it takes that.
@@ -204,10 +209,16 @@ def number_of_values(call: Callable[[Any], Any], states: np.ndarray) -> int:
     return int(shape[1])
 
 
-def described(call: Callable[[Any], Any], observations: xr.Dataset, variables: Any) -> str:
+def described(call: Given, observations: xr.Dataset, variables: Any) -> str:
     """Give a function as text, for the attributes of a result."""
+    if isinstance(call, Mapping):
+        return description(PointFunctions(dict(call)), "operator", exact=False)
     function = Function(call, names(observations), len(variables))
     return description(function, "operator", exact=False)
+
+
+Through = Function | PointFunctions
+"""H that is a function of states, or functions of fields at points."""
 
 
 def check_function(given: Any, what: str) -> None:
@@ -221,11 +232,11 @@ def check_function(given: Any, what: str) -> None:
 
 def seen_through(
     observations: xr.Dataset,
-    call: Callable[[Any], Any] | None,
+    call: Given | None,
     variables: Sequence[str],
     states: np.ndarray,
     what: str,
-) -> tuple[xr.Dataset, Function | None]:
+) -> tuple[xr.Dataset, Through | None]:
     """Give the observations with the operator that a function is.
 
     A linear one becomes their ``operator``, a matrix, where that is not too large; another one is
@@ -235,8 +246,9 @@ def seen_through(
     ----------
     observations : xarray.Dataset
         Along ``variable`` what the function gives, in its order.
-    call : callable or None
-        None leaves the observations as they are.
+    call : callable, mapping of str to callable, or None
+        A function of states, or functions of fields at the points of a record of places that
+        change; None leaves the observations as they are.
     variables : sequence of str
         The model's.
     states : numpy.ndarray (row, variable)
@@ -252,6 +264,20 @@ def seen_through(
     """
     if call is None:
         return observations, None
+    if isinstance(call, Mapping):
+        if not moves(observations):
+            raise InputError(
+                f"{what}: 'operator' is a dict, of functions of fields at points, and the "
+                "observations are no points; give a function of states (..., variable), or make "
+                "the record by daml.from_points(table, model, operator=...)"
+            )
+        return observations, check_functions(call, what)
+    if moves(observations):
+        raise InputError(
+            f"{what}: 'operator' is a function of states, and the observations have places of "
+            "their own; leave it out, or give a dict of functions of fields at points: "
+            "operator={'speed': ...}"
+        )
     check_function(call, what)
     shown = [place for place, name in enumerate(variables) if not is_hidden(name)]
     function = Function(call, names(observations), len(shown))

@@ -22,6 +22,8 @@ class Errors:
     observed: tuple[str, ...]
     covariance: np.ndarray | None
     variance: xr.Variable | None
+    apart: bool = False
+    """Whether the variances of a time are no part of its kind, but loaded when they are used."""
     known: dict[bytes, int] = field(default_factory=dict)
 
     @property
@@ -38,7 +40,7 @@ class Errors:
             if self.timed:
                 self._check(variance, present)
             present &= ~np.isposinf(variance)
-        if self.timed:
+        if self.timed and not self.apart:
             keys = np.where(present, variance, np.inf).view(np.uint64)
         else:
             packed = np.packbits(np.ascontiguousarray(present), axis=1)
@@ -71,12 +73,14 @@ class Errors:
 
         ``seen`` (observed,) says what has a value anywhere: only there a variance is needed.
         """
-        if self.timed:
+        if self.timed and not self.apart:
             rows = np.array([np.frombuffer(key) for key in self.known])
             present = np.isfinite(rows)
             return present, np.where(present, rows, 1.0)
         words = np.array([np.frombuffer(key, np.uint8) for key in self.known])
         present = np.unpackbits(words, axis=1)[:, : len(self.observed)].astype(bool)
+        if self.apart:
+            return present, np.full(present.shape, np.nan)
         if self.variance is None:
             variance = np.diagonal(np.asarray(self.covariance))
         else:
@@ -85,7 +89,9 @@ class Errors:
         return present, np.where(present, variance, 1.0)
 
 
-def errors_of(observations: xr.Dataset, observed: tuple[str, ...]) -> Errors:
+def errors_of(
+    observations: xr.Dataset, observed: tuple[str, ...], *, apart: bool = False
+) -> Errors:
     """Read how the error is given: a covariance, or variances that may change in time."""
     has = [v for v in ("error_variance", "error_covariance") if v in observations]
     if len(has) != 1:
@@ -103,4 +109,4 @@ def errors_of(observations: xr.Dataset, observed: tuple[str, ...]) -> Errors:
             f"'error_variance' has the dimensions {array.dims}; give (variable) or (time, variable)"
         )
     check_dtype(array, "error_variance")
-    return Errors(observed, None, array.variable.transpose(..., "variable"))
+    return Errors(observed, None, array.variable.transpose(..., "variable"), apart)

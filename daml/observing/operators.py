@@ -19,6 +19,7 @@ class _Linear:
     """What operators with a matrix share."""
 
     linear = True
+    changes = False
 
     def matrix(self) -> np.ndarray:
         """Give H (observed, variable)."""
@@ -85,13 +86,20 @@ def seen_of(operator: Operator, rows: Any, at: Any) -> Any:
 def check_tangent(operator: Operator, size: int) -> None:
     """Refuse an H of states of a size that is not linear, and that torch cannot differentiate."""
     if not operator.linear:
-        operator.tangent(np.ones((1, size)))
+        tried = getattr(operator, "trial", None) or operator  # at one time, where it changes
+        tried.tangent(np.ones((1, size)))
 
 
 def read_operator(
     observations: xr.Dataset, observed: tuple[str, ...], variables: tuple[str, ...]
 ) -> Operator:
     """Give H of observations: a selection by name, or their ``operator``."""
+    if "place" in observations:
+        raise InputError(
+            "observations: their places change in time, and a matrix H is needed here, as in "
+            "estimates of B; give a scheme that needs none, e.g. daml.schemes.ETKF(20), "
+            "daml.ThreeDVar with a B, or fixed places: daml.from_points(..., moving=False)"
+        )
     if "operator" not in observations:
         places = StateSpace(variables).places(observed)
         lacking = [v for v, place in zip(observed, places, strict=True) if place < 0]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import product
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,28 +12,39 @@ import xarray as xr
 from daml.errors import InputError
 from daml.labels.arguments import checked, shown
 from daml.labels.templates import Template
+from daml.observing.places.around import Weights
+from daml.observing.places.pointwise import check_functions, described_parts, fields_of
+from daml.observing.places.slots import Sites, moving_record
 from daml.observing.stepped import merged, nearest, told
 
 if TYPE_CHECKING:
-    from daml.labels.fields import Form
     from daml.protocols import Model
 
 NEEDED = ("time", "observation", "error_variance")
 LARGEST = 1 << 25
 """Values of the largest operator that is made: 256 MB."""
-HALF = 0.5
-"""Least weight of the points of the grid, around a place, that are not masked."""
 
 
 @checked
 def from_points(
-    points: pd.DataFrame | xr.Dataset, model: Model, *, tolerance: Any = None, start: Any = None
+    points: pd.DataFrame | xr.Dataset,
+    model: Model,
+    *,
+    tolerance: Any = None,
+    start: Any = None,
+    moving: bool | None = None,
+    operator: Mapping[str, Callable[[Any], Any]] | None = None,
 ) -> xr.Dataset:
     """Give a record of observations at any places and times, from a table.
 
-    Each place of a field, seen by an instrument, becomes a variable of the record. Its ``operator``
-    interpolates linearly between the points of the model's grid around it, without those that are
-    masked. Times are those of the nearest step of the model, see :func:`daml.on_steps`.
+    What is observed is interpolated linearly between the points of the model's grid around it,
+    without those that are masked. Times are those of the nearest step of the model, see
+    :func:`daml.on_steps`.
+
+    Of fixed places, such as stations, each place of a field that an instrument sees is a variable
+    of the record, with a row of its ``operator``. Of places that change from time to time, such as
+    those of ships, tracks and satellites, the values of a time lie side by side in slots, as many
+    as there are at one time at most, each with its ``place`` and ``weight`` at this time.
 
     Parameters
     ----------
@@ -47,19 +57,34 @@ def from_points(
         With a ``template``, whose dimensions have coordinates (:class:`daml.models.Gridded`).
     tolerance, start
         See :func:`daml.on_steps`.
+    moving : bool, optional
+        Whether places change in time. Unless given they do where more than half of them are seen at
+        one time alone, of several, or where they are so many that an operator for all of them would
+        have more than 33 million entries. Both forms give the same analyses; estimates of B, as in
+        ``ThreeDVar("innovations")``, need fixed places.
+    operator : mapping of str to callable, optional
+        For each ``field`` of the table that is none of the model's, a function of a dict of the
+        model's fields at the points (..., point), such as
+        ``{"speed": lambda fields: (fields["u"] ** 2 + fields["v"] ** 2) ** 0.5}``. Give it to
+        ``assimilate``, ``smooth`` or ``improve`` again. The record is a moving one.
 
     Returns
     -------
     xarray.Dataset
-        ``observation`` and ``error_variance`` (time, variable), ``operator`` (variable,
-        model_variable). Attributes are those of :func:`daml.on_steps`, and ``outside``: how many
-        rows lie outside of the grid or where it is masked, and are left out.
+        ``observation`` and ``error_variance`` (time, variable). Of fixed places also ``operator``
+        (variable, model_variable). Of places that change, ``place`` (time, variable, corner), the
+        variables of the model around a value by their place along ``model_variable``, -1 where a
+        value is missing, and their ``weight``; along ``variable`` are the slots, which are named by
+        their field and instrument, "u#0", "u#1", and the coordinates of the values, such as ``lat``
+        and ``lon`` (time, variable). Attributes are those of :func:`daml.on_steps`, and
+        ``outside``: how many rows lie outside of the grid or where it is masked, and are left out.
 
     Raises
     ------
     InputError
         If the model has no template or no coordinates, a column is missing, a field is unknown, a
-        variance is not positive, all rows lie outside, or there are so many places that their
+        variance is not positive, all rows lie outside, the units of ``observation`` of a Dataset
+        are not those of its fields, or ``moving`` is False and there are so many places that their
         operator would have more than 33 million entries.
 
     Examples
@@ -77,6 +102,15 @@ def from_points(
     >>> record.operator.values
     array([[0.5 , 0.5 , 0.  ],
            [0.  , 0.25, 0.75]])
+
+    A ship sees another place each time:
+
+    >>> ship = pd.DataFrame({"time": [0.0, 1.0, 2.0], "x": [0.5, 0.7, 0.9],
+    ...                      "observation": [0.9, 0.8, 0.4], "error_variance": 0.01})
+    >>> from_points(ship, Ring()).weight.values[:, 0]
+    array([[0.5, 0.5],
+           [0.3, 0.7],
+           [0.1, 0.9]])
     """
     template = Template.of(model)
     if template is None:
@@ -84,10 +118,11 @@ def from_points(
             f"from_points: {type(model).__name__} has no template, which says where its variables "
             "lie; make it a daml.models.Gridded"
         )
-    table = _table(points, template)
+    through = _through(template, operator, moving)
+    table = _table(points, template, through)
     near = nearest(table["time"].to_numpy(), model, tolerance, start, "from_points")
-    weights = _Weights(template, getattr(model, "period", None))
-    columns, shares = weights.of(table)
+    weights = Weights(template, getattr(model, "period", None))
+    columns, shares = weights.of(table, through)
     inside = np.isfinite(shares).all(axis=1)
     good = inside & near.kept & np.isfinite(table["observation"].to_numpy())
     if not good.any():
@@ -99,30 +134,89 @@ def from_points(
     kept = table.iloc[rows]
     site = kept.groupby(weights.keys(kept), sort=False, dropna=False).ngroup().to_numpy()
     first = np.unique(site, return_index=True)[1]
-    operator = _operator(columns[rows][first], shares[rows][first], len(template.names))
+    around = columns[rows][first], shares[rows][first]
+    sites = Sites(kept, near, rows, site, *around, template, weights)
+    result, doubled = record_of(sites, True if through else moving)
+    if through:
+        result["place"].attrs["through"] = described_parts(through)
+    told_of = told(near, rows, doubled, int(table["observation"].notna().sum()))
+    return result.assign_attrs(told_of, outside=int((~inside).sum()))
+
+
+def record_of(sites: Sites, moving: bool | None) -> tuple[xr.Dataset, int]:
+    """Give a record, with an operator unless places move; and how many values were merged.
+
+    None finds out whether they do.
+    """
+    moves = _moves(sites) if moving is None else moving
+    return moving_record(sites) if moves else _fixed_record(sites)
+
+
+def _through(
+    template: Template, operator: Mapping[str, Any] | None, moving: bool | None
+) -> dict[str, tuple[str, ...]]:
+    """Give the fields that each function takes, tried on a value of each field."""
+    if operator is None:
+        return {}
+    if not isinstance(operator, Mapping):
+        raise InputError(
+            f"from_points: 'operator' is a {type(operator).__name__}; give a dict of functions of "
+            "fields at points: operator={'speed': ...}"
+        )
+    if moving is False:
+        raise InputError(
+            "from_points: 'moving' is False, and points that are seen through a function have no "
+            "row of an operator; leave 'moving' out"
+        )
+    functions = check_functions(operator, "from_points")
+    taken = [name for name in functions.call if name in template.forms]
+    if taken:
+        raise InputError(
+            f"from_points: operator[{taken[0]!r}] has the name of a field of the model; give what "
+            "it gives a name of its own"
+        )
+    state, field = template.flat["state"], template.flat["field"]
+    one = {name: float(state.where(field == name).mean()) for name in template.forms}
+    return {name: fields_of(functions, name, one) for name in functions.call}
+
+
+def _moves(sites: Sites) -> bool:
+    """Whether places change: most are seen only once, or they are too many for an operator."""
+    visits, steps = sites.visits()
+    once = steps > 1 and 2 * int((visits == 1).sum()) > len(visits)
+    return once or len(visits) * len(sites.template.names) > LARGEST
+
+
+def _fixed_record(sites: Sites) -> tuple[xr.Dataset, int]:
+    """Give a record with an operator; and how many values were merged with others."""
+    kept, names = sites.table, sites.template.names
+    operator = _operator(sites.columns, sites.shares, len(names))
     given = kept["observation"].to_numpy(float), kept["error_variance"].to_numpy(float)
-    found = merged(near, rows, site, *given, len(first))
-    names = [weights.name(row) for row in kept.iloc[first].to_dict("records")]
+    found = merged(sites.near, sites.rows, sites.site, *given, len(operator))
+    rows = kept.iloc[sites.first].to_dict("records")
     result = xr.Dataset(
         {
             "observation": (("time", "variable"), found.observation),
             "error_variance": (("time", "variable"), found.error_variance),
             "operator": (("variable", "model_variable"), operator),
         },
-        {"time": found.times, "variable": names, "model_variable": list(template.names)},
+        {
+            "time": found.times,
+            "variable": [sites.weights.name(row) for row in rows],
+            "model_variable": list(names),
+        },
     )
-    if template.positions is not None:
-        where = operator @ template.positions
-        if not template.on_sphere:  # around a ring the mean of two places is not between them
-            where = kept.iloc[first][list(weights.axes)].to_numpy(float)
+    where = sites.positions
+    if where is not None:
         result = result.assign_coords(position=(("variable", "dimension"), where))
-    told_of = told(near, rows, found, int(table["observation"].notna().sum()))
-    return result.assign_attrs(told_of, outside=int((~inside).sum()))
+    return result, found.doubled
 
 
-def _table(points: Any, template: Template) -> pd.DataFrame:
+def _table(points: Any, template: Template, through: Mapping[str, Any]) -> pd.DataFrame:
     """Give the rows as a DataFrame with all columns; refuse what lacks one."""
+    unit = None
     if isinstance(points, xr.Dataset):
+        unit = points["observation"].attrs.get("units") if "observation" in points else None
         points = points.to_dataframe()
     if not isinstance(points, pd.DataFrame) or not len(points):
         raise InputError(
@@ -139,12 +233,21 @@ def _table(points: Any, template: Template) -> pd.DataFrame:
             f"from_points: the column {lacking[0]!r} is missing (there are "
             f"{', '.join(map(str, points.columns))}); add it, or rename yours"
         )
-    unknown = [name for name in table["field"].unique() if name not in template.forms]
+    given = table["field"].unique()
+    unknown = [name for name in given if name not in (*template.forms, *through)]
     if unknown:
         raise InputError(
             f"from_points: {unknown[0]!r} is no field of the model, which has "
-            f"{', '.join(template.forms)}; rename it"
+            f"{', '.join(template.forms)}; rename it, or give a function of these fields: "
+            f"operator={{{unknown[0]!r}: ...}}"
         )
+    for name in given if unit is not None else ():
+        own = template.flat[name].attrs.get("units", unit) if name in template.forms else unit
+        if own != unit:
+            raise InputError(
+                f"from_points: 'observation' is in {unit}, and the field {name!r} of the model in "
+                f"{own}; convert it, and its 'error_variance'"
+            )
     wrong = table["observation"].notna() & ~(table["error_variance"] > 0)
     if wrong.any():
         at = int(np.argmax(wrong.to_numpy()))
@@ -155,110 +258,13 @@ def _table(points: Any, template: Template) -> pd.DataFrame:
     return table
 
 
-class _Weights:
-    """Linear interpolation from the points of a template to any places."""
-
-    def __init__(self, template: Template, period: Any) -> None:
-        self.template = template
-        given = np.atleast_1d(np.array(period, dtype=object))
-        self.axes: dict[str, tuple[np.ndarray, float | None]] = {}
-        dims = list(dict.fromkeys(dim for form in template.forms.values() for dim in form.sizes))
-        for place, dim in enumerate(dims):
-            index = template.flat.indexes.get(dim)
-            if index is None or index.dtype.kind not in "fiu" or not index.is_unique:
-                raise InputError(
-                    f"from_points: the template has no coordinate of numbers along {dim!r}; give "
-                    "it one, in the unit of the points"
-                )
-            values = np.asarray(index, dtype=np.float64)
-            own = given[place] if len(given) == len(dims) else None
-            if own is None and template.flat[dim].attrs.get("units", "").startswith("degrees_east"):
-                own = 360.0
-            self.axes[dim] = values, None if own is None else float(own)
-
-    def reach(self) -> str:
-        """Say where the grid lies."""
-        return ", ".join(f"{d} {v.min():g} to {v.max():g}" for d, (v, _) in self.axes.items())
-
-    def keys(self, table: pd.DataFrame) -> list[str]:
-        """Give the columns that tell one place, and one instrument, from others."""
-        wanted = ("field", "instrument", *self.axes)
-        return [name for name in wanted if name in table]
-
-    def name(self, row: Mapping[str, Any]) -> str:
-        """Give the name of a place: u@10,20, and its instrument."""
-        form = self.template.forms[row["field"]]
-        at = ",".join(f"{row[dim]:.10g}" for dim in form.sizes)
-        by = f" {row['instrument']}" if "instrument" in row else ""
-        return f"{row['field']}@{at}{by}" if at else f"{row['field']}{by}"
-
-    def of(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Give variables and their weights (row, corner); NaN outside of the grid."""
-        corners = 2 ** max(len(form.sizes) for form in self.template.forms.values())
-        columns = np.zeros((len(table), corners), dtype=np.int64)
-        shares = np.zeros((len(table), corners))
-        number = np.cumsum(self.template.there) - 1
-        before = 0
-        for field, form in self.template.forms.items():
-            rows = np.flatnonzero((table["field"] == field).to_numpy())
-            if len(rows):
-                points, weights = self._around(table.iloc[rows], field, form)
-                there = self.template.there[before + points]
-                weights = np.where(there, weights, 0.0)
-                total = weights.sum(axis=1, keepdims=True)
-                weights = weights / np.where(total >= HALF, total, np.nan)
-                columns[rows, : points.shape[1]] = np.where(there, number[before + points], 0)
-                shares[rows, : points.shape[1]] = weights
-            before += form.size
-        return columns, shares
-
-    def _around(self, table: pd.DataFrame, field: str, form: Form) -> tuple[np.ndarray, np.ndarray]:
-        """Give the points of a field around places, and their weights (row, corner)."""
-        sides = []
-        for dim in form.sizes:
-            if dim not in table:
-                raise InputError(
-                    f"from_points: the column {dim!r} is missing, along which {field!r} lies; add "
-                    "it"
-                )
-            sides.append(_between(table[dim].to_numpy(float), *self.axes[dim]))
-        points, weights = [], []
-        for corner in product((0, 1), repeat=len(sides)):
-            at = [side[0][end] for side, end in zip(sides, corner, strict=True)]
-            each = [side[1][end] for side, end in zip(sides, corner, strict=True)]
-            flat = np.ravel_multi_index(tuple(at), form.shape) if at else np.zeros(len(table), int)
-            points.append(flat)
-            weights.append(np.prod(each, axis=0) if each else np.ones(len(table)))
-        return np.stack(points, axis=1), np.stack(weights, axis=1)
-
-
-def _between(
-    wanted: np.ndarray, axis: np.ndarray, period: float | None
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Give the two places on an axis around each that is wanted, and their weights; NaN outside."""
-    order = np.argsort(axis)
-    sorted_axis, size = axis[order], len(axis)
-    if period is not None:
-        wanted = sorted_axis[0] + np.mod(wanted - sorted_axis[0], period)
-        sorted_axis = np.append(sorted_axis, sorted_axis[0] + period)
-        order = np.append(order, order[0])
-    if size == 1 and period is None:
-        weight = np.where(np.isclose(wanted, axis[0]), 1.0, np.nan)
-        nothing = np.zeros(len(wanted), int)
-        return (nothing, nothing), (weight, np.zeros_like(weight))
-    low = np.clip(np.searchsorted(sorted_axis, wanted, side="right") - 1, 0, len(sorted_axis) - 2)
-    share = (wanted - sorted_axis[low]) / (sorted_axis[low + 1] - sorted_axis[low])
-    share = np.where((share >= -1e-9) & (share <= 1 + 1e-9), np.clip(share, 0, 1), np.nan)
-    return (order[low], order[low + 1]), (1 - share, share)
-
-
 def _operator(columns: np.ndarray, shares: np.ndarray, size: int) -> np.ndarray:
     """Give the matrix (place, variable) of weights (place, corner)."""
     if len(columns) * size > LARGEST:
         raise InputError(
             f"from_points: {len(columns)} places and {size} variables make an operator of "
-            f"{len(columns) * size:,} entries, more than {LARGEST:,}; give fewer places, e.g. "
-            "means over the boxes of the grid"
+            f"{len(columns) * size:,} entries, more than {LARGEST:,}; leave 'moving' out, or give "
+            "fewer places, e.g. means over the boxes of the grid"
         )
     matrix = np.zeros((len(columns), size))
     np.add.at(matrix, (np.arange(len(columns))[:, None], columns), shares)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -17,13 +17,16 @@ from daml.labels.arguments import checked, shown
 from daml.labels.datasets import check_dims, check_dtype, check_names, listed, names
 from daml.labels.doors import coordinates, flat, points_of
 from daml.labels.fields import has_fields
+from daml.labels.trajectories import by_trajectory
 from daml.observing.functions import (
     check_function,
     described,
     number_of_values,
     seen_through,
 )
+from daml.observing.networked import networked
 from daml.observing.operators import read_operator
+from daml.observing.places.drawn import Network
 from daml.protocols import ObservationOperator
 from daml.randomness import Seed, block, blocks
 from daml.segments import rows_at_once
@@ -35,11 +38,13 @@ OTHER = (bool, np.bool_, str, bytes, np.timedelta64)
 
 
 @checked
+@by_trajectory
 def observe(
     truth: xr.Dataset,
     *,
     variables: Sequence[str] | None = None,
     operator: xr.DataArray | Callable[[Any], Any] | None = None,
+    network: Network | None = None,
     every: int = 1,
     error_variance: Variances = 1.0,
     missing: float = 0.0,
@@ -53,12 +58,16 @@ def observe(
     truth : xarray.Dataset
         ``state`` (time, variable).
     variables : sequence of str, optional
-        What is observed; everything, unless given. With a function as ``operator``: the names of
-        what it gives; "y0", "y1", ..., unless given.
+        Names of the observed variables; default: all. With a function as ``operator``, the names of
+        its results; default: "y0", "y1", ....
     operator : xarray.DataArray (variable, model_variable) or callable, optional
         A matrix H in place of ``variables``, or a function of states (..., variable) to what is
         observed (..., observed), linear or not. A matrix, and a linear function as one, travels
         with the observations; another function is given to ``assimilate`` again.
+    network : Stations, Tracks or RandomPlaces of daml.networks, optional
+        Draws places between the points of the grid of a truth of fields, at which all fields, or
+        those that ``variables`` name, are observed; then ``error_variance`` may go by fields. The
+        record is like that of :func:`daml.from_points`, in memory.
     every : int
         Observe each so-many-th time.
     error_variance : float, or one for each observed quantity
@@ -96,6 +105,20 @@ def observe(
         raise InputError(f"observe: 'missing' is {missing}; give a probability in [0, 1)")
     truth = _without_mask(flat(truth))
     source = _states(truth)
+    if network is not None:
+        if operator is not None or store is not None:
+            raise InputError(
+                f"observe: 'network' and {'store' if operator is None else 'operator'!r} are "
+                "given; a network has an operator of its own, and is made in memory: leave it out, "
+                "and write the result with .to_zarr"
+            )
+        seen_by = networked(
+            truth, source, network, variables, cast("Any", error_variance), every, missing, seed
+        )
+        about = {"daml_version": __version__, "every": every, "missing": missing}
+        if not isinstance(seed, np.random.Generator):
+            about["observation_seed"] = seed
+        return seen_by.assign_attrs(about)
     labels, seen = _seen(truth, source, variables, operator)
     observed = names(labels)
     variance = _variances(error_variance, observed)
@@ -142,7 +165,8 @@ def _seen(
         labels = xr.Dataset(coords={"variable": list(variables)}, attrs=truth.attrs)
         labels.attrs["operator"] = described(operator, labels, held)
         labels, function = seen_through(labels, operator, held, states, "observe")
-        return labels, function or read_operator(labels, names(labels), held)
+        own = cast("ObservationOperator | None", function)
+        return labels, own or read_operator(labels, names(labels), held)
     if variables is not None and operator is not None:
         raise InputError("observe: give 'variables' or a matrix as 'operator', not both")
     observed = held if variables is None else points_of(truth, variables)

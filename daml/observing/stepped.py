@@ -11,7 +11,7 @@ import xarray as xr
 from daml.errors import InputError
 from daml.labels.arguments import checked, plain
 from daml.labels.datasets import check_dims, check_names, check_time, step_like
-from daml.labels.dates import after, is_span, since_first
+from daml.labels.dates import after, is_calendar, is_span, offsets, since_first
 from daml.labels.doors import flat_record
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def on_steps(
         {name: array for name, array in record.coords.items() if "time" not in array.dims},
         record.attrs,
     ).assign_coords(time=("time", found.times, record["time"].attrs))
-    return result.assign_attrs(told(near, rows, found, int(there.sum())))
+    return result.assign_attrs(told(near, rows, found.doubled, int(there.sum())))
 
 
 class Nearest(NamedTuple):
@@ -107,6 +107,10 @@ def nearest(times: np.ndarray, model: Model, tolerance: Any, start: Any, what: s
     step = step_like(times, model.dt, getattr(model, "time_unit", "s"))
     unit = np.timedelta64(1, "ns") if times.dtype.kind == "M" else 1.0
     origin = _time_like(start, times, what)
+    if is_calendar(step):
+        origin = origin.astype("M8[M]").astype(times.dtype)
+        index, away = _in_months(times, origin, step, tolerance, what)
+        return Nearest(origin, step, index, away, np.ones(len(times), dtype=bool))
     offset = since_first(np.concatenate((origin[None], times)))[1:] / float(step / unit)
     index = np.rint(offset)
     away = np.abs(offset - index)
@@ -117,6 +121,20 @@ def nearest(times: np.ndarray, model: Model, tolerance: Any, start: Any, what: s
             f"{type(model).__name__}, whose dt is {model.dt}; give a larger tolerance"
         )
     return Nearest(origin, step, index, away, kept)
+
+
+def _in_months(
+    times: np.ndarray, origin: Any, step: Any, tolerance: Any, what: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give the calendar step that holds each time, and how far this is from the step's first."""
+    if tolerance is not None:
+        raise InputError(
+            f"{what}: 'tolerance' is {tolerance!r}, and a step that follows the calendar takes all "
+            "values of its months; leave it out"
+        )
+    offset = offsets(times, origin, step)
+    index = np.floor(offset)
+    return index, offset - index
 
 
 class Merged(NamedTuple):
@@ -151,14 +169,14 @@ def merged(
     return Merged(times, mean, variance, int((count - (count > 0)).sum()))
 
 
-def told(near: Nearest, rows: np.ndarray, found: Merged, given: int) -> dict[str, Any]:
+def told(near: Nearest, rows: np.ndarray, doubled: int, given: int) -> dict[str, Any]:
     """Give the attributes that say what was done to the values of rows, of so many given."""
     away = near.away[rows]
     return {
         "moved": int((away > ROUNDING).sum()),
         "farthest_move": float(away.max(initial=0.0)),
         "left_out": given - len(rows),
-        "merged": found.doubled,
+        "merged": doubled,
     }
 
 
@@ -170,6 +188,11 @@ def _checked(record: xr.Dataset) -> xr.Dataset:
         raise InputError(
             "on_steps: values are put on a step by their own error variances; give "
             "'error_variance', and 'operator' to daml.assimilate"
+        )
+    extra = [d for d in record["observation"].dims if d not in ("time", "variable")]
+    if extra:
+        raise InputError(
+            f"on_steps: 'observation' has the further dimension {extra[0]!r}; select one entry"
         )
     if "time" in record.indexes:
         record = record.sortby("time")

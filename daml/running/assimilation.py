@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,9 @@ from daml.labels.datasets import (
 )
 from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
-from daml.observing.functions import seen_through
+from daml.labels.trajectories import by_trajectory
+from daml.models.forced import check_reach, given
+from daml.observing.functions import Given, seen_through
 from daml.observing.records import GIVEN, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
 from daml.running import converging
@@ -46,6 +48,7 @@ CHUNK_SEGMENTS = 32
 
 
 @checked
+@by_trajectory
 def assimilate(
     model: Model,
     observations: xr.Dataset,
@@ -55,7 +58,8 @@ def assimilate(
     spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
+    forcings: xr.Dataset | None = None,
     keep_members: bool = False,
     store: str | Path | None = None,
 ) -> xr.Dataset:
@@ -71,13 +75,13 @@ def assimilate(
     model : Model
         Gives the background.
     observations : xarray.Dataset
-        As the contract says; their times are whole steps of the model.
+        A record (see the guide, "The Datasets"); its times are whole steps of the model.
     scheme : Scheme
         Gives the analysis.
     segments : int, optional
-        How many; 1 is the exact sequential run. Unless given, as many as the root of the
-        record's length, but each of 100 to 500 steps; where the start is forgotten too slowly
-        for that, the sequential run.
+        Number of segments; 1 is the exact sequential run. Default: the root of the record's
+        length, with segments of 100 to 500 steps each; the sequential run if the start is
+        forgotten too slowly for that.
     spinup : int, optional
         Model steps by which a segment starts early, at first. Unless given, 100, or so many that
         there are 40 times with observations among them.
@@ -92,6 +96,9 @@ def assimilate(
         H as a function of states (..., variable) to what is observed (..., observed), linear or
         not, in place of the observations' own. With ``ThreeDVar`` torch differentiates one that is
         not linear.
+    forcings : xarray.Dataset, optional
+        Known inputs of a model that names them as its ``forcings``: for each name a data variable
+        (time, ...). See :func:`daml.models.forced`. They reach over all steps.
     keep_members : bool
         Whether the result also has the members of an ensemble, ``background_members`` and
         ``analysis_members`` (time, member, variable).
@@ -148,7 +155,7 @@ def assimilate(
     """
     check_cut("assimilate", segments, spinup)
     return assimilated(
-        *(model, observations, scheme),
+        *(given(model, forcings, "assimilate"), observations, scheme),
         segments=segments,
         spinup=spinup,
         tolerance=tolerance,
@@ -202,7 +209,7 @@ def assimilated(
     spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
     keep_members: bool = False,
     lag: int | None = 0,
     store: str | Path | None = None,
@@ -217,7 +224,7 @@ def assimilated(
     since = first_time(observations)
     check_model(model, since)
     space = StateSpace.of(model) if record is None else record.space
-    given, scheme = scheme, sized(scheme, model)
+    as_given, scheme = scheme, sized(scheme, model)
     check_scheme(scheme, model, space, partial(remembers, certain(model), since))
     if keep_members:
         check_members(scheme, "keep_members=True")
@@ -225,10 +232,11 @@ def assimilated(
     unit = getattr(model, "time_unit", "s")
     axis = time_axis(observations, "observation", model.dt, unit) if record is None else record.axis
     times = axis.grid()
+    check_reach(model, times[0], times[max(len(times) - 2, 0)], "assimilate")
     check_dims(observations, "observation", ("variable",))
     check_names(observations, "observation")
     total = len(times)
-    labels = labels_of(model, given, observations, times, operator, keep_members)
+    labels = labels_of(model, as_given, observations, times, operator, keep_members)
     outputs = outputs_of(scheme, keep_members, checks=checks(scheme, observations))
     if lag != 0:
         lag = check_lag(lag, total, scheme, "smooth")

@@ -11,9 +11,10 @@ import pandas as pd
 from daml.arrays import fetch, home, put
 from daml.errors import DivergedError, InputError, StepError, first_line
 from daml.labels.arguments import fitting, shown
-from daml.labels.dates import is_span, span, unit_of_time
+from daml.labels.dates import CALENDAR, check_text, is_span, months_of, span, unit_of_time
 from daml.labels.space import StateSpace
 from daml.labels.templates import Template
+from daml.models.forced import check_given, names_of
 from daml.randomness import ranks
 from daml.running.cycling.bounds import Bounds
 from daml.running.cycling.stepping import advance
@@ -31,10 +32,14 @@ def check_model(model: Model, time: Any = 0.0) -> None:
     A model is tried on a few states at ``time``, the first of a record where there is one.
     """
     check_settings(model)
+    check_given(model)
     name, size = type(model).__name__, len(model.variables)
     rows = 3 if size != 3 else 4  # so that states and variables are not mistaken for each other
     states = typical(model, rows)
     x = _placed(model, states)
+    schedule = getattr(model, "schedule", None)
+    if schedule is not None:
+        schedule.clock(time)  # refuses times of another kind
     with np.errstate(all="ignore"):
         try:
             memory = model.start(x, np.full(rows, time))
@@ -156,6 +161,7 @@ def check_settings(model: Model) -> None:
         raise InputError(
             f"{name}: 'variables' is {shown(variables)}{what}; give a tuple of different names"
         )
+    names_of(model)
     _check_dt(model)
     Template.of(model)
     StateSpace.of(model)
@@ -183,10 +189,14 @@ def _check_dt(model: Model) -> None:
     """Refuse a step that is no positive number or span of time, and a unit that is none."""
     name, dt = type(model).__name__, model.dt
     unit = getattr(model, "time_unit", "s")
-    unit_of_time(unit, name)
+    if isinstance(dt, str):
+        check_text(dt, name)
+        return
+    if unit not in CALENDAR:
+        unit_of_time(unit, name)
     if not is_span(dt):
         fitting(name, "dt", dt, "float")
-        positive = 0 < float(dt) < np.inf
+        positive = 0 < float(dt) < np.inf and months_of(dt, unit) != 0
     else:
         positive = bool(span(dt, unit, name) > pd.Timedelta(0))
     if not positive:

@@ -16,19 +16,19 @@ from daml.arrays import fetch, home, put, stacked
 from daml.errors import InputError, StepError
 from daml.labels.arguments import checked
 from daml.labels.datasets import (
-    check_dims,
-    check_time,
     first_time,
     pack,
     step_like,
-    time_axis,
 )
-from daml.labels.dates import is_span, span
+from daml.labels.dates import after, is_calendar, is_span, months_of, span
 from daml.labels.descriptions import description
 from daml.labels.doors import coordinates, flat
+from daml.labels.trajectories import by_trajectory
+from daml.models.forced import check_reach, given, is_scheduled
 from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
 from daml.running.cycling.stepping import advance
+from daml.running.leads import labels_of_leads, model_steps, record_of
 from daml.running.starts.filtered import filtered
 from daml.running.starts.first_guess import one_state
 from daml.segments import Cut, rows_at_once, segment_length, side_by_side
@@ -38,11 +38,8 @@ if TYPE_CHECKING:
     from daml.protocols import Model
 
 
-MEMBERS = "analysis_members"
-"""What an analysis calls its members."""
-
-
 @checked
+@by_trajectory
 def simulate(
     model: Model,
     *,
@@ -50,6 +47,7 @@ def simulate(
     spinup: int = 0,
     seed: Seed = 0,
     initial: xr.Dataset | None = None,
+    forcings: xr.Dataset | None = None,
     store: str | Path | None = None,
 ) -> xr.Dataset:
     """Run a model freely and give its record.
@@ -57,7 +55,7 @@ def simulate(
     Parameters
     ----------
     model : Model
-        What moves the state.
+        The model that is run.
     steps : int
         Rows of the record; the first is the state after the spin-up.
     spinup : int
@@ -66,9 +64,14 @@ def simulate(
         The run starts from a standard normal state drawn from it. For a model that has
         ``climate`` and ``climate_spread`` the state has their mean and standard deviations.
     initial : xarray.Dataset, optional
-        ``state`` (variable), in the model's units: where to start instead. With a date as its
-        coordinate ``time`` the run goes on from it. Hidden variables that it lacks start at the
-        model's climate.
+        ``state`` (variable), in the model's units: where to start instead; of (trajectory,
+        variable) a run starts from each. With a date as its coordinate ``time`` the run goes on
+        from it. Hidden variables that it lacks start at the model's climate.
+    forcings : xarray.Dataset, optional
+        Known inputs of a model that names them as its ``forcings``: for each name a data variable
+        (time, ...). See :func:`daml.models.forced`. They reach over all steps. The run starts at
+        their first time, or at that of ``initial``, and its record after the spin-up; of numbers,
+        too.
     store : str or path, optional
         A new Zarr store that takes the record block by block; memory, unless given.
 
@@ -93,11 +96,13 @@ def simulate(
     """
     if steps < 1 or spinup < 0:
         raise InputError(f"simulate: steps={steps}, spinup={spinup}; give steps >= 1, spinup >= 0")
-    first = 0.0 if initial is None else first_time(initial)
+    model = given(model, forcings, "simulate")
+    first, is_forced = _first(model, initial), is_scheduled(model)
     check_model(model, first)
     variables = tuple(model.variables)
     x = _drawn(model, seed) if initial is None else one_state(initial, model, "simulate")[None]
-    times = _times(model, first, steps, spinup)
+    times = _times(model, first, steps, spinup, goes_on=is_forced)
+    check_reach(model, first, times[-2] if steps > 1 else first, "simulate")
     unit = {"units": "1"} if times.dtype.kind == "f" else {}
     attrs = {
         "model": description(model, "model", exact=False),
@@ -117,7 +122,8 @@ def simulate(
 
     def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
         # Numbers count from the first row, and a clock of the model counts as the record does.
-        early = spinup * float(model.dt) if times.dtype.kind == "f" else 0
+        counts = times.dtype.kind == "f" and not is_forced
+        early = spinup * float(model.dt) if counts else 0
         since = first - early if early else first
         for done, states in _states(model, x, times, since, spinup):
             rows = slice(done, done + len(states))
@@ -129,6 +135,14 @@ def simulate(
     return filled(labels, described, run, store, rows_at_once(len(variables)))
 
 
+def _first(model: Model, initial: xr.Dataset | None) -> Any:
+    """Give the time of a first state; that of the first forcings, if any, where it has none."""
+    if initial is not None and "time" in initial.coords:
+        return first_time(initial)
+    schedule = getattr(model, "schedule", None)
+    return 0.0 if schedule is None else schedule.forcings.times[0]
+
+
 def _drawn(model: Model, seed: Seed) -> np.ndarray:
     """Draw the state (1, variable) that a free run starts from."""
     drawn = np.random.default_rng(sequence(seed)).standard_normal((1, len(model.variables)))
@@ -136,15 +150,24 @@ def _drawn(model: Model, seed: Seed) -> np.ndarray:
     return drawn if climate is None or spread is None else np.asarray(climate + spread * drawn)
 
 
-def _times(model: Model, first: Any, steps: int, spinup: int) -> np.ndarray:
+def _times(model: Model, first: Any, steps: int, spinup: int, goes_on: bool = False) -> np.ndarray:
     """Give the times of a free run that stands at a date, or at 0, before or after its spin-up.
 
-    Dates go on from the one of the first state; numbers count from the first row.
+    Dates go on from the one of the first state; numbers count from the first row, unless they go
+    on, too.
     """
-    if np.asarray(first).dtype.kind == "M":
+    if np.asarray(first).dtype.kind == "M" or goes_on:
         step = step_like(np.asarray(first), model.dt, getattr(model, "time_unit", "s"))
-        return np.asarray(first + (spinup + np.arange(steps)) * step)
+        numbers = spinup + np.arange(steps)
+        return np.asarray(
+            after(first, numbers, step) if is_calendar(step) else first + numbers * step
+        )
     dt = model.dt
+    if months_of(dt, getattr(model, "time_unit", "s")):
+        raise InputError(
+            f"simulate: the step of {type(model).__name__} follows the calendar; give a state "
+            "with a date: initial=state.assign_coords(time=numpy.datetime64('2000-01-01'))"
+        )
     return np.arange(steps) * (
         span(dt, "s", type(model).__name__).to_timedelta64() if is_span(dt) else float(dt)
     )
@@ -180,8 +203,14 @@ def _states(
 
 
 @checked
+@by_trajectory
 def forecast(
-    model: Model, initial: xr.Dataset, *, leads: int | Sequence[int] = 4, warmup: int = 100
+    model: Model,
+    initial: xr.Dataset,
+    *,
+    leads: int | Sequence[int] = 4,
+    warmup: int = 100,
+    forcings: xr.Dataset | None = None,
 ) -> xr.Dataset:
     """Forecast from every state of a record, the model's memory warmed up on the states before.
 
@@ -190,7 +219,7 @@ def forecast(
     Parameters
     ----------
     model : Model
-        What forecasts.
+        The model that forecasts.
     initial : xarray.Dataset
         ``state``, or else ``analysis``, (time, variable): the states to start from, a step of
         the model apart. Variables that the model lacks are left out. Hidden variables of the model
@@ -204,6 +233,9 @@ def forecast(
     warmup : int
         A memory has run over at least this many of the states just before a start. The first
         ``warmup`` states are no starts.
+    forcings : xarray.Dataset, optional
+        Known inputs of a model that names them as its ``forcings``; see :func:`daml.models.forced`.
+        They reach over the record and all leads beyond its end.
 
     Returns
     -------
@@ -225,23 +257,15 @@ def forecast(
     >>> daml.forecast(model, daml.simulate(model, steps=30), leads=2, warmup=10).forecast.shape
     (20, 2, 3)
     """
-    steps = _steps(leads, warmup)
+    steps = model_steps(leads, warmup)
+    model = given(model, forcings, "forecast")
     initial = flat(initial, model)
     check_model(model, first_time(initial))
     variables = tuple(model.variables)
-    name = "state" if "state" in initial else "analysis"
-    name = MEMBERS if name == "analysis" and MEMBERS in initial else name
-    times = check_time(initial, name)
-    axis = time_axis(initial, name, model.dt, getattr(model, "time_unit", "s"))
-    check_dims(initial, name, ("variable",))
-    many = ["member"] if "member" in initial[name].dims else []
-    extra = [d for d in initial[name].dims if d not in ("time", "variable", *many)]
-    if extra:
-        raise InputError(f"forecast: {name!r} has the further dimension {extra[0]!r}; select one")
-    if axis.length != len(times):
-        raise InputError(f"forecast: {name!r} has gaps in time; fill them first")
-    if len(times) <= warmup:
-        raise InputError(f"forecast: {len(times)} states are too few for a warm-up of {warmup}")
+    name, axis = record_of(model, initial, warmup)
+    times, many = axis.times, ["member"] if "member" in initial[name].dims else []
+    last = after(times[-1], np.array(steps[-1] - 1), axis.step)
+    check_reach(model, times[0], last, "forecast")
     cut = Cut(len(times) - warmup, segment_length(len(times) - warmup), warmup)
 
     def run(arrays: Mapping[str, Any], initial: xr.Dataset) -> dict[str, Any]:
@@ -272,43 +296,12 @@ def forecast(
             list(each(run_group, groups))
         return {}
 
-    labels = _labels(model, times, warmup, steps, initial)
+    labels = labels_of_leads(model, times, warmup, steps, initial)
     if many:
         labels = labels.assign_coords(member=initial[name]["member"])
     told = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
     described = {"forecast": (("start", "lead", *many, "variable"), told)}
     return filled(labels, described, run, source=initial[[name]])
-
-
-def _steps(leads: int | Sequence[int], warmup: int) -> list[int]:
-    """Give the model steps to forecast, increasing."""
-    steps = list(range(1, leads + 1)) if isinstance(leads, int) else sorted(set(leads))
-    if not steps or steps[0] < 1:
-        raise InputError(f"forecast: 'leads' is {leads}; give model steps >= 1")
-    if warmup < 0:
-        raise InputError(f"forecast: 'warmup' is {warmup}; give 0 or more")
-    return steps
-
-
-def _labels(
-    model: Model, times: np.ndarray, warmup: int, steps: list[int], initial: xr.Dataset
-) -> xr.Dataset:
-    """Give the coordinates and the attributes of forecasts."""
-    step_length = step_like(times, model.dt, getattr(model, "time_unit", "s"))
-    return xr.Dataset(
-        coords={
-            "start": times[warmup:],
-            "lead": ("lead", np.array(steps) * step_length, {"long_name": "lead"}),
-            "lead_steps": ("lead", steps, {"long_name": "lead in model steps"}),
-            "variable": list(model.variables),
-            **coordinates(model.variables, model, initial),
-        },
-        attrs={
-            "model": description(model, "model", exact=False),
-            "warmup": warmup,
-            "daml_version": __version__,
-        },
-    )
 
 
 def ahead(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -14,7 +14,7 @@ from daml.errors import InputError
 from daml.labels.datasets import ANALYSED, DEVIATIONS, MEMBERS, SPREAD, names
 from daml.labels.descriptions import description
 from daml.labels.doors import coordinates
-from daml.observing.functions import described
+from daml.observing.functions import Given, described
 from daml.observing.records import Record
 from daml.pairing import has_window
 from daml.protocols import Observed, Outputs, Update
@@ -48,7 +48,7 @@ def labels_of(
     scheme: Scheme,
     observations: xr.Dataset,
     times: np.ndarray,
-    operator: Callable[[Any], Any] | None,
+    operator: Given | None,
     keep_members: bool,
 ) -> xr.Dataset:
     """Give the coordinates and the attributes of an analysis."""
@@ -111,7 +111,7 @@ class Kept:
         elif smooths:
             self.own, rows = (*self.own, *DEVIATIONS), len(model.variables)
             self.wanted |= set(DEVIATIONS)
-        self.size = len(model.variables) * rows
+        self.size = max(len(model.variables) * rows, record.width)
         """Values of a step and segment in the largest array."""
 
     def of_step(self, background: Array, update: Update, observed: Observed) -> dict[str, Array]:

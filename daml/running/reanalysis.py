@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.arguments import checked
+from daml.labels.trajectories import by_trajectory
+from daml.models.forced import given
+from daml.observing.functions import Given
 from daml.running.assimilation import assimilated, check_cut
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 
 @checked
+@by_trajectory
 def smooth(
     model: Model,
     observations: xr.Dataset,
@@ -27,7 +30,8 @@ def smooth(
     spinup: int | None = None,
     tolerance: float | None = None,
     initial: xr.Dataset | None = None,
-    operator: Callable[[Any], Any] | None = None,
+    operator: Given | None = None,
+    forcings: xr.Dataset | None = None,
     keep_members: bool = False,
     store: str | Path | None = None,
 ) -> xr.Dataset:
@@ -46,7 +50,7 @@ def smooth(
     lag : int, optional
         Model steps after each time whose observations are used. Unless given, all that follow:
         the whole record runs in one piece, and its members are held in memory.
-    segments, spinup, tolerance, initial, operator
+    segments, spinup, tolerance, initial, operator, forcings
         See :func:`assimilate`. Each segment runs ``lag`` steps beyond its end.
     keep_members : bool
         Whether the result also has ``background_members`` and ``analysis_members`` (time, member,
@@ -58,14 +62,14 @@ def smooth(
     Returns
     -------
     xarray.Dataset
-        As of :func:`assimilate`, where ``analysis`` is the smoothed mean and ``spread`` its
+        See :func:`assimilate`; here ``analysis`` is the smoothed mean and ``spread`` its
         standard deviation; everything else is the filter's. The attribute ``lag`` is the number of
         model steps.
 
     Raises
     ------
     InputError
-        As of :func:`assimilate`, and if the lag is less than 1 or not within the record, if there
+        As :func:`assimilate` does, and if the lag is less than 1 or not within the record, if there
         are segments without a lag, or if the scheme has one state.
     DivergedError
         If the cycle leaves the finite numbers.
@@ -98,7 +102,7 @@ def smooth(
             "give a lag, or leave segments out"
         )
     return assimilated(
-        *(model, observations, scheme),
+        *(given(model, forcings, "smooth"), observations, scheme),
         segments=1 if lag is None else segments,
         spinup=spinup,
         tolerance=tolerance,

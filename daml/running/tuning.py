@@ -14,6 +14,7 @@ from daml.covariances.model_error import knows_model_error
 from daml.errors import DamlError, InputError, first_line
 from daml.labels.arguments import checked, shown
 from daml.labels.doors import flat_record
+from daml.models.forced import given
 from daml.observing.records import Readings
 from daml.pairing import check_linear, knows_covariance
 from daml.protocols import Model, Scheme
@@ -30,6 +31,7 @@ def tuned(
     *,
     before: Scheme | None = None,
     rows: np.ndarray | None = None,
+    forcings: xr.Dataset | None = None,
 ) -> tuple[Scheme, xr.Dataset]:
     """Tune a scheme for a model, and give it with its analysis.
 
@@ -54,6 +56,8 @@ def tuned(
     rows : numpy.ndarray (time,) of bool, optional
         The model steps whose innovations are used: those that the model was not trained on.
         Default: all.
+    forcings : xarray.Dataset, optional
+        Known inputs of the model; see :func:`daml.assimilate`.
 
     Returns
     -------
@@ -84,6 +88,7 @@ def tuned(
     >>> scheme.background_covariance.shape
     (3, 3)
     """
+    model = given(model, forcings, "tuned")
     observations = flat_record(observations, model)
     found = cache(lambda: observed_pairs(observations))
     return estimated(scheme, model, Readings(observations), found, before, rows)
@@ -186,7 +191,7 @@ class _Trial:
 
     def variances(self) -> xr.DataArray:
         record = self.readings.of(self.stepped)
-        if record.operator.linear:
+        if record.operator.linear and not record.changes:
             found = np.diagonal(self.climatology().values)
         else:
             states = free_runs(self.stepped, self.observations, record)

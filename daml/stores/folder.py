@@ -108,7 +108,7 @@ class Folder:
             ) from error
 
     def identity(self) -> PurePath:
-        """Give what tells this place from others."""
+        """Give an identifier of this place."""
         return self.path.resolve()
 
     def names(self) -> list[str]:

@@ -113,7 +113,7 @@ class Remote:
             return [name[len(self.prefix) + 1 :] for name in self.fs.find(self.prefix)]
 
     def identity(self) -> PurePath:
-        """Give what tells this place from others."""
+        """Give an identifier of this place."""
         return PurePosixPath(self.address)
 
     def check_writable(self, replaced: bool = False) -> None:

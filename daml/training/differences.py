@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from daml.errors import InputError, first_line
+from daml.models.forced import held
 from daml.protocols import Memory, Model
 from daml.running.cycling.stepping import advance
 from daml.running.cycling.tangents import ROWS, jacobian, largest, sizes
@@ -24,23 +25,29 @@ class Differenced:
     model : Model
     states : numpy.ndarray (..., variable)
         Typical states, on which the sizes of the differences are found.
+    forcing : numpy.ndarray (forcing,), optional
+        Typical forcings of a model that takes some.
     tensors : bool
         Whether the model steps tensors, too, and does so where no gradient is recorded.
     """
 
     model: Model
     states: np.ndarray
+    forcing: np.ndarray | None = None
     tensors: bool = False
 
     arrays: ClassVar[tuple[str, ...]] = ("torch",)
 
-    def step(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
+    def step(
+        self, x: torch.Tensor, memory: Memory, *forcing: torch.Tensor
+    ) -> tuple[torch.Tensor, Memory]:
         """Step tensors (..., variable), in double precision inside."""
+        model = held(self.model, _plain(forcing[0]) if forcing else None)
         if x.requires_grad:
-            return _ByDifferences.apply(x, self.model, self.near, self.tensors), None  # type: ignore[no-untyped-call]
+            return _ByDifferences.apply(x, model, self.near, self.tensors), None  # type: ignore[no-untyped-call]
         if self.tensors:
-            return advance(self.model, x, memory)
-        moved, memory = advance(self.model, _plain(x), memory)
+            return advance(model, x, memory)
+        moved, memory = advance(model, _plain(x), memory)
         return x.new_tensor(moved), memory
 
     @cached_property
@@ -50,7 +57,12 @@ class Differenced:
         states = self.states.reshape(-1, self.states.shape[-1]).astype(np.float64)
         with np.errstate(all="ignore"):
             few = states[:: -(-len(states) // ROWS)]
-            return sizes(partial(_moved, self.model), few, largest(few))
+            return sizes(partial(_moved, self.typical), few, largest(few))
+
+    @property
+    def typical(self) -> Model:
+        """The model at its typical forcings."""
+        return held(self.model, self.forcing)
 
     def check(self) -> None:
         """Refuse a model of which differences cannot be taken.
@@ -74,7 +86,7 @@ class Differenced:
                 "passes; step torch tensors (and name a 'device'), or train on analyses"
             )
         with np.errstate(all="ignore"):
-            one, two = (advance(self.model, self.states.copy(), None)[0] for _ in range(2))
+            one, two = (advance(self.typical, self.states.copy(), None)[0] for _ in range(2))
         if not np.array_equal(one, two, equal_nan=True):
             raise InputError(
                 f"fit_cycle: {name} steps the same states to different ones, so that its step has "

@@ -31,11 +31,37 @@ Tensors = Sequence[torch.Tensor]
 
 
 class Blocks(NamedTuple):
-    """A record in parts of equal size; ``read`` returns the tensors (time, ...) of one of them."""
+    """A record in parts of equal size; ``read`` returns the tensors (time, ...) of one of them.
+
+    Where there are many trajectories, of ``length`` steps each, a part has some of them: its
+    tensors are (trajectory, time, ...), and no sequence is of two.
+    """
 
     steps: int
     parts: int
     read: Callable[[int], Tensors]
+    length: int | None = None
+
+    def sequences(self, number: int, first: int, length: int) -> list[torch.Tensor]:
+        """Cut a part into sequences (sequence, time, ...) of a length, from a first step on."""
+        parts = self.read(number)
+        if self.length is None:
+            return [cut(part, first, length) for part in parts]
+        stop = first + (self.length - first) // length * length
+        cuts = (part[:, first:stop] for part in parts)
+        return [part.reshape(-1, length, *part.shape[2:]) for part in cuts]
+
+    def slack(self, length: int) -> int:
+        """Give from how many steps on sequences of a length may begin."""
+        size = self.length or self.steps // self.parts
+        return min(length, size - length + 1)
+
+    def count(self, length: int) -> int:
+        """Give the number of sequences of a length in an epoch, at least about."""
+        slack = self.slack(length)
+        if self.length is None:
+            return max((self.steps - slack) // length, 1)
+        return self.steps // self.length * ((self.length - slack + 1) // length)
 
 
 class Objective(Protocol):
@@ -130,9 +156,8 @@ def train(
     DivergedError
         If the loss or a gradient is not finite; the message names the epoch and the update.
     """
-    size = blocks.steps // blocks.parts
-    slack = min(plan.length, size - plan.length + 1)
-    per_epoch = math.ceil(max((blocks.steps - slack) // plan.length, 1) / plan.batch)
+    slack = blocks.slack(plan.length)
+    per_epoch = math.ceil(blocks.count(plan.length) / plan.batch)
     epochs = plan.epochs or min(max(EPOCHS, math.ceil(plan.updates / per_epoch)), plan.most)
     optimiser = torch.optim.Adam(network.parameters(), lr=plan.rate, fused=True)
     device = next(network.parameters()).device
@@ -203,7 +228,7 @@ def _batches(
     """Yield the sequences of a block, and the numbers of those of a batch, for an epoch."""
     first = int(random.integers(slack))
     for block in random.permutation(blocks.parts):
-        sequences = [cut(part, first, plan.length) for part in blocks.read(int(block))]
+        sequences = blocks.sequences(int(block), first, plan.length)
         order = torch.as_tensor(random.permutation(len(sequences[0])), device=device)
         for batch in _even(order, plan.batch):
             yield sequences, batch

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -20,19 +21,28 @@ from daml.labels.datasets import (
     time_axis,
 )
 from daml.labels.doors import flat
+from daml.labels.forcings import Forcings, Schedule
+from daml.labels.trajectories import TRAJECTORY
+from daml.models.forced import lent
 from daml.protocols import Model
 from daml.running.checks import check_model
 from daml.running.cycling.stepping import advance
 from daml.running.moments import joined, moments
+from daml.training.engine import Blocks, Tensors
 from daml.training.held_out import HeldOut
 
 
 class Block(NamedTuple):
-    """A part of a record: states (time, variable), their increments, whether a target counts."""
+    """A part of a record: states (time, variable), their increments, whether a target counts.
+
+    ``forcing`` (time, column) are the forcings of the times of the states. Of a record of many
+    trajectories all have these as a first axis.
+    """
 
     states: np.ndarray
     increments: np.ndarray
     weights: np.ndarray
+    forcing: np.ndarray
     variances: np.ndarray | None = None
     """The error variances (time, variable) of the targets, if the record has a ``spread``."""
 
@@ -45,7 +55,7 @@ class Block(NamedTuple):
         if floor is None or self.variances is None:
             return self.weights
         found = np.nan_to_num(spread**2 / (self.variances + floor), nan=0.0)
-        return np.asarray(found * self.weights[:, None])
+        return np.asarray(found * self.weights[..., None])
 
 
 class Examples:
@@ -65,6 +75,8 @@ class Examples:
         Name of the emulator's class, for errors.
     setting : str
         Name of the emulator's setting that ``length`` is, for errors.
+    forcings : Forcings, optional
+        What the emulator is given besides the states; the base takes its own of them.
 
     Raises
     ------
@@ -81,45 +93,66 @@ class Examples:
         *,
         owner: str,
         setting: str = "sequence_length",
+        forcings: Forcings | None = None,
     ) -> None:
         self.what = f"{owner}.fit"
-        analysis = flat(analysis, base)
+        self._read(flat(analysis, base))
+        if self.length < length:
+            raise InputError(
+                f"{self.what}: a record of {self.length + 1} steps is too short to train on; give "
+                f"more than {setting} ({length}), or shorten that"
+            )
+        if self.trajectories and held_out:
+            raise InputError(
+                f"{self.what}: 'held_out' is {held_out}, and blocks of time are held out of one "
+                "record, not of many trajectories; give held_out=0"
+            )
+        self.schedule = None if forcings is None else Schedule(forcings, *self.step)
+        self.columns = () if forcings is None else forcings.columns
+        if self.schedule is not None:
+            self.schedule.check(self.times[0], self.times[-2], self.what)
+        self.base = None if base is None else self._checked(lent(base, forcings), owner)
+        self.held_out = HeldOut(self.length + 1, held_out) if held_out else None
+        rows = segments.rows_at_once(len(self.variables))
+        count = math.ceil(self.steps / max(rows, 4 * length))
+        whole = self.trajectories or self.steps
+        self.edges = np.linspace(0, whole, min(count, whole) + 1).astype(int)
+        """Steps, or trajectories, at which blocks begin and end."""
+
+    def _read(self, analysis: xr.Dataset) -> None:
+        """Take the labels off a record; refuse what is none."""
         self.name = "analysis" if "analysis" in analysis else "state"
         check_dims(analysis, self.name, ("time", "variable"))
         check_names(analysis, self.name)
         array = analysis[self.name]
         check_dtype(array, self.name)
-        if array.ndim != 2:
+        many = tuple(dim for dim in (TRAJECTORY,) if dim in array.dims)
+        if array.ndim != 2 + len(many):
             raise InputError(f"{self.what}: {self.name!r} has {array.dims}; give (time, variable)")
-        self.array = array.variable.transpose("time", "variable")
+        self.array = array.variable.transpose(*many, "time", "variable")
         self.variables = names(analysis)
-        self.steps = len(self.array) - 1
-        if self.steps < length:
-            raise InputError(
-                f"{self.what}: a record of {len(self.array)} steps is too short to train on; give "
-                f"more than {setting} ({length}), or shorten that"
-            )
+        self.length = array.sizes["time"] - 1
+        self.trajectories = array.sizes[TRAJECTORY] if many else None
+        self.steps = self.length * (self.trajectories or 1)
         self.step = _step_of(analysis, self.name, self.what)
         self.times = analysis["time"].values
         self.seen: xr.Variable | None = None
         if "innovation" in analysis:
             innovation = analysis["innovation"].variable
-            self.seen = innovation.transpose("time", "observed")
+            self.seen = innovation.transpose(*many, "time", "observed")
         self.spread: xr.Variable | None = None
         if "spread" in analysis:
-            self.spread = analysis["spread"].variable.transpose("time", "variable")
-        self.base = base
-        if base is not None:
-            check_model(base, self.times[0])
-            if tuple(base.variables) != self.variables:
-                raise InputError(
-                    f"{owner}: the base steps {tuple(base.variables)}, the analysis has "
-                    f"{self.variables}"
-                )
-        self.held_out = HeldOut(len(self.array), held_out) if held_out else None
-        rows = segments.rows_at_once(len(self.variables))
-        count = math.ceil(self.steps / max(rows, 4 * length))
-        self.edges = np.linspace(0, self.steps, count + 1).astype(int)
+            self.spread = analysis["spread"].variable.transpose(*many, "time", "variable")
+
+    def _checked(self, base: Model, owner: str) -> Model:
+        """Give the base; refuse one that cannot step the record."""
+        check_model(base, self.times[0])
+        if tuple(base.variables) != self.variables:
+            raise InputError(
+                f"{owner}: the base steps {tuple(base.variables)}, the analysis has "
+                f"{self.variables}"
+            )
+        return base
 
     def __len__(self) -> int:
         return len(self.edges) - 1
@@ -127,6 +160,8 @@ class Examples:
     def __getitem__(self, number: int) -> Block:
         """Give a block."""
         first, stop = int(self.edges[number]), int(self.edges[number + 1])
+        if self.trajectories is not None:
+            return self._rows(0, self.length, slice(first, stop))
         block = self._rows(first, stop)
         if self.held_out is None:
             return block
@@ -145,26 +180,44 @@ class Examples:
             found.append(block._replace(weights=block.weights * counts))
         return found
 
-    def _rows(self, first: int, stop: int) -> Block:
-        """Give the states from one row to another, and what each goes on to."""
-        states = np.asarray(self.array[first : stop + 1].values, dtype=np.float64)
+    def blocks(self, read: Callable[[int], Tensors]) -> Blocks:
+        """Give the record to a training, whose tensors of a block ``read`` gives."""
+        length = None if self.trajectories is None else self.length
+        return Blocks(self.steps, len(self), read, length)
+
+    def _rows(self, first: int, stop: int, group: slice | None = None) -> Block:
+        """Give the states from one row to another, and what each goes on to.
+
+        They are those of a ``group`` of trajectories, where there are many.
+        """
+        many = () if group is None else (group,)
+        states = np.asarray(self.array[(*many, slice(first, stop + 1))].values, dtype=np.float64)
         check_values(states, self.name, self.variables)
         if np.isnan(states).any():
             raise InputError(
                 f"{self.what}: {self.name!r} has missing values; give an analysis of all steps"
             )
-        before = states[:-1]
+        start = before = states[..., :-1, :]
         if self.base is not None:
-            memory = self.base.start(before, self.times[first:stop])
-            before = advance(self.base, before, memory)[0]
-        weights = np.ones(stop - first)
+            times = np.broadcast_to(self.times[first:stop], start.shape[:-1])
+            before = advance(self.base, start, self.base.start(start, times))[0]
+        weights = np.ones(start.shape[:-1])
         if self.seen is not None:
-            seen = np.isfinite(self.seen[first + 1 : stop + 1].values)
-            weights = seen.any(axis=1).astype(float)
+            seen = np.isfinite(self.seen[(*many, slice(first + 1, stop + 1))].values)
+            weights = seen.any(axis=-1).astype(float)
+        forcing = self._forcing(first, stop)
+        forcing = np.broadcast_to(forcing, (*start.shape[:-1], forcing.shape[-1]))
         variances = None
         if self.spread is not None:
-            variances = np.asarray(self.spread[first + 1 : stop + 1].values, dtype=float) ** 2
-        return Block(states[:-1], states[1:] - before, weights, variances)
+            spread = self.spread[(*many, slice(first + 1, stop + 1))].values
+            variances = np.asarray(spread, dtype=np.float64) ** 2
+        return Block(start, states[..., 1:, :] - before, weights, forcing, variances)
+
+    def _forcing(self, first: int, stop: int) -> np.ndarray:
+        """Give the forcings (time, column) from one row to another."""
+        if self.schedule is None:
+            return np.empty((stop - first, 0))
+        return self.schedule.at(self.schedule.clock(self.times[first:stop]))
 
     def __iter__(self) -> Iterator[Block]:
         return (self[number] for number in range(len(self)))
@@ -181,7 +234,8 @@ class Examples:
         for block in self:
             there = block.weights > 0
             counted += there.sum()
-            parts.append([moments(block.states), moments(block.increments[there])])
+            rows = block.states.reshape(-1, len(self.variables))
+            parts.append([moments(rows), moments(block.increments[there])])
         if not counted:
             raise InputError(
                 f"{self.what}: no row of 'innovation' has a value: nothing to learn from"
@@ -189,12 +243,24 @@ class Examples:
         states, increments = (joined(part) for part in zip(*parts, strict=True))
         return *states, *increments
 
+    def forcing_scaling(self) -> dict[str, Any]:
+        """Give the columns of the forcings, and mean and spread (column,) over the record."""
+        edges = pairwise([0, self.length] if self.trajectories else self.edges.tolist())
+        mean, spread = joined([moments(self._forcing(*edge)) for edge in edges])
+        varies = spread > 1e-11 * np.abs(mean)
+        scales = {"forcing_mean": mean, "forcing_spread": np.where(varies, spread, 1.0)}
+        return {"columns": self.columns, **scales}
+
 
 def _step_of(analysis: xr.Dataset, name: str, what: str) -> tuple[float, str]:
     """Give the step of a record, and what it counts; refuse a record with gaps."""
     times = analysis["time"].values if "time" in analysis.coords else np.empty(0)
     if len(times) < 2:
         raise InputError(f"{what}: {name!r} needs a coordinate 'time' of two entries or more")
+    if times.dtype.kind == "M" and len(set(np.diff(times).tolist())) > 1:
+        months = np.diff(times.astype("M8[M]")).astype(np.int64)
+        if months[0] > 0 and (months == months[0]).all():
+            return float(months[0]), "month"
     if times.dtype.kind in "mM":
         dt = float(np.median(np.diff(times) / np.timedelta64(1, "ns"))) * 1e-9
     else:

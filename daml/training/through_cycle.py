@@ -14,8 +14,9 @@ from daml.arrays import fetch, put
 from daml.errors import InputError
 from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
+from daml.models.forced import check_reach
 from daml.observing.batches import picked, placed
-from daml.observing.functions import Function
+from daml.observing.functions import Through
 from daml.observing.records import Record, read
 from daml.pairing import certain, sized
 from daml.protocols import Memory, Model, Observed, Run, Scheme, Setting
@@ -69,6 +70,11 @@ class Innovations:
     burn_in: int
     first: Callable[[np.ndarray], np.ndarray] | None = None
     deviation: Callable[[], np.ndarray] | None = None
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """The time (step,) of each step of the record."""
+        return self.record.axis.grid()
 
     @cached_property
     def setting(self) -> Setting:
@@ -159,7 +165,9 @@ class Innovations:
             )
             for step in range(values.shape[1])
         )
-        updates = cycle(model, self.scheme, self.prepared, x, certain(model).start(x), seen)
+        times = self.times[at[:, 0]].reshape(-1, *[1] * (x.ndim - 2))
+        memory = certain(model).start(x, np.broadcast_to(times, tuple(x.shape[:-1])))
+        updates = cycle(model, self.scheme, self.prepared, x, memory, seen)
         kept = list(updates)[self.burn_in :]
         backgrounds = torch.stack([background for background, _ in kept], dim=1)
         operator = self.whole.operator.picked(at[:, self.burn_in :])
@@ -183,7 +191,7 @@ class Course:
     observations : xarray.Dataset
         As the contract says.
     held_out : float
-        Part of the record that the loss leaves out, as of :class:`daml.training.held_out.HeldOut`.
+        Part of the record that the loss leaves out; see :class:`daml.training.held_out.HeldOut`.
     like : torch.Tensor
         Has the type and the device that the tensors get.
     what : str
@@ -204,7 +212,7 @@ class Course:
         held_out: float,
         like: torch.Tensor,
         what: str = "fit_cycle",
-        operator: Function | None = None,
+        operator: Through | None = None,
     ) -> None:
         self.what = what
         observations = flat_record(observations, model)
@@ -212,6 +220,7 @@ class Course:
         how = variables, model.dt, getattr(model, "time_unit", "s")
         self.record = read(observations, *how, operator, StateSpace.of(model))
         times = self.record.axis.grid()
+        check_reach(model, times[0], times[max(len(times) - 2, 0)], what)
         steps = np.arange(len(times))
         self.held_out = HeldOut(len(times), held_out) if held_out else None
         self.model, self.guess = model, FirstGuess(model, self.record, times, None)

@@ -11,6 +11,7 @@ import xarray as xr
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import check_dims, check_dtype, check_names, check_time, named, names
+from daml.labels.dates import MONTHS, after_months
 
 
 def true_states(truth: xr.Dataset) -> xr.DataArray:
@@ -75,7 +76,12 @@ def valid_rows(forecast: xr.Dataset, truth: xr.Dataset, what: str) -> tuple[np.n
 def rows_at_leads(index: pd.Index, forecast: xr.Dataset, what: str) -> np.ndarray:
     """Give the rows of the truth at the leads (start, lead), -1 where it has no such time."""
     starts, near = forecast["start"].values, _nearest(forecast)
-    found = [rows_at(index, starts + lead, near, what) for lead in forecast["lead"].values]
+    leads: list[Any] = list(forecast["lead"].values)
+    if _is_calendar(forecast):
+        valid = [after_months(starts, int(lead)) for lead in leads]
+    else:
+        valid = [starts + lead for lead in leads]
+    found = [rows_at(index, times, near, what) for times in valid]
     return np.stack(found, axis=1)
 
 
@@ -90,4 +96,10 @@ def rows_at(index: pd.Index, times: np.ndarray, tolerance: Any, what: str) -> np
 
 def _nearest(forecast: xr.Dataset) -> Any:
     """Give how far rounding may move a time of a forecast."""
+    if _is_calendar(forecast):
+        return np.timedelta64(14, "D")  # the middles of months are not a month apart
     return forecast["lead"].values[0] / 100
+
+
+def _is_calendar(forecast: xr.Dataset) -> bool:
+    return forecast["lead"].attrs.get("units") == MONTHS

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
+import numpy as np
 import torch
 import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import pack
+from daml.labels.dates import is_span, span
 from daml.labels.lacking import at_climate
+from daml.models.forced import check_given
 from daml.protocols import Memory, Model
+
+BLOCKS = 20
+"""Parts of the growth whose means show how sure its mean is."""
 
 
 @checked
@@ -20,23 +27,16 @@ def lyapunov_exponent(
 ) -> float:
     """Give the largest Lyapunov exponent, per unit of the model's time.
 
-    A small difference of state and memory is carried along by the tangent of the step, which
-    torch differentiates, and brought back to length one after each.
+    It is the first one of :func:`lyapunov_spectrum`, where the arguments are described.
 
     Parameters
     ----------
     model : Model
-        Made of torch's operations: daml's own, an LSTM over one of them.
     initial : xarray.Dataset
         ``state`` (time, variable): states to start from, each on its own; a hundred or more,
-        spread over the attractor. Hidden variables that are missing start at the model's
-        climate; the spin-up brings them onto the attractor.
-    steps : int
-        Over which, and over all starts, growth is a mean.
-    spinup : int
-        Steps before that.
+        spread over the attractor.
+    steps, spinup : int
     seed : int
-        Of the first difference.
 
     Returns
     -------
@@ -60,40 +60,203 @@ def lyapunov_exponent(
     >>> 0.85 < lyapunov_exponent(daml.Lorenz63(), starts, steps=200, spinup=50) < 0.95
     True
     """
-    if steps < 1 or spinup < 0 or seed < 0:
+    _check("lyapunov_exponent", steps, spinup, seed, 1)
+    growth, _ = _growth("lyapunov_exponent", model, initial, 1, steps, spinup, seed)
+    return float(growth.mean())
+
+
+@checked
+def lyapunov_spectrum(
+    model: Model,
+    initial: xr.Dataset,
+    *,
+    exponents: int | None = None,
+    steps: int = 1000,
+    spinup: int = 100,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Give the largest Lyapunov exponents, per unit of the model's time, and how sure they are.
+
+    Small differences of state and memory are carried along by the tangent of the step, which torch
+    differentiates. After each step a QR factorisation makes them orthonormal again; the means of
+    the logarithms of the diagonal of R are the exponents.
+
+    Parameters
+    ----------
+    model : Model
+        Made of torch's operations: daml's own, an LSTM over one of them.
+    initial : xarray.Dataset
+        ``state`` (time, variable): states to start from, each on its own. They run side by side,
+        so that some ten take little more time than one. Hidden variables that are missing start at
+        the model's climate; the spin-up brings them onto the attractor.
+    exponents : int, optional
+        Number of exponents; default: one for each variable. A step takes as many copies of the
+        states.
+    steps : int
+        Over which, and over all starts, growth is a mean.
+    spinup : int
+        Steps before that, in which the differences turn into the directions that grow most. Where
+        two exponents are close this takes long.
+    seed : int
+        Seed of the first differences.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``exponent`` (number) in falling order, up to sampling; ``standard_error`` (number) from the
+        means of 20 blocks of the steps, or of the starts where there are more. Starts that are less
+        than ``steps`` apart share a part of their trajectories, and the error is too small.
+        ``kaplan_yorke_dimension`` is j + (sum of the first j) / abs(the next one), with the
+        largest j for which the sum is not negative. It is NaN if too few exponents were asked for,
+        and the number of variables if the sum of all of them is not negative.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range, or no tangent passes through the model's step.
+
+    References
+    ----------
+    Benettin, G. et al. (1980): Lyapunov characteristic exponents for smooth dynamical systems and
+    for Hamiltonian systems. Meccanica 15, 9-20. Kaplan, J. L. and Yorke, J. A. (1979): Chaotic
+    behavior of multidimensional difference equations. In: Functional Differential Equations and
+    Approximation of Fixed Points, Springer, 204-227.
+
+    Examples
+    --------
+    >>> import daml
+    >>> run = daml.simulate(daml.Lorenz63(), steps=10000, spinup=500)
+    >>> starts = run.isel(time=slice(0, None, 100))
+    >>> found = lyapunov_spectrum(daml.Lorenz63(), starts, steps=100, spinup=50)
+    >>> bool(abs(found.exponent - [0.9, 0.0, -14.5]).max() < 0.2)
+    True
+    >>> round(float(found.kaplan_yorke_dimension), 1)
+    2.1
+    """
+    many = len(tuple(model.variables)) if exponents is None else exponents
+    _check("lyapunov_spectrum", steps, spinup, seed, many)
+    growth, size = _growth("lyapunov_spectrum", model, initial, many, steps, spinup, seed)
+    inner = growth.reshape(-1, many)
+    means = np.stack([part.mean(axis=0) for part in np.array_split(inner, min(BLOCKS, len(inner)))])
+    error = means.std(axis=0, ddof=1) / len(means) ** 0.5 if len(means) > 1 else np.nan * means[0]
+    found = inner.mean(axis=0)
+    dimension = kaplan_yorke(found, size)
+    return xr.Dataset(
+        {
+            "exponent": ("number", found, {"long_name": "Lyapunov exponent", "units": "1"}),
+            "standard_error": ("number", error, {"long_name": "standard error", "units": "1"}),
+            "kaplan_yorke_dimension": ((), dimension, {"units": "1"}),
+        },
+        {"number": np.arange(1, many + 1)},
+        {"steps": steps, "spinup": spinup, "seed": seed},
+    )
+
+
+def kaplan_yorke(exponents: np.ndarray, size: int) -> float:
+    """Give the Kaplan-Yorke dimension of the largest exponents of ``size`` that there are.
+
+    Examples
+    --------
+    >>> kaplan_yorke(np.array([1.0, 0.0, -4.0]), 3)
+    2.25
+    """
+    sums = np.cumsum(exponents)
+    below = np.flatnonzero(sums < 0)
+    if not len(below):
+        return float(size) if len(exponents) == size else float("nan")
+    j = int(below[0])
+    return j + (float(sums[j - 1] / -exponents[j]) if j else 0.0)
+
+
+def _check(owner: str, steps: int, spinup: int, seed: int, exponents: int) -> None:
+    if steps < 1 or spinup < 0 or seed < 0 or exponents < 1:
+        also = f", exponents={exponents}" if owner == "lyapunov_spectrum" else ""
         raise InputError(
-            f"lyapunov_exponent: steps={steps}, spinup={spinup}, seed={seed}; give steps >= 1, "
-            "spinup >= 0, seed >= 0"
+            f"{owner}: steps={steps}, spinup={spinup}, seed={seed}{also}; give steps >= 1, "
+            f"spinup >= 0, seed >= 0{', exponents >= 1' if also else ''}"
         )
+
+
+def _growth(
+    owner: str,
+    model: Model,
+    initial: xr.Dataset,
+    many: int,
+    steps: int,
+    spinup: int,
+    seed: int,
+) -> tuple[np.ndarray, int]:
+    """Give the rates (start, step, number) at which differences grow, and how many there may be."""
+    check_given(model)
     states, _ = pack(at_climate(initial, "state", model), "state", tuple(model.variables))
     x = torch.as_tensor(states.reshape(-1, states.shape[-1]))
-    x, memory = model.step(x, model.start(x))
-    leaves = _leaves((x, memory))
+    shape = _copied(model.step(x, model.start(x)), many)
+    leaves = _leaves(shape)
+    size, starts = sum(part[0].numel() for part in leaves), len(x)
+    if many > size > 0:
+        raise InputError(
+            f"{owner}: 'exponents' is {many}, and state and memory of {type(model).__name__} are "
+            f"{size} numbers; give at most as many"
+        )
     generator = torch.Generator().manual_seed(seed)
-    tangent = [torch.randn(part.shape, generator=generator).to(part) for part in leaves]
-    shape, growth = (x, memory), 0.0
+    draw = functools.partial(torch.randn, generator=generator)
+    tangent = [draw(many * starts, *part.shape[1:]).to(part) for part in leaves]
+    found = []
     for number in range(spinup + steps):
+        copies = [torch.cat([part] * many) for part in leaves]  # one for each difference
+        moved, along, shape = _moved(owner, model, shape, copies, tangent)
+        leaves = [part[:starts] for part in moved]
+        rows = torch.cat([part.reshape(many, starts, -1).double() for part in along], dim=-1)
+        frame, triangle = torch.linalg.qr(rows.permute(1, 2, 0))
+        turned = frame.permute(2, 0, 1).split([part[0].numel() for part in along], dim=-1)
+        tangent = [t.reshape(part.shape).to(part) for t, part in zip(turned, along, strict=True)]
+        if number >= spinup:
+            diagonal = torch.diagonal(triangle, dim1=-2, dim2=-1)
+            found.append(torch.log(torch.abs(diagonal)).numpy())
+    return np.stack(found, axis=1) / _length(model), size
 
-        def step(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            given = list(parts)
-            state, inner = _filled(shape, given)
-            return tuple(_leaves(model.step(state, inner)))
 
-        try:
-            with warnings.catch_warnings():  # torch's own, when it first loads its tangents
-                warnings.simplefilter("ignore", DeprecationWarning)
-                moved, along = torch.func.jvp(step, tuple(leaves), tuple(tangent))[:2]
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise InputError(
-                f"lyapunov_exponent: no tangent passes through the step of "
-                f"{type(model).__name__} ({str(error).splitlines()[0]}); write it with torch"
-            ) from error
-        leaves, tangent = list(moved), list(along)
-        rows = torch.cat([part.reshape(len(x), -1).double() for part in tangent], dim=1)
-        size = torch.linalg.vector_norm(rows, dim=1)
-        tangent = [(part.movedim(0, -1) / size).movedim(-1, 0).to(part) for part in tangent]
-        growth += float(torch.log(size).mean()) if number >= spinup else 0.0
-    return growth / (steps * float(model.dt))
+def _moved(
+    owner: str,
+    model: Model,
+    shape: Memory,
+    leaves: list[torch.Tensor],
+    tangent: list[torch.Tensor],
+) -> tuple[list[torch.Tensor], list[torch.Tensor], Memory]:
+    """Move the tensors of state and memory by one step, and small differences of them.
+
+    The third is state and memory afterwards, of which what is no tensor counts, such as a clock.
+    """
+    trees: list[Memory] = []
+
+    def step(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        state, inner = _filled(shape, list(parts))
+        trees.append(model.step(state, inner))
+        return tuple(_leaves(trees[-1]))
+
+    try:
+        with warnings.catch_warnings():  # torch's own, when it first loads its tangents
+            warnings.simplefilter("ignore", DeprecationWarning)
+            moved, along = torch.func.jvp(step, tuple(leaves), tuple(tangent))[:2]
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{owner}: no tangent passes through the step of {type(model).__name__} "
+            f"({str(error).splitlines()[0]}); write it with torch"
+        ) from error
+    return list(moved), list(along), trees[-1]
+
+
+def _length(model: Model) -> float:
+    """Give the length of a step in units of the model's time."""
+    dt, unit = model.dt, getattr(model, "time_unit", "s")
+    return span(dt, unit, "dt") / span(1, unit, "dt") if is_span(dt) else float(dt)
+
+
+def _copied(tree: Memory, many: int) -> Memory:
+    """Give a nested tuple with so many copies of the arrays in it that are no tensors."""
+    if isinstance(tree, np.ndarray):
+        return np.concatenate([tree] * many)
+    return tuple(_copied(part, many) for part in tree) if isinstance(tree, tuple) else tree
 
 
 def _leaves(tree: Memory) -> list[torch.Tensor]:

@@ -14,10 +14,18 @@ from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import check_dims, named, names
 from daml.labels.doors import flat_like, one_unit, points_of
+from daml.labels.trajectories import by_trajectory
 from daml.verification.matching import at_times, shared_names, true_states, valid_rows
+
+INNOVATIONS = {
+    "innovation_rmse": "RMSE of the innovations",
+    "innovation_mean": "mean of the innovations",
+    "innovation_std": "standard deviation of the innovations",
+}
 
 
 @checked
+@by_trajectory
 def analysis_error(
     analysis: xr.Dataset,
     truth: xr.Dataset,
@@ -103,6 +111,7 @@ def squared(estimate: xr.DataArray, true: xr.DataArray, over: str | None = None)
 
 
 @checked
+@by_trajectory
 def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     """Give each forecast's squared error, the mean over variables, beside its true start.
 
@@ -163,7 +172,7 @@ def mfe(errors: xr.Dataset) -> xr.DataArray:
     Parameters
     ----------
     errors : xarray.Dataset
-        From :func:`forecast_error`.
+        Result of :func:`forecast_error`.
 
     Examples
     --------
@@ -202,7 +211,7 @@ def error_map(
     Parameters
     ----------
     errors : xarray.Dataset
-        From :func:`forecast_error`.
+        Result of :func:`forecast_error`.
     x, y : tuple of str and numpy.ndarray
         A variable and the edges of its bins.
 
@@ -300,6 +309,6 @@ def innovation_statistics(analysis: xr.Dataset, *, skip: int = 0) -> xr.Dataset:
             "innovation_std": innovation.std("time"),
         }
     )
-    for name in result.data_vars:
-        result[name].attrs = {"long_name": str(name).replace("_", " "), "units": "1"}
+    for name, words in INNOVATIONS.items():
+        result[name].attrs = {"long_name": words, "units": "1"}
     return result

@@ -174,15 +174,15 @@ class CNN(Neural, _Layers):  # the fields of the last class come first
         """Lengths after which space repeats itself, if it does."""
         return getattr(self._ground, "period", None)
 
-    def network(self, size: int) -> Network:
-        """Give a network for ``size`` variables, with initial weights drawn from the seed."""
+    def network(self, size: int, forcing: int = 0) -> Network:
+        """Give a network for ``size`` variables, and forcings after them, with first weights."""
         lattice = self._lattice
         if len(lattice.cells) != size:
             raise InputError(
                 f"CNN: the grid has {len(lattice.cells)} variables, and the record {size}; give "
                 "the grid of the record"
             )
-        how = self.window, self.covariance, self.base is not None
+        how = self.window, self.covariance, self.base is not None, forcing
         return Convolved(lattice, self.channels, self.kernel, self.bilinear, *how)
 
     def alike(self, mean: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,8 @@ class Convolved(Network):
         See :class:`daml.emulators.networks.Network`.
     corrects : bool
         Whether the head also learns a bias for each variable, as an emulator with a base needs it.
+    forcing : int
+        Number of inputs after the variables, each a channel that is the same at all points.
     """
 
     lookup: torch.Tensor
@@ -47,13 +49,14 @@ class Convolved(Network):
         window: int | None,
         covariance: str | None,
         corrects: bool,
+        forcing: int = 0,
     ) -> None:
         super().__init__(covariance)
         self.lattice, self.bilinear, self.window = lattice, bilinear, window
         self.margin = kernel // 2
         size = len(lattice.cells)
         convolution = (torch.nn.Conv1d, torch.nn.Conv2d)[len(lattice.shape) - 1]
-        count, layers = lattice.fields * (window or 1), []
+        count, layers = (lattice.fields + forcing) * (window or 1), []
         for number, width in enumerate(channels):
             products = bilinear and number == 0
             layers.append(convolution(count, (3 if products else 1) * width, kernel))
@@ -73,12 +76,16 @@ class Convolved(Network):
     def convolved(self, seen: torch.Tensor) -> torch.Tensor:
         """Give increments (row, variable) of states (row, variable), or of windows of them.
 
-        Beyond an end of the grid, and at points without a variable, is 0, the mean.
+        Forcings stand after the variables of a state. Beyond an end of the grid, and at points
+        without a variable, is 0, the mean.
         """
         rows, lattice = len(seen), self.lattice
-        empty = torch.zeros_like(seen[..., :1])
-        x = torch.cat((seen, empty), dim=-1)[..., self.lookup]
+        states, further = seen.tensor_split([len(self.cells)], dim=-1)
+        x = torch.cat((states, torch.zeros_like(states[..., :1])), dim=-1)[..., self.lookup]
         x = x.reshape(rows, -1, *lattice.shape)
+        if further.shape[-1]:
+            everywhere = further.reshape(rows, -1, *(1 for _ in lattice.shape))
+            x = torch.cat((x, everywhere.expand(-1, -1, *lattice.shape)), dim=1)
         for number, layer in enumerate(self.layers):
             x = torch.relu(layer(self._padded(x)))
             if self.bilinear and number == 0:
@@ -106,7 +113,7 @@ class Convolved(Network):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Predict after each step of a sequence."""
         seen = inputs if self.window is None else windows(inputs, self.window)
-        return self.convolved(seen.flatten(0, 1)).view_as(inputs)
+        return self.convolved(seen.flatten(0, 1)).view(*inputs.shape[:2], -1)
 
     def advance(self, x: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, Memory]:
         """Predict from one more input (batch, variable), and the window before it."""

@@ -23,6 +23,9 @@ from daml.emulators.learned import Learned
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import HIDDEN
+from daml.labels.forcings import Forcings
+from daml.models.forced import check_given, names_of
+from daml.observing.functions import Given
 from daml.protocols import Checkpoint, Memory, Model, Scheme
 from daml.schemes import SigmaPoint
 from daml.stores.opening import check_whole
@@ -36,15 +39,15 @@ class Augmented(Learned):
     The state is that of the base and the hidden variables z, u = (x, z). A step is half a
     correction g(u) / 2, a step of the base, and half a correction again, where g is a network with
     a linear map beside it. A scheme that carries a covariance estimates z with x, though no
-    observation shows it: of two variables that go together, an observation of the one tells of the
-    other. :meth:`fit_cycle` learns g and the covariance Q of the model error from the innovations
-    of that scheme alone.
+    observation shows it: if two variables go together, an observation of the one informs about
+    the other. :meth:`fit_cycle` learns g and the covariance Q of the model error from the
+    innovations of that scheme alone.
 
     Parameters
     ----------
     hidden_variables : int or "auto"
         Their number. "auto" tries 0, 1, 2, ... on short trainings and takes the smallest number
-        whose held-out likelihood is about as good as the best; ``numbers`` tells why.
+        whose held-out likelihood is about as good as the best; ``numbers`` says why.
     units, layers : int
         Units of a layer of g, and layers.
     reach : int, optional
@@ -57,10 +60,10 @@ class Augmented(Learned):
     updates : int, optional
         Updates of the weights in a training. Default: 1,140, in three stages.
     base : Model, optional
-        What is corrected; it needs nothing but a step. None: the whole step is learned, which
+        The model that is corrected; it needs only a step. None: the whole step is learned, which
         takes more ``units``, and :meth:`fit` comes first.
     device : str
-        Where the network is: "cpu", "cuda", ...
+        Device of the network: "cpu", "cuda", ...
     seed : int
         Decides the first weights, and the stretches of a training.
 
@@ -199,26 +202,33 @@ class Augmented(Learned):
         """Give the memory of the base."""
         return None if self.base is None else self.base.start(x[..., : self.shown], time)
 
-    def step(self, x: Any, memory: Memory = None) -> tuple[Any, Memory]:
+    def step(self, x: Any, memory: Memory = None, forcing: Any = None) -> tuple[Any, Memory]:
         """Move states (..., variable) by one dt; NumPy or torch, in the states' units.
 
-        With torch tensors gradients pass through it.
+        With torch tensors gradients pass through it. ``forcing`` (..., forcing) are the base's.
         """
+        further = () if forcing is None else (forcing,)
         if isinstance(x, np.ndarray):
             with torch.inference_mode():
                 given = torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
-                moved, memory = self._advance(given, memory, self.base, fetch)
+                moved, memory = self._advance(given, memory, self.base, fetch, *further)
             return fetch(moved), memory
-        return self._advance(x, memory, self._differentiable, lambda part: part)
+        return self._advance(x, memory, self._differentiable, lambda part: part, *further)
 
     def _advance(
-        self, u: torch.Tensor, memory: Memory, base: Any, kind: Callable[[torch.Tensor], Any]
+        self,
+        u: torch.Tensor,
+        memory: Memory,
+        base: Any,
+        kind: Callable[[torch.Tensor], Any],
+        *forcing: Any,
     ) -> tuple[torch.Tensor, Memory]:
         """Step a tensor; the base steps what ``kind`` makes of its part of the state."""
         u = u + 0.5 * self._increment(u)
         if base is not None:
             shown = self.shown
-            x, memory = base_step(base, kind(u[..., :shown]), memory, self.device)
+            given = kind(u[..., :shown])
+            x, memory = base_step(base, given, memory, self.device, *forcing)
             u = torch.cat((x.to(u.dtype), u[..., shown:]), dim=-1)
         return u + 0.5 * self._increment(u), memory
 
@@ -233,11 +243,23 @@ class Augmented(Learned):
         known, shown = self.known, self.shown
         drawn = np.random.default_rng(0).standard_normal((16, shown))
         states = known.mean[:shown] + drawn * known.spread[:shown]
-        return differentiable(self.base, states, self.device)
+        return differentiable(self.base, states, self.device, self.typical_forcing)
+
+    def _of_base(self, forcings: xr.Dataset | None) -> Forcings | None:
+        """Give the forcings that the base takes, which is all that sees them."""
+        names = names_of(self.base)
+        if forcings is None:
+            check_given(self)
+        return Forcings.read(forcings, names) if names and forcings is not None else None
 
     @checked
     def begin(
-        self, analysis: xr.Dataset, *, held_out: float = 0.0, checkpoint: Checkpoint | None = None
+        self,
+        analysis: xr.Dataset,
+        *,
+        forcings: xr.Dataset | None = None,
+        held_out: float = 0.0,
+        checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Give a copy without hidden variables, from which :meth:`fit_cycle` starts.
 
@@ -249,6 +271,8 @@ class Augmented(Learned):
         analysis : xarray.Dataset
             ``analysis``, or else ``state``, (time, variable) at every step. Rows where
             ``innovation`` has no value are skipped as targets.
+        forcings : xarray.Dataset, optional
+            Known inputs in time of a base that takes some; see :func:`daml.models.forced`.
         held_out : float
             Fraction of the record, in blocks of time, that is left out. Without a base the fit
             stops when it no longer gains there. 0: none.
@@ -260,14 +284,19 @@ class Augmented(Learned):
         InputError
             If the record lacks a variable, has wrong dims or values, or is too short.
         """
-        known = begun(self, analysis, held_out)
+        known = begun(self, analysis, held_out, self._of_base(forcings))
         if self.base is None:
             known = fitted_to_steps(self, known, analysis, held_out, checkpoint)
         return replace(self, fitted=known)
 
     @checked
     def fit(
-        self, analysis: xr.Dataset, *, held_out: float = 0.0, checkpoint: Checkpoint | None = None
+        self,
+        analysis: xr.Dataset,
+        *,
+        forcings: xr.Dataset | None = None,
+        held_out: float = 0.0,
+        checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Fit a model without a base to single steps of analyses; see :meth:`begin`.
 
@@ -282,7 +311,8 @@ class Augmented(Learned):
                 "the cycle: begin(analysis).fit_cycle(observations, daml.schemes.SigmaPoint()), or "
                 "daml.improve(..., training='cycle')"
             )
-        return self.begin(analysis, held_out=held_out, checkpoint=checkpoint)
+        how: dict[str, Any] = {"held_out": held_out, "checkpoint": checkpoint}
+        return self.begin(analysis, forcings=forcings, **how)
 
     @checked
     def fit_cycle(
@@ -290,8 +320,9 @@ class Augmented(Learned):
         observations: xr.Dataset,
         scheme: Scheme,
         *,
+        forcings: xr.Dataset | None = None,
         held_out: float = 0.1,
-        operator: Callable[[Any], Any] | None = None,
+        operator: Given | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Teach the hidden variables through the assimilation cycle, by the innovations.
@@ -311,6 +342,8 @@ class Augmented(Learned):
             Carries a covariance and gives the likelihood of innovations, by operations that torch
             can differentiate: :class:`daml.schemes.SigmaPoint`, or for more than about 50 variables
             an ensemble such as :class:`daml.schemes.ETKF`.
+        forcings : xarray.Dataset, optional
+            Known inputs in time of a base that takes some; see :func:`daml.models.forced`.
         held_out : float
             Fraction of the record, in blocks of time, that is not trained on. The likelihood there
             picks the weights and ends the training. 0: none.
@@ -334,6 +367,7 @@ class Augmented(Learned):
             If the training does not come to follow the observations.
         """
         how: dict[str, Any] = {"held_out": held_out, "operator": operator}
+        how["forcings"] = self._of_base(forcings)
         fitted = through_cycle(self, observations, scheme, checkpoint=checkpoint, **how)
         return replace(self, fitted=fitted)
 

@@ -12,6 +12,7 @@ import xarray as xr
 
 from daml.emulators.hidden.refusals import check_names
 from daml.emulators.hidden.taught import Taught
+from daml.labels.forcings import Forcings
 from daml.training.engine import Blocks, Tensors, train
 from daml.training.examples import Block, Examples
 from daml.training.plan import Plan
@@ -26,10 +27,13 @@ UPDATES, MOST, RATE = 1000, 500, 4e-3
 """Updates at least, epochs at most, and the rate of Adam."""
 
 
-def begun(emulator: Any, analysis: xr.Dataset, held_out: float) -> Taught:
+def begun(
+    emulator: Any, analysis: xr.Dataset, held_out: float, forcings: Forcings | None = None
+) -> Taught:
     """Give the mean increment over the base, and the scaling; see :meth:`Augmented.begin`."""
     name = type(emulator).__name__
-    examples = Examples(analysis, 2, emulator.base, held_out, owner=name)
+    base = emulator.base
+    examples = Examples(analysis, 2, base, held_out, owner=name, forcings=forcings)
     check_names(name, "the analysis", examples.variables)
     mean, spread, increment_mean, increment_spread = examples.scaling()
     network = emulator.network(len(mean), 0)
@@ -38,7 +42,7 @@ def begun(emulator: Any, analysis: xr.Dataset, held_out: float) -> Taught:
     network.requires_grad_(False)
     dt, unit = examples.step
     scaling = mean, spread, increment_mean, increment_spread
-    climate: dict[str, Any] = {"climate": mean, "climate_spread": spread}
+    climate = {"climate": mean, "climate_spread": spread} | examples.forcing_scaling()
     return Taught(examples.variables, dt, unit, *scaling, network, **climate)
 
 
@@ -97,7 +101,7 @@ def fitted_to_steps(
     def read(number: int) -> Tensors:
         return tensors(examples[number])
 
-    blocks = Blocks(examples.steps, len(examples), read)
+    blocks = examples.blocks(read)
     objective = OneStep(step, torch.as_tensor(known.increment_spread, device=emulator.device))
     watch = None
     if held_out:
@@ -117,7 +121,7 @@ def _set_error(network: Any, objective: OneStep, blocks: Blocks) -> None:
         squares = torch.zeros_like(objective.spread)
         count = squares.new_zeros(())
         for number in range(blocks.parts):
-            rows = [part[None] for part in blocks.read(number)]
+            rows = [part if blocks.length else part[None] for part in blocks.read(number)]
             squares += objective.squares(rows)
             count += rows[2].sum()
         network.error_scale.copy_(0.5 * torch.log(squares / count))

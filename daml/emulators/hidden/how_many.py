@@ -117,7 +117,7 @@ def judged(scores: Mapping[int, np.ndarray]) -> xr.Dataset:
 
     All are judged by the same blocks, and share what makes one block harder than another: the
     variance of a mean difference is that of the paired differences, over the number of blocks. To
-    it comes the variance of what a short training leaves open, of which no block tells.
+    it comes the variance of what a short training leaves open, which no block shows.
 
     Returns
     -------

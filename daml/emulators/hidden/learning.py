@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +13,8 @@ from daml.emulators.hidden.how_many import Kept, compared
 from daml.emulators.hidden.lessons import Lesson
 from daml.emulators.hidden.refusals import AUTO, check_fitted, check_teacher
 from daml.emulators.hidden.taught import Taught
+from daml.labels.forcings import Forcings
+from daml.observing.functions import Given
 from daml.training.bases import check_differentiable
 from daml.training.error_size import fit_error_size
 from daml.training.held_out import HeldOut
@@ -51,8 +52,9 @@ def through_cycle(
     observations: xr.Dataset,
     scheme: Scheme,
     *,
+    forcings: Forcings | None,
     held_out: float,
-    operator: Callable[[Any], Any] | None,
+    operator: Given | None,
     checkpoint: Checkpoint | None,
 ) -> Taught:
     """Give the result of a training through the cycle; see :meth:`Augmented.fit_cycle`."""
@@ -60,11 +62,14 @@ def through_cycle(
     check_fitted(kind, emulator)
     check_teacher(kind, scheme)
     if emulator.base is not None:
-        check_differentiable(emulator.base)
+        check_differentiable(emulator.base, emulator.typical_forcing)
     before: Taught = emulator.known
     given: dict[str, Any] = {
-        "observations": observations, "scheme": scheme, "operator": operator
-    }  # fmt: skip
+        "observations": observations,
+        "scheme": scheme,
+        "operator": operator,
+        "forcings": forcings,
+    }
     hidden, numbers = emulator.hidden_variables, before.numbers
     if hidden == AUTO and before.trainings:
         hidden = before.hidden // cast("Correction", before.network).copies

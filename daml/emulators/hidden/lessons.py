@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +12,9 @@ import xarray as xr
 from daml.emulators.hidden.corrections import Correction
 from daml.emulators.hidden.taught import Taught
 from daml.errors import InputError
-from daml.observing.functions import seen_through
+from daml.labels.forcings import Forcings
+from daml.models.forced import lent
+from daml.observing.functions import Given, seen_through
 from daml.pairing import offered, sized
 from daml.running.checks import typical
 from daml.training.held_out import HeldOut
@@ -53,8 +54,9 @@ class Lesson:
         observations: xr.Dataset,
         scheme: Scheme,
         held_out: float,
-        operator: Callable[[Any], Any] | None,
+        operator: Given | None,
         most: int = MOST,
+        forcings: Forcings | None = None,
     ) -> Lesson:
         """Begin a lesson with at most so many streams."""
         known, network = _begun(emulator, hidden)
@@ -62,7 +64,8 @@ class Lesson:
         like = torch.zeros((), dtype=torch.float64, device=emulator.device)
         about = opened.variables, typical(opened), "fit_cycle"
         observations, function = seen_through(observations, operator, *about)
-        course = Course(opened, observations, held_out, like, operator=function)
+        driven = lent(opened, forcings)
+        course = Course(driven, observations, held_out, like, operator=function)
         steps = len(course.tensors[0])
         if steps < JUDGED:
             raise InputError(
@@ -71,7 +74,7 @@ class Lesson:
             )
         given = offered(scheme, course.record)
         scheme = sized(getattr(given, "by_model_error", given), opened)
-        objective = Innovations(lambda: opened, scheme, course.record, like, BURN_IN)
+        objective = Innovations(lambda: driven, scheme, course.record, like, BURN_IN)
         most = max(most // network.copies, FEWEST)
         count = int(np.clip(steps // APART, 1, most))
         streams = Streams(course, objective, count, known.climate, known.climate_spread)

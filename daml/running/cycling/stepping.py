@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 class Stepping(Protocol):
     """What steps a state: a model, or what an emulator makes of its base."""
 
-    def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
+    def step(self, x: Array, memory: Memory, *forcing: Array) -> tuple[Array, Memory]:
         """Move ``x`` (..., variable) by one dt."""
         ...
 
 
-def advance(model: Stepping, x: Array, memory: Memory) -> tuple[Array, Memory]:
+def advance(model: Any, x: Array, memory: Memory, *forcing: Array) -> tuple[Array, Memory]:
     """Move states ``x`` (..., variable) by one dt, in the type that they have.
+
+    Of a model that is given its forcings by its caller, these are (..., forcing).
 
     Raises
     ------
@@ -30,7 +32,7 @@ def advance(model: Stepping, x: Array, memory: Memory) -> tuple[Array, Memory]:
     """
     try:
         # A copy: a step that writes into its argument must not change what is kept of it.
-        result = model.step(x.copy() if isinstance(x, np.ndarray) else x, memory)
+        result = model.step(x.copy() if isinstance(x, np.ndarray) else x, memory, *forcing)
         if type(result) is tuple and len(result) == 2:
             moved = result[0]
             if type(moved) is type(x) and moved.dtype == x.dtype and moved.shape == x.shape:

@@ -55,7 +55,7 @@ class Tangents:
         """Give dM/dx (..., variable, variable) of the step from states ``x`` (..., variable)."""
         if not isinstance(x, np.ndarray):
             return self._by_torch(x, memory)
-        if self.tensors and not has_arrays(memory):
+        if self.tensors and not has_past(self.model, memory):
             import torch
 
             found: np.ndarray = self._by_torch(torch.from_numpy(x.copy()), memory).numpy()
@@ -75,7 +75,7 @@ class Tangents:
         size, recorded = x.shape[-1], torch.is_grad_enabled() and self._is_recorded(x, memory)
         with torch.enable_grad():
             x = x if recorded and x.requires_grad else x.detach().requires_grad_()
-            if has_arrays(memory):
+            if has_past(self.model, memory):
                 moved = advance(self.model, x, memory)[0]
                 parts = torch.unbind(moved.sum(dim=tuple(range(moved.ndim - 1))))
                 rows = [
@@ -100,7 +100,7 @@ class Tangents:
 
     def _by_differences(self, x: np.ndarray, memory: Memory) -> np.ndarray:
         def step(states: np.ndarray) -> np.ndarray:
-            if not has_arrays(memory):
+            if not has_past(self.model, memory):
                 return np.asarray(advance(self.model, states, memory)[0])
             batch = states.reshape(-1, *x.shape)  # as many states as the memory is of
             moved = stacked([advance(self.model, part, memory)[0] for part in batch])
@@ -115,6 +115,12 @@ class Tangents:
         for first, block in jacobian(step, x, self.near):
             found[first : first + len(block)] = block
         return np.ascontiguousarray(np.moveaxis(found, 0, -1))
+
+
+def has_past(model: Model, memory: Memory) -> bool:
+    """Whether a memory holds anything but the clock of forcings, which is that of any copies."""
+    past = getattr(model, "past", None)
+    return has_arrays(memory if past is None else past(memory))
 
 
 def has_arrays(memory: Memory) -> bool:

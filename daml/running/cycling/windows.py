@@ -14,7 +14,7 @@ from daml.arrays import namespace, taken
 from daml.protocols import Forecast, Observed, Run, Update, Window
 from daml.running.cycling.guards import REJECTED, Guard
 from daml.running.cycling.steps import Steps
-from daml.running.cycling.tangents import has_arrays
+from daml.running.cycling.tangents import has_past
 from daml.schemes.calling import fresh, updated
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ class _Way:
         background = tuple(p.state for p in path)
         way = start.state, background, fresh, moved, linear, tuple(errors)
         how = self.steps.error, carried, background[-fresh:]
-        return Window(*way, *how, any(has_arrays(point.memory) for point in path))
+        remembers = any(has_past(self.steps.model, point.memory) for point in path)
+        return Window(*way, *how, remembers)
 
     def begun(self, start: _Point, update: Update) -> _Point:
         """Give the point from which the analysis of a window goes on."""

@@ -12,11 +12,15 @@ import numpy as np
 from daml.observing.operators import Selection
 from daml.observing.records import Record
 from daml.randomness import Stream, normal, ranks
+from daml.running.starts.along_tracks import Along
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.starts.free_states import FreeStates
 
 if TYPE_CHECKING:
     from daml.protocols import Model, Scheme
+
+TIMES = 50
+"""Times of a record whose places change, at which it is found out how well states are known."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class EnsembleStart:
     record: Record
     guess: FirstGuess
     spread: np.ndarray | None = None
-    """The standard deviations (variable,) of the model's climate. Default: what the model tells as
+    """The standard deviations (variable,) of the model's climate. Default: what the model gives as
     its ``climate_spread``, or else those of free runs."""
 
     def states(self, scheme: Scheme) -> Callable[[np.ndarray], np.ndarray]:
@@ -55,6 +59,8 @@ class EnsembleStart:
             free = FreeStates(self.model, self.record, self.guess.times).states
             spread = free.std(axis=0)
         precision = 1 / np.where(spread > 0, spread, 1.0) ** 2
+        if self.guess.runs is None and isinstance(self.guess.fit, Along):
+            return self._along(self.guess.fit, precision)
         if self.guess.runs is None:
             # The mean of 1 / R weighted by itself: of what says next to nothing there may be any.
             rows = np.bincount(self.record.kind, minlength=len(self.record.kind_present))
@@ -63,6 +69,11 @@ class EnsembleStart:
             seen = rows @ sharp**2 / np.where(total > 0, total, 1.0)
             precision = precision + self._squares(seen)
         return np.asarray(1 / np.sqrt(precision))
+
+    def _along(self, track: Along, precision: np.ndarray) -> np.ndarray:
+        """Give the same where places change: the root of the mean variance over some times."""
+        rows = np.unique(np.linspace(0, self.record.axis.length - 1, TIMES).astype(np.int64))
+        return np.asarray(np.sqrt(track.variances(rows, precision).mean(axis=0)))
 
     def _squares(self, weights: np.ndarray) -> np.ndarray:
         """Give the sum of H^2 (variable,) over what is observed, by weights (observed,)."""

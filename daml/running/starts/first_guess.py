@@ -13,8 +13,10 @@ from daml.labels.doors import flat
 from daml.labels.lacking import at_climate
 from daml.observing.functions import Function
 from daml.observing.operators import Selection
+from daml.observing.places.moving import MovingRecord
 from daml.observing.records import Record
 from daml.running.cycling.stepping import advance
+from daml.running.starts.along_tracks import Along
 from daml.running.starts.free_states import FreeStates
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class FirstGuess:
         if initial is not None:
             self.initial = one_state(initial, model, "assimilate")
         self.record, self.runs = record, None
-        if isinstance(record.operator, Function):
+        if isinstance(record.operator, Function) or not record.operator.linear:
             self.runs = FreeStates(model, record, times)
             return
         self.fit = fit_of(record)
@@ -70,7 +72,7 @@ class FirstGuess:
             return np.asarray(told, dtype=np.float64)
         # Many short runs: rounding, which a chaotic model amplifies, stays small in each.
         rows = np.unique(np.linspace(0, len(self.times) - 1, RUNS).astype(np.int64))
-        x = self.fit.states(self.record.nearest(rows), self.climate)
+        x = self.fit.states(rows, self.climate)
         memory, total = model.start(x, self.times[rows]), np.zeros_like(x)
         with np.errstate(all="ignore"):
             for step in range(2 * STEPS):
@@ -90,38 +92,38 @@ class FirstGuess:
         """Give the state (row, variable) to start from at each row."""
         if self.initial is not None and not rows.any():
             return np.tile(self.initial, (len(rows), 1))
-        if self.runs is not None:
-            x = self.runs.state(rows)
-        else:
-            x = self.fit.states(self.record.nearest(rows), self.climate)
+        runs = self.runs
+        x = self.fit.states(rows, self.climate) if runs is None else runs.state(rows)
         if self.initial is not None:
             x[rows == 0] = self.initial
         return x
 
 
-def fit_of(record: Record) -> _Picked | _LeastSquares:
+def fit_of(record: Record) -> _Picked | _LeastSquares | Along:
     """Give what turns observations into states, for the operator of a record."""
+    if isinstance(record, MovingRecord):
+        return Along(record)
     seen = np.asarray(record.kind_present.any(axis=0))
     if isinstance(record.operator, Selection):
-        return _Picked(record.operator, seen)
+        return _Picked(record, record.operator, seen)
     counted = np.where(record.kind_present, record.kind_variance, np.nan)
     mean = np.nanmean(np.where(seen, counted, 1.0), axis=0)
-    return _LeastSquares(record.operator.matrix(), seen, np.sqrt(mean))
+    return _LeastSquares(record, seen, np.sqrt(mean))
 
 
 class _Picked:
     """States of observations that are entries of the state themselves."""
 
-    def __init__(self, operator: Selection, seen: np.ndarray) -> None:
-        self.seen, self.places = seen, np.array(operator.places)[seen]
+    def __init__(self, record: Record, operator: Selection, seen: np.ndarray) -> None:
+        self.record, self.seen, self.places = record, seen, np.array(operator.places)[seen]
         self.unseen = np.ones(operator.size, dtype=bool)
         """Which variables (variable,) the observations leave open."""
         self.unseen[self.places] = False
 
-    def states(self, values: np.ndarray, climate: np.ndarray) -> np.ndarray:
-        """Give the states (row, variable) of observations (row, observed)."""
-        x = np.tile(climate, (len(values), 1))
-        x[:, self.places] = values[:, self.seen]
+    def states(self, rows: np.ndarray, climate: np.ndarray) -> np.ndarray:
+        """Give the states (row, variable) at rows (row,) of the record."""
+        x = np.tile(climate, (len(rows), 1))
+        x[:, self.places] = self.record.nearest(rows)[:, self.seen]
         return x
 
 
@@ -131,8 +133,9 @@ class _LeastSquares:
     ``deviation`` (observed,) is that of the errors. Columns are scaled, too: units do not matter.
     """
 
-    def __init__(self, matrix: np.ndarray, seen: np.ndarray, deviation: np.ndarray) -> None:
-        self.matrix, self.seen, self.deviation = matrix[seen], seen, deviation[seen]
+    def __init__(self, record: Record, seen: np.ndarray, deviation: np.ndarray) -> None:
+        self.record, self.seen, self.deviation = record, seen, deviation[seen]
+        self.matrix = record.operator.matrix()[seen]
         scaled = self.matrix / self.deviation[:, None]
         size = np.linalg.norm(scaled, axis=0)
         self.size = np.where(size > 0, size, 1.0)
@@ -147,7 +150,8 @@ class _LeastSquares:
         found: np.ndarray = np.linalg.lstsq(self.scaled, target, rcond=None)[0]
         return found
 
-    def states(self, values: np.ndarray, climate: np.ndarray) -> np.ndarray:
-        """Give the states (row, variable) of observations (row, observed)."""
+    def states(self, rows: np.ndarray, climate: np.ndarray) -> np.ndarray:
+        """Give the states (row, variable) at rows (row,) of the record."""
+        values = self.record.nearest(rows)
         distance = (values[:, self.seen] - self.matrix @ climate) / self.deviation
         return climate + self._solved(distance.T).T / self.size

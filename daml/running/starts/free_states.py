@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from daml.arrays import fetch, home, put
 from daml.errors import InputError
+from daml.observing.batches import picked
+from daml.observing.places.moving import MovingRecord
 from daml.observing.records import Record
 from daml.running.checks import typical
 from daml.running.cycling.stepping import advance
@@ -30,10 +33,6 @@ class FreeStates:
 
     def __init__(self, model: Model, record: Record, times: np.ndarray) -> None:
         self.model, self.record, self.times = model, record, times
-        counted = np.where(record.kind_present, record.kind_variance, np.nan)
-        self.seen = np.asarray(record.kind_present.any(axis=0))
-        mean = np.nanmean(np.where(self.seen, counted, 1.0), axis=0)
-        self.deviation = np.sqrt(mean[self.seen])
 
     @cached_property
     def states(self) -> np.ndarray:
@@ -60,9 +59,29 @@ class FreeStates:
 
     def state(self, rows: np.ndarray) -> np.ndarray:
         """Give the states (row, variable) that fit the nearest values of rows best."""
-        with np.errstate(all="ignore"):
-            found = self.record.operator.apply(self.states)[:, self.seen] / self.deviation
-        values = self.record.nearest(rows)[:, self.seen] / self.deviation
-        distances = (np.square(found - value).sum(axis=1) for value in values)
-        best = [int(np.argmin(np.nan_to_num(d, nan=np.inf))) for d in distances]
+        if isinstance(self.record, MovingRecord):
+            found = self._along(self.record, rows)
+        else:
+            found = self._distances(rows)
+        best = [int(np.argmin(np.nan_to_num(distance, nan=np.inf))) for distance in found]
         return np.asarray(self.states[best])
+
+    def _distances(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Give the squared distance of each state (state,) from what is seen at each row."""
+        record = self.record
+        counted = np.where(record.kind_present, record.kind_variance, np.nan)
+        seen = np.asarray(record.kind_present.any(axis=0))
+        deviation = np.sqrt(np.nanmean(np.where(seen, counted, 1.0), axis=0)[seen])
+        with np.errstate(all="ignore"):
+            found = record.operator.apply(self.states)[:, seen] / deviation
+        values = record.nearest(rows)[:, seen] / deviation
+        return (np.square(found - value).sum(axis=1) for value in values)
+
+    def _along(self, record: MovingRecord, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Give the same where each row has an operator of its own."""
+        (near,) = record.around(rows, 1)
+        for row in range(len(rows)):
+            one = picked(near, row)
+            with np.errstate(all="ignore"):
+                away = one.values - one.operator.apply(self.states)
+                yield np.sum(np.where(one.present, away**2 / one.variance, 0.0), axis=-1)

@@ -12,7 +12,7 @@ import numpy as np
 from daml.arrays import namespace
 from daml.errors import InputError
 from daml.protocols import Forecast, Observed, Run, Setting, Update
-from daml.schemes.ensembles.localisation import Neighbours
+from daml.schemes.ensembles.localisation import Neighbours, Searching
 from daml.schemes.ensembles.parts import Ensemble, Prepared, Seen
 from daml.schemes.ensembles.roots import root_and_inverse_times
 
@@ -96,8 +96,10 @@ class LETKF(Ensemble):
         """What it asks of the model."""
         return frozenset({"positions"})
 
-    def known(self, setting: Setting) -> Neighbours:
-        """Search for the observations near each variable."""
+    def known(self, setting: Setting) -> Neighbours | Searching:
+        """Search for the observations near each variable; at each time where places change."""
+        if setting.operator.changes:
+            return Searching.of(setting, self.radius, type(self).__name__)
         return Neighbours.of(setting, self.radius, type(self).__name__)
 
     def update(
@@ -106,19 +108,38 @@ class LETKF(Ensemble):
         """Give the analysed ensembles (..., member, variable)."""
         part = self.seen(forecast, observed)
         xp, shape = namespace(part.seen), part.anomalies.shape
-        own = _places_last(part.anomalies)
-        found = (_analysed(own[:, piece], total) for piece, total in _sums(part, memory.own))
-        moved, anomalies, signals = zip(*found, strict=True)
+        moved, anomalies, signals = _all_analysed(part, observed, memory.own)
         expected = 1 + xp.sum(part.seen**2, axis=-2)
         square = xp.sum(part.innovation**2 / expected, axis=-1)
-        increment, near = (
-            xp.reshape(xp.concat(parts).T, part.mean.shape) for parts in (moved, signals)
-        )
+        increment, near = (xp.reshape(rows.T, part.mean.shape) for rows in (moved, signals))
         mean = part.mean + increment / (self.members - 1) ** 0.5
-        anomalies = xp.permute_dims(xp.concat(anomalies, axis=1), (2, 0, 1))
+        anomalies = xp.permute_dims(anomalies, (2, 0, 1))
         state = self.around(mean, xp.reshape(anomalies, shape), part, run, memory, near)
         extras = part.extras(observed, square, xp.sum(xp.log(expected), axis=-1))
         return Update(state, extras), memory
+
+
+def _all_analysed(part: Seen, observed: Observed, near: Neighbours | Searching) -> Any:
+    """Analyse all variables; give what `_analysed` gives.
+
+    Where places change, one state of the batch after the other has neighbours of its own.
+    """
+    xp = namespace(part.seen)
+    if isinstance(near, Searching):
+        rows = enumerate(near.near(observed))
+        each = [_all_analysed(_alone(part, row), observed, own) for row, own in rows]
+        return [xp.concat(parts, axis=-1) for parts in zip(*each, strict=True)]
+    own = _places_last(part.anomalies)
+    found = (_analysed(own[:, piece], total) for piece, total in _sums(part, near))
+    moved, anomalies, signals = zip(*found, strict=True)
+    return xp.concat(moved), xp.concat(anomalies, axis=1), xp.concat(signals)
+
+
+def _alone(part: Seen, row: int) -> Seen:
+    """Give one state of a batch."""
+    lead, xp = part.mean.ndim - 1, namespace(part.seen)
+    parts = (xp.reshape(a, (-1, *a.shape[lead:]))[row : row + 1] for a in part)
+    return Seen(*parts)
 
 
 def _places_last(members: Any) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from daml.arrays import put
+from daml.arrays import fetch, put
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.protocols import Setting
+from daml.protocols import Observed, Setting, Space
 
 DENSE = 4
 """Where there are no more observations than so many times those near a variable, a matrix of all
@@ -123,27 +124,76 @@ class Neighbours(NamedTuple):
             If variables or observations have no positions, the half-width is in another unit, or
             errors are correlated.
         """
-        positions, size = _observed(setting, owner), len(setting.variables)
+        positions = _observed(setting, owner)
+        near, farthest = cls._around(setting.space, positions, half_width)
+        _check_reach(farthest, half_width, len(setting.variables), owner)
+        width = near.places.shape[1]
+        whole = None
+        if len(positions) <= DENSE * width:
+            whole = np.zeros((len(near.places), len(positions)))
+            np.add.at(whole, (np.arange(len(whole))[:, None], near.places), near.root**2)
+        return near.beside(setting.noise.variance, whole)
+
+    @classmethod
+    def _around(
+        cls, space: Space, positions: np.ndarray, half_width: float
+    ) -> tuple[Neighbours, float]:
+        """Search around positions (observed, dimension); give the largest distance, too."""
+        size = len(space.names)
         parts, farthest = [], 0.0
         for first in range(0, size, ROWS):
             entries = np.arange(first, min(first + ROWS, size))
-            found = setting.space.near(entries, positions, 2 * half_width)
+            found = space.near(entries, positions, 2 * half_width)
             farthest = max(farthest, found[2].max(initial=0.0))
             parts.append(_padded(*found, len(entries), half_width))
-        _check_reach(farthest, half_width, size, owner)
         width = max(places.shape[1] for places, _ in parts)
         fill = [((0, 0), (0, width - places.shape[1])) for places, _ in parts]
         columns = zip(*parts, strict=True)
         places, root = (np.concatenate(list(map(np.pad, column, fill))) for column in columns)
-        # A gradient or a GPU: the lists lie where the cycle's arrays do.
-        device = getattr(setting.noise.variance, "device", "cpu")
-        home = None if isinstance(setting.noise.variance, np.ndarray) else str(device)
-        lists = put(places, home), put(root, home)
-        if len(positions) > DENSE * width:
-            return cls(*lists)
-        whole = np.zeros((size, len(positions)))
-        np.add.at(whole, (np.arange(size)[:, None], places), root**2)
-        return cls(*lists, put(whole, home))
+        return cls(places, root), farthest
+
+    def beside(self, like: Any, whole: np.ndarray | None = None) -> Neighbours:
+        """Move the lists to where the cycle's arrays are: for a gradient, or to a GPU."""
+        home = None if isinstance(like, np.ndarray) else str(like.device)
+        moved = (None if part is None else put(part, home) for part in (*self[:2], whole))
+        return Neighbours(*moved)
+
+
+class Searching(NamedTuple):
+    """Searches for neighbours at each time, of observations whose places change."""
+
+    space: Space
+    half_width: float
+    owner: str
+
+    @classmethod
+    def of(cls, setting: Setting, half_width: float, owner: str) -> Searching:
+        """Give it for a setting."""
+        return cls(setting.space, half_width, owner)
+
+    def near(self, observed: Observed) -> Iterator[Neighbours]:
+        """Give the observations near each variable, for one state of a batch after the other.
+
+        Raises
+        ------
+        InputError
+            If it is not known where the observations lie, or the half-width is in another unit.
+        """
+        if observed.positions is None:
+            raise _unplaced(self.owner)
+        size = len(self.space.names)
+        there = fetch(observed.present).reshape(-1, observed.values.shape[-1])
+        where = observed.positions.reshape(*there.shape, -1)
+        for present, positions in zip(there, where, strict=True):
+            own = np.flatnonzero(present)
+            if not len(own):
+                none = np.zeros((size, 1))
+                yield Neighbours(none.astype(int), none).beside(observed.values)
+                continue
+            near, farthest = Neighbours._around(self.space, positions[own], self.half_width)
+            if farthest > 0:
+                _check_reach(farthest, self.half_width, size, self.owner)
+            yield near._replace(places=own[near.places]).beside(observed.values)
 
 
 def _check_reach(
@@ -175,12 +225,16 @@ def _observed(setting: Setting, owner: str) -> np.ndarray:
             "each observation by its own distance; give 'error_variance', or use an ETKF"
         )
     if setting.positions is None:
-        raise InputError(
-            f"{owner}: it is not known where the observations lie, as they are no variables of the "
-            "model; give them a coordinate 'position' along 'variable', in the unit of the model's "
-            "positions"
-        )
+        raise _unplaced(owner)
     return setting.positions
+
+
+def _unplaced(owner: str) -> InputError:
+    return InputError(
+        f"{owner}: it is not known where the observations lie, as they are no variables of the "
+        "model; give them a coordinate 'position' along 'variable', in the unit of the model's "
+        "positions"
+    )
 
 
 def _padded(

@@ -49,7 +49,7 @@ def root_times(matrices: Any, vectors: Any) -> Any:
 def root_and_inverse_times(matrices: Any, vectors: Any) -> tuple[Any, Any]:
     """Give (I + C)^(-1/2) v and (I + C)^-1 v of C (n, n, place) and v (n, place).
 
-    As :func:`root_times`, for very many small matrices: with their places on the last axis the
+    As :func:`root_times`, for thousands of small matrices: with their places on the last axis the
     loops of NumPy are long. Both series share their polynomials.
     """
     xp = namespace(matrices)

@@ -137,7 +137,7 @@ def mirror_of(inverse: Any) -> Any:
 def shifted_root(matrix: Any) -> Any:
     """Give the lower triangular root of I + C, for C (..., n, n).
 
-    Rounding of a C that is very large could leave it without a root; one of C that is not finite is
+    Rounding of a large C could leave it without a root; one of C that is not finite is
     NaN.
     """
     xp, size = namespace(matrix), matrix.shape[-1]

@@ -49,7 +49,7 @@ class ExtendedKalman(OpenError):
     Parameters
     ----------
     model_error : float, array, xarray.DataArray or "innovations", optional
-        Q, as of :class:`daml.schemes.SigmaPoint`.
+        Q; see :class:`daml.schemes.SigmaPoint`.
     inflation : float
         Multiplies the standard deviations after each analysis, where something was observed.
 

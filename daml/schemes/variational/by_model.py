@@ -53,7 +53,8 @@ class Observing:
         """Give H and R of a setting; ``error_factor`` multiplies R."""
         noise = fetched(setting.noise)
         there = noise.present
-        matrix = setting.operator.matrix() if len(there) else None
+        linear = setting.operator.linear
+        matrix = setting.operator.matrix() if len(there) or not linear else None
         variance = noise.variance * np.where(there, error_factor, 1.0)
         covariance = None if noise.covariance is None else noise.covariance * error_factor
         whole = False

@@ -89,7 +89,7 @@ class FourDVar(Erring):
     shift : int, optional
         Model steps from a window to the next; by default those of the window.
     model_error : float, array or xarray.DataArray, optional
-        Q of a step, as of :class:`daml.schemes.ExtendedKalman`. By default that of the model, if
+        Q of a step; see :class:`daml.schemes.ExtendedKalman`. By default that of the model, if
         it has one. 0 takes the model to be perfect (strong constraint).
     quasi_static : bool
         Whether the new observations of a window join one time after the other, each minimum being

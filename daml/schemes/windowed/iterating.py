@@ -20,7 +20,7 @@ class Ahead(Protocol):
     """Moves members through a window."""
 
     def __call__(self, members: Any, rows: np.ndarray | None) -> tuple[Any, Any]:
-        """Give S and d, as of :class:`Seen`, of members (row, member, any) of some states."""
+        """Give S and d (see :class:`Seen`) of members (row, member, any) of some states."""
         ...
 
 

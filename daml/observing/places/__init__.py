@@ -1,0 +1,1 @@
+"""Places between the points of a grid: their weights, and those that change in time."""
