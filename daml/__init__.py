@@ -23,6 +23,7 @@ _attached, __dir__, __all__ = lazy_loader.attach(
         "loop.kept_scheme": ["load_scheme"],
         "loop.loop": ["Loop", "improve"],
         "running.forecasting": ["forecast", "simulate"],
+        "running.onward.ahead": ["forecast_ahead"],
         "running.reanalysis": ["smooth"],
         "emulators": ["LSTM", "fit_parameters", "load_emulator"],
         "verification.predictability": ["lyapunov_exponent", "lyapunov_spectrum"],

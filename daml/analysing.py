@@ -9,7 +9,7 @@ import click
 
 from daml.commands import run
 from daml.errors import InputError
-from daml.options import EMULATOR, FORCINGS, ONE_MODEL, STORE, with_scheme
+from daml.options import EMULATOR, FORCINGS, ONE_MODEL, STORE, one_model, with_scheme
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -98,7 +98,7 @@ def assimilate(
     from daml.stores.places import place
     from daml.stores.store import check_apart
 
-    stepping, record = _model(model, emulator), open_record(observations)
+    stepping, record = one_model(model, emulator, "assimilate"), open_record(observations)
     initial = None if before is None else open_record(before)
     given = None if forcings is None else open_record(forcings)
     if fields is not None:
@@ -129,20 +129,6 @@ def assimilate(
     if fields is not None:
         daml.unflatten(analysis).to_netcdf(fields)
         click.echo(f"fields: {fields}")
-
-
-def _model(model: str | None, emulator: str | None) -> Model:
-    """Give the model that one of two options names."""
-    import daml
-    from daml.scripts import load_model
-
-    if (model is None) == (emulator is None):
-        raise InputError(
-            "assimilate: give one of --model, such as lorenz63, and --emulator, a store of daml "
-            "improve"
-        )
-    made: Model = load_model(model) if model is not None else daml.load_emulator(str(emulator))
-    return made
 
 
 def _found(scheme: Any, before: str) -> Scheme:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daml import __version__, analysing, distribution, improving, reproducing, showing
+from daml import __version__, analysing, distribution, improving, outlook, reproducing, showing
 from daml.commands import Words, run
 from daml.errors import DamlError
 from daml.options import DEVICE, OVERWRITE, RESUME
@@ -136,6 +136,7 @@ def paper(
 for command in (
     improving.improve,
     analysing.assimilate,
+    outlook.forecast,
     analysing.schemes,
     analysing.models,
     showing.info,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from daml.errors import InputError
+
+if TYPE_CHECKING:
+    from daml.protocols import Model
 
 DEVICE = click.option(
     "--device",
@@ -68,6 +71,20 @@ COMMON: dict[str, dict[str, Any]] = {
     },
 }
 """Arguments of schemes that have an option of their own; --set takes any."""
+
+
+def one_model(model: str | None, emulator: str | None, command: str) -> Model:
+    """Give the model that one of two options names."""
+    import daml
+    from daml.scripts import load_model
+
+    if (model is None) == (emulator is None):
+        raise InputError(
+            f"{command}: give one of --model, such as lorenz63, and --emulator, a store of daml "
+            "improve"
+        )
+    made: Model = load_model(model) if model is not None else daml.load_emulator(str(emulator))
+    return made
 
 
 def with_scheme(command: Callable[..., None]) -> Callable[..., None]:

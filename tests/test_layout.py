@@ -33,7 +33,8 @@ LEVELS = [
     {"experiments"},
     {"sweeps"},
     {"covariance", "diagnosis", "innovations", "networks", "paper", "reports"},
-    {"commands", "options", "scripts", "analysing", "improving", "showing", "reproducing"},
+    {"commands", "options", "scripts"},
+    {"analysing", "improving", "outlook", "showing", "reproducing"},
     {"cli"},
     {"__main__"},
 ]

@@ -77,6 +77,14 @@ CALLS = {
         "keep_members": False,
     },
     daml.forecast: {"model": MODEL, "initial": TRUTH, "leads": 2, "warmup": 0},
+    daml.forecast_ahead: {
+        "model": MODEL,
+        "analysis": ANALYSIS,
+        "leads": 2,
+        "members": 4,
+        "seed": 0,
+        "covariance": B,
+    },
     daml.tuned: {
         "scheme": SCHEME,
         "model": MODEL,
@@ -273,6 +281,11 @@ CALLS = {
     },
     figures.calibration: {"found": diagnosis.calibration(KNOWN, skip=0, window=10), "axes": None},
     figures.loop_diagram: {"axes": None},
+    figures.plume: {
+        "forecast": daml.forecast_ahead(MODEL, ANALYSIS, leads=2),
+        "variables": None,
+        "axes": None,
+    },
 }
 WRONG = {
     "None": None,

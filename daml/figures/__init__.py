@@ -25,6 +25,7 @@ from daml.figures.emulation import emulation
 from daml.figures.field import animation, field
 from daml.figures.numbers import hidden_numbers
 from daml.figures.panels import STYLE, save
+from daml.figures.plume import plume
 from daml.figures.probabilistic import crps, rank_histogram, spread_error
 from daml.figures.spread import attribution, ladder, sweep_scores
 
@@ -44,6 +45,7 @@ __all__ = [
     "innovations",
     "ladder",
     "loop_diagram",
+    "plume",
     "rank_histogram",
     "save",
     "scheme_costs",

@@ -44,11 +44,11 @@ def record_of(model: Model, initial: xr.Dataset, warmup: int) -> tuple[str, Time
     return name, axis
 
 
-def model_steps(leads: int | Sequence[int], warmup: int) -> list[int]:
-    """Give the model steps to forecast, increasing."""
+def model_steps(leads: int | Sequence[int], warmup: int = 0, what: str = "forecast") -> list[int]:
+    """Give the model steps to forecast, increasing; an error begins with ``what``."""
     steps = list(range(1, leads + 1)) if isinstance(leads, int) else sorted(set(leads))
     if not steps or steps[0] < 1:
-        raise InputError(f"forecast: 'leads' is {leads}; give model steps >= 1")
+        raise InputError(f"{what}: 'leads' is {leads}; give model steps >= 1")
     if warmup < 0:
         raise InputError(f"forecast: 'warmup' is {warmup}; give 0 or more")
     return steps

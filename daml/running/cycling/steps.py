@@ -66,7 +66,7 @@ class Steps:
         """
         x, memory = advance(self.model, x, memory)
         if self.root is not None and x.ndim == run.step.ndim + 2:
-            x = x + self._drawn(x, self.root, run)
+            x = x + drawn_errors(self.seed, run.step, self.root, self.order, x)
         return x, memory
 
     def bounded(self, update: Update) -> Update:
@@ -76,12 +76,16 @@ class Steps:
         onward = update.onward and self.bounded(update.onward)
         return update._replace(state=self.bounds.within(update.state), onward=onward)
 
-    def _drawn(self, x: Array, root: Array, run: Run) -> Array:
-        """Draw errors of a step for the members (..., member, variable); their mean is 0."""
-        shape = tuple(x.shape[-2:])
-        drawn = normal(self.seed, run.step, shape, Stream.MODEL_ERROR)[..., self.order]
-        drawn = alike(drawn - drawn.mean(axis=-2, keepdims=True), x)
-        return drawn * root if root.ndim == 1 else drawn @ root
+
+def drawn_errors(seed: int, steps: Array, root: Array, order: np.ndarray, like: Array) -> Array:
+    """Draw errors of a step for members (step, member, variable), of mean 0, at model ``steps``.
+
+    ``root`` is that of Q, ``order`` in which order the variables take what is drawn; ``like``
+    (..., member, variable) has the members.
+    """
+    drawn = normal(seed, steps, tuple(like.shape[-2:]), Stream.MODEL_ERROR)[..., order]
+    drawn = alike(drawn - drawn.mean(axis=-2, keepdims=True), like)
+    return drawn * root if root.ndim == 1 else drawn @ root
 
 
 def _placed(array: Array, like: Array) -> Array:

@@ -11,13 +11,15 @@ from daml.errors import InputError
 from daml.pairing import certain
 from daml.protocols import Observed, Run
 from daml.running.cycling.ending import History, Stand
+from daml.running.onward.ends import End
 from daml.running.onward.going_on import GoingOn
+from daml.running.onward.unfit import ASSIMILATE, Asked
 from daml.stores.memories import together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daml.protocols import Memory, Model
+    from daml.protocols import Array, Memory, Model
 
 
 def resumed(
@@ -46,29 +48,46 @@ def resumed(
         If the memories do not fit model and scheme.
     """
     end = going.end
-    x = put(end.told["state"][None], device)
-    stepping, times_of = certain(model), np.full(x.shape[:-1], end.told["state_time"])
-    start = stepping.start(x, times_of)
-    before = {"model": start, "scheme": known, "front": start}
-    try:
-        memories = {
-            whose: together(plan, end.arrays, before[whose], device)
-            for whose, plan in end.plan.items()
-        }
-    except (InputError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"assimilate: the memories of 'initial' do not fit {type(model).__name__} and the "
-            f"scheme ({error}); give a result of this version of daml, or start anew from its last "
-            "analysis"
-        ) from error
-    renewed = getattr(stepping, "renewed", None)
-    if renewed is not None:  # forcings have another clock in each record
-        memories["model"] = renewed(memories["model"], x, times_of)
-    front = None
-    if "front" in end.told:
-        front = put(end.told["front"][None], device), memories["front"]
+    x, memory = point(end, "model", model, device)
+    front = point(end, "front", model, device) if "front" in end.told else None
+    known = remembered(end, "scheme", known, ASSIMILATE, type(model).__name__, device)
     near = end.told.get("near")
     errors = tuple(put(part[None], device) for part in end.told.get("errors", ()))
-    return Stand(
-        x, memories["model"], memories["scheme"], History(near, tuple(times), errors, front)
-    )
+    return Stand(x, memory, known, History(near, tuple(times), errors, front))
+
+
+def point(
+    end: End,
+    whose: str,
+    model: Model,
+    device: str | None,
+    asked: Asked = ASSIMILATE,
+) -> tuple[Array, Memory]:
+    """Give a state (1, [member,] variable) of an end, and the memory of the model there.
+
+    ``whose`` is "model", of the state from which a cycle goes on; or "front", of the one from which
+    it forecasts at the end of its window, where that is another.
+    """
+    time = end.told["state_time"]
+    if whose == "front" and end.window:
+        time = end.told["observation_time"][end.window - 1]
+    x = put(end.told["state" if whose == "model" else whose][None], device)
+    stepping, times = certain(model), np.full(x.shape[:-1], time)
+    start = stepping.start(x, times)
+    memory = remembered(end, whose, start, asked, type(model).__name__, device)
+    renewed = getattr(stepping, "renewed", None)
+    # Forcings have another clock in each record.
+    return x, memory if renewed is None else renewed(memory, x, times)
+
+
+def remembered(
+    end: End, whose: str, before: Memory, asked: Asked, model: str, device: str | None
+) -> Memory:
+    """Give a memory of an end; ``before`` is what was prepared."""
+    try:
+        return together(end.plan[whose], end.arrays, before, device)
+    except (InputError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{asked.function}: the memories of {asked.argument!r} do not fit {model} and the "
+            f"scheme ({error}); give a result of this version of daml, {asked.otherwise}"
+        ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -20,6 +20,18 @@ START_ANEW = (
     "or start anew from its last analysis: "
     "initial=result[['analysis']].rename(analysis='state').isel(time=-1)"
 )
+
+
+class Asked(NamedTuple):
+    """The function that is given an analysis with its end, for errors."""
+
+    function: str
+    argument: str
+    otherwise: str
+    """What to do instead."""
+
+
+ASSIMILATE = Asked("assimilate", "initial", START_ANEW)
 HISTORY = "losses"
 """The setting of an emulator that changes no step."""
 
@@ -29,7 +41,7 @@ NEEDED = ("state_time", "step", "cycle", "state")
 """What each end has, besides its time."""
 
 
-def check_end(end: End | None, initial: xr.Dataset) -> End:
+def check_end(end: End | None, initial: xr.Dataset, asked: Asked = ASSIMILATE) -> End:
     """Give the end of an analysis; refuse one that has none, or that is of another time.
 
     Raises
@@ -37,57 +49,73 @@ def check_end(end: End | None, initial: xr.Dataset) -> End:
     InputError
         If it cannot be gone on from.
     """
+    function, argument, otherwise = asked
     if end is None:
         raise InputError(
-            "assimilate: 'initial' is an analysis without its end (a smoothed one, one of an older "
-            "daml, or without its variables 'end_...'); give what daml.assimilate gave, whole, "
-            f"{START_ANEW}"
+            f"{function}: {argument!r} is an analysis without its end (a smoothed one, one of "
+            "an older daml, or without its variables 'end_...'); give what daml.assimilate gave, "
+            f"whole, {otherwise}"
         )
     if isinstance(end.plan, str):
-        raise InputError(f"assimilate: 'initial' cannot go on: {end.plan}, {START_ANEW}")
+        raise InputError(f"{function}: {argument!r} cannot go on: {end.plan}, {otherwise}")
     ends_at = np.asarray(end.told["time"])
     if not ends_at.ndim and ends_at != ends_at:
         raise InputError(
-            "assimilate: the end of 'initial' is not known, as the memory of its scheme or model "
-            "looks otherwise than after a few steps, and its observations were Dask's; give "
-            f"store= where it is made, or observations in memory (ds.load()), {START_ANEW}"
+            f"{function}: the end of {argument!r} is not known, as the memory of its scheme or "
+            "model looks otherwise than after a few steps, and its observations were Dask's; give "
+            f"store= where it is made, or observations in memory (ds.load()), {otherwise}"
         )
     last = np.atleast_1d(initial["time"].values)[-1:] if "time" in initial else np.array([])
     if ends_at.ndim or not (last == ends_at).all():
         when = "several times" if ends_at.ndim else str(ends_at)
         raise InputError(
-            f"assimilate: 'initial' ends at {last[0]}, and its variables 'end_...' are of {when}: "
-            "it was cut, or joined with another; give the last result as daml.assimilate gave it, "
-            f"{START_ANEW}"
+            f"{function}: {argument!r} ends at {last[0]}, and its variables 'end_...' are of "
+            f"{when}: it was cut, or joined with another; give the last result as daml.assimilate "
+            f"gave it, {otherwise}"
         )
     return end
 
 
 def check_whole_end(end: End, model: Model, scheme: Scheme) -> None:
     """Refuse an end that has lost a part, or whose parts do not fit model and scheme."""
-    told, members = end.told, getattr(sized(scheme, model), "members", None)
+    members = getattr(sized(scheme, model), "members", None)
     shape = (*(() if members is None else (members,)), len(model.variables))
+    check_parts(end, shape, ASSIMILATE, scheme)
+
+
+def check_parts(
+    end: End, shape: tuple[int, ...], asked: Asked, scheme: Scheme | None = None
+) -> None:
+    """Refuse an end that has lost a part, or whose state has another shape.
+
+    With a ``scheme`` also one that has lost observations of its window.
+    """
+    told = end.told
     lacking = [name for name in NEEDED if name not in told]
     wrong = "end_step" if not isinstance(end.plan, dict) else ""
     if lacking:
         wrong = f"end_{lacking[0]}"
     elif np.shape(told["cycle"]) != (3,) or not np.isfinite(told["cycle"]).all():
         wrong = "end_cycle"
-    elif told["state"].shape != shape or not np.isfinite(told["state"]).all():
+    elif np.shape(told["state"]) != shape or not np.isfinite(told["state"]).all():
         wrong = "end_state"
-    elif has_window(scheme):
+    elif scheme is not None and has_window(scheme):
         window, rows = end.window, len(told.get("observation", ()))
         if rows < window or any(len(told.get(name, ())) != rows for name in ROWS if rows):
             wrong = "end_observation"
     if wrong:
         raise InputError(
-            f"assimilate: 'initial' has lost {wrong!r}, or its values, or was changed; give the "
-            f"result as daml.assimilate gave it, {START_ANEW}"
+            f"{asked.function}: {asked.argument!r} has lost {wrong!r}, or its values, or was "
+            f"changed; give the result as daml.assimilate gave it, {asked.otherwise}"
         )
 
 
-def check_same(initial: xr.Dataset, model: Model, scheme: Scheme) -> None:
+def check_same(
+    initial: xr.Dataset, model: Model, scheme: Scheme | None, asked: Asked = ASSIMILATE
+) -> None:
     """Refuse another model or scheme than those of an analysis; name both.
+
+    Without a ``scheme`` the model alone is compared.
 
     Raises
     ------
@@ -95,6 +123,8 @@ def check_same(initial: xr.Dataset, model: Model, scheme: Scheme) -> None:
         If one differs in its class or in a setting.
     """
     for what, given in (("model", model), ("scheme", scheme)):
+        if given is None:
+            continue
         own = _settings(json.loads(description(given, what, exact=False)))
         try:
             there = _settings(json.loads(initial.attrs[what]))
@@ -103,8 +133,8 @@ def check_same(initial: xr.Dataset, model: Model, scheme: Scheme) -> None:
         if there != own:
             before, now = _difference(there, own)
             raise InputError(
-                f"assimilate: 'initial' was made with the {what} {before}, and {now} is given; "
-                f"give the same, {START_ANEW}"
+                f"{asked.function}: {asked.argument!r} was made with the {what} {before}, and "
+                f"{now} is given; give the same, {asked.otherwise}"
             )
 
 
