@@ -152,7 +152,7 @@ def test_one_state_is_stepped_by_hand(one):
 
 
 def test_the_memory_of_an_lstm_goes_on(record, one):
-    """A forecast by hand from all analyses, with the members of one state beside it."""
+    """Members of one state have it, too."""
     how = {"hidden": 4, "layers": 2, "epochs": 1, "sequence_length": 20, "burn_in": 2}
     emulator = daml.LSTM(**how).fit(one)
     wide = record.assign(error_variance=100 * record.error_variance)
@@ -164,6 +164,43 @@ def test_the_memory_of_an_lstm_goes_on(record, one):
     single = daml.forecast_ahead(emulator, result, leads=3)
     many = daml.forecast_ahead(emulator, result, leads=3, members=4, covariance=narrow)
     np.testing.assert_allclose(many.forecast, single.forecast, rtol=1e-4)
+
+
+def by_hand(model, result, leads):
+    """Step a model along all analyses of a record, and on from the last."""
+    name = "members" if "analysis_members" in result else ""
+    background = result[f"background_{name}" if name else "background"].values
+    analyses = result[f"analysis_{name}" if name else "analysis"].values
+    x, memory = analyses[0], model.start(background[0], result.time.values[0])
+    for later in analyses[1:]:
+        memory = model.step(x, memory)[1]
+        x = later
+    found = []
+    for _ in range(leads):
+        x, memory = model.step(x, memory)
+        found.append(x)
+    return np.array(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("Steered", "ThreeDVar"), ("Steered", "ETKF"), ("LSTM", "ThreeDVar")]
+)
+def test_a_model_with_a_memory_is_stepped_by_hand(kind, name, record, one):
+    scheme = roster.SCHEMES[name]()
+    keeps = getattr(scheme, "members", None) is not None
+    if kind == "Steered":
+        model, seen = Steered(), dated(record)
+    else:
+        how = {"epochs": 1, "sequence_length": 20, "burn_in": 2}
+        model = daml.LSTM(hidden=4, layers=2, **how).fit(one)
+        seen = record.assign(error_variance=100 * record.error_variance)
+    seen = seen.isel(time=slice(0, 13))
+    result = daml.assimilate(model, seen, scheme, segments=1, keep_members=keeps)
+    wanted = by_hand(model, result, leads=3)
+    result = result.drop_vars("analysis_members", errors="ignore")
+    found = daml.forecast_ahead(model, result, leads=3)
+    found = found.forecast_members if keeps else found.forecast
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 class Still:
@@ -235,7 +272,8 @@ def test_the_fields_of_a_forecast_come_back():
         ({"analysis": lambda r: r[["analysis"]]}, "'analysis' is an analysis without its end"),
         ({"analysis": lambda r: r.isel(time=slice(0, 9))}, "it was cut, or joined"),
         ({"analysis": lambda r: r.drop_vars("end_state")}, "has lost 'end_state'"),
-        ({"analysis": lambda r: r.drop_vars("analysis")}, "no variable 'analysis'"),
+        ({"analysis": lambda r: r.drop_vars("analysis")}, r"no variable 'analysis' \(time, var"),
+        ({"analysis": lambda r: r.isel(time=-1)}, r"no variable 'analysis' \(time, variable\)"),
         ({"model": daml.Lorenz63(rho=27.0)}, r"made with the model Lorenz63\(rho=28.0\)"),
         ({"members": 5}, "nothing says how uncertain the last analysis is; .*ETKF"),
         ({"members": 1}, "'members' is 1; give 2 or more"),

@@ -136,9 +136,10 @@ def forecast_ahead(
 
 def _checked_end(model: Model, analysis: xr.Dataset) -> End:
     """Give the end of an analysis by a model; refuse others."""
-    if not isinstance(analysis, xr.Dataset) or "analysis" not in analysis:
+    if not {"time", "variable"} <= set(analysis["analysis"].dims if "analysis" in analysis else ()):
         raise InputError(
-            "forecast_ahead: 'analysis' has no variable 'analysis'; give what daml.assimilate gave"
+            "forecast_ahead: 'analysis' has no variable 'analysis' (time, variable); give what "
+            "daml.assimilate gave, whole"
         )
     end = check_end(End.found(analysis), analysis, ASKED)
     check_same(analysis, model, None, ASKED)
