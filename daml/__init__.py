@@ -13,7 +13,7 @@ _attached, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         *("covariance", "diagnosis", "emulators", "errors", "figures", "innovations", "models"),
-        *("paper", "protocols", "reports", "schemes", "verification"),
+        *("networks", "paper", "protocols", "reports", "schemes", "verification"),
     ],
     submod_attrs={
         "running.assimilation": ["assimilate"],

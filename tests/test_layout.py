@@ -34,6 +34,8 @@ LEVELS = [
     {"sweeps"},
     {"covariance", "diagnosis", "innovations", "paper", "reports"},
     {"commands", "options", "scripts", "analysing", "improving", "showing"},
+    {"covariance", "diagnosis", "innovations", "networks", "paper", "reports"},
+    {"commands", "options", "scripts", "analysing", "showing"},
     {"cli"},
     {"__main__"},
 ]

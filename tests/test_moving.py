@@ -18,6 +18,8 @@ from daml.labels.space import StateSpace
 from daml.observing.batches import placed
 from daml.observing.records import read
 from daml.protocols import Forecast, Run, Update
+from daml.running.starts.ensemble_start import EnsembleStart
+from daml.running.starts.first_guess import FirstGuess
 from daml.training.through_cycle import Course
 
 MODEL = roster.Placed()
@@ -195,6 +197,26 @@ def test_the_first_guess_follows_the_nearest_times():
     values = record.seen(np.arange(3)).values
     np.testing.assert_array_equal(near[-1].values, values)
     np.testing.assert_array_equal(near[0].values, values[[1, 0, 1]])
+
+
+def test_the_first_guess_never_corrects_by_more_than_the_distance():
+    """Also of places that lie close to each other, whose values differ by their errors."""
+    rows = table(time=np.repeat([0.0, 1.0, 2.0], 2), x=[4.0, 4.1, 14.0, 14.1, 24.0, 24.1])
+    rows["observation"] = [1.0, -1.0] * 3
+    record = read(daml.from_points(rows, WAVES), WAVES.variables, 1.0, space=StateSpace.of(WAVES))
+    guess = FirstGuess(WAVES, record, np.arange(3.0), None)
+    start = EnsembleStart(WAVES, record, guess)
+    assert np.abs(guess.state(np.arange(3))).max() <= 1.5
+    # One value at the middle of a side, R = 0.01: of the climate's c = 1 each corner keeps half.
+    one = table(time=[0.0, 1.0, 2.0], x=[5.0, 5.0, 15.0])
+    record = read(daml.from_points(one, WAVES, moving=True), WAVES.variables, 1.0)
+    variance = FirstGuess(WAVES, record, np.arange(3.0), None).fit.variances(
+        np.array([0]), np.ones(SIZE)
+    )
+    corner = WAVES.variables.index("h[0,0]")
+    assert variance[0, corner] == pytest.approx(1 - 0.25 / (0.5 + 0.01))
+    assert variance[0, -1] == 1.0
+    assert (start.deviation > 0).all()
 
 
 class Still(Waves):

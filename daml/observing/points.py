@@ -136,12 +136,20 @@ def from_points(
     first = np.unique(site, return_index=True)[1]
     around = columns[rows][first], shares[rows][first]
     sites = Sites(kept, near, rows, site, *around, template, weights)
-    moves = bool(through) or (_moves(sites) if moving is None else moving)
-    result, doubled = moving_record(sites) if moves else _fixed_record(sites)
+    result, doubled = record_of(sites, True if through else moving)
     if through:
         result["place"].attrs["through"] = described_parts(through)
     told_of = told(near, rows, doubled, int(table["observation"].notna().sum()))
     return result.assign_attrs(told_of, outside=int((~inside).sum()))
+
+
+def record_of(sites: Sites, moving: bool | None) -> tuple[xr.Dataset, int]:
+    """Give a record, with an operator unless places move; and how many values were merged.
+
+    None finds out whether they do.
+    """
+    moves = _moves(sites) if moving is None else moving
+    return moving_record(sites) if moves else _fixed_record(sites)
 
 
 def _through(

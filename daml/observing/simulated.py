@@ -24,7 +24,9 @@ from daml.observing.functions import (
     number_of_values,
     seen_through,
 )
+from daml.observing.networked import networked
 from daml.observing.operators import read_operator
+from daml.observing.places.drawn import Network
 from daml.protocols import ObservationOperator
 from daml.randomness import Seed, block, blocks
 from daml.segments import rows_at_once
@@ -42,6 +44,7 @@ def observe(
     *,
     variables: Sequence[str] | None = None,
     operator: xr.DataArray | Callable[[Any], Any] | None = None,
+    network: Network | None = None,
     every: int = 1,
     error_variance: Variances = 1.0,
     missing: float = 0.0,
@@ -61,6 +64,10 @@ def observe(
         A matrix H in place of ``variables``, or a function of states (..., variable) to what is
         observed (..., observed), linear or not. A matrix, and a linear function as one, travels
         with the observations; another function is given to ``assimilate`` again.
+    network : Stations, Tracks or RandomPlaces of daml.networks, optional
+        Draws places between the points of the grid of a truth of fields, at which all fields, or
+        those that ``variables`` name, are observed; then ``error_variance`` may go by fields. The
+        record is like that of :func:`daml.from_points`, in memory.
     every : int
         Observe each so-many-th time.
     error_variance : float, or one for each observed quantity
@@ -98,6 +105,20 @@ def observe(
         raise InputError(f"observe: 'missing' is {missing}; give a probability in [0, 1)")
     truth = _without_mask(flat(truth))
     source = _states(truth)
+    if network is not None:
+        if operator is not None or store is not None:
+            raise InputError(
+                f"observe: 'network' and {'store' if operator is None else 'operator'!r} are "
+                "given; a network has an operator of its own, and is made in memory: leave it out, "
+                "and write the result with .to_zarr"
+            )
+        seen_by = networked(
+            truth, source, network, variables, cast("Any", error_variance), every, missing, seed
+        )
+        about = {"daml_version": __version__, "every": every, "missing": missing}
+        if not isinstance(seed, np.random.Generator):
+            about["observation_seed"] = seed
+        return seen_by.assign_attrs(about)
     labels, seen = _seen(truth, source, variables, operator)
     observed = names(labels)
     variance = _variances(error_variance, observed)

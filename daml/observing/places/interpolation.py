@@ -67,10 +67,6 @@ class Interpolation:
         """Give H for some states of the batch."""
         return Interpolation(self.places[rows], self.weights[rows], self.size)
 
-    def squares(self, weights: np.ndarray) -> np.ndarray:
-        """Give the sum of H^2 (..., variable) over what is observed, by weights (..., observed)."""
-        return Interpolation(self.places, self.weights**2, self.size).adjoint(weights)
-
     def adjoint(self, y: np.ndarray) -> np.ndarray:
         """Give H' y (..., variable) of what is observed (..., observed)."""
         lead, rows = self.places.shape[:-2], int(np.prod(self.places.shape[:-2], dtype=int))
