@@ -32,10 +32,8 @@ LEVELS = [
     {"loop"},
     {"experiments"},
     {"sweeps"},
-    {"covariance", "diagnosis", "innovations", "paper", "reports"},
-    {"commands", "options", "scripts", "analysing", "improving", "showing"},
     {"covariance", "diagnosis", "innovations", "networks", "paper", "reports"},
-    {"commands", "options", "scripts", "analysing", "showing"},
+    {"commands", "options", "scripts", "analysing", "improving", "showing"},
     {"cli"},
     {"__main__"},
 ]
