@@ -35,8 +35,8 @@ STORE = click.option(
 FORCINGS = click.option(
     "--forcings",
     default=None,
-    metavar="FILE",
-    help="NetCDF file or Zarr store with known inputs of the model in time, a variable for each.",
+    metavar="PATH",
+    help="NetCDF file or Zarr store with known inputs of the model in time, one variable for each.",
 )
 COMMON: dict[str, dict[str, Any]] = {
     "members": {"metavar": "NUMBER", "help": "Number of members of an ensemble scheme."},

@@ -1,4 +1,4 @@
-"""Check the words of pages, docstrings and examples: python docs/prose.py [FILE ...].
+"""Check the words of pages, docstrings, messages and examples: python docs/prose.py [FILE ...].
 
 The rules are those of docs/writing.md that a program can check. Code, formulas, links' addresses
 and quotations are left out. A line with a fault is printed with the rule that it breaks.
@@ -23,7 +23,7 @@ RULES = {
     r"\b(a|an) \w+ (a|an) (time|variable|member|pass|step|seed|row|field|quantity|task)\b": (
         "write 'one X per Y'"
     ),
-    r"\b([a-z]{2,}) \1\b": "a word stands twice",
+    r"\b([a-z]{4,}|the|an|and|of|to|is|it|in|for|by) \1\b": "a word stands twice",
     r"\bone that is none\b": "say what is missing",
     r"\bAs of :": "describe the parameter here, or write See",
     r"\bwhat is not, is\b": "name the thing",
@@ -36,7 +36,7 @@ SKIPPED = {"changelog.md", "writing.md", "CHANGELOG.md"}
 
 
 def sources(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the texts of a file with their first lines: a page, or docstrings and comments."""
+    """Yield the texts of a file with their first lines: a page, or docstrings and messages."""
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         yield 1, text
@@ -45,11 +45,22 @@ def sources(path: Path) -> Iterator[tuple[int, str]]:
         value = getattr(node.value, "value", None) if isinstance(node, ast.Expr) else None
         if isinstance(value, str):
             yield node.lineno, value
+        elif isinstance(node, ast.Call):
+            yield from ((node.lineno, words) for words in said(node))
     if "examples" in path.parts:
         lines = [t for t in tokenize.generate_tokens(io.StringIO(text).readline)]
         for token in lines:
             if token.type == tokenize.COMMENT and not token.string.startswith("# %%"):
                 yield token.start[0], token.string.lstrip("# ")
+
+
+def said(call: ast.Call) -> Iterator[str]:
+    """Yield what a call says to a user: the message of an error or a warning, a text of help."""
+    name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+    texts = call.args if name == "warn" or name.endswith("Error") else []
+    for text in [*texts, *(word.value for word in call.keywords if word.arg == "help")]:
+        parts = [p.value for p in ast.walk(text) if isinstance(p, ast.Constant)]
+        yield " _ ".join(part for part in parts if isinstance(part, str))
 
 
 def faults(text: str) -> Iterator[tuple[int, str]]:

@@ -55,6 +55,23 @@ def truth():
     )
 
 
+def test_an_exponent_is_that_along_the_forced_run(truth):
+    model = daml.models.forced(Driven(), drive(400))
+    start = truth.isel(time=[0]).assign_coords(time=[0.0])
+    found = daml.lyapunov_exponent(model, start, steps=40, spinup=150)
+    size, x, growth = 1e-7, truth.state.values[1:2], 0.0
+    ahead = x + size / np.sqrt(3)
+    for number in range(190):
+        forcing = drive(400).drive.values[number + 1][None, None]
+        x, ahead = (Driven().step(state, None, forcing)[0] for state in (x, ahead))
+        apart = np.linalg.norm(ahead - x)
+        growth += np.log(apart / size) if number >= 150 else 0.0
+        ahead = x + (ahead - x) * size / apart
+    assert found == pytest.approx(growth / 2.0, abs=0.02)
+    all_of_them = daml.lyapunov_spectrum(model, start, steps=40, spinup=150)
+    assert float(all_of_them.exponent[0]) == pytest.approx(found, abs=1e-6)
+
+
 @pytest.fixture(scope="module")
 def seen(truth):
     return daml.observe(truth, seed=1)
@@ -235,6 +252,12 @@ def test_forcings_for_a_model_that_takes_none_are_refused(seen):
         daml.assimilate(daml.Lorenz63(), seen, SCHEMES[0], forcings=drive(400))
     with pytest.raises(InputError, match=r"'forcings' is 3; give a tuple of different names"):
         daml.simulate(type("Odd", (Driven,), {"forcings": 3})(), steps=3)
+    starts = xr.Dataset({"state": (("time", "variable"), np.ones((9, 3)))}, START.coords)
+    with pytest.raises(InputError, match=r"Driven: it takes the forcings .*, and none are given"):
+        daml.lyapunov_exponent(Driven(), starts.assign_coords(time=np.arange(9.0)))
+    for model in (Driven(), daml.models.forced(Driven(), drive(400))):
+        with pytest.raises(InputError, match="takes forcings, and parameters are estimated of"):
+            daml.fit_parameters(model, ["dt"], seen, daml.schemes.ETKF(5))
     broken = type("Broken", (Bath,), {"step": lambda self, x, memory: (x, memory)})()
     rain = xr.Dataset({"rain": ("time", np.zeros(9)), "heat": ("time", np.zeros(9))})
     with pytest.raises(InputError, match=r"'step' failed .* it takes x .*, memory and forcing"):

@@ -44,6 +44,16 @@ def test_what_is_right_has_no_fault(prose, text):
     assert not list(prose.faults(text))
 
 
+def test_messages_and_help_are_read(prose, tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text('raise InputError(f"{x}: mend it")\noption(name="told", help="Very big.")\n')
+    texts = [text for _, text in prose.sources(path)]
+    assert [fault.partition(":")[0] for text in texts for _, fault in prose.faults(text)] == [
+        "'mend'",
+        "'Very'",
+    ]
+
+
 def test_a_file_of_python_has_docstrings_and_an_example_also_comments(prose, tmp_path):
     (tmp_path / "examples").mkdir()
     for folder, found in (("", [1]), ("examples", [1, 3])):

@@ -339,7 +339,7 @@ def test_one_worker_of_the_command_line_changes_no_number(straight, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ("[grid]", "[grid", "no TOML (Expected ']'"),
+        ("[grid]", "[grid", "not valid TOML (Expected ']'"),
         ("[grid]", "[grids]", "'grids' is unknown there; give [sweep], [grid], [fixed]"),
         ("[sweep]", "hidden = 4\n[sweep]", "'hidden' is unknown there"),
         ("seeds", "seed", "[sweep] 'seed' is unknown; did you mean 'seeds'? give one of preset,"),

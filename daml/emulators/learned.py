@@ -86,6 +86,11 @@ class Learned(ABC):
         return names_of(self.base)
 
     @property
+    def schedule(self) -> Any:
+        """The forcings of a base that has its own (:func:`daml.models.forced`)."""
+        return getattr(self.base, "schedule", None)
+
+    @property
     def positions(self) -> Any:
         """Where the variables lie, if the base says it."""
         return getattr(self.base, "positions", None)

@@ -139,9 +139,9 @@ def draw(
     source : xarray.DataTree or xarray.Dataset
         An experiment, or what :func:`daml.reports.collect` or :func:`daml.reports.published` gave.
     folder : str or path
-        Where the files go.
+        Folder for the files.
     only : int, optional
-        The number of the one figure to draw.
+        Number of the only figure to draw. Default: all.
 
     Raises
     ------

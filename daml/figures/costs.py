@@ -33,7 +33,7 @@ def scheme_costs(
     Parameters
     ----------
     compared : Dataset
-        Of :func:`daml.compare_schemes`.
+        Result of :func:`daml.compare_schemes`.
     score : str
         ``"analysis_rmse"``, or ``"log_likelihood"``, which needs no truth.
     cost : str

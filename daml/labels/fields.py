@@ -140,14 +140,14 @@ def unflatten(dataset: xr.Dataset) -> xr.Dataset | xr.DataTree:
     Parameters
     ----------
     dataset : xarray.Dataset
-        Of :func:`flatten`; or what daml gives for a model with a ``template``, such as an analysis.
-        Points that are missing along ``variable``, masked or left out, are NaN.
+        Result of :func:`flatten`, or a result of daml for a model with a ``template``, such as an
+        analysis. Points that are missing along ``variable``, masked or left out, are NaN.
 
     Returns
     -------
     xarray.Dataset or xarray.DataTree
-        Of ``state``, or of ``observation`` with ``error_variance``, a Dataset with a data variable
-        for each field. Of anything else a DataTree with a Dataset of the fields for each data
+        For ``state``, or ``observation`` with ``error_variance``, a Dataset with a data variable
+        for each field. For anything else a DataTree with a Dataset of the fields for each data
         variable (..., variable), such as ``analysis``, ``background`` and ``spread``; other data
         variables are those of the root.
 

@@ -71,8 +71,8 @@ def names_of(model: object) -> tuple[str, ...]:
     names = tuple(found) if isinstance(found, (tuple, list)) else (found,)
     if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
         raise InputError(
-            f"{type(model).__name__}: 'forcings' is {shown(found)}; give a tuple of different "
-            "names, such as ('wind',)"
+            f"{type(model).__name__}: 'forcings' is {names if len(names) > 1 else shown(found)}; "
+            "give a tuple of different names, such as ('wind',)"
         )
     return names
 
@@ -113,6 +113,11 @@ def lent(model: Model, forcings: Forcings | None) -> Model:
     if not names or forcings is None:
         return model
     return cast("Model", Forced(model, forcings.of(names)))
+
+
+def is_scheduled(model: object) -> bool:
+    """Whether a model has its forcings, or a base that has."""
+    return getattr(model, "schedule", None) is not None
 
 
 def check_reach(model: object, first: Any, last: Any, what: str) -> None:

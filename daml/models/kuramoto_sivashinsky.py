@@ -60,7 +60,8 @@ class KuramotoSivashinsky(Gridded):
     substeps : int
         Steps of the scheme in each dt. They should be 0.5 or shorter.
     length : float
-        Of the ring. The number of growing waves and of positive Lyapunov exponents rises with it.
+        Length of the ring. The numbers of growing waves and of positive Lyapunov exponents rise
+        with it.
     n : int
         Points on the ring, 8 or more. The spacing ``length / n`` should be 1 or less, and is at
         most 1.6.

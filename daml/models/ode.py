@@ -70,7 +70,7 @@ class ODE(ABC):
     substeps : int
         Runge-Kutta steps in each dt.
     time_unit : str
-        What one model time unit is on a record whose time is datetime64, as NumPy abbreviates
+        Length of a model time unit on a record whose time is datetime64, as NumPy abbreviates
         it ("s", "h", "D").
 
     Raises

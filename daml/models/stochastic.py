@@ -44,7 +44,7 @@ class Stochastic:
         Q: one variance for all variables, variances (variable,) or a covariance (variable,
         covariable), in units of the variables squared.
     seed : int
-        Of the errors.
+        Seed of the errors.
 
     Raises
     ------

@@ -15,7 +15,6 @@ from daml.labels.datasets import names
 from daml.labels.templates import Template
 from daml.observing.places.around import Weights
 from daml.observing.places.drawn import Network
-from daml.observing.places.interpolation import Interpolation
 from daml.observing.places.slots import Sites
 from daml.observing.points import record_of
 from daml.observing.stepped import Nearest
@@ -129,7 +128,7 @@ def _template(truth: xr.Dataset) -> Template:
             "observe: 'network' draws places on a grid, and 'state' has no fields; give the truth "
             "of a daml.models.Gridded, or fields with coordinates"
         )
-    there = np.isin(template.flat["variable"].values, np.array(names(truth), dtype=object))
+    there = template.flat.indexes["variable"].isin(names(truth))
     state = template.flat["state"].where(xr.DataArray(there, dims="variable"))
     return Template(template.flat.assign(state=state))
 
@@ -161,13 +160,12 @@ def _seen(
 
     ``steps`` (row,) rise.
     """
-    found, size = np.empty(len(steps)), source.shape[1]
-    at_once = rows_at_once(size)
+    found, at_once = np.empty(len(steps)), rows_at_once(source.shape[1])
     for first in range(0, len(source), at_once):
         states = np.asarray(source[first : first + at_once].values, dtype=np.float64)
         rows = slice(*np.searchsorted(steps, [first, first + at_once]))
-        own = Interpolation(columns[rows][:, None], shares[rows][:, None], size)
-        found[rows] = own.apply(states[steps[rows] - first])[:, 0]
+        around = states[(steps[rows] - first)[:, None], columns[rows]]
+        found[rows] = (around * shares[rows]).sum(axis=-1)
     return found
 
 

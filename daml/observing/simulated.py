@@ -58,8 +58,8 @@ def observe(
     truth : xarray.Dataset
         ``state`` (time, variable).
     variables : sequence of str, optional
-        What is observed; everything, unless given. With a function as ``operator``: the names of
-        what it gives; "y0", "y1", ..., unless given.
+        Names of the observed variables; default: all. With a function as ``operator``, the names of
+        its results; default: "y0", "y1", ....
     operator : xarray.DataArray (variable, model_variable) or callable, optional
         A matrix H in place of ``variables``, or a function of states (..., variable) to what is
         observed (..., observed), linear or not. A matrix, and a linear function as one, travels

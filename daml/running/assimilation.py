@@ -75,13 +75,13 @@ def assimilate(
     model : Model
         Gives the background.
     observations : xarray.Dataset
-        As the contract says; their times are whole steps of the model.
+        A record (see the guide, "The Datasets"); its times are whole steps of the model.
     scheme : Scheme
         Gives the analysis.
     segments : int, optional
-        How many; 1 is the exact sequential run. Unless given, as many as the root of the
-        record's length, but each of 100 to 500 steps; where the start is forgotten too slowly
-        for that, the sequential run.
+        Number of segments; 1 is the exact sequential run. Default: the root of the record's
+        length, with segments of 100 to 500 steps each; the sequential run if the start is
+        forgotten too slowly for that.
     spinup : int, optional
         Model steps by which a segment starts early, at first. Unless given, 100, or so many that
         there are 40 times with observations among them.

@@ -24,7 +24,7 @@ from daml.labels.dates import after, is_calendar, is_span, months_of, span
 from daml.labels.descriptions import description
 from daml.labels.doors import coordinates, flat
 from daml.labels.trajectories import by_trajectory
-from daml.models.forced import check_reach, given
+from daml.models.forced import check_reach, given, is_scheduled
 from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
 from daml.running.cycling.stepping import advance
@@ -55,7 +55,7 @@ def simulate(
     Parameters
     ----------
     model : Model
-        What moves the state.
+        The model that is run.
     steps : int
         Rows of the record; the first is the state after the spin-up.
     spinup : int
@@ -97,7 +97,7 @@ def simulate(
     if steps < 1 or spinup < 0:
         raise InputError(f"simulate: steps={steps}, spinup={spinup}; give steps >= 1, spinup >= 0")
     model = given(model, forcings, "simulate")
-    first, is_forced = _first(model, initial), hasattr(model, "schedule")
+    first, is_forced = _first(model, initial), is_scheduled(model)
     check_model(model, first)
     variables = tuple(model.variables)
     x = _drawn(model, seed) if initial is None else one_state(initial, model, "simulate")[None]
@@ -219,7 +219,7 @@ def forecast(
     Parameters
     ----------
     model : Model
-        What forecasts.
+        The model that forecasts.
     initial : xarray.Dataset
         ``state``, or else ``analysis``, (time, variable): the states to start from, a step of
         the model apart. Variables that the model lacks are left out. Hidden variables of the model

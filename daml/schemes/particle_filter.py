@@ -60,7 +60,7 @@ class ParticleFilter:
         Factor on the width of the kernel; 0 adds nothing, which only suits models with random
         noise.
     seed : int
-        Of the first ensemble, of the draws and of the kernels.
+        Seed of the first ensemble, of the draws and of the kernels.
 
     Raises
     ------

@@ -232,7 +232,9 @@ def read_config(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except ValueError as error:
-        raise InputError(f"{path}: no TOML ({first_line(error)}); mend that line") from error
+        raise InputError(
+            f"{path}: not valid TOML ({first_line(error)}); correct that line"
+        ) from error
     for table, inside in content.items():
         if table not in TABLES or not isinstance(inside, dict):
             raise InputError(f"{path}: {table!r} is unknown there; give [sweep], [grid], [fixed]")
@@ -247,5 +249,5 @@ def read_config(path: str | Path) -> dict[str, Any]:
         if not isinstance(settings.get(key, ""), str):
             raise InputError(f"{path}: [sweep] {key!r} is {settings[key]!r}; give a text in quotes")
     if "grid" not in content:
-        raise InputError(f"{path}: no [grid]; give one, with a list of values a parameter")
+        raise InputError(f"{path}: no [grid]; give one, with a list of values for each parameter")
     return {"grid": content["grid"], "fixed": content.get("fixed", {}), **settings}

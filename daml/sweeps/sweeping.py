@@ -51,20 +51,20 @@ def sweep(
         holds for the schemes that have it; ``system``, "lorenz63" as in the paper or "lorenz96",
         a ring whose model has a wrong forcing (7.6 in place of 8).
     seeds : int or iterable of int
-        How many, counted from 0, or which.
+        Number of seeds, counted from 0, or the seeds themselves.
     preset : {"fast", "smoke", "literal"}
         Settings of all members, as in :func:`daml.paper.run`.
     fixed : mapping, optional
         Parameters in place of the preset's and the LSTM's.
     device : str
-        Of the LSTM.
+        Device of the LSTM.
     store : str or path, optional
         A Zarr store that takes each member as it is done, and the result as its group ``result``.
     scheduler : str, optional
         Address of a Dask cluster that exists.
     workers : int, optional
-        Of the cluster that is made here unless there is one: a core each. 0 makes none: the
-        members run in this process.
+        Number of workers of the cluster that is started if no ``scheduler`` is given; default: one
+        per core. 0 starts none: the members run in this process.
     overwrite, resume : bool
         Replace a store of daml's; run what it lacks.
 
@@ -138,7 +138,7 @@ def table(result: xr.Dataset) -> str:
     Parameters
     ----------
     result : xarray.Dataset
-        Of :func:`sweep`.
+        Result of :func:`sweep`.
     """
     dims = [str(dim) for dim in result["error"].dims if dim != "seed"]
     widths = [max(len(dim), 10) + 2 for dim in dims]

@@ -14,6 +14,7 @@ from daml.covariances.dense import labelled
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.ranges import number
+from daml.models.forced import is_scheduled, names_of
 from daml.protocols import Memory, Model, Scheme
 from daml.schemes import ThreeDVar
 from daml.training.bases import check_torch
@@ -123,6 +124,11 @@ def fit_parameters(
     if epochs is not None and epochs < 1:
         raise InputError(f"fit_parameters: 'epochs' is {epochs}; give 1 or more")
     number(uncertainty, "fit_parameters: 'uncertainty'", "a fraction in (0, 1]", above=0, most=1)
+    if names_of(model) or is_scheduled(model):
+        raise InputError(
+            f"fit_parameters: {type(model).__name__} takes forcings, and parameters are estimated "
+            "of models without them alone; give one that computes them from its own clock"
+        )
     variables = tuple(model.variables)
     _check_names(model, parameters)
     if getattr(scheme, "members", None) is not None:

@@ -24,14 +24,14 @@ def calibration(
     Parameters
     ----------
     analysis : xarray.Dataset
-        Of :func:`daml.assimilate` with ``ThreeDVar("model")``: ``innovation``,
+        Result of :func:`daml.assimilate` with ``ThreeDVar("model")``: ``innovation``,
         ``innovation_spread`` and ``normalized_innovation`` (time, observed).
     skip : int
         Steps at the record's head that are left out.
     window : int
         Steps over which chi-square is a mean.
     bins : int
-        Of probability, and of spread.
+        Number of bins of the probability, and of the spread.
 
     Returns
     -------
@@ -186,8 +186,8 @@ def valid_time(forecast: xr.Dataset, truth: xr.Dataset, *, threshold: float = 0.
     Returns
     -------
     xarray.DataArray (start)
-        In units of ``lead``; starts whose forecasts reach beyond the truth are left out. A
-        forecast that never fails counts with its last lead. Missing (NaN, or NaT where leads are
+        The times, in units of ``lead``; starts whose forecasts reach beyond the truth are left out.
+        A forecast that never fails counts with its last lead. Missing (NaN, or NaT where leads are
         spans of time) where nothing is known of the truth at a lead before it fails.
 
     Raises

@@ -14,6 +14,7 @@ from daml.labels.arguments import checked
 from daml.labels.datasets import pack
 from daml.labels.dates import is_span, span
 from daml.labels.lacking import at_climate
+from daml.models.forced import check_given
 from daml.protocols import Memory, Model
 
 BLOCKS = 20
@@ -89,7 +90,7 @@ def lyapunov_spectrum(
         so that some ten take little more time than one. Hidden variables that are missing start at
         the model's climate; the spin-up brings them onto the attractor.
     exponents : int, optional
-        How many; as many as there are variables by default. A step takes so many copies of the
+        Number of exponents; default: one for each variable. A step takes as many copies of the
         states.
     steps : int
         Over which, and over all starts, growth is a mean.
@@ -97,7 +98,7 @@ def lyapunov_spectrum(
         Steps before that, in which the differences turn into the directions that grow most. Where
         two exponents are close this takes long.
     seed : int
-        Of the first differences.
+        Seed of the first differences.
 
     Returns
     -------
@@ -186,9 +187,10 @@ def _growth(
     seed: int,
 ) -> tuple[np.ndarray, int]:
     """Give the rates (start, step, number) at which differences grow, and how many there may be."""
+    check_given(model)
     states, _ = pack(at_climate(initial, "state", model), "state", tuple(model.variables))
     x = torch.as_tensor(states.reshape(-1, states.shape[-1]))
-    shape = model.step(x, model.start(x))
+    shape = _copied(model.step(x, model.start(x)), many)
     leaves = _leaves(shape)
     size, starts = sum(part[0].numel() for part in leaves), len(x)
     if many > size > 0:
@@ -202,7 +204,7 @@ def _growth(
     found = []
     for number in range(spinup + steps):
         copies = [torch.cat([part] * many) for part in leaves]  # one for each difference
-        moved, along = _moved(owner, model, shape, copies, tangent)
+        moved, along, shape = _moved(owner, model, shape, copies, tangent)
         leaves = [part[:starts] for part in moved]
         rows = torch.cat([part.reshape(many, starts, -1).double() for part in along], dim=-1)
         frame, triangle = torch.linalg.qr(rows.permute(1, 2, 0))
@@ -220,12 +222,17 @@ def _moved(
     shape: Memory,
     leaves: list[torch.Tensor],
     tangent: list[torch.Tensor],
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Move the tensors of state and memory by one step, and small differences of them."""
+) -> tuple[list[torch.Tensor], list[torch.Tensor], Memory]:
+    """Move the tensors of state and memory by one step, and small differences of them.
+
+    The third is state and memory afterwards, of which what is no tensor counts, such as a clock.
+    """
+    trees: list[Memory] = []
 
     def step(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
         state, inner = _filled(shape, list(parts))
-        return tuple(_leaves(model.step(state, inner)))
+        trees.append(model.step(state, inner))
+        return tuple(_leaves(trees[-1]))
 
     try:
         with warnings.catch_warnings():  # torch's own, when it first loads its tangents
@@ -236,13 +243,20 @@ def _moved(
             f"{owner}: no tangent passes through the step of {type(model).__name__} "
             f"({str(error).splitlines()[0]}); write it with torch"
         ) from error
-    return list(moved), list(along)
+    return list(moved), list(along), trees[-1]
 
 
 def _length(model: Model) -> float:
     """Give the length of a step in units of the model's time."""
     dt, unit = model.dt, getattr(model, "time_unit", "s")
     return span(dt, unit, "dt") / span(1, unit, "dt") if is_span(dt) else float(dt)
+
+
+def _copied(tree: Memory, many: int) -> Memory:
+    """Give a nested tuple with so many copies of the arrays in it that are no tensors."""
+    if isinstance(tree, np.ndarray):
+        return np.concatenate([tree] * many)
+    return tuple(_copied(part, many) for part in tree) if isinstance(tree, tuple) else tree
 
 
 def _leaves(tree: Memory) -> list[torch.Tensor]:

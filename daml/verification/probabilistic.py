@@ -65,13 +65,13 @@ def crps(
     by : sequence of str, optional
         Dims that the result keeps (default: ``lead``, if there is one).
     seed : int
-        Of the errors that are added to members where they are compared with observations.
+        Seed of the errors that are added to members when they are compared with observations.
 
     Returns
     -------
     xarray.DataArray
-        In the unit of the state, with the dims ``by``. What is missing of the truth is left out;
-        an estimate that is not finite has an infinite score.
+        The score in the unit of the state, with the dims ``by``. Missing values of the truth are
+        left out; an estimate that is not finite has an infinite score.
 
     Raises
     ------
@@ -230,7 +230,7 @@ def spread_error(
     -------
     xarray.Dataset
         ``spread`` and ``error``, in the unit of the state, and ``ratio``, with the dims ``by``.
-        What is missing of the truth is left out of all; an estimate that is not finite has an
+        Missing values of the truth are left out of all; an estimate that is not finite has an
         infinite error.
 
     Raises

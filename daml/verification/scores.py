@@ -172,7 +172,7 @@ def mfe(errors: xr.Dataset) -> xr.DataArray:
     Parameters
     ----------
     errors : xarray.Dataset
-        From :func:`forecast_error`.
+        Result of :func:`forecast_error`.
 
     Examples
     --------
@@ -211,7 +211,7 @@ def error_map(
     Parameters
     ----------
     errors : xarray.Dataset
-        From :func:`forecast_error`.
+        Result of :func:`forecast_error`.
     x, y : tuple of str and numpy.ndarray
         A variable and the edges of its bins.
 

@@ -12,12 +12,15 @@ from daml.schemes import ETKF, LETKF
 MODEL = KuramotoSivashinsky(dt=1.0, substeps=2)  # a step of the cycle is an observation
 SPACING = MODEL.length / MODEL.n
 EVERY, ERROR_VARIANCE = 1, 1.0
-LONG, SHORT = 20_000, 200
+LONG, SHORT = 10_000, 200
 """Steps."""
-HOW = {"segments": 1}
-"""Of a hundred starts of the LETKF of 6 members, a few need a thousand steps to find the truth."""
-LOST = 0.0
-"""Of the record at most."""
+HOW = {"spinup": 400, "tolerance": 1000.0}
+LOST_ABOVE = 0.5
+"""Each filter loses the truth at times, once in some ten thousand steps, and some never find it
+again: in one segment the ETKF from step 13,490 on (seed 0), and DAPPER's from step 4,000 on (its
+seed 3), with an error of 0.12 before."""
+LOST = 0.05
+"""Of the record at most: some starts need more than the spin-up to find the truth."""
 
 
 def local(members, points, inflation):

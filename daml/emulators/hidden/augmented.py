@@ -60,10 +60,10 @@ class Augmented(Learned):
     updates : int, optional
         Updates of the weights in a training. Default: 1,140, in three stages.
     base : Model, optional
-        What is corrected; it needs nothing but a step. None: the whole step is learned, which
+        The model that is corrected; it needs only a step. None: the whole step is learned, which
         takes more ``units``, and :meth:`fit` comes first.
     device : str
-        Where the network is: "cpu", "cuda", ...
+        Device of the network: "cpu", "cuda", ...
     seed : int
         Decides the first weights, and the stretches of a training.
 

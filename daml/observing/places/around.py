@@ -46,7 +46,7 @@ class Weights:
         return ", ".join(f"{d} {v.min():g} to {v.max():g}" for d, (v, _) in self.axes.items())
 
     def keys(self, table: pd.DataFrame) -> list[str]:
-        """Give the columns that tell one place, and one instrument, from others."""
+        """Give the columns that distinguish places and instruments."""
         wanted = ("field", "instrument", *self.axes)
         return [name for name in wanted if name in table]
 

@@ -38,7 +38,7 @@ class EnKF(Ensemble):
     members, inflation, rotate, error_factor, model_error
         See :class:`daml.schemes.ETKF`.
     seed : int
-        Of all that is random: the first ensemble, perturbations, rotations and model errors.
+        Seed of all random numbers: the first ensemble, perturbations, rotations and model errors.
 
     Raises
     ------

@@ -34,7 +34,7 @@ class ETKF(Ensemble):
         Whether the anomalies are turned at random after each analysis: their mean and covariance
         stay, and single members cannot run away.
     seed : int
-        Of all that is random: the first ensemble, rotations and model errors.
+        Seed of all random numbers: the first ensemble, rotations and model errors.
     error_factor : float or "estimated"
         Factor on the observations' error covariance R. "estimated" is for an R of unknown size: the
         factor is found from innovations, together with an inflation that is open, too.

@@ -84,8 +84,9 @@ class RTPP:
     Parameters
     ----------
     weight : float or "innovations"
-        From 0, which leaves the analysis as it is, to 1, which gives it the background's anomalies.
-        "innovations": found by :func:`daml.tuned` and in each pass of :func:`daml.improve`.
+        Weight from 0, which leaves the analysis as it is, to 1, which gives it the background's
+        anomalies.
+        "innovations": estimated by :func:`daml.tuned` and in each pass of :func:`daml.improve`.
 
     Raises
     ------
@@ -140,8 +141,8 @@ class RTPS:
     Parameters
     ----------
     weight : float or "innovations"
-        From 0, which leaves the analysis as it is; 1 gives it the background's spread, and up to 2
-        is possible. "innovations": found by :func:`daml.tuned` and in each pass of
+        Weight from 0, which leaves the analysis as it is; 1 gives it the background's spread, and
+        up to 2 is possible. "innovations": estimated by :func:`daml.tuned` and in each pass of
         :func:`daml.improve`.
 
     Raises
@@ -200,11 +201,11 @@ class Additive:
     Parameters
     ----------
     covariance : xarray.DataArray
-        Of the noise: B (variable, covariable); variances (variable,), where there are no
+        Covariance of the noise: B (variable, covariable); variances (variable,), where there are no
         correlations; or a root L (variable, mode), with any name for its second dimension, where
-        B = L L'. Of the last two B is never formed.
+        B = L L'. In the last two cases B is never formed.
     scale : float or "innovations"
-        Factor on the covariance. "innovations": found by :func:`daml.tuned` and in each pass of
+        Factor on the covariance. "innovations": estimated by :func:`daml.tuned` and in each pass of
         :func:`daml.improve`.
 
     Raises
