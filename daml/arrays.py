@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import copy_context
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,6 +143,39 @@ def one_core_each(workers: int) -> Iterator[Callable[..., Any]]:
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
         yield pool.map
+
+
+@contextmanager
+def on_cores(tasks: int, like: Array) -> Iterator[Callable[..., Any]]:
+    """Give a ``map`` over threads for tasks of NumPy, or the plain one where that does not pay.
+
+    As many as there are cores, or as ``OMP_NUM_THREADS`` says. Threads of a pool, such as those of
+    groups of segments, start no further ones. ``like`` is an array that the tasks work on: torch
+    has its own threads, and records gradients in one.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    workers = min(int(told) if told.isdecimal() else cores(), tasks)
+    alone = current_thread() is not main_thread()
+    if workers < 2 or alone or not isinstance(like, np.ndarray):
+        yield map
+        return
+    with ThreadPoolExecutor(workers) as pool:
+
+        def each(work: Callable[[Any], Any], given: Sequence[Any]) -> Iterator[Any]:
+            # Each in a copy of this thread's context, which says what NumPy warns of.
+            contexts = [copy_context() for _ in given]
+            return pool.map(lambda context, task: context.run(work, task), contexts, given)
+
+        yield each
+
+
+def cores() -> int:
+    """Give the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -117,10 +117,26 @@ class KnowsCovariance(Protocol):
         ...
 
 
-class Covariance(Protocol):
-    """A covariance B = L L' by its actions, of so many variables that no matrix is made.
+class CovarianceProduct(Protocol):
+    """A covariance B by its product, of so many variables that no matrix is made.
 
-    It may also have ``to_dataset()``, for a store.
+    :class:`daml.ThreeDVar` takes it. It may also have ``to_dataset()``, for a store;
+    ``placed(space)``, which gives the B of the variables of a model by its :class:`Space`; and
+    ``size``, its number of variables, with ``columns(entries)``, which gives columns (variable,
+    entry) of B as an object whose ``matrix`` is a sparse matrix of SciPy's: with few observations
+    these cost less than products.
+    """
+
+    def times(self, x: Array) -> Array:
+        """Give B x (..., variable) of states (..., variable); NumPy or torch."""
+        ...
+
+
+class Covariance(Protocol):
+    """A covariance B = L L' by the actions of its root, of so many variables.
+
+    :class:`daml.schemes.FourDVar` takes it, and so does :class:`daml.ThreeDVar`. It may also have
+    ``to_dataset()``, for a store, and ``times(x)``, where B x has a shorter way than L L' x.
     """
 
     @property
@@ -154,6 +170,10 @@ class ObservationOperator(Protocol):
 
     One that changes in time holds H for each state of a batch (...): it takes states (...,
     variable) of that batch, and members (..., member, variable).
+
+    A linear one may also have ``adjoint(y)``, which gives H' y (..., variable) of observations
+    (..., observed), for a B by its actions; and ``sparse()``, which gives H (observed, variable) as
+    a sparse matrix of SciPy's.
     """
 
     @property

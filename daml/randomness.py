@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum, unique
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -121,7 +121,14 @@ def ranks(names: Sequence[str]) -> np.ndarray:
     >>> ranks(["b", "a", "c"])
     array([1, 0, 2])
     """
-    return np.argsort(np.argsort([str(name) for name in names]))
+    return _ranks(tuple(str(name) for name in names))
+
+
+@lru_cache(maxsize=8)
+def _ranks(names: tuple[str, ...]) -> np.ndarray:
+    found = np.argsort(np.argsort(names))
+    found.flags.writeable = False
+    return found
 
 
 def block(size: int) -> int:

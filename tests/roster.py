@@ -97,6 +97,9 @@ def climatology():
 SCHEMES = {
     "ThreeDVar": lambda: daml.ThreeDVar(climatology()),
     "ThreeDVar by conjugate gradients": lambda: daml.ThreeDVar(climatology(), method="cg"),
+    "ThreeDVar by the actions of B": lambda: daml.ThreeDVar(
+        daml.covariance.Localised(radius=1.5), background_factor=0.8
+    ),
     "a scheme of the tests": Nudging,
     "OptimalInterpolation": lambda: daml.schemes.OptimalInterpolation(run()),
     "ETKF": lambda: daml.schemes.ETKF(members=12, inflation=1.2),

@@ -12,8 +12,10 @@ from daml.errors import InputError
 from daml.labels.space import StateSpace
 from daml.models import ODE
 from daml.observing.batches import placed
+from daml.observing.noise import TabledNoise
+from daml.observing.operators import Selection
 from daml.observing.records import read
-from daml.protocols import Forecast, Run
+from daml.protocols import Forecast, Observed, Run, Setting
 from daml.schemes import ETKF, LETKF, half_width, taper
 from daml.schemes.ensembles import letkf, localisation
 
@@ -180,9 +182,61 @@ def test_the_size_of_the_pieces_does_not_matter(values, dense, seen, monkeypatch
     scheme = LETKF(5, radius=1.6)
     _, whole = analysed(scheme, seen)
     monkeypatch.setattr(letkf, "VALUES", values)
+    monkeypatch.setattr(letkf, "JOINED", 2 * values)
     monkeypatch.setattr(localisation, "DENSE", dense)
     _, parts = analysed(scheme, seen)
     np.testing.assert_allclose(parts, whole, atol=1e-10)
+
+
+def scattered(size, *, rows=2, radius=3.0):
+    """Give a scheme's analysis of places in a plane, crowded on one side, a third observed."""
+    drawn = np.random.default_rng(0)
+    positions = drawn.uniform(0, size**0.5, (size, 2)) ** 1.5 / size**0.25
+    names = tuple(f"x{place:04}" for place in range(size))
+    places = tuple(range(0, size, 3))
+    values = (rows, len(places))
+    noise = TabledNoise(np.ones((1, len(places)), bool), np.full((1, len(places)), 0.1))
+    observed = tuple(names[place] for place in places)
+    space = StateSpace(names, positions)
+    setting = Setting(
+        names, observed, Selection(places, size), noise, space, positions[list(places)]
+    )
+    forecast = Forecast(drawn.standard_normal((rows, 6, size)) * drawn.uniform(0.1, 3, size))
+    given = Observed(drawn.standard_normal(values), np.zeros(rows, int), noise, setting.operator)
+    step = np.zeros(rows, dtype=int)
+
+    def found(part=slice(None)):
+        scheme = LETKF(6, radius=radius)
+        run = Run(step[part], step[part], 1000, frozenset())
+        some = given._replace(values=given.values[part], row=given.row[part])
+        ahead = Forecast(forecast.state[part])
+        return scheme.update(ahead, some, run, scheme.prepare(setting))[0].state
+
+    return found
+
+
+def test_neither_pieces_nor_threads_nor_neighbours_in_the_batch_change_a_bit(monkeypatch):
+    found = scattered(300)
+    monkeypatch.setattr(localisation, "SHORT", 0)  # several lists, as in a large state
+    monkeypatch.setattr(localisation, "DENSE", 0)
+    whole = found()
+    np.testing.assert_array_equal(found(slice(1, 2)), whole[1:])
+    for joined, values, many in ((1, 1, 1), (5000, 1 << 17, 2), (1 << 20, 700, 4)):
+        monkeypatch.setattr(letkf, "JOINED", joined)
+        monkeypatch.setattr(letkf, "VALUES", values)
+        monkeypatch.setattr(letkf, "MANY", many)
+        for threads in (1, 3):
+            monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+            np.testing.assert_array_equal(found(), whole)
+
+
+def test_lists_of_several_lengths_are_one_long_list(monkeypatch):
+    found = scattered(300)
+    one = found()
+    monkeypatch.setattr(localisation, "SHORT", 0)
+    np.testing.assert_allclose(found(), one, atol=1e-10)
+    monkeypatch.setattr(localisation, "DENSE", 0)
+    np.testing.assert_allclose(found(), one, atol=1e-10)
 
 
 def test_the_result_in_a_cycle(truth, seen):

@@ -60,7 +60,20 @@ def test_what_is_not_finite_gives_nan():
     matrices[3] = np.inf
     assert np.isnan(root_times(matrices, np.ones((30, 6, 1)))).all()
     last = np.moveaxis(matrices, 0, -1)
-    assert np.isnan(root_and_inverse_times(last, np.ones((6, 30)))).all()
+    found = np.array(root_and_inverse_times(last, np.ones((6, 30))))
+    assert np.isnan(found[..., 3]).all()  # and those beside it stay as they are
+    assert np.isfinite(np.delete(found, 3, axis=-1)).all()
+
+
+def test_what_lies_beside_a_matrix_changes_no_bit():
+    matrices = np.concatenate([squares(spread, count=40) for spread in (0.1, 1.0, 30.0)])
+    last, vectors = np.moveaxis(matrices, 0, -1), np.random.default_rng(1).standard_normal((6, 120))
+    whole = root_and_inverse_times(last, vectors)
+    for part in (slice(7, 8), slice(30, 90)):
+        for all_of_them, alone in zip(
+            whole, root_and_inverse_times(last[..., part], vectors[:, part]), strict=True
+        ):
+            np.testing.assert_array_equal(all_of_them[:, part], alone)
 
 
 @pytest.mark.parametrize("observations", [0, 1, 2, 7])

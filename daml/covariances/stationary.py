@@ -1,8 +1,9 @@
-"""A covariance that is the same everywhere on a periodic grid, by its actions alone."""
+"""A covariance that is the same everywhere on a regular grid, by its actions alone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,15 +14,19 @@ from daml.arrays import alike, namespace
 from daml.errors import InputError
 from daml.labels.arguments import plain
 
+FAR = 9.0
+"""Distance, in lengths, at which a correlation is smaller than rounding."""
+
 
 @dataclass(frozen=True)
 class Stationary:
-    """Covariance B = s^2 C of the points of a regular periodic grid, by Fourier transforms.
+    """Covariance B = s^2 C of the points of a regular grid, by Fourier transforms.
 
     The correlation of two points at distance r is exp(-r^2 / (2 l^2)), with r along the shortest
-    way round each dimension. Fourier components are eigenvectors of C, so that its root costs two
-    transforms, and no matrix is made: it is a B for :class:`daml.schemes.FourDVar` with many
-    variables (``method="cg"``).
+    way round each dimension that is periodic. Fourier components are eigenvectors of C, so that its
+    root costs two transforms, and no matrix is made: it is a B for :class:`daml.ThreeDVar`, and for
+    :class:`daml.schemes.FourDVar` (``method="cg"``), with many variables. Dimensions that are not
+    periodic are part of a longer periodic one, whose other points have no variables.
 
     Parameters
     ----------
@@ -32,6 +37,8 @@ class Stationary:
         s^2, in units of the variables squared.
     length : float
         l, in distances of neighbouring points.
+    periodic : bool or tuple of bool
+        Whether each dimension repeats itself.
 
     Raises
     ------
@@ -54,6 +61,7 @@ class Stationary:
     shape: Any
     variance: float = 1.0
     length: float = 1.0
+    periodic: Any = field(default=True, metadata={"later": True})
 
     def __post_init__(self) -> None:
         given = self.shape if isinstance(self.shape, (tuple, list)) else (self.shape,)
@@ -71,17 +79,42 @@ class Stationary:
                     f"Stationary: {name!r} is {getattr(self, name)!r}; give a number > 0"
                 )
             object.__setattr__(self, name, number)
+        around = self.periodic
+        each = around if isinstance(around, (tuple, list)) else (around,) * len(counts)
+        plains = tuple(plain("bool", part) for part in each)
+        if len(plains) != len(counts) or None in plains:
+            raise InputError(
+                f"Stationary: 'periodic' is {around!r}; give True or False, or one for each of the "
+                f"{len(counts)} dimensions"
+            )
+        object.__setattr__(self, "periodic", all(plains) or plains)
+
+    @property
+    def size(self) -> int:
+        """Number of variables: that of the points."""
+        return math.prod(self.shape)
 
     @property
     def control(self) -> int:
-        """Number of entries of a control v: that of the points."""
-        return int(np.prod(self.shape))
+        """Number of entries of a control v: that of the points of the periodic grid."""
+        return math.prod(self._around)
+
+    @cached_property
+    def _around(self) -> tuple[int, ...]:
+        """The points along each dimension of a periodic grid that has the grid in it.
+
+        It is so much longer that nothing is correlated across its ends.
+        """
+        beyond = math.ceil(FAR * self.length)
+        around = (True,) * len(self.shape) if self.periodic is True else self.periodic
+        pairs = zip(self.shape, around, strict=True)
+        return tuple(n if periodic else n + min(beyond, n - 1) for n, periodic in pairs)
 
     @cached_property
     def _filter(self) -> np.ndarray:
         """The roots of the eigenvalues, one for each Fourier component of real fields."""
         squares: Any = 0.0
-        for dim, count in enumerate(self.shape):
+        for dim, count in enumerate(self._around):
             away = np.arange(count)
             away = np.minimum(away, count - away).reshape(
                 [-1 if d == dim else 1 for d in range(len(self.shape))]
@@ -93,40 +126,69 @@ class Stationary:
 
     def _mean(self, values: np.ndarray) -> float:
         """Give the mean of the eigenvalues, which is 1 of a correlation."""
-        return float(np.fft.irfftn(values, s=self.shape, axes=range(len(self.shape))).flat[0])
+        return float(np.fft.irfftn(values, s=self._around, axes=range(len(self.shape))).flat[0])
 
     def root(self, v: Any) -> Any:
-        """Give L v (..., variable) of controls (..., control); L is symmetric."""
-        xp, dims = namespace(v), len(self.shape)
-        axes = tuple(range(-dims, 0))
-        field = xp.reshape(v, (*v.shape[:-1], *self.shape))
-        parts = xp.fft.rfftn(field, axes=axes) * alike(self._filter, v)
-        moved = xp.fft.irfftn(parts, s=self.shape, axes=axes)
-        return self.variance**0.5 * xp.reshape(moved, tuple(v.shape))
+        """Give L v (..., variable) of controls (..., control)."""
+        moved = self._filtered(self._field(v, self._around), self._filter)
+        return self.variance**0.5 * self._flat(moved)
 
     def root_adjoint(self, x: Any) -> Any:
         """Give L' x (..., control) of states (..., variable)."""
-        return self.root(x)
+        xp = namespace(x)
+        moved = self._filtered(self._widened(x), self._filter)
+        return self.variance**0.5 * xp.reshape(moved, (*x.shape[:-1], self.control))
+
+    def times(self, x: Any) -> Any:
+        """Give B x (..., variable) of states (..., variable)."""
+        return self.variance * self._flat(self._filtered(self._widened(x), self._filter**2))
+
+    def _field(self, values: Any, shape: tuple[int, ...]) -> Any:
+        return namespace(values).reshape(values, (*values.shape[:-1], *shape))
+
+    def _filtered(self, field: Any, factors: np.ndarray) -> Any:
+        """Give fields (..., y, x) of the periodic grid, each Fourier component by its factor."""
+        xp, axes = namespace(field), tuple(range(-len(self.shape), 0))
+        parts = xp.fft.rfftn(field, axes=axes) * alike(factors, field)
+        return xp.fft.irfftn(parts, s=self._around, axes=axes)
+
+    def _flat(self, field: Any) -> Any:
+        """Give the variables (..., variable) of fields of the periodic grid."""
+        inside = field[(..., *(slice(n) for n in self.shape))]
+        lead = inside.shape[: inside.ndim - len(self.shape)]
+        return namespace(field).reshape(inside, (*lead, self.size))
+
+    def _widened(self, x: Any) -> Any:
+        """Give fields of the periodic grid of states (..., variable), 0 at its other points."""
+        xp, field = namespace(x), self._field(x, self.shape)
+        for axis, (count, more) in enumerate(zip(self.shape, self._around, strict=True)):
+            if more > count:
+                place = field.ndim - len(self.shape) + axis
+                shape = [*field.shape[:place], more - count, *field.shape[place + 1 :]]
+                nothing = xp.zeros(shape, dtype=x.dtype, device=x.device)
+                field = xp.concat((field, nothing), axis=place)
+        return field
 
     def variances(self) -> np.ndarray:
         """Give the diagonal of B (variable,)."""
-        return np.full(self.control, self.variance)
+        return np.full(self.size, self.variance)
 
     def dense(self) -> np.ndarray:
         """Give B (variable, variable) as a matrix, of a small grid."""
-        root: np.ndarray = self.root(np.eye(self.control))
-        found: np.ndarray = root @ root.T
-        return found
+        return np.asarray(self.times(np.eye(self.size)))
 
     def to_dataset(self) -> xr.Dataset:
         """Give the settings, for a store."""
-        told = {"long_name": "stationary background error covariance"}
-        given = ((), self.variance, told | {"shape": list(self.shape), "length": self.length})
-        return xr.Dataset({"stationary": given})
+        told: dict[str, Any] = {"long_name": "stationary background error covariance"}
+        around = [int(part) for part in np.atleast_1d(self.periodic)]
+        told |= {"shape": list(self.shape), "length": self.length, "periodic": around}
+        return xr.Dataset({"stationary": ((), self.variance, told)})
 
     @classmethod
     def restored(cls, dataset: xr.Dataset) -> Stationary:
         """Give the covariance back from what ``to_dataset`` gave."""
         kept = dataset["stationary"]
         shape = tuple(int(n) for n in np.atleast_1d(kept.attrs["shape"]))
-        return cls(shape, float(kept), float(kept.attrs["length"]))
+        around = np.atleast_1d(kept.attrs.get("periodic", True)).astype(bool).tolist()
+        periodic = tuple(around) if len(around) == len(shape) else bool(around[0])
+        return cls(shape, float(kept), float(kept.attrs["length"]), periodic)

@@ -29,6 +29,7 @@ METHODS = {
     "Emulator": ("fit", "to_dataset"),
     "Checkpoint": ("load", "due", "save"),
     "Covariance": ("control", "root", "root_adjoint"),
+    "CovarianceProduct": ("times",),
 }
 """What an object of a seam must have."""
 GIVE = {
@@ -52,6 +53,7 @@ GIVE = {
     "Emulator": "an emulator, e.g. daml.LSTM()",
     "Checkpoint": "an object with load, due and save",
     "Covariance": "an object with control, root(v) and root_adjoint(x)",
+    "CovarianceProduct": "an object with times(x)",
 }
 """What each annotation asks for. Others are not compared."""
 

@@ -9,7 +9,7 @@ import math
 import numbers
 import sys
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import PurePath
@@ -222,7 +222,7 @@ def _settings(value: Any) -> dict[str, Any]:
     if not is_own(kind) and hasattr(value, "get_params") and not isinstance(value, type):
         return dict(value.get_params(deep=False))  # scikit-learn's: what it was fitted to is none
     if is_dataclass(value):
-        names = [f.name for f in fields(value)]
+        names = [f.name for f in fields(value) if not _is_unknown(f, value)]
     elif hasattr(value, "_fields"):
         names = list(value._fields)
     else:
@@ -230,6 +230,14 @@ def _settings(value: Any) -> dict[str, Any]:
         names = [*getattr(value, "__dict__", ()), *slots]
     given = (n for n in names if not _is_cached(kind, n))
     return {n: getattr(value, n) for n in given if not n.startswith("_") and hasattr(value, n)}
+
+
+def _is_unknown(field: Field[Any], value: Any) -> bool:
+    """Whether a store of before the field does not know it, and nothing else was meant then."""
+    if not field.metadata.get("later"):
+        return False
+    now = getattr(value, field.name)
+    return type(now) is type(field.default) and now == field.default
 
 
 def _derived(value: Any, told: Mapping[str, Any]) -> dict[str, Any]:

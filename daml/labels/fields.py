@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,15 @@ class Form:
 
     def names(self, field: str) -> list[str]:
         """Give the names of the points: u[3,5], or the field's alone where it has no space."""
-        if not self.shape:
-            return [field]
-        return [f"{field}[{','.join(map(str, at))}]" for at in self.places().T.tolist()]
+        return list(_names(field, self.shape))
+
+
+@lru_cache(maxsize=8)
+def _names(field: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Give the names of points; those of a large field take as long as a step of its model."""
+    if not shape:
+        return (field,)
+    return tuple(f"{field}[{','.join(map(str, at))}]" for at in np.ndindex(shape))
 
 
 @checked

@@ -62,14 +62,28 @@ class StateSpace:
         positions, period = getattr(model, "positions", None), getattr(model, "period", None)
         if positions is None:
             return cls(names)
+        return cls.given(positions, period, owner, names)
+
+    @classmethod
+    def given(
+        cls, positions: Any, period: Any, owner: str, names: tuple[str, ...] | None = None
+    ) -> StateSpace:
+        """Give the space of positions and periods that a user gives; errors begin with ``owner``.
+
+        Without ``names`` there is one place or more, and they have none.
+        """
         array = _numbers(positions, owner, "positions")
         if array.ndim == 1:
             array = array[:, None]
-        if array.ndim != 2 or len(array) != len(names) or not np.isfinite(array).all():
+        wanted = array.shape[:1] if names is None else (len(names),)
+        fits = array.ndim == 2 and array.size and array.shape[:1] == wanted
+        if not fits or not np.isfinite(array).all():
+            count = "the" if names is None else len(names)
             raise InputError(
                 f"{owner}: 'positions' is {shown(positions)} of shape {np.shape(positions)}; give "
-                f"finite numbers (variable,) or (variable, dimension) for {len(names)} variables"
+                f"finite numbers (variable,) or (variable, dimension) for {count} variables"
             )
+        names = names or ()
         if period is None:
             return cls(names, array)
         given = [period] if np.ndim(period) == 0 else list(period)

@@ -173,12 +173,14 @@ class Record:
     def _nearest_rows(self, steps: np.ndarray) -> np.ndarray:
         """Give the row of the source of each nearest value (step, observed); -1 for none."""
         found = np.full((len(steps), len(self.observed)), -1, dtype=np.int64)
-        for place in range(len(self.observed)):
-            present = np.flatnonzero(self.kind_present[self.kind, place])
+        groups = np.unique(np.packbits(self.kind_present, axis=0), axis=1, return_inverse=True)[1]
+        for number in range(int(groups.max()) + 1):
+            places = np.flatnonzero(groups == number)  # what is there at the same times
+            present = np.flatnonzero(self.kind_present[self.kind, places[0]])
             if len(present):
                 after = np.clip(np.searchsorted(present, steps), 0, len(present) - 1)
                 before = np.clip(after - 1, 0, None)
                 nearer = np.abs(present[before] - steps) <= np.abs(present[after] - steps)
                 near = present[np.where(nearer, before, after)]
-                found[:, place] = np.searchsorted(self.axis.index, near)
+                found[:, places] = np.searchsorted(self.axis.index, near)[:, None]
         return found

@@ -14,6 +14,7 @@ from array_api_compat import array_namespace
 from daml.errors import DamlError, InputError, first_line
 from daml.labels.datasets import is_hidden, names
 from daml.labels.descriptions import description
+from daml.observing.operators import Selection
 from daml.observing.places.moving import moves
 from daml.observing.places.pointwise import PointFunctions, check_functions
 
@@ -32,8 +33,8 @@ class Function:
     Parameters
     ----------
     call : callable
-        The function. Its own attribute ``linear`` and its own method ``tangent(x)``, where it has
-        them, are taken in place of what is found here.
+        The function. Its own attribute ``linear`` and its own methods ``tangent(x)`` and
+        ``adjoint(y)``, where it has them, are taken in place of what is found here.
     observed : tuple of str
         What it gives.
     size : int
@@ -134,13 +135,30 @@ class Function:
         try:
             found = torch.func.vmap(torch.func.jacrev(self.apply))(rows)
         except Exception as error:
-            raise InputError(
-                f"'operator' cannot be differentiated by torch ({type(error).__name__}: "
-                f"{first_line(error)}); write it with operations that NumPy's arrays and torch's "
-                "tensors share, or give it a method tangent(x), (..., observed, variable)"
-            ) from error
+            raise _not_differentiated(error, "tangent(x), (..., observed, variable)") from error
         found = found.reshape(*at.shape[:-1], len(self.observed), self.size)
         return found.numpy() if isinstance(x, np.ndarray) else found
+
+    def adjoint(self, y: Any) -> Any:
+        """Give H' y (..., variable) of observations (..., observed) of a linear H, by torch.
+
+        Raises
+        ------
+        InputError
+            If torch cannot differentiate the function.
+        """
+        own = getattr(self.call, "adjoint", None)
+        if own is not None:
+            return own(y)
+        import torch
+
+        weights = torch.as_tensor(y, dtype=torch.float64) if isinstance(y, np.ndarray) else y
+        try:
+            zero = weights.new_zeros((*weights.shape[:-1], self.size))
+            found = torch.func.vjp(self.apply, zero)[1](weights)[0]
+        except Exception as error:
+            raise _not_differentiated(error, "adjoint(y), (..., variable)") from error
+        return found.numpy() if isinstance(y, np.ndarray) else found
 
     def picked(self, rows: Any) -> Function:
         """Give the function for some states of a batch: all have the same."""
@@ -175,6 +193,19 @@ class _Reordered:
                 (found, xp.zeros_like(found[..., :1] * x[..., None, others])), axis=-1
             )
         return found[..., np.argsort([*self.places, *others]).tolist()]
+
+    def adjoint(self, y: Any) -> Any:
+        found = self.function.adjoint(y)
+        return Selection(self.places, self.size).adjoint(found)
+
+
+def _not_differentiated(error: Exception, method: str) -> InputError:
+    """Give the error for a function that torch cannot differentiate."""
+    return InputError(
+        f"'operator' cannot be differentiated by torch ({type(error).__name__}: "
+        f"{first_line(error)}); write it with operations that NumPy's arrays and torch's "
+        f"tensors share, or give it a method {method}"
+    )
 
 
 def _called(call: Callable[[Any], Any], x: Any) -> Any:

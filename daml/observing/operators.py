@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import scipy.sparse
 import xarray as xr
 
 from daml.arrays import namespace
@@ -24,6 +25,10 @@ class _Linear:
     def matrix(self) -> np.ndarray:
         """Give H (observed, variable)."""
         raise NotImplementedError
+
+    def sparse(self) -> scipy.sparse.csr_array:
+        """Give H (observed, variable) as a sparse matrix."""
+        return scipy.sparse.csr_array(self.matrix())
 
     def tangent(self, x: Any) -> Any:
         """Give H for each state (..., variable): (..., observed, variable)."""
@@ -51,9 +56,23 @@ class Selection(_Linear):
             return x[..., first : last + 1]
         return x[..., list(self.places)]
 
+    def adjoint(self, y: Any) -> Any:
+        """Give H' y (..., variable) of observations (..., observed); NumPy or torch."""
+        shape = (*y.shape[:-1], self.size)
+        if isinstance(y, np.ndarray):
+            return (y.reshape(-1, len(self.places)) @ self.sparse()).reshape(shape)
+        places = y.new_tensor(self.places, dtype=int)
+        return y.new_zeros(shape).index_add(-1, places, y)
+
     def matrix(self) -> np.ndarray:
         """Give H (observed, variable)."""
-        return np.eye(self.size)[list(self.places)]
+        return np.asarray(self.sparse().toarray())
+
+    def sparse(self) -> scipy.sparse.csr_array:
+        """Give H (observed, variable) as a sparse matrix."""
+        count = len(self.places)
+        entries = np.ones(count), np.array(self.places, dtype=np.int32), np.arange(count + 1)
+        return scipy.sparse.csr_array(entries, shape=(count, self.size))
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,10 @@ class LinearOperator(_Linear):
         if isinstance(x, np.ndarray):
             return x @ self.rows.T
         return x @ x.new_tensor(self.rows).T
+
+    def adjoint(self, y: Any) -> Any:
+        """Give H' y (..., variable) of observations (..., observed); NumPy or torch."""
+        return y @ (self.rows if isinstance(y, np.ndarray) else y.new_tensor(self.rows))
 
     def matrix(self) -> np.ndarray:
         """Give H (observed, variable)."""

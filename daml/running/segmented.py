@@ -20,6 +20,7 @@ from daml.running.converging import unconverged
 from daml.running.cycling.cycle import cycle
 from daml.running.cycling.guards import REJECTED, counted, counted_within
 from daml.running.cycling.steps import given_error
+from daml.running.grouped import Places, all_of
 from daml.running.kept import Kept, is_watched
 from daml.running.lost import MOST, flags, signs
 from daml.running.moments import Moments, joined, moments
@@ -134,7 +135,8 @@ class Cycles:
                 leave=False,
             ) as bar,
         ):
-            found = list(each(lambda group: self._run(cut, group, target, bar), groups))
+            what = "smooth" if self.lag else "assimilate"
+            found = all_of(self._run, cut, groups, Places(target, bar, each, what))
             ends = np.concatenate([part.ends for part in found])
             width = np.concatenate([part.width for part in found])
             spun = np.concatenate([part.spun for part in found])
@@ -152,8 +154,9 @@ class Cycles:
             again[0] = False
             again &= lost.sum() <= MOST * cut.total
             longer = replace(cut, spinup=2 * cut.spinup)
-            for group in longer.groups(len(groups[0]), np.flatnonzero(again)):
-                part = self._run(longer, group, target, bar)
+            some = longer.groups(len(groups[0]), np.flatnonzero(again))
+            runs = all_of(self._run, longer, some, Places(target, bar, map, what))
+            for group, part in zip(some, runs, strict=True):
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
                 width[group], early_end[group] = part.width, part.unconverged
                 rejected[group] = part.rejected
@@ -204,9 +207,8 @@ class Cycles:
             for row, (step, age) in enumerate(zip(steps, ages, strict=True)):
                 yield picked(moved, row), Run(step, group, age, wanted, self.pace)
 
-    def _run(self, cut: Cut, group: np.ndarray, target: Target, bar: tqdm[Any]) -> _Segments:
+    def _run(self, cut: Cut, group: np.ndarray, room: Room, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""
-        room = target.room(group, cut)
         starts = np.maximum(group * cut.length - cut.spinup, 0)
         early = group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
@@ -261,7 +263,6 @@ class Cycles:
             lost = is_lost.sum(axis=1)
         rejected = counted_within(gross, early, rows)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
-        target.close(group, cut, room)
         return _Segments(ends, width, spun, spread, lost, early_end, rejected)
 
 

@@ -21,6 +21,11 @@ class Target:
         self.arrays = arrays
         self.writing = Lock()  # groups may end within a chunk of a store, and are run by threads
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of a row of each array."""
+        return {name: tuple(array.shape[1:]) for name, array in self.arrays.items()}
+
     def room(self, group: np.ndarray, cut: Cut) -> Room:
         """Give room for a group; of a record in one piece what writes through."""
         if cut.segments == 1:

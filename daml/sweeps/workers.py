@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import uuid
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 from tqdm.auto import tqdm
 
+from daml.arrays import cores
 from daml.errors import InputError, StoreError, first_line
 from daml.sweeps.member import Member, run
 
@@ -41,13 +41,6 @@ SETTINGS = {
 }
 PATIENCE = 10
 """Seconds that a scheduler has to answer."""
-
-
-def cores() -> int:
-    """Give the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def finished(

@@ -67,12 +67,16 @@ class Interpolation:
         """Give H for some states of the batch."""
         return Interpolation(self.places[rows], self.weights[rows], self.size)
 
-    def adjoint(self, y: np.ndarray) -> np.ndarray:
-        """Give H' y (..., variable) of what is observed (..., observed)."""
+    def adjoint(self, y: Any) -> Any:
+        """Give H' y (..., variable) of what is observed (..., observed); NumPy or torch."""
         lead, rows = self.places.shape[:-2], int(np.prod(self.places.shape[:-2], dtype=int))
-        found, parts = np.zeros((rows, self.size)), self.weights * y[..., None]
-        at = np.arange(rows)[:, None], self.places.reshape(rows, -1)
-        np.add.at(found, at, parts.reshape(rows, -1))
+        parts = (alike(self.weights, y) * y[..., None]).reshape(rows, -1)
+        places = self.places.reshape(rows, -1)
+        if not isinstance(y, np.ndarray):
+            nothing = y.new_zeros((rows, self.size))
+            return nothing.scatter_add(-1, _tensor(places, y), parts).reshape(*lead, self.size)
+        found = np.zeros((rows, self.size))
+        np.add.at(found, (np.arange(rows)[:, None], places), parts)
         return found.reshape(*lead, self.size)
 
 

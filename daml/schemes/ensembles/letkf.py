@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from daml.arrays import namespace
+from daml.arrays import namespace, on_cores
 from daml.errors import InputError
 from daml.protocols import Forecast, Observed, Run, Setting, Update
-from daml.schemes.ensembles.localisation import Neighbours, Searching
+from daml.schemes.ensembles.localisation import Near, Neighbours, Searching
 from daml.schemes.ensembles.parts import Ensemble, Prepared, Seen
 from daml.schemes.ensembles.roots import root_and_inverse_times
 
+JOINED, MANY = 1 << 20, 4
+"""Entries of the matrices of a task, whose roots are found together; and tasks from which on
+threads pay."""
 VALUES, PRODUCTS = 1 << 17, 1 << 20
 """Numbers that are worked on at once, as the cache holds them; and products of members, of all
 observations, that are kept beside them."""
@@ -127,12 +131,13 @@ def _all_analysed(part: Seen, observed: Observed, near: Neighbours | Searching) 
     xp = namespace(part.seen)
     if isinstance(near, Searching):
         rows = enumerate(near.near(observed))
-        each = [_all_analysed(_alone(part, row), observed, own) for row, own in rows]
-        return [xp.concat(parts, axis=-1) for parts in zip(*each, strict=True)]
-    own = _places_last(part.anomalies)
-    found = (_analysed(own[:, piece], total) for piece, total in _sums(part, near))
-    moved, anomalies, signals = zip(*found, strict=True)
-    return xp.concat(moved), xp.concat(anomalies, axis=1), xp.concat(signals)
+        alone = [_all_analysed(_alone(part, row), observed, own) for row, own in rows]
+        return [xp.concat(parts, axis=-1) for parts in zip(*alone, strict=True)]
+    own, (tasks, back) = _places_last(part.anomalies), _tasks(part, near)
+    with on_cores(len(tasks) if len(tasks) >= MANY else 1, own) as each:
+        found = list(each(lambda task: _analysed(own[:, task.entries], task.sums()), tasks))
+    pairs = zip(zip(*found, strict=True), (0, 1, 0), strict=True)
+    return [_joined(parts, axis, back) for parts, axis in pairs]
 
 
 def _alone(part: Seen, row: int) -> Seen:
@@ -149,36 +154,54 @@ def _places_last(members: Any) -> Any:
     return xp.reshape(xp.reshape(last, (-1,)), last.shape)
 
 
-def _sums(part: Seen, near: Neighbours) -> Iterator[tuple[slice, Any]]:
-    """Give S S' and S d (member, member + 1, variable, row), in pieces.
+class _Task(NamedTuple):
+    """Some variables, which are analysed together."""
 
-    S and d are those of the observations near each variable, by the roots of their tapers.
+    entries: Any
+    """Their places in a state: a slice, or an array of them."""
+    sums: Callable[[], Any]
+    """Gives S S' and S d (member, member + 1, variable, row): those of the observations near each
+    variable, by the roots of their tapers."""
+
+
+def _tasks(part: Seen, near: Neighbours) -> tuple[list[_Task], Any]:
+    """Cut an analysis into tasks, and say how their variables are put back in order.
+
+    How it is cut changes no bit, and neither does how many run at the same time.
     """
     xp = namespace(part.seen)
     rows = math.prod(part.mean.shape[:-1])
     members, observed = part.seen.shape[-2:]
     both = xp.concat((part.seen, part.innovation[..., None, :]), axis=-2)
-    if near.whole is not None and rows * observed * members * (members + 1) <= PRODUCTS:
-        return _from_all(_places_last(both), near.whole, VALUES // (rows * members * (members + 1)))
-    width = max(near.places.shape[1], members)
-    return _from_lists(both, near, VALUES // (rows * members * width))
+    square = rows * members * (members + 1)
+    if near.whole is not None and observed * square <= PRODUCTS:
+        sums = partial(_from_all, _products(_places_last(both)), near.whole)
+        pieces = _pieces(near.whole.shape[0], JOINED // square)
+        return [_Task(piece, partial(sums, piece)) for piece in pieces], None
+    both, tasks = xp.reshape(both, (-1, members + 1, observed)), []
+    for listed in near.lists:
+        for piece in _pieces(listed.places.shape[0], JOINED // square):
+            entries = piece if listed.entries is None else listed.entries[piece]
+            tasks.append(_Task(entries, partial(_from_lists, both, listed, piece)))
+    return tasks, near.back
 
 
-def _from_lists(both: Any, near: Neighbours, at_once: int) -> Iterator[tuple[slice, Any]]:
-    """Collect what is near each variable, of ``both`` (..., member + 1, observed)."""
-    xp = namespace(both)
-    both = xp.reshape(both, (-1, *both.shape[-2:]))
-    for piece in _pieces(near.places.shape[0], at_once):
-        local = both[..., near.places[piece]] * near.root[piece]
+def _from_lists(both: Any, near: Near, piece: slice) -> Any:
+    """Collect what is near some variables, of ``both`` (row, member + 1, observed)."""
+    xp, (rows, wide, _) = namespace(both), both.shape
+    at_once = VALUES // (rows * wide * max(near.places.shape[1], wide))
+    places, root, found = near.places[piece], near.root[piece], []
+    for part in _pieces(places.shape[0], at_once):
+        local = both[..., places[part]] * root[part]
         local = xp.permute_dims(local, (2, 0, 1, 3))  # (variable, row, member + 1, neighbour)
-        total = local[..., :-1, :] @ xp.matrix_transpose(local)
-        yield piece, xp.permute_dims(total, (2, 3, 0, 1))
+        found.append(local[..., :-1, :] @ xp.matrix_transpose(local))
+    return xp.permute_dims(_joined(found, 0), (2, 3, 0, 1))
 
 
-def _from_all(both: Any, tapers: Any, at_once: int) -> Iterator[tuple[slice, Any]]:
-    """Sum over all observations, most of which are near, by one product with the tapers.
+def _products(both: Any) -> tuple[Any, np.ndarray]:
+    """Give the products (pair and observed, row) of ``both`` (member + 1, observed, row).
 
-    Of ``both`` (member + 1, observed, row); each pair of members is summed once.
+    Each pair of members is multiplied once; the places (member, member + 1) of pairs say where.
     """
     xp, members = namespace(both), len(both) - 1
     products = xp.concat([both[member:] * both[member] for member in range(members)])
@@ -186,13 +209,25 @@ def _from_all(both: Any, tapers: Any, at_once: int) -> Iterator[tuple[slice, Any
     rows, columns = np.triu_indices(members, m=members + 1)
     place[rows, columns] = np.arange(len(rows))
     place[:, :members] = np.maximum(place[:, :members], place[:, :members].T)
-    for piece in _pieces(tapers.shape[0], at_once):
-        yield piece, (tapers[piece] @ products)[place]
+    return products, place
 
 
-def _pieces(size: int, at_once: int) -> Iterator[slice]:
+def _from_all(products: tuple[Any, np.ndarray], tapers: Any, piece: slice) -> Any:
+    """Sum over all observations, most of which are near, by one product with the tapers."""
+    pairs, place = products
+    return (tapers[piece] @ pairs)[place]
+
+
+def _pieces(size: int, at_once: int) -> list[slice]:
     step = max(at_once, 1)
-    return (slice(first, first + step) for first in range(0, size, step))
+    return [slice(first, first + step) for first in range(0, size, step)]
+
+
+def _joined(parts: Sequence[Any], axis: int, back: Any = None) -> Any:
+    """Join arrays along an axis, and put what lies along it in another order."""
+    xp = namespace(parts[0])
+    whole = parts[0] if len(parts) == 1 else xp.concat(list(parts), axis=axis)
+    return whole if back is None else xp.take(whole, back, axis=axis)
 
 
 def _analysed(anomalies: Any, total: Any) -> tuple[Any, Any, Any]:

@@ -1,4 +1,4 @@
-"""Which observations count at which place, and how much: the taper of Gaspari and Cohn."""
+"""Which observations count at which place, and how much."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 
 from daml.arrays import fetch, put
+from daml.covariances.tapers import taper
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.protocols import Observed, Setting, Space
@@ -19,50 +21,11 @@ FAR = 100.0
 """A half-width that is larger than the largest distance by this factor is in another unit."""
 ROWS = 4096
 """Places whose neighbours are searched for at once."""
-
-
-@checked
-def taper(distance: Any, half_width: float) -> np.ndarray:
-    """Give the fifth-order piecewise rational function of Gaspari and Cohn.
-
-    It looks like a Gaussian and is a correlation function in up to three dimensions: 1 at distance
-    0, 5/24 at the half-width, and exactly 0 from twice the half-width on.
-
-    Parameters
-    ----------
-    distance : array_like (...)
-        0 or more, in any unit of length.
-    half_width : float
-        In the same unit. Infinite: 1 everywhere.
-
-    Returns
-    -------
-    numpy.ndarray (...)
-
-    Raises
-    ------
-    InputError
-        If the half-width is not positive.
-
-    References
-    ----------
-    Gaspari, G. and Cohn, S. E. (1999): Construction of correlation functions in two and three
-    dimensions. Q. J. R. Meteorol. Soc. 125, 723-757; equation 4.10.
-
-    Examples
-    --------
-    >>> taper([0.0, 1.0, 2.0], half_width=1.0).round(4)
-    array([1.    , 0.2083, 0.    ])
-    """
-    if not half_width > 0:
-        raise InputError(f"taper: 'half_width' is {half_width}; give a length > 0")
-    r = np.asarray(distance, dtype=np.float64) / half_width
-    near, far = np.minimum(r, 1.0), np.clip(r, 1.0, 2.0)
-    inner = (((-near / 4 + 1 / 2) * near + 5 / 8) * near - 5 / 3) * near**2 + 1
-    outer = ((((far / 12 - 1 / 2) * far + 5 / 8) * far + 5 / 3) * far - 5) * far + 4 - 2 / (3 * far)
-    # Next to twice the half-width the sum is smaller than its rounding.
-    found: np.ndarray = np.where(r < 1, inner, np.where(r < 2, np.maximum(outer, 0.0), 0.0))
-    return found
+WHOLE = 1 << 22
+"""Most entries of a matrix of all tapers."""
+SHORT, CROWDED, STEP = 1 << 17, 1.5, 8
+"""Lists with no more entries, or no more times the number of neighbours, are as long as the longest
+one; others are as long as the next multiple of this step."""
 
 
 @checked
@@ -104,13 +67,24 @@ def correlations(setting: Setting, half_width: float, owner: str) -> np.ndarray:
     return found
 
 
-class Neighbours(NamedTuple):
-    """The observations near each variable, as many for each: the last ones may count nothing."""
+class Near(NamedTuple):
+    """The observations near some variables, as many for each: the last ones may count nothing."""
 
+    entries: Any
+    """The places (variable,) of the variables in a state; None for all of them, in their order."""
     places: Any
     """Places of observations (variable, neighbour)."""
     root: Any
     """Square root of their taper (variable, neighbour), 0 for what only fills the list."""
+
+
+class Neighbours(NamedTuple):
+    """The observations near each variable."""
+
+    lists: tuple[Near, ...]
+    """Of variables with about as many: one crowded place must not make all lists long."""
+    back: Any = None
+    """Where each variable (variable,) is in the lists, one after the other; None if in order."""
     whole: Any = None
     """Tapers of all observations (variable, observed), where most of them are near."""
 
@@ -124,39 +98,66 @@ class Neighbours(NamedTuple):
             If variables or observations have no positions, the half-width is in another unit, or
             errors are correlated.
         """
-        positions = _observed(setting, owner)
-        near, farthest = cls._around(setting.space, positions, half_width)
-        _check_reach(farthest, half_width, len(setting.variables), owner)
-        width = near.places.shape[1]
-        whole = None
-        if len(positions) <= DENSE * width:
-            whole = np.zeros((len(near.places), len(positions)))
-            np.add.at(whole, (np.arange(len(whole))[:, None], near.places), near.root**2)
-        return near.beside(setting.noise.variance, whole)
+        positions, size = _observed(setting, owner), len(setting.variables)
+        near, farthest = _around(setting.space, positions, half_width)
+        _check_reach(farthest, half_width, size, owner)
+        longest = int(np.diff(near.indptr).max())
+        few = len(positions) <= DENSE * longest and size * len(positions) <= WHOLE
+        whole = near.power(2).toarray() if few else None
+        return cls.beside(near, setting.noise.variance, whole)
 
     @classmethod
-    def _around(
-        cls, space: Space, positions: np.ndarray, half_width: float
-    ) -> tuple[Neighbours, float]:
-        """Search around positions (observed, dimension); give the largest distance, too."""
-        size = len(space.names)
-        parts, farthest = [], 0.0
-        for first in range(0, size, ROWS):
-            entries = np.arange(first, min(first + ROWS, size))
-            found = space.near(entries, positions, 2 * half_width)
-            farthest = max(farthest, found[2].max(initial=0.0))
-            parts.append(_padded(*found, len(entries), half_width))
-        width = max(places.shape[1] for places, _ in parts)
-        fill = [((0, 0), (0, width - places.shape[1])) for places, _ in parts]
-        columns = zip(*parts, strict=True)
-        places, root = (np.concatenate(list(map(np.pad, column, fill))) for column in columns)
-        return cls(places, root), farthest
+    def beside(cls, near: Any, like: Any, whole: np.ndarray | None = None) -> Neighbours:
+        """Give the lists of what `_around` gives, where the cycle's arrays are.
 
-    def beside(self, like: Any, whole: np.ndarray | None = None) -> Neighbours:
-        """Move the lists to where the cycle's arrays are: for a gradient, or to a GPU."""
+        They may be there for a gradient, or on a GPU.
+        """
         home = None if isinstance(like, np.ndarray) else str(like.device)
-        moved = (None if part is None else put(part, home) for part in (*self[:2], whole))
-        return Neighbours(*moved)
+        lists, back = _lists(near), None
+        if len(lists) > 1:
+            back = put(np.argsort(np.concatenate([part.entries for part in lists])), home)
+        moved = tuple(Near(*(p if p is None else put(p, home) for p in part)) for part in lists)
+        return cls(moved, back, None if whole is None else put(whole, home))
+
+
+def _around(space: Space, positions: np.ndarray, half_width: float) -> tuple[Any, float]:
+    """Search around positions (observed, dimension).
+
+    Give the roots of tapers (variable, observed), a sparse matrix, and the largest distance.
+    """
+    size, parts, farthest = len(space.names), [], 0.0
+    for first in range(0, size, ROWS):
+        entries = np.arange(first, min(first + ROWS, size))
+        rows, points, distance = space.near(entries, positions, 2 * half_width)
+        farthest = max(farthest, distance.max(initial=0.0))
+        root = np.sqrt(taper(distance, half_width))
+        shape = len(entries), len(positions)
+        parts.append(scipy.sparse.csr_array((root, (rows, points)), shape))
+    near = scipy.sparse.vstack(parts, format="csr")
+    near.sort_indices()
+    return near, farthest
+
+
+def _lists(near: Any) -> list[Near]:
+    """Give the lists of a sparse matrix (variable, observed) of roots of tapers."""
+    counts = np.diff(near.indptr)
+    longest = max(int(counts.max()), 1)
+    if longest * len(counts) <= max(SHORT, CROWDED * near.nnz):
+        return [Near(None, *_padded(near, longest))]
+    widths = np.maximum(-(-counts // STEP) * STEP, STEP)
+    found = []
+    for width in np.unique(widths):
+        entries = np.flatnonzero(widths == width)
+        found.append(Near(entries, *_padded(near[entries], int(width))))
+    return found
+
+
+def _padded(near: Any, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give the entries of a sparse matrix as lists (row, neighbour) of places and values."""
+    there = np.arange(width) < np.diff(near.indptr)[:, None]
+    places, root = np.zeros(there.shape, dtype=np.int64), np.zeros(there.shape)
+    places[there], root[there] = near.indices, near.data
+    return places, root
 
 
 class Searching(NamedTuple):
@@ -186,14 +187,14 @@ class Searching(NamedTuple):
         where = observed.positions.reshape(*there.shape, -1)
         for present, positions in zip(there, where, strict=True):
             own = np.flatnonzero(present)
-            if not len(own):
-                none = np.zeros((size, 1))
-                yield Neighbours(none.astype(int), none).beside(observed.values)
-                continue
-            near, farthest = Neighbours._around(self.space, positions[own], self.half_width)
-            if farthest > 0:
-                _check_reach(farthest, self.half_width, size, self.owner)
-            yield near._replace(places=own[near.places]).beside(observed.values)
+            near = scipy.sparse.csr_array((size, len(present)))
+            if len(own):
+                found, farthest = _around(self.space, positions[own], self.half_width)
+                if farthest > 0:
+                    _check_reach(farthest, self.half_width, size, self.owner)
+                parts = found.data, own[found.indices], found.indptr
+                near = scipy.sparse.csr_array(parts, near.shape)
+            yield Neighbours.beside(near, observed.values)
 
 
 def _check_reach(
@@ -235,17 +236,3 @@ def _unplaced(owner: str) -> InputError:
         "model; give them a coordinate 'position' along 'variable', in the unit of the model's "
         "positions"
     )
-
-
-def _padded(
-    rows: np.ndarray, points: np.ndarray, distance: np.ndarray, size: int, half_width: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Give pairs as lists (row, neighbour) of points and roots of tapers."""
-    order = np.lexsort((points, rows))
-    rows, points, distance = rows[order], points[order], distance[order]
-    counts = np.bincount(rows, minlength=size)
-    column = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    shape = size, max(int(counts.max()), 1)
-    places, root = np.zeros(shape, dtype=np.int64), np.zeros(shape)
-    places[rows, column], root[rows, column] = points, np.sqrt(taper(distance, half_width))
-    return places, root

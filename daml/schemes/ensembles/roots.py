@@ -13,13 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from daml.arrays import namespace
+from daml.arrays import fetch, namespace
 from daml.schemes.matrices import identity
 
 TERMS = 64
 """Most terms of a series; a matrix that needs more is inverted by iterations."""
 ACCURACY = 1e-11
 """Largest relative error of a series."""
+TOGETHER, FEWEST = 1 << 17, 8
+"""Most entries of matrices that are worked on together, as the cache holds them; and fewest
+matrices: a sum over one alone is rounded in another order."""
+ENDLESS = 1 << 30
+"""Stands for the bound of a matrix that has none."""
 LARGEST = 1e12
 """Condition number from which on iterations stop early: more of them would amplify rounding."""
 
@@ -50,22 +55,54 @@ def root_and_inverse_times(matrices: Any, vectors: Any) -> tuple[Any, Any]:
     """Give (I + C)^(-1/2) v and (I + C)^-1 v of C (n, n, place) and v (n, place).
 
     As :func:`root_times`, for thousands of small matrices: with their places on the last axis the
-    loops of NumPy are long. Both series share their polynomials.
+    loops of NumPy are long. Both series share their polynomials. Places whose series are equally
+    long are worked on together, so that what lies beside a place changes no bit of it.
     """
+    lengths = _halves(fetch(_bounds(matrices, axes=(0, 1))))
+    order, roots, inverses = [], [], []
+    together = max(TOGETHER // len(matrices) ** 2, FEWEST)
+    for halves in np.unique(lengths):
+        places = np.flatnonzero(lengths == halves)
+        for first in range(0, len(places), together):
+            part = places[first : first + together]
+            filled = part if len(part) >= FEWEST else np.resize(part, FEWEST)
+            given = _at(matrices, filled), _at(vectors, filled)
+            root, inverse = _of_one_length(*given, None if halves == ENDLESS else int(halves))
+            roots.append(root[:, : len(part)])
+            inverses.append(inverse[:, : len(part)])
+            order.append(part)
+    xp, back = namespace(vectors), np.argsort(np.concatenate(order))
+    return _at(xp.concat(roots, axis=-1), back), _at(xp.concat(inverses, axis=-1), back)
+
+
+def _at(array: Any, places: np.ndarray) -> Any:
+    """Give an array (..., place) at some places."""
+    if isinstance(array, np.ndarray):
+        if array.strides[-1] == array.itemsize:
+            return np.take(array, places, axis=-1)
+        return np.ascontiguousarray(array[..., places])  # each matrix lies in one piece of memory
+    import torch
+
+    return array.index_select(-1, torch.as_tensor(places, device=array.device))
+
+
+def _of_one_length(matrices: Any, vectors: Any, halves: int | None) -> tuple[Any, Any]:
+    """Give the two products for matrices whose bounds are nearly the same; NaN without one."""
     xp = namespace(matrices)
-    bounds = _bounds(matrices, axes=(0, 1))
-    bound = _common(bounds)
-    if bound is None:
+    if halves is None:
         return vectors * math.nan, vectors * math.nan
+    bound = _bound(halves)
     if _terms(bound) > TERMS:
-        moved = xp.moveaxis(matrices, -1, 0)
-        root = _iterated(moved, 1 + bounds[..., None, None], bound)
+        moved, scales = xp.moveaxis(matrices, -1, 0), 1 + _bounds(matrices, axes=(0, 1))
+        root = _iterated(moved, scales[..., None, None], bound)
         once = root @ xp.moveaxis(vectors, -1, 0)[..., None]
-        return tuple(xp.moveaxis(found[..., 0], 0, -1) for found in (once, root @ once))
+        once, twice = (xp.moveaxis(found[..., 0], 0, -1) for found in (once, root @ once))
+        return once, twice
     twice = matrices * (4 / bound) - 2 * identity(len(matrices), matrices)[..., None]
     times = partial(xp.einsum, "ijp,jp->ip")
     removed = _series(partial(times, twice), times(matrices, vectors), _coefficients(bound))
-    return tuple(vectors - part for part in removed)
+    root, inverse = (vectors - part for part in removed)
+    return root, inverse
 
 
 def _bounds(matrices: Any, axes: tuple[int, int]) -> Any:
@@ -76,22 +113,31 @@ def _bounds(matrices: Any, axes: tuple[int, int]) -> Any:
     xp = namespace(matrices)
     fixed = matrices.detach() if hasattr(matrices, "detach") else matrices
     bounds = xp.sqrt(xp.sum(fixed**2, axis=axes))
-    if not math.isinf(float(xp.max(bounds))):
+    if not bool(xp.any(xp.isinf(bounds))):
         return bounds
     # Squares overflow before sums do.
-    return xp.max(xp.sum(xp.abs(fixed), axis=axes[0], keepdims=True), axis=axes)
+    sums = xp.max(xp.sum(xp.abs(fixed), axis=axes[0], keepdims=True), axis=axes)
+    return xp.where(xp.isinf(bounds), sums, bounds)
 
 
 def _common(bounds: Any) -> float | None:
-    """Give one bound for all, None where one is not finite.
+    """Give one bound for all, None where one is not finite."""
+    (halves,) = _halves(np.array([float(namespace(bounds).max(bounds))]))
+    return None if halves == ENDLESS else _bound(halves)
 
-    Few different bounds: their series are kept, and hardly depend on what lies side by side.
+
+def _halves(bounds: np.ndarray) -> np.ndarray:
+    """Give the powers of the root of 2 that are no smaller than bounds; `ENDLESS` of others.
+
+    They are few, so that their series are kept.
     """
-    largest = float(namespace(bounds).max(bounds))
-    if not math.isfinite(largest):
-        return None
-    halves = math.ceil(2 * math.log2(max(largest, 1e-3)))
-    return math.sqrt(2.0) ** halves
+    finite = np.isfinite(bounds)
+    least = np.where(finite, np.maximum(bounds, 1e-3), 1.0)
+    return np.where(finite, np.ceil(2 * np.log2(least)), ENDLESS).astype(np.int64)
+
+
+def _bound(halves: int) -> float:
+    return math.sqrt(2.0) ** int(halves)
 
 
 def _terms(bound: float) -> int:

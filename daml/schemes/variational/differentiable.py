@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from daml.arrays import namespace
+from daml.schemes.variational.conjugate_gradients import solution
 
 
 def analysed(
@@ -63,3 +67,33 @@ class _Analysis(torch.autograd.Function):
         by_total -= (back + told / 2 * weights)[..., None] * weights[..., None, :]
         by_cross = moved[..., None] * weights[..., None, :]
         return torch.addcmul(back, told, weights), by_cross, by_total
+
+
+def solved(
+    product: Callable[[torch.Tensor], torch.Tensor],
+    right: torch.Tensor,
+    steps: int,
+    tolerance: float,
+) -> torch.Tensor:
+    """Give the solution (..., n) of C v = b by conjugate gradients, with its gradient by b.
+
+    C is symmetric, so that the gradient is solved for in the same way; see
+    :func:`daml.schemes.variational.conjugate_gradients.solution`.
+    """
+    found: torch.Tensor = _Solution.apply(right, product, steps, tolerance)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Solution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, right: torch.Tensor, product: Any, steps: int, tolerance: float
+    ) -> torch.Tensor:
+        ctx.how = product, steps, tolerance
+        found: torch.Tensor = solution(namespace(right), product, right, steps, tolerance)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, moved: torch.Tensor) -> tuple[Any, ...]:
+        product, steps, tolerance = ctx.how
+        return solution(namespace(moved), product, moved, steps, tolerance), None, None, None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from daml.covariances.acting import acts
 from daml.covariances.dense import check
 from daml.errors import InputError
 from daml.labels.datasets import names
@@ -28,6 +29,8 @@ def check_given(covariance: Any, ways: Sequence[str], name: str) -> None:
                 "an xarray.DataArray"
             )
         return
+    if acts(covariance):
+        return
     if not isinstance(covariance, xr.DataArray) or "variable" not in covariance.coords:
         raise InputError(
             f"{name}: 'background_covariance' must be an xarray.DataArray (variable, "
@@ -37,10 +40,10 @@ def check_given(covariance: Any, ways: Sequence[str], name: str) -> None:
     check(covariance, names(covariance), "background_covariance")
 
 
-def check_factor(factor: Any, name: str) -> None:
-    """Refuse a factor on R that is neither positive nor "estimated"."""
+def check_factor(factor: Any, name: str, argument: str = "error_factor") -> None:
+    """Refuse a factor that is neither positive nor "estimated"."""
     if factor != "estimated" and (isinstance(factor, str) or not 0 < factor < np.inf):
-        raise InputError(f"{name}: 'error_factor' is {factor!r}; give a factor > 0, or 'estimated'")
+        raise InputError(f"{name}: {argument!r} is {factor!r}; give a factor > 0, or 'estimated'")
 
 
 def matrix_of(covariance: Any, variables: tuple[str, ...], name: str) -> np.ndarray:

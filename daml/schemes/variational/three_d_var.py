@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 
+from daml.covariances.acting import acts, described, restored
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.labels.html import shown
-from daml.protocols import Forecast, Observed, Outputs, Run, Scheme, Setting, Trial, Update
+from daml.protocols import (
+    Covariance,
+    CovarianceProduct,
+    Forecast,
+    Observed,
+    Outputs,
+    Run,
+    Scheme,
+    Setting,
+    Trial,
+    Update,
+)
+from daml.schemes.ensembles.open_inflation import LEAST
 from daml.schemes.estimation import Seen
 from daml.schemes.labelled import CHI_SQUARE, analyse
 from daml.schemes.variational import by_model
+from daml.schemes.variational.by_actions import Actions
 from daml.schemes.variational.by_model import Observing
 from daml.schemes.variational.gains import Tables, tables
 from daml.schemes.variational.gauss_newton import GaussNewton
 from daml.schemes.variational.given_covariance import check_factor, check_given, matrix_of
 from daml.schemes.variational.open_covariance import Known, estimated
+from daml.schemes.variational.open_factor import consistent
 from daml.stores.opening import check_whole
 
 METHODS = ("exact", "cg")
 WAYS = ("innovations", "climatological", "model")
+FACTORS = {"error_factor": "error covariance R", "background_factor": "given B"}
+"""The numbers that a store keeps, and what they multiply."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +54,29 @@ class ThreeDVar:
 
     Parameters
     ----------
-    background_covariance : xarray.DataArray, or "innovations", "climatological" or "model"
+    background_covariance : xarray.DataArray, or "innovations", "climatological" or "model", or an \
+object
         B (variable, covariable), symmetric positive definite, in units of the products of the
         variables. Or how it is found: "innovations" and "climatological" are estimated by
         :func:`daml.tuned` and by the loop, from the innovations of each model, or once as the
         scaled climatology of the model that the loop starts from, as in Goodliff and Miyoshi
         (2025). "model" asks the model for the B of each of its forecasts, which an LSTM has that
-        was trained through the cycle.
+        was trained through the cycle. An object with the actions of
+        :class:`daml.protocols.CovarianceProduct` or :class:`daml.protocols.Covariance`, such as
+        :class:`daml.covariance.Localised` or :class:`daml.covariance.Stationary`, is a B of many
+        variables: no matrix of all of them is made, and H must be linear.
     error_factor : float or "estimated"
         Factor on the observations' error covariance R. "estimated" is for an R of unknown size:
         the factor is found from innovations, together with B.
+    background_factor : float or "estimated"
+        Factor on a B that is given. "estimated" is the one for which the mean chi-square of the
+        innovations is 1, found by :func:`daml.tuned` and by the loop.
     method : {"exact", "cg"}
         "exact" computes the gain K = B H' (H B H' + R)^-1; "cg" uses conjugate gradients,
         preconditioned with the Cholesky factor of B. The two agree to rounding. With a nonlinear H
-        it is how each iteration solves for its step.
+        it is how each iteration solves for its step. With a B by its actions both mean the same:
+        (H B H' + R) w = y - H xb is solved by conjugate gradients, in units of R (PSAS: Cohn et al.
+        1998), and the analysis is xb + B H' w.
 
     Raises
     ------
@@ -61,7 +87,9 @@ class ThreeDVar:
     References
     ----------
     Lorenc, A. C. (1986): Analysis methods for numerical weather prediction.
-    Q. J. R. Meteorol. Soc. 112, 1177-1194.
+    Q. J. R. Meteorol. Soc. 112, 1177-1194. Cohn, S. E., da Silva, A., Guo, J., Sienkiewicz, M. and
+    Lamich, D. (1998): Assessing the effects of data selection with the DAO physical-space
+    statistical analysis system. Mon. Wea. Rev. 126, 2913-2926.
 
     Examples
     --------
@@ -73,9 +101,10 @@ class ThreeDVar:
     (500, 3)
     """
 
-    background_covariance: xr.DataArray | str = "innovations"
+    background_covariance: xr.DataArray | str | CovarianceProduct | Covariance = "innovations"
     error_factor: float | str = 1.0
     method: str = "exact"
+    background_factor: float | str = field(default=1.0, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -89,6 +118,7 @@ class ThreeDVar:
                 "background_covariance='innovations'"
             )
         check_given(given, WAYS, "ThreeDVar")
+        check_factor(self.background_factor, "ThreeDVar", "background_factor")
 
     def _repr_html_(self) -> str:
         return shown(self, {})
@@ -101,14 +131,20 @@ class ThreeDVar:
         InputError
             If it is still to be estimated, or lacks some of the variables.
         """
-        return matrix_of(self.background_covariance, variables, "ThreeDVar")
+        matrix = matrix_of(self.background_covariance, variables, "ThreeDVar")
+        return matrix * float(self.background_factor)
 
     def to_dataset(self) -> xr.Dataset:
         """Give the factor on R, and B unless the model gives it; for a store."""
-        told = {"long_name": "factor on the error covariance R", "units": "1"}
-        found = xr.Dataset({"error_factor": ((), float(self.error_factor), told)})
+        factors = {}
+        for name, what in FACTORS.items():
+            told = {"long_name": f"factor on the {what}", "units": "1"}
+            factors[name] = xr.DataArray(float(getattr(self, name)), attrs=told)
+        found, given = xr.Dataset(factors), self.background_covariance
+        if self._acts:
+            return found.merge(described(given))
         if not self._asks_model:  # otherwise the model stores its own B
-            found["background_covariance"] = cast("xr.DataArray", self.background_covariance)
+            found["background_covariance"] = cast("xr.DataArray", given)
         return found
 
     def restored(self, dataset: xr.Dataset) -> ThreeDVar:
@@ -119,22 +155,27 @@ class ThreeDVar:
         StoreError
             If a variable is missing or damaged.
         """
-        kept = ("error_factor",) if self._asks_model else ("error_factor", "background_covariance")
+        acting = restored(dataset)
+        has = self._asks_model or self._acts or acting is not None
+        kept = ("error_factor",) if has else ("error_factor", "background_covariance")
         check_whole(dataset, kept, "the scheme that was kept")
-        covariance = dataset.get("background_covariance", self.background_covariance)
-        factor = float(dataset["error_factor"])
-        return replace(self, background_covariance=covariance, error_factor=factor)
+        given = dataset.get("background_covariance", self.background_covariance)
+        factors: dict[str, Any] = {n: float(dataset[n]) for n in FACTORS if n in dataset}
+        covariance = given if acting is None else acting
+        return replace(self, background_covariance=covariance, **factors)
 
     @property
     def open(self) -> tuple[str, ...]:
         """Names of what is still to be estimated, or asked of the model; empty if all is given."""
-        parts = ("background_covariance", "error_factor")
+        parts = ("background_covariance", "error_factor", "background_factor")
         return tuple(name for name in parts if isinstance(getattr(self, name), str))
 
     @property
     def needs(self) -> frozenset[str]:
-        """What is required of the model: its own "covariance", or nothing."""
-        return frozenset({"covariance"} if self._asks_model else ())
+        """What is required of the model: its own "covariance", what B needs, or nothing."""
+        if self._asks_model:
+            return frozenset({"covariance"})
+        return frozenset(getattr(self.background_covariance, "needs", ()))
 
     @property
     def outputs(self) -> Outputs:
@@ -144,7 +185,7 @@ class ThreeDVar:
     @property
     def by_model(self) -> ThreeDVar:
         """The same scheme with the B of the model."""
-        return replace(self, background_covariance="model")
+        return replace(self, background_covariance="model", background_factor=1.0)
 
     @property
     def _way(self) -> str | None:
@@ -157,18 +198,28 @@ class ThreeDVar:
         """Whether the model gives B."""
         return self._way == "model"
 
+    @property
+    def _acts(self) -> bool:
+        """Whether B is given by its actions."""
+        return acts(self.background_covariance)
+
     def tuned(self, trial: Trial, before: Scheme | None = None) -> ThreeDVar:
         """Give the scheme with B and the factor on R estimated.
 
         See :func:`daml.tuned`.
         """
+        self._check_one()
         found = before if isinstance(before, ThreeDVar) else None
         if self._asks_model and trial.knows_covariance:
             return self if found is None else replace(self, error_factor=found.error_factor)
         if not self.open:
             return self
-        if found is not None and not isinstance(found.background_covariance, str):
-            start, known = found, Known(found.background_covariance, float(found.error_factor))
+        if self.background_factor == "estimated":
+            last = 1.0 if found is None or found.open else float(found.background_factor)
+            return self._scaled(consistent(trial, self._scaled, last))
+        last_b = None if found is None else found.background_covariance
+        if found is not None and isinstance(last_b, xr.DataArray) and found.background_factor == 1:
+            start, known = found, Known(last_b, float(found.error_factor))
         else:
             factor = 1.0 if isinstance(self.error_factor, str) else self.error_factor
             start, known = self, Known(trial.climatology(), factor)
@@ -183,6 +234,18 @@ class ThreeDVar:
         scheme = estimated(trial, made, known, new=start is self, factor=estimate)
         return cast("ThreeDVar", scheme)
 
+    def _check_one(self) -> None:
+        """Refuse a factor on a B that is not given."""
+        given = self.background_covariance
+        if isinstance(given, str) and self.background_factor != 1:
+            raise InputError(
+                f"ThreeDVar: 'background_factor' multiplies a B that is given, and "
+                f"'background_covariance' is {given!r}; give one of the two"
+            )
+
+    def _scaled(self, factor: float) -> ThreeDVar:
+        return replace(self, background_factor=factor)
+
     def values_needed(
         self, observations: xr.Dataset, variables: tuple[str, ...], knows_covariance: bool
     ) -> tuple[int, str] | None:
@@ -192,23 +255,29 @@ class ThreeDVar:
         model gives a B of its own.
         """
         way = self._way
+        if self.background_factor == "estimated":
+            return LEAST, "to find 'background_factor'"
         if way in (None, "climatological") or (way == "model" and knows_covariance):
             return None
         seen = Seen.of(observations, variables, np.ones(len(variables)))
         return seen.least, f"to estimate B for {seen.rank} observed quantities"
 
-    def prepare(self, setting: Setting) -> Tables | Observing | GaussNewton:
-        """Compute the gain of each pattern of observations, if H is linear and B is given.
+    def prepare(self, setting: Setting) -> Tables | Observing | GaussNewton | Actions:
+        """Compute the gain of each pattern of observations, if H is linear and B is a matrix.
 
         Raises
         ------
         InputError
             If B lacks some of the variables, or is still to be estimated; or if H is nonlinear and
-            the model gives B, or torch cannot differentiate H.
+            the model gives B or B is given by its actions, or torch cannot differentiate H.
         """
+        self._check_one()
         factor = float(self.error_factor)
         if self._asks_model:
             return Observing.of(setting, factor)
+        if self._acts:
+            factors = float(self.background_factor), factor
+            return Actions.of(setting, self.background_covariance, factors)
         if not setting.operator.linear:
             given = self.given(setting.variables)
             return GaussNewton.of(setting, given, factor, self.method)
@@ -236,14 +305,8 @@ class ThreeDVar:
         Raises
         ------
         InputError
-            If B is given by its actions.
+            If B is given by its actions, and they do not say so.
         """
-        if not hasattr(memory, "innovation_variance"):
-            raise InputError(
-                "ThreeDVar: B is given by its actions, which do not say how large innovations "
-                "should be, and the record asks for a check of gross errors ('gross_error'); leave "
-                "it out, or give an ensemble, e.g. daml.schemes.LETKF(20, radius=...)"
-            )
         return memory.innovation_variance(forecast, observed)
 
     def analyse(self, background: xr.Dataset, observations: xr.Dataset) -> xr.Dataset:

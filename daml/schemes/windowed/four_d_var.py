@@ -11,8 +11,9 @@ import numpy as np
 import xarray as xr
 
 from daml.arrays import alike, namespace
+from daml.covariances.acting import acts, described
+from daml.covariances.acting import restored as restored_covariance
 from daml.covariances.model_error import error_root
-from daml.covariances.stationary import Stationary
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.labels.html import shown
@@ -163,8 +164,7 @@ class FourDVar(Erring):
             raise InputError(f"FourDVar: method {self.method!r} is unknown; give one of {METHODS}")
         check_search(self.outer_loops, self.tolerance, "FourDVar")
         check_factor(self.error_factor, "FourDVar")
-        if not self._acts:
-            check_given(self.background_covariance, WAYS, "FourDVar")
+        check_given(self.background_covariance, WAYS, "FourDVar")
 
     def _repr_html_(self) -> str:
         return shown(self, {})
@@ -189,7 +189,7 @@ class FourDVar(Erring):
     @property
     def _acts(self) -> bool:
         """Whether B is given by its actions."""
-        return hasattr(self.background_covariance, "root_adjoint")
+        return acts(self.background_covariance)
 
     def given(self, variables: tuple[str, ...]) -> np.ndarray:
         """Give B (variable, variable) as a matrix.
@@ -207,7 +207,7 @@ class FourDVar(Erring):
         factor = xr.DataArray(float(self.error_factor), attrs=told)
         found, given = super().to_dataset().assign(error_factor=factor), self.background_covariance
         if self._acts:
-            return found.merge(cast("Any", given).to_dataset()) if _is_kept(given) else found
+            return found.merge(described(given))
         return found.assign(background_covariance=cast("xr.DataArray", given))
 
     def restored(self, dataset: xr.Dataset) -> FourDVar:
@@ -220,8 +220,9 @@ class FourDVar(Erring):
         """
         where, given = "the scheme that was kept", self.background_covariance
         check_whole(dataset, ("error_factor",), where)
-        if "stationary" in dataset:
-            given = Stationary.restored(dataset)
+        acting = restored_covariance(dataset)
+        if acting is not None:
+            given = acting
         elif not self._acts:
             check_whole(dataset, ("background_covariance",), where)
             given = dataset["background_covariance"]
@@ -335,11 +336,6 @@ def analysed(
     start, errors = cost.control.moved(v)
     made = {"iterations": [iterations] * fresh, "converged": [converged] * fresh}
     return Update(start, {**cost.extras(wanted), **made}, errors=errors)
-
-
-def _is_kept(covariance: Any) -> bool:
-    """Whether a covariance says what a store keeps of it."""
-    return hasattr(covariance, "to_dataset")
 
 
 def _last(before: Any, climate: xr.DataArray, steps: Any) -> dict[str, float] | None:

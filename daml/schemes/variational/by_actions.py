@@ -1,0 +1,199 @@
+"""The analysis with a B that is given by its actions, solved for in the space of observations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import scipy.sparse
+
+from daml.arrays import alike, namespace
+from daml.covariances.sparse import Sparse
+from daml.errors import InputError
+from daml.observing.noise import fetched
+from daml.protocols import Forecast, ObservationOperator, Observed, Setting
+from daml.schemes.variational.conjugate_gradients import solution
+
+TOLERANCE = 1e-12
+"""Length of the last residual of conjugate gradients, as a part of the first one."""
+MANY = 3
+"""Where more than one of so many variables is observed, H B H' is not made as a matrix."""
+
+Times = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What a cycle with a B by its actions and a linear H knows; see :meth:`analysed`."""
+
+    times: Times
+    """Gives B x (..., variable)."""
+    prepared: _Prepared | None
+    """What is known of H, where it is the same at all times."""
+    correlation: Any
+    """R (observed, observed) by its standard deviations; None if errors are not correlated."""
+    factors: tuple[float, float]
+    """On B and on R."""
+
+    @classmethod
+    def of(cls, setting: Setting, covariance: Any, factors: tuple[float, float]) -> Actions:
+        """Give it for a setting; ``factors`` multiply B and R.
+
+        Raises
+        ------
+        InputError
+            If H is not linear, or B is not one of the variables of the setting.
+        """
+        operator, size = setting.operator, len(setting.variables)
+        if not operator.linear:
+            raise InputError(
+                f"ThreeDVar: B is a {type(covariance).__name__}, which needs a linear H, and "
+                "'operator' is not linear; give B as an xarray.DataArray, or an ensemble scheme, "
+                "e.g. daml.schemes.ETKF(20)"
+            )
+        if hasattr(covariance, "placed"):
+            covariance = covariance.placed(setting.space)
+        _check_size(_size(covariance, size), covariance, size)
+        noise, correlation = fetched(setting.noise), None
+        if noise.covariance is not None:
+            deviation = np.sqrt(noise.covariance.diagonal())
+            scaled = noise.covariance / (deviation * deviation[:, None])
+            correlation = alike(scaled, setting.noise.variance)
+        prepared = _prepared(operator, covariance)
+        return cls(partial(_times, covariance), prepared, correlation, factors)
+
+    def analysed(self, background: Any, observed: Observed) -> tuple[Any, Any]:
+        """Give the analysis (..., variable), and the chi-square (...) of the innovation.
+
+        The weights w of the innovation d solve (H B H' + R) w = d, by conjugate gradients in units
+        of the standard deviations of R, and the analysis is xb + B H' w.
+        """
+        xp = namespace(background)
+        wide, error = self.factors
+        cross, square = self._seen(observed.operator)
+        present = xp.astype(observed.present, background.dtype)
+        weight = present / xp.sqrt(observed.variance * error)
+        distance = (observed.values - observed.operator.apply(background)) * weight
+
+        def product(y: Any) -> Any:
+            return self._noise(y, present) + wide * weight * square(weight * y)
+
+        steps = 2 * distance.shape[-1]
+        if isinstance(distance, np.ndarray):
+            found = solution(xp, product, distance, steps, TOLERANCE)
+        else:
+            from daml.schemes.variational import differentiable
+
+            found = differentiable.solved(product, distance, steps, TOLERANCE)
+        counts = xp.sum(present, axis=-1)
+        total = xp.vecdot(distance, found) / xp.where(counts > 0, counts, np.nan)
+        return background + wide * cross(weight * found), total
+
+    def innovation_variance(self, forecast: Forecast, observed: Observed) -> Any:
+        """Give the diagonal (..., observed) of H B H' + R.
+
+        Raises
+        ------
+        InputError
+            If it does not follow from the actions of B.
+        """
+        known = self.prepared
+        if known is None or known.operator is not observed.operator or known.diagonal is None:
+            raise InputError(
+                "ThreeDVar: B is given by its actions, which do not say how large innovations "
+                "should be, and the record asks for a check of gross errors ('gross_error'); leave "
+                "it out, or give an ensemble, e.g. daml.schemes.LETKF(20, radius=...)"
+            )
+        wide, error = self.factors
+        return wide * alike(known.diagonal, observed.variance) + error * observed.variance
+
+    def _seen(self, operator: Any) -> tuple[Times, Times]:
+        """Give the products with B H' and H B H'."""
+        known = self.prepared
+        if known is not None and known.operator is operator and known.cross is not None:
+            return known.cross, cast("Times", known.square)
+
+        def cross(y: Any) -> Any:
+            return self.times(operator.adjoint(y))
+
+        return cross, partial(_squared, operator, cross)
+
+    def _noise(self, y: Any, present: Any) -> Any:
+        """Give R y in units of standard deviations; y where a value is missing."""
+        if self.correlation is None:
+            return y
+        return (1 - present) * y + present * ((present * y) @ self.correlation)
+
+
+class _Prepared(NamedTuple):
+    """What is known of an H that is the same at all times."""
+
+    operator: ObservationOperator
+    cross: Times | None = None
+    """Gives B H' y and H B H' y by sparse matrices, where B and H give such ones."""
+    square: Times | None = None
+    diagonal: Any = None
+    """That of H B H' (observed,), where it is known."""
+
+
+def _prepared(operator: Any, covariance: Any) -> _Prepared | None:
+    """Work out what is known of H; None if that changes."""
+    if getattr(operator, "changes", False):
+        return None
+    if not hasattr(operator, "sparse"):
+        return _Prepared(operator)
+    matrix, diagonal = operator.sparse(), None
+    if hasattr(covariance, "variances") and (np.diff(matrix.indptr) == 1).all():
+        diagonal = matrix.power(2) @ covariance.variances()
+    if not hasattr(covariance, "columns"):
+        return _Prepared(operator, diagonal=diagonal)
+    entries = np.unique(matrix.indices)
+    met, columns = matrix[:, entries], covariance.columns(entries)
+    if len(entries) * MANY <= covariance.size:
+        # H B H' is far smaller than B H', and conjugate gradients multiply by it alone.
+        crossing = scipy.sparse.csr_array(columns.matrix @ met.T)
+        cross = Sparse(crossing).times
+        squares = scipy.sparse.csr_array(met @ (columns.matrix[entries] @ met.T))
+        return _Prepared(operator, cross, Sparse(squares).times, squares.diagonal())
+    back = Sparse(scipy.sparse.csr_array(met.T))
+    if diagonal is None:
+        diagonal = np.asarray((met @ columns.matrix[entries]).multiply(met).sum(axis=1))
+    cross = partial(_crossed, columns, back)
+    return _Prepared(operator, cross, partial(_squared, operator, cross), diagonal)
+
+
+def _crossed(columns: Sparse, back: Sparse, y: Any) -> Any:
+    """Give B H' y by columns of B, and H'."""
+    return columns.times(back.times(y))
+
+
+def _squared(operator: ObservationOperator, cross: Times, y: Any) -> Any:
+    """Give H B H' y."""
+    return operator.apply(cross(y))
+
+
+def _times(covariance: Any, x: Any) -> Any:
+    """Give B x, by the root of B where there is no shorter way."""
+    if hasattr(covariance, "times"):
+        return covariance.times(x)
+    return covariance.root(covariance.root_adjoint(x))
+
+
+def _size(covariance: Any, size: int) -> int:
+    """Give the number of variables of B; where it does not say, that of a product."""
+    if hasattr(covariance, "size"):
+        return int(covariance.size)
+    if hasattr(covariance, "root"):
+        return int(covariance.root(np.zeros(covariance.control)).shape[-1])
+    return int(covariance.times(np.zeros(size)).shape[-1])
+
+
+def _check_size(found: int, covariance: Any, size: int) -> None:
+    if found != size:
+        raise InputError(
+            f"ThreeDVar: 'background_covariance', a {type(covariance).__name__}, is one of {found} "
+            f"variables, and the model has {size}; give a B of as many"
+        )
