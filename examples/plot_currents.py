@@ -169,7 +169,7 @@ points["error_variance"] = 0.04
 speed = {"speed": lambda fields: (fields["u"] ** 2 + fields["v"] ** 2 + 1e-6) ** 0.5}
 model = Currents(1.05)
 clock = time.perf_counter()
-record = daml.from_points(points, model, operator=speed)
+record = daml.from_points(points, model, start=0.0, operator=speed)
 print(f"{len(points)} values on {dict(record.sizes)}: {time.perf_counter() - clock:.1f} s")
 print({name: record.attrs[name] for name in ("moved", "outside") if name in record.attrs})
 
@@ -194,10 +194,24 @@ def interpolated(name):
     return ("time", "y", "x"), np.where(LAND, np.nan, found)
 
 
-drifters = daml.from_points(points[points.field != "speed"], model)
+drifters = daml.from_points(points[points.field != "speed"], model, start=0.0)
 field_of = np.repeat(["u", "v", "drives_u", "drives_v"], [len(SEA)] * 2 + [len(CENTRES)] * 2)
 B = daml.covariance.Localised(60.0, np.where(Currents.is_eddy, 1e-8, 0.04), groups=field_of,
                               positions=Currents.positions, period=Currents.period)
 three_d_var = daml.ThreeDVar(B, background_factor="estimated")
 letkf = daml.schemes.LETKF(MEMBERS, radius=60.0)
 errors = {"interpolation": rmse(xr.Dataset({n: interpolated(n) for n in "uv"}, truth.coords))}
+schemes = {"3DVar": (three_d_var, drifters, None), "LETKF": (letkf, record, speed)}
+fields = {}
+for name, (scheme, seen_by, operator) in schemes.items():
+    clock = time.perf_counter()
+    if scheme is three_d_var:
+        _, found = daml.tuned(scheme, model, seen_by, forcings=forcings)
+    else:
+        found = daml.assimilate(model, seen_by, scheme, operator=operator, forcings=forcings, segments=1)
+    fields[name] = daml.unflatten(found)["analysis"].to_dataset()
+    print(f"{name}: {time.perf_counter() - clock:.0f} s, chi-square "
+          f"{float(found.chi_square[SPINUP:].mean()):.2f}")
+    print(fields[name].time.values[:4], truth.time.values[:4], fields[name].y.values[:3], truth.y.values[:3])
+    errors[name] = rmse(fields[name])
+print(errors)
