@@ -83,6 +83,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "api/uses",
     "doc_module": ("daml",),
     "image_srcset": [],
+    "thumbnail_size": (440, 340),
     "first_notebook_cell": "%matplotlib inline",
     "remove_config_comments": True,
     "show_memory": False,

@@ -97,7 +97,7 @@ class Ring(daml.models.Gridded):
 @pytest.mark.parametrize("network", [RandomPlaces(20), Tracks(20, speed=0.7)], ids=repr)
 def test_a_filter_finds_the_truth_with_a_network_that_moves(network):
     """With 20 places a time the error is far below that of an observation, and of the climate."""
-    truth = daml.simulate(Ring(), steps=300, spinup=500, seed=1)
+    truth = daml.simulate(Ring(), steps=200, spinup=500, seed=1)
     record = daml.observe(truth, network=network, seed=1)
     scheme = daml.schemes.LETKF(12, radius=daml.schemes.half_width(loc_rad=4), inflation=1.04)
     analysis = daml.assimilate(Ring(), record, scheme, segments=1)

@@ -53,7 +53,6 @@ def points(fixed):
 
 SCHEMES = {
     "ThreeDVar": lambda: daml.ThreeDVar(B),
-    "cg": lambda: daml.ThreeDVar(B, method="cg"),
     "ETKF": lambda: daml.schemes.ETKF(8, inflation=1.1, model_error=0.01),
     "EnVar": lambda: daml.schemes.EnVar(8, beta=0.3, background_covariance=B, radius=30.0),
     "SigmaPoint": lambda: daml.schemes.SigmaPoint(model_error=0.01),
