@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from daml.cli import main
 from daml.errors import InputError
 from daml.experiments import amemiya2023, brajard2020
-from daml.experiments.sparse import interpolated, observe_at_random
+from daml.experiments.at_random import interpolated, observe_at_random
 
 SPARSE = brajard2020.Settings(
     *(160, 40, 1, 40, 15), observed=40, fewer=(), members=20, skip=20, learning_rate=8e-3

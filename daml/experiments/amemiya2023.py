@@ -20,7 +20,7 @@ from sklearn.linear_model import Ridge
 from daml import __version__, figures
 from daml.emulators import CNN, LSTM, Augmented, Regression
 from daml.errors import DivergedError, InputError
-from daml.experiments.sparse import observe_at_random
+from daml.experiments.at_random import observe_at_random
 from daml.labels.arguments import check_fields, checked
 from daml.labels.ranges import seed as whole_seed
 from daml.labels.ranges import whole

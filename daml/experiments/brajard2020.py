@@ -19,7 +19,7 @@ from scipy.signal import welch
 from daml import __version__, figures, verification
 from daml.emulators import CNN
 from daml.errors import DivergedError, InputError
-from daml.experiments.sparse import interpolated, observe_at_random
+from daml.experiments.at_random import interpolated, observe_at_random
 from daml.labels.arguments import check_fields, checked
 from daml.labels.ranges import seed as whole_seed
 from daml.labels.ranges import whole
