@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from daml.commands import run
 from daml.errors import InputError
-from daml.options import FORCINGS, MODEL, STORE, with_scheme
+from daml.options import EMULATOR, FORCINGS, ONE_MODEL, STORE, with_scheme
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,7 +23,10 @@ Examples:
       --scheme etkf --members 20 --inflation 1.02 --rotate
   daml assimilate record.nc --model lorenz96 --store letkf.zarr \\
       --scheme letkf --members 7 --set radius=7.28
+  daml assimilate tomorrow.nc --model lorenz63 --continue 3dvar.zarr --store next.zarr
 """
+SCHEME = "scheme"
+"""The group of a store that holds what was found of the scheme."""
 FEW = 5
 """Variables that are listed by their names."""
 SCHEMES = """\b
@@ -35,9 +38,17 @@ Examples:
 
 @click.command(epilog=ASSIMILATE)
 @click.argument("observations")
-@MODEL
+@ONE_MODEL
+@EMULATOR
 @STORE
 @FORCINGS
+@click.option(
+    "--continue",
+    "before",
+    default=None,
+    help="Store of an analysis that ends before OBSERVATIONS begin, to go on from, by the same "
+    "model and scheme; what was found of the scheme is taken from there.",
+)
 @click.option(
     "--segments",
     type=int,
@@ -63,8 +74,10 @@ Examples:
 @with_scheme
 def assimilate(
     observations: str,
-    model: str,
+    model: str | None,
+    emulator: str | None,
     store: str,
+    before: str | None,
     forcings: str | None,
     scheme: Scheme | None,
     segments: int | None,
@@ -80,12 +93,13 @@ def assimilate(
     of 3DVar.
     """
     import daml
-    from daml.scripts import load_model
+    from daml.stores.filling import write
     from daml.stores.opening import open_record
     from daml.stores.places import place
     from daml.stores.store import check_apart
 
-    stepping, record = load_model(model), open_record(observations)
+    stepping, record = _model(model, emulator), open_record(observations)
+    initial = None if before is None else open_record(before)
     given = None if forcings is None else open_record(forcings)
     if fields is not None:
         _check_fields(stepping, fields)
@@ -93,22 +107,60 @@ def assimilate(
     if place(store).exists():
         raise InputError(f"{store} exists; give another path, or remove it")
     place(store).check_writable(replaced=False)
-    chosen = daml.ThreeDVar() if scheme is None else scheme
-    if getattr(chosen, "open", ()):
+    chosen: Any = daml.ThreeDVar() if scheme is None else scheme
+    is_open = bool(getattr(chosen, "open", ()))
+    if is_open and before is not None:
+        chosen = _found(chosen, before)
+    elif is_open:
         chosen, _ = daml.tuned(chosen, stepping, record, forcings=given)
     analysis = daml.assimilate(
         *(stepping, record, chosen),
         segments=segments,
         spinup=spinup,
+        initial=initial,
         forcings=given,
         keep_members=keep_members,
         store=store,
     )
+    if is_open:
+        write(chosen.to_dataset(), store, SCHEME)
     click.echo(_summary(analysis))
     click.echo(f"store: {store}")
     if fields is not None:
         daml.unflatten(analysis).to_netcdf(fields)
         click.echo(f"fields: {fields}")
+
+
+def _model(model: str | None, emulator: str | None) -> Model:
+    """Give the model that one of two options names."""
+    import daml
+    from daml.scripts import load_model
+
+    if (model is None) == (emulator is None):
+        raise InputError(
+            "assimilate: give one of --model, such as lorenz63, and --emulator, a store of daml "
+            "improve"
+        )
+    made: Model = load_model(model) if model is not None else daml.load_emulator(str(emulator))
+    return made
+
+
+def _found(scheme: Any, before: str) -> Scheme:
+    """Give a scheme with what was found of it for the analysis in a store."""
+    import xarray as xr
+
+    from daml.stores.places import place
+
+    try:
+        dataset = xr.open_zarr(place(before).address, group=SCHEME, consolidated=False)
+        found: Scheme = scheme.restored(dataset.load())
+    except Exception as error:
+        raise InputError(
+            f"--continue {before}: {type(scheme).__name__} leaves {scheme.open[0]!r} open, and the "
+            "store does not hold what was found of it; give a store that daml assimilate wrote "
+            "with the same scheme, or the settings of the scheme"
+        ) from error
+    return found
 
 
 def _check_fields(model: Model, path: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daml import __version__, analysing, distribution, improving, showing
+from daml import __version__, analysing, distribution, improving, reproducing, showing
 from daml.commands import Words, run
 from daml.errors import DamlError
 from daml.options import DEVICE, OVERWRITE, RESUME
@@ -140,6 +140,7 @@ for command in (
     analysing.models,
     showing.info,
     showing.figures,
+    reproducing.reproduce,
 ):
     main.add_command(command)
 

@@ -38,6 +38,19 @@ FORCINGS = click.option(
     metavar="PATH",
     help="NetCDF file or Zarr store with known inputs of the model in time, one variable for each.",
 )
+ONE_MODEL = click.option(
+    "--model",
+    default=None,
+    metavar="[NAME|FILE.py:CLASS]",
+    help="Model to use: one of daml's by its name (daml models lists them), or a class in a script "
+    "of yours.",
+)
+EMULATOR = click.option(
+    "--emulator",
+    default=None,
+    metavar="STORE",
+    help="Model to use instead: the chosen emulator in a store of daml improve.",
+)
 COMMON: dict[str, dict[str, Any]] = {
     "members": {"metavar": "NUMBER", "help": "Number of members of an ensemble scheme."},
     "inflation": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from daml.commands import run
@@ -46,12 +48,14 @@ def figures(source: str, folder: str, only: int | None) -> None:
     SOURCE is the store of an experiment, or a NetCDF file (.nc) with scores from
     daml.reports.collect. Nothing is run.
     """
-    from daml import paper as experiment
+    from daml import paper
+    from daml.experiments.known import experiment_of
     from daml.stores.attributes import reading
     from daml.stores.opening import open_record, open_tree
 
     with reading(source):
-        scores = open_record(source) if source.endswith(".nc") else open_tree(source)
-        paths = experiment.draw(scores, folder, only)
+        scores: Any = open_record(source) if source.endswith(".nc") else open_tree(source)
+        known = experiment_of(scores) if only is None else None
+        paths = paper.draw(scores, folder, only) if known is None else known.draw(scores, folder)
     for path in paths:
         click.echo(f"figure: {path}")

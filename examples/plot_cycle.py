@@ -68,6 +68,10 @@ spread = daml.diagnosis.spread_map(analysis, ("x0", edges[0]), ("x2", edges[1]))
 fig, ax = plt.subplots(figsize=(4.5, 3.2), layout="constrained")
 spread.plot(ax=ax, x="x0_bin", y="x2_bin", robust=True, cbar_kwargs={"label": "expected error"})
 ax.set(xlabel="x0", ylabel="x2")
+fig.set_label(
+    "A map over x0 and x2 of the error that the network expects of its background: small in the "
+    "middle of the attractor and largest at its edge."
+)
 plt.show()
 
 # %%

@@ -182,6 +182,10 @@ EMULATORS = {
     "Module with a base and a window": lambda: daml.emulators.Module(
         layers(9), base=daml.Lorenz63(), window=3, epochs=2
     ),
+    "CNN": lambda: daml.emulators.CNN((4,), kernel=3, grid=Placed(), epochs=2),
+    "CNN with a base and a window": lambda: daml.emulators.CNN(
+        (4, 3), kernel=3, bilinear=True, base=Placed(), window=2, epochs=2
+    ),
     "Regression": lambda: daml.emulators.Regression(
         make_pipeline(PolynomialFeatures(2), Ridge(1e-3))
     ),

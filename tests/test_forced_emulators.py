@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import roster
 import torch
 import xarray as xr
 from click.testing import CliRunner
@@ -51,6 +52,9 @@ EMULATORS = {
     ),
     "GRU with a window": lambda inputs: daml.emulators.GRU(
         hidden=8, epochs=80, learning_rate=1e-2, window=2, base=daml.Lorenz63()
+    ),
+    "CNN with a base and a window": lambda inputs: daml.emulators.CNN(
+        (8,), kernel=3, epochs=60, batch_size=4, learning_rate=1e-2, window=2, base=roster.Placed()
     ),
     "Module": lambda inputs: daml.emulators.Module(
         torch.nn.Linear(inputs, 3), epochs=200, learning_rate=3e-2, base=daml.Lorenz63()

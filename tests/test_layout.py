@@ -33,7 +33,7 @@ LEVELS = [
     {"experiments"},
     {"sweeps"},
     {"covariance", "diagnosis", "innovations", "networks", "paper", "reports"},
-    {"commands", "options", "scripts", "analysing", "improving", "showing"},
+    {"commands", "options", "scripts", "analysing", "improving", "showing", "reproducing"},
     {"cli"},
     {"__main__"},
 ]

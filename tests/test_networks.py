@@ -444,7 +444,7 @@ def test_settings_of_an_lstm_stand_where_they_stood():
     assert names == [
         *("hidden", "layers", "epochs", "window", "base", "device", "seed", "sequence_length"),
         *("burn_in", "batch_size", "learning_rate", "rate_decay", "covariance", "cycle_epochs"),
-        "fitted",
+        *("variance_floor", "fitted"),
     ]
     assert [f.name for f in fields(Module)][:3] == ["module", "base", "window"]
     assert repr(daml.LSTM()).startswith("LSTM(hidden=100, layers=2, epochs=None, window=None, base")

@@ -1,5 +1,6 @@
 """Emulators: models that learn their step from analyses."""
 
+from daml.emulators.convolutional import CNN
 from daml.emulators.gru import GRU
 from daml.emulators.hidden import Augmented
 from daml.emulators.loading import load_emulator
@@ -8,4 +9,13 @@ from daml.emulators.module import Module
 from daml.emulators.regression import Regression
 from daml.training.parameters import fit_parameters
 
-__all__ = ["LSTM", "Augmented", "GRU", "Module", "Regression", "fit_parameters", "load_emulator"]
+__all__ = [
+    "CNN",
+    "LSTM",
+    "Augmented",
+    "GRU",
+    "Module",
+    "Regression",
+    "fit_parameters",
+    "load_emulator",
+]

@@ -22,7 +22,7 @@ from daml.observing.functions import Given, seen_through
 from daml.pairing import offered, with_model_covariance
 from daml.running.checks import typical
 from daml.training.bases import check_differentiable
-from daml.training.engine import Blocks, SquareError, Tensors, train
+from daml.training.engine import LEAST, Blocks, SquareError, Tensors, train
 from daml.training.examples import Block, Examples
 from daml.training.plan import Plan, check_sequences
 from daml.training.stopping import Watch
@@ -106,12 +106,19 @@ def _begun(
     length = emulator.sequence_length
     base = emulator.base
     examples = Examples(analysis, length, base, held_out, owner=name, forcings=forcings)
+    if emulator.variance_floor is not None and examples.spread is None:
+        raise InputError(
+            f"{name}.fit: 'variance_floor' is {emulator.variance_floor:g}, and the analysis has no "
+            "'spread' to weight targets by; give one by an ensemble, or leave it out"
+        )
     variables, (dt, unit) = examples.variables, examples.step
     network = emulator.initial(len(variables), len(examples.columns))
     known = emulator.fitted
     if known is None:
         further = examples.forcing_scaling()
-        known = Fitted(variables, dt, unit, *examples.scaling(), network, **further)
+        *states, increments, scale = examples.scaling()
+        scaling = *emulator.alike(*states), *emulator.alike(increments, scale)
+        known = Fitted(variables, dt, unit, *scaling, network, **further)
     if (known.variables, known.dt) != (variables, dt):
         raise InputError(
             f"{name}.fit: it was fitted to {known.variables} with dt {known.dt}, and is now "
@@ -128,7 +135,7 @@ def _scaled(emulator: Settings, known: Fitted, block: Block) -> Tensors:
     parts = (
         np.concatenate((inputs, further), axis=-1),
         (block.increments - known.increment_mean) / known.increment_spread,
-        block.weights,
+        block.precision(emulator.variance_floor, known.increment_spread),
     )
     return [torch.as_tensor(p, dtype=torch.float32, device=emulator.device) for p in parts]
 
@@ -152,7 +159,7 @@ def _centre(network: Network, objective: SquareError, blocks: Blocks, length: in
             for number in range(blocks.parts)
         ]
         errors, counts = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
-        network.head.bias.add_(errors / counts.clamp(min=1.0))
+        network.head.bias.add_(errors / counts.clamp(min=LEAST))
 
 
 def fitted_through_cycle(

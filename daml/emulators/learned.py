@@ -25,7 +25,7 @@ from daml.running.forecasting import forecast
 from daml.stores.attributes import Attributes
 from daml.stores.filling import save
 
-APART = ("base", "fitted")
+APART = ("base", "fitted", "grid")
 """Fields that are not settings; a store holds them in other ways."""
 
 

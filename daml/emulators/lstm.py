@@ -42,6 +42,10 @@ class LSTM(Recurrent):
     cycle_epochs : int, optional
         Epochs of a training through the cycle. Default: 1,200 updates (800 with a base), at most
         800 epochs.
+    variance_floor : float, optional
+        Weights each target of a training on analyses by 1 / (s^2 + variance_floor), where s is the
+        ``spread`` of the analysis; a target whose s is NaN does not count. In units of the
+        variables squared. Default: all count alike.
 
     Raises
     ------

@@ -16,11 +16,14 @@ STEPS = 100
 
 
 class Gain(torch.nn.Module):
-    """A factor and an offset for each variable: the head of a user's network."""
+    """A factor and an offset for each variable: the head of a user's network.
 
-    def __init__(self, size: int) -> None:
+    With ``shared`` the factor is the same for all variables.
+    """
+
+    def __init__(self, size: int, shared: bool = False) -> None:
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(size))
+        self.weight = torch.nn.Parameter(torch.ones(1 if shared else size))
         self.bias = torch.nn.Parameter(torch.zeros(size))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -88,8 +88,13 @@ class Neural(Settings):
             If the loss is not finite.
         """
         how: dict[str, Any] = {"held_out": held_out, "better": better, "checkpoint": checkpoint}
-        table = table_for(self, forcings)
-        return replace(self, fitted=fitted_to(self, analysis, forcings=table, **how))
+        made, record = self.on(analysis)
+        table = table_for(made, forcings)
+        return replace(made, fitted=fitted_to(made, record, forcings=table, **how))
+
+    def on(self, analysis: xr.Dataset) -> tuple[Self, xr.Dataset]:
+        """Give the emulator with what it takes from a record first, and what it is fitted to."""
+        return self, analysis
 
     @checked
     def begin(
@@ -127,7 +132,8 @@ class Neural(Settings):
             raise InputError(
                 f"{name}.begin: it has no base to correct; give {name}(base=model), or use 'fit'"
             )
-        return replace(self, fitted=begun(self, analysis, held_out, table_for(self, forcings)))
+        made, record = self.on(analysis)
+        return replace(made, fitted=begun(made, record, held_out, table_for(made, forcings)))
 
     def step(
         self, x: Any, memory: Memory = (None, None), forcing: Any = None

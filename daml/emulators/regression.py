@@ -139,7 +139,8 @@ class Regression(Learned):
         record = examples.Examples(analysis, length, self.base, forcings=table, **how)
         (dt, unit), scaling = record.step, record.scaling()
         scaled = Scaled(record.variables, dt, unit, *scaling, **record.forcing_scaling())
-        states, increments, weights, forcing = map(np.concatenate, zip(*record, strict=True))
+        parts = zip(*(block[:4] for block in record), strict=True)
+        states, increments, weights, forcing = map(np.concatenate, parts)
         seen = self._seen(_inputs(scaled, states, forcing))[weights > 0]
         targets = (increments - scaled.increment_mean) / scaled.increment_spread
         given = Examples(seen, targets[weights > 0])

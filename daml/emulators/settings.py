@@ -8,6 +8,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from daml.arrays import check_device
@@ -25,6 +26,7 @@ WHOLE = ("hidden", "layers", "batch_size", "sequence_length", *OPTIONAL)
 RATES: dict[str, dict[str, Any]] = {
     "learning_rate": {"needed": "a rate > 0", "above": 0.0, "most": sys.float_info.max},
     "rate_decay": {"needed": "a factor in (0, 1]", "above": 0.0, "most": 1.0},
+    "variance_floor": {"needed": "a variance > 0", "above": 0.0, "most": sys.float_info.max},
 }
 """The range of each number, and how messages describe it."""
 
@@ -49,6 +51,7 @@ class Settings(Learned):
     rate_decay: float = 0.85
     covariance: str | None = None
     cycle_epochs: int | None = None
+    variance_floor: float | None = None
     fitted: Fitted | None = field(default=None, repr=False, compare=False)
 
     covariances: ClassVar[tuple[str, ...]] = ("constant",)
@@ -63,6 +66,10 @@ class Settings(Learned):
 
         Its inputs are the variables, and after them as many of forcings.
         """
+
+    def alike(self, mean: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give the mean and spread (variable,) by which variables are scaled: each by its own."""
+        return mean, spread
 
     def initial(self, size: int, forcing: int = 0) -> Network:
         """Give the network that a first training starts from, on its device.
@@ -102,8 +109,10 @@ def check(emulator: Settings) -> None:
     plain["seed"] = seed(emulator.seed, f"{kind}: 'seed'")
     if emulator.fitted is None:  # otherwise its network is on the device already
         plain["device"] = check_device(emulator.device, kind)
-    for name in ("learning_rate", "rate_decay"):
-        plain[name] = number(getattr(emulator, name), f"{kind}: {name!r}", **RATES[name])
+    for name in RATES:
+        value = getattr(emulator, name)
+        if value is not None:
+            plain[name] = number(value, f"{kind}: {name!r}", **RATES[name])
     check_sequences(kind, emulator.sequence_length, emulator.burn_in, emulator.learning_rate)
     if emulator.window is not None and emulator.window > emulator.sequence_length:
         raise InputError(

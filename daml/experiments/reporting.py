@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import as_file, files
-from typing import cast
+from typing import Any, cast
 
 import xarray as xr
 
 from daml.errors import InputError
+from daml.experiments.known import experiment_of
 from daml.labels.arguments import checked
 from daml.stores.attributes import GIVEN, Attributes, asked, chosen, class_of_emulator, passes
 from daml.stores.opening import loaded
@@ -246,6 +248,9 @@ def overview(tree: xr.DataTree) -> str:
     InputError
         If it is no experiment of daml's.
     """
+    known = experiment_of(tree)
+    if known is not None:
+        return "\n".join((*_settings(tree.attrs), known.table(tree)))
     if "daml_version" not in tree.attrs or not {"observations", "member"} & set(tree.children):
         raise InputError(
             "no experiment is there; give the store of 'daml paper', 'daml improve' or 'daml sweep'"
@@ -255,9 +260,8 @@ def overview(tree: xr.DataTree) -> str:
     done, wanted = len(passes(tree)), asked(tree)
     ended = done == wanted or (wanted == "auto" and chosen(tree) is not None)
     state = "finished" if ended else "go on with --resume"
-    known = ("passes", "observations_sha256", "chosen", "chosen_because")
-    settings = {k: v for k, v in tree.attrs.items() if k not in known}
-    lines = [f"{name:<14}{value}" for name, value in settings.items()]
+    apart = ("passes", "observations_sha256", "chosen", "chosen_because")
+    lines = _settings({k: v for k, v in tree.attrs.items() if k not in apart})
     lines.append(f"{'passes':<14}{done} of {wanted}: {state}")
     for name in ("observations", "truth", "test/observations", "imperfect"):
         if name in tree:
@@ -266,6 +270,12 @@ def overview(tree: xr.DataTree) -> str:
     if done:
         lines.append(score_table(tree) if is_twin(tree) else innovation_table(tree))
     return "\n".join(lines)
+
+
+def _settings(attrs: Mapping[Any, Any]) -> list[str]:
+    """Give a line for each setting."""
+    width = max(14, *(len(str(name)) + 2 for name in attrs))
+    return [f"{name:<{width}}{value}" for name, value in attrs.items()]
 
 
 def _sweep_overview(tree: xr.DataTree) -> str:

@@ -10,6 +10,7 @@ it to your own figures. `save` writes a figure as PNG and SVG. Figures 1 to 4 ar
 Goodliff and Miyoshi (2025), egusphere-2025-933.
 """
 
+from daml.figures.corrections import corrections
 from daml.figures.costs import scheme_costs
 from daml.figures.diagnosis import calibration
 from daml.figures.diagram import loop_diagram
@@ -20,6 +21,7 @@ from daml.figures.drawings import (
     innovations,
     variants,
 )
+from daml.figures.emulation import emulation
 from daml.figures.field import animation, field
 from daml.figures.numbers import hidden_numbers
 from daml.figures.panels import STYLE, save
@@ -32,7 +34,9 @@ __all__ = [
     "animation",
     "attribution",
     "calibration",
+    "corrections",
     "crps",
+    "emulation",
     "error_maps",
     "error_reduction",
     "field",

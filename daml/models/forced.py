@@ -182,6 +182,10 @@ class Forced:
         moved, inner = stepped(self.model, x, inner, values)
         return moved, (clock + 1.0, inner)
 
+    def renewed(self, memory: Memory, x: Array, time: Any) -> Memory:
+        """Give a memory of a model with other forcings, by the clock of these at ``time`` (...)."""
+        return self.start(x, time)[0], memory[1]
+
     def past(self, memory: Memory) -> Memory:
         """Give the part of the memory that the states before decide: all but the clock."""
         inner = memory[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +23,19 @@ from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
 from daml.labels.trajectories import by_trajectory
 from daml.models.forced import check_reach, given
-from daml.observing.functions import Given, seen_through
+from daml.observing.functions import Given, Through, seen_through
 from daml.observing.records import GIVEN, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
 from daml.running import converging
 from daml.running.checks import check_model, remembers, typical
-from daml.running.cycling.guards import check_rejected, checks
+from daml.running.cycling.guards import ENOUGH, check_rejected, checks
 from daml.running.kept import labels_of, outputs_of
 from daml.running.lost import ADVICE, MOST, check_lost
-from daml.running.segmented import SPINUP, Cycles, first_spinup
+from daml.running.onward.ends import End
+from daml.running.onward.going_on import GoingOn, going_on
+from daml.running.onward.likeness import end_like
+from daml.running.segmented import Cycles
+from daml.running.starts.early import SPINUP, first_spinup
 from daml.running.starts.first_guess import FirstGuess
 from daml.running.targets import Target
 from daml.segments import Cut, rows_at_once, segment_length
@@ -91,7 +96,9 @@ def assimilate(
         difference in units of the mean variance of the analysis's members (default: 0.5).
     initial : xarray.Dataset, optional
         ``state`` (variable): the background at the first time. Unless given, the nearest values
-        observed, and the model's climate for what is never observed.
+        observed, and the model's climate for what is never observed. Or an analysis by the same
+        model and scheme that ends before the first time: the cycle goes on from its end, and with
+        ``segments=1`` gives the bits of one run over both records.
     operator : callable, optional
         H as a function of states (..., variable) to what is observed (..., observed), linear or
         not, in place of the observations' own. With ``ThreeDVar`` torch differentiates one that is
@@ -114,7 +121,8 @@ def assimilate(
         where the scheme is right about the size of the innovations. A scheme that asks the model
         for B also gives the standard deviations that it expects, ``background_spread`` and
         ``innovation_spread``, ``normalized_innovation``, whose variance is 1 where they are right,
-        and ``log_likelihood`` (time). attrs say segments, spin-up and difference,
+        and ``log_likelihood`` (time). Variables ``end_...`` say where the cycle ends, to go on from
+        there (``initial``). attrs say segments, spin-up and difference,
         and of an ensemble how many segments were started again. With
         ``store`` opened lazily; of observations that are Dask's lazy, too, and computed as a whole
         (attrs without those).
@@ -123,8 +131,9 @@ def assimilate(
     ------
     InputError
         If model or observations break the contract, if ``segments`` were asked for and the
-        start is not forgotten or a segment with its spin-up is as long as the record, or if the
-        members of a scheme of one state are asked for.
+        start is not forgotten or a segment with its spin-up is as long as the record, if the
+        members of a scheme of one state are asked for, or if ``initial`` is an analysis that cannot
+        go on: without its end, by another model or scheme, or later than the observations.
     DivergedError
         If the cycle leaves the finite numbers, or an ensemble has lost the observations in more
         than half of the record.
@@ -163,6 +172,7 @@ def assimilate(
         operator=operator,
         keep_members=keep_members,
         store=store,
+        keep_end=True,
     )
 
 
@@ -213,11 +223,13 @@ def assimilated(
     keep_members: bool = False,
     lag: int | None = 0,
     store: str | Path | None = None,
+    keep_end: bool = False,
 ) -> xr.Dataset:
     """Do the work of :func:`assimilate`; with a ``record``, what was read of the observations.
 
     With a ``lag``, that of :func:`daml.smooth`: None is the whole record. A ``record`` is that of
-    a loop or a trial, which go on with a filter that is lost.
+    a loop or a trial, which go on with a filter that is lost. With ``keep_end`` the analysis can be
+    gone on from.
     """
     if record is None:
         observations = flat_record(observations, model)
@@ -237,6 +249,8 @@ def assimilated(
     check_names(observations, "observation")
     total = len(times)
     labels = labels_of(model, as_given, observations, times, operator, keep_members)
+    going, observations = going_on(initial if keep_end else None, model, as_given, observations)
+    labels = labels if going is None else labels.assign_attrs(going.about(total, scheme))
     outputs = outputs_of(scheme, keep_members, checks=checks(scheme, observations))
     if lag != 0:
         lag = check_lag(lag, total, scheme, "smooth")
@@ -247,15 +261,10 @@ def assimilated(
     observations, function = seen_through(
         observations, operator, variables, typical(model), "assimilate"
     )
-
-    def run(arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
-        seen = record or read(source[0], variables, model.dt, unit, function, space)
-        first = FirstGuess(model, seen, times, initial)
-        cycles = Cycles(model, scheme, seen, first, keep_members, lag)
-        early = first_spinup(seen) if spinup is None else spinup
-        how = _cut(total, segments, early, lag, scheme), tolerance, segments, Target(arrays)
-        return _joined(cycles, *how, refuse_lost=record is None)
-
+    run = _Running(
+        *(model, scheme, record, going, initial, function, space, keep_members, lag),
+        *(total, segments, spinup, tolerance),
+    )
     units = {"units": observations["observation"].attrs.get("units", "1")}
     source = observations[[name for name in GIVEN if name in observations]]
     filling = {n: (dims, units | dict(told)) for n, (dims, told) in outputs.items()}
@@ -263,7 +272,50 @@ def assimilated(
     chunk = _chunk(cut.length, total, max(values, labels.sizes["observed"]))
     # What was read already is there to be computed on at once.
     lazily = source if record is None else None
-    return filled(labels, filling, run, store, chunk, source=lazily)
+    about = model, scheme, observations, labels, outputs, function, space, going
+    more: Any = {"further": run.ended, "further_like": partial(end_like, *about)}
+    return filled(labels, filling, run, store, chunk, source=lazily, **more if keep_end else {})
+
+
+@dataclass
+class _Running:
+    """Fills the arrays of an analysis; says then where it ended."""
+
+    model: Model
+    scheme: Scheme
+    record: Record | None
+    going: GoingOn | None
+    initial: xr.Dataset | None
+    function: Through | None
+    space: StateSpace
+    keep_members: bool
+    lag: int
+    total: int
+    segments: int | None
+    spinup: int | None
+    tolerance: float | None
+    end: End | None = None
+
+    def __call__(self, arrays: Mapping[str, Any], *source: xr.Dataset) -> dict[str, Any]:
+        """Fill arrays from observations, unless they were read; give what attrs say of it."""
+        model, lag, seen = self.model, self.lag, self.record
+        if seen is None:
+            unit = getattr(model, "time_unit", "s")
+            how = tuple(model.variables), model.dt, unit, self.function, self.space
+            seen = read(source[0], *how)
+        initial = self.initial if self.going is None else None
+        first = FirstGuess(model, seen, seen.axis.grid(), initial)
+        cycles = Cycles(model, self.scheme, seen, first, self.keep_members, lag, self.going)
+        early = first_spinup(seen) if self.spinup is None else self.spinup
+        cut = _cut(self.total, self.segments, early, lag, self.scheme)
+        how_far = cut, self.tolerance, self.segments, Target(arrays)
+        told = _joined(cycles, *how_far, refuse_lost=self.record is None)
+        self.end = cycles.end
+        return told
+
+    def ended(self) -> xr.Dataset:
+        """Give the variables of where it ended."""
+        return xr.Dataset() if self.end is None else self.end.variables()
 
 
 def _joined(
@@ -303,7 +355,7 @@ def _joined(
     told = {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
     if cycles.record.limit is not None:
         told["gross_errors"] = joined.rejected[0]
-        if refuse_lost:
+        if refuse_lost and (cycles.going is None or joined.rejected[1] >= ENOUGH):
             check_rejected(*joined.rejected, cycles.scheme)
     what = f"{what}: {type(cycles.scheme).__name__}"
     advice = getattr(cycles.scheme, "window_advice", converging.ADVICE)

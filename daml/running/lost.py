@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from daml.errors import DivergedError, warn
+from daml.observing.records import Record
 from daml.protocols import Outputs
+from daml.segments import Cut, segment_length
 
 LOST: Outputs = {
     "lost": (
@@ -29,6 +32,34 @@ ADVICE = (
 )
 """What to try, unless a scheme has an ``advice`` of its own."""
 
+JUDGED = 100
+"""Steps before a record that goes on that are judged with it: a few tell nothing."""
+
+
+class Watched(NamedTuple):
+    """What says of an earlier record whether a filter has lost the observations."""
+
+    counts: np.ndarray
+    """Number, mean and variance of the values (3, observed)."""
+    signs: np.ndarray
+    """Those of its last steps (2, step)."""
+
+
+def pooled(record: Record, before: Watched | None = None) -> np.ndarray:
+    """Give number, mean and variance of the values (3, observed) of a record and those before."""
+    steps = np.bincount(record.kind, minlength=len(record.kind_present))
+    counts = steps @ record.kind_present
+    own = np.stack((counts, record.mean, record.variance))
+    if before is None or before.counts.shape != own.shape:
+        return own
+    both = np.stack((own, before.counts))  # (record, 3, observed)
+    total = np.maximum(both[:, 0].sum(axis=0), 1)
+    share = both[:, 0] / total
+    mean = (share * both[:, 1]).sum(axis=0)
+    within = np.where(both[:, 0] > 1, both[:, 2], 0.0)  # one value does not vary
+    variance = (share * (within + (both[:, 1] - mean) ** 2)).sum(axis=0)
+    return np.stack((total, mean, np.where(variance > 0, variance, 1.0)))
+
 
 def signs(parts: Mapping[str, np.ndarray], variance: np.ndarray) -> np.ndarray:
     """Give chi-square, and squared innovations by the variance of what is observed.
@@ -39,6 +70,25 @@ def signs(parts: Mapping[str, np.ndarray], variance: np.ndarray) -> np.ndarray:
     counts = np.isfinite(squares).sum(axis=-1)
     relative = np.nansum(squares, axis=-1) / np.where(counts > 0, counts, np.nan)
     return np.stack((parts["chi_square"], relative))
+
+
+def judged(
+    found: np.ndarray, early: np.ndarray, rows: np.ndarray, cut: Cut, before: Watched | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give :func:`flags` of segments, and the signs of the last steps (2, step), NaN before them.
+
+    A short segment that goes on is judged with the last steps of the record ``before``.
+    """
+    count = 0 if before is None else min(before.signs.shape[1], max(JUDGED - int(rows[0]), 0))
+    if before is not None and count:
+        earlier = before.signs[:, -count:, None]
+        found, early = np.concatenate((earlier, found[:, early[0] :]), axis=1), 0 * early
+    stop = int(early[-1] + rows[-1]) + count
+    signs = np.full((2, JUDGED), np.nan)
+    last = found[:, max(stop - JUDGED, 0) : stop, -1]
+    signs[:, JUDGED - last.shape[1] :] = last
+    piece = min(segment_length(cut.total + count), cut.length + count)
+    return flags(found, early, rows + count, piece)[:, count:], signs
 
 
 def flags(found: np.ndarray, early: np.ndarray, rows: np.ndarray, piece: int) -> np.ndarray:

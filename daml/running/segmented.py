@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -15,43 +15,33 @@ from daml.errors import StepError
 from daml.observing.batches import picked, placed
 from daml.observing.records import Record
 from daml.pairing import certain, has_window, offered
-from daml.protocols import Observed, Run
+from daml.protocols import Observed, Run, Update
 from daml.running.converging import unconverged
 from daml.running.cycling.cycle import cycle
+from daml.running.cycling.ending import NO_ENDING, Ending
 from daml.running.cycling.guards import REJECTED, counted, counted_within
 from daml.running.cycling.steps import given_error
 from daml.running.grouped import Places, all_of
 from daml.running.kept import Kept, is_watched
-from daml.running.lost import MOST, flags, signs
-from daml.running.moments import Moments, joined, moments
+from daml.running.lost import JUDGED, MOST, judged, pooled, signs
+from daml.running.moments import FAR, Moments, apart, joined, moments
+from daml.running.onward.ends import End, taken
+from daml.running.onward.going_on import GoingOn
+from daml.running.onward.placing import Placing
+from daml.running.onward.resuming import resumed
+from daml.running.starts.early import SPINUP, first_spinup
 from daml.running.starts.ensemble_start import EnsembleStart
 from daml.running.starts.first_guess import FirstGuess
-from daml.running.targets import Room, Target
+from daml.running.targets import Room, Target, pick, sort
 from daml.schemes.calling import prepared
 from daml.schemes.smoothing import Smoother
-from daml.segments import Cut, consecutive, segment_length, side_by_side
+from daml.segments import Cut, consecutive, side_by_side
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model, Scheme
 
-FAR = 4.0
-"""Mean squared difference, in units of the analysis's variance, from which on segments of an
-ensemble are run again, and the most that one counts: two that are right differ by 2 if they have
-nothing in common. One of them has found the observations too late, or has lost them at its end."""
-
-
 Loaded = tuple[np.ndarray, Observed, Observed]
 """Steps of the record of a block, and what is observed: in NumPy, and where the cycle computes."""
-
-
-SPINUP, TIMES = 100, 40
-"""Steps of the first spin-up at least, and times with observations in it."""
-
-
-def first_spinup(record: Record) -> int:
-    """Give the model steps by which a segment starts early at first."""
-    seen = np.asarray(record.kind_present.any(axis=1))[record.kind]
-    return max(SPINUP, round(TIMES * len(seen) / int(seen.sum())))
 
 
 class Joined(NamedTuple):
@@ -85,6 +75,8 @@ class _Segments(NamedTuple):
     """Steps (segment,) at which iterations did not converge."""
     rejected: np.ndarray
     """Values (segment, 2) that were left out as gross errors, and all values."""
+    end: End | None
+    """Where the record ends, of the group that comes there."""
 
 
 class Cycles:
@@ -98,8 +90,13 @@ class Cycles:
         start: FirstGuess,
         keep_members: bool = False,
         lag: int = 0,
+        going: GoingOn | None = None,
+        spread: np.ndarray | None = None,
     ) -> None:
-        self.pace = first_spinup(record) / SPINUP
+        shift = scheme.shift if has_window(scheme) else None
+        self.going, self.end = going, None if going is None else going.end
+        self.places = Placing(shift) if going is None else going.places(shift)
+        self.pace = first_spinup(record) / SPINUP if going is None else going.pace
         self.windowed = has_window(scheme)
         if self.windowed:  # the last window may end after the record
             record = record.ended()
@@ -109,13 +106,15 @@ class Cycles:
         self.kept = Kept(model, scheme, record, start.times, keep_members, lag > 0)
         self.lag, self.keep_members = lag, keep_members
         self.error = given_error(self.scheme, model) if lag else None
-        uncertain = EnsembleStart(model, record, start)
+        given, self.before = (going.deviation, going.watched) if going else (None, None)
+        self.uncertain = EnsembleStart(model, record, start, spread, given)
         setting = record.setting(self.device)
-        self.setting = setting._replace(deviation=lambda: uncertain.deviation)
+        self.setting = setting._replace(deviation=lambda: self.uncertain.deviation)
         self.prepared = prepared(self.scheme, self.setting)
         self.members = self.kept.members
-        self.first = uncertain.states(scheme)
+        self.first = self.uncertain.states(scheme)
         self.is_watched = is_watched(scheme)
+        self.counts = pooled(record, self.before)
 
     def run(self, cut: Cut, target: Target) -> Joined:
         """Fill the target; give the difference where segments meet.
@@ -135,6 +134,7 @@ class Cycles:
                 leave=False,
             ) as bar,
         ):
+            wide, groups = len(groups[0]), self.places.groups(groups)
             what = "smooth" if self.lag else "assimilate"
             found = all_of(self._run, cut, groups, Places(target, bar, each, what))
             ends = np.concatenate([part.ends for part in found])
@@ -146,7 +146,7 @@ class Cycles:
             spread = joined([part.spread for part in found])[1]
             again = lost > 0
             if self.is_watched:
-                bad = self._apart(ends, spun, width, spread) >= FAR
+                bad = apart(ends, spun, width, spread, self.members is not None) >= FAR
                 again[1:] |= bad
                 again[:-1] |= bad
             # The record's head has no earlier start, and a filter that is lost for the most part
@@ -154,33 +154,20 @@ class Cycles:
             again[0] = False
             again &= lost.sum() <= MOST * cut.total
             longer = replace(cut, spinup=2 * cut.spinup)
-            some = longer.groups(len(groups[0]), np.flatnonzero(again))
+            some = longer.groups(wide, np.flatnonzero(again))
             runs = all_of(self._run, longer, some, Places(target, bar, map, what))
+            self.end = next((p.end for p in (*runs[::-1], *found[::-1]) if p.end), self.end)
             for group, part in zip(some, runs, strict=True):
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
                 width[group], early_end[group] = part.width, part.unconverged
                 rejected[group] = part.rejected
-        apart = self._apart(ends, spun, width, spread)
-        sound = apart[(lost[:-1] == 0) & (lost[1:] == 0)]
+        between = apart(ends, spun, width, spread, self.members is not None)
+        sound = between[(lost[:-1] == 0) & (lost[1:] == 0)]
         judge = np.max if self.members is None else np.mean
         share = lost.sum() / cut.total if self.is_watched else None
         difference = float(judge(sound)) if len(sound) else 0.0
         parts = int(again.sum()), early_end.sum() / cut.total, tuple(rejected.sum(axis=0).tolist())
         return Joined(difference, share, *parts)
-
-    def _apart(
-        self, ends: np.ndarray, spun: np.ndarray, width: np.ndarray, spread: np.ndarray
-    ) -> np.ndarray:
-        """Give the differences (segment - 1,) between the end of each segment and the next's start.
-
-        Each is the largest over all variables; of ensembles the mean square.
-        """
-        apart = np.abs(ends[:-1] - spun[1:])
-        if self.members is None or not len(apart):
-            return np.asarray(np.max(apart / spread, axis=1))
-        variance = np.mean(width[:-1] ** 2, axis=0)
-        squares = np.mean(apart**2 / np.where(variance > 0, variance, 1.0), axis=1)
-        return np.asarray(np.minimum(squares, FAR))
 
     def _begun(self, starts: np.ndarray) -> tuple[Array, Memory]:
         """Give the first states or ensembles at steps (segment,), and the model's memory there."""
@@ -194,23 +181,78 @@ class Cycles:
         self, cut: Cut, group: np.ndarray, starts: np.ndarray, loaded: deque[Loaded]
     ) -> Iterator[tuple[Observed, Run]]:
         """Yield the observations and the position of each step; put what is loaded in a queue."""
-        wanted = self.kept.wanted
+        stop = self.places.skip + cut.total
         for block in cut.blocks(group, self.kept.size):
-            ages = range(block.start, block.stop)
+            places = range(block.start, block.stop)
             ahead = starts + np.arange(block.start, block.stop)[:, None]
-            steps = np.minimum(ahead, cut.total - 1)
+            steps = np.minimum(ahead, stop - 1)
             observed = self.record.seen(steps, consecutive(group))
             if self.windowed:
-                observed = self.record.silenced(observed, ahead >= cut.total)
+                observed = self.record.silenced(observed, ahead >= stop)
             moved = placed(observed, self.setting, self.device)
             loaded.append((steps, observed, moved))
-            for row, (step, age) in enumerate(zip(steps, ages, strict=True)):
-                yield picked(moved, row), Run(step, group, age, wanted, self.pace)
+            for row, (step, done) in enumerate(zip(steps, places, strict=True)):
+                yield picked(moved, row), self._at(group, step, done)
+
+    def _at(self, group: np.ndarray, steps: np.ndarray, done: int) -> Run:
+        """Give the position of segments at steps (segment,) of the record, after some of theirs."""
+        where = steps + self.places.origin, group, self.places.aged(group, done)
+        return Run(*where, self.kept.wanted, self.pace)
+
+    def _cycle(
+        self, group: np.ndarray, starts: np.ndarray, seen: Iterable[Any], ending: Ending
+    ) -> Iterator[tuple[Array, Update]]:
+        """Give the cycle of the segments of a group."""
+        how = self.model, self.scheme
+        if self.going is None or not self.places.is_head(group):
+            return cycle(*how, self.prepared, *self._begun(starts), seen, ending=ending)
+        before = []
+        for step in np.arange(self.places.begin)[:, None]:
+            observed = placed(self.record.seen(step), self.setting, self.device)
+            before.append((observed, self._at(group, step, int(step[0]) - self.places.begin)))
+        how_far = self.going, self.model, self.prepared, before, self.device
+        x, memory, known, past = resumed(*how_far)
+        return cycle(*how, known, x, memory, seen, Update(x), past, ending)
+
+    def _ending(self, cut: Cut, group: np.ndarray, starts: np.ndarray) -> Ending:
+        """Give what takes where the cycle stands at the record's end, if a group comes there."""
+        if self.lag or group[-1] + 1 < cut.segments:
+            return NO_ENDING
+        done = self.places.skip + cut.total - 1 - int(starts[-1])
+        age = self.places.aged(group, self.places.last(group, done))
+        about = self.members, self.prepared, type(self.scheme).__name__
+        return Ending(age, lambda stand: taken(stand, *about))
+
+    def _ended(self, cut: Cut, group: np.ndarray, starts: np.ndarray, ending: Ending) -> End:
+        """Give the end of the record when its last segments have run."""
+        places, stop = self.places, self.places.skip + cut.total
+        found, age = cast("End", ending.taken), ending.age
+        done = age - places.aged(group, 0) + int(starts[-1])
+        if self.going is not None and ending.taken is None:  # the window is not yet whole
+            found, age, done = self.going.end, self.places.age - 1, places.begin - 1
+        told: dict[str, Any] = {"step": places.origin + stop - 1}
+        if ending.taken is not None:
+            told["state_time"] = self.start.times[done - found.window]
+        told |= {} if self.uncertain.known is None else {"deviation": self.uncertain.known}
+        told |= {"counts": self.counts, "signs": self.signs} if self.is_watched else {}
+        rows = np.arange(done + 1 - found.window if self.windowed else stop, stop)
+        return found.at((age, self.pace), told, self.record, self.start.times[:stop], rows)
+
+    def _lost(
+        self, cut: Cut, group: np.ndarray, found: np.ndarray, early: np.ndarray, rows: np.ndarray
+    ) -> np.ndarray:
+        """Give 1 where segments are lost, otherwise 0 (segment, step), of the signs of all."""
+        before = self.before if self.places.is_head(group) else None
+        young = before is not None and self.places.aged(group, cut.total) < JUDGED
+        is_lost, last = judged(found, early, rows, cut, before)
+        if group[-1] + 1 == cut.segments:
+            self.signs = last
+        return 0 * is_lost if young else is_lost  # a few steps since the first start say nothing
 
     def _run(self, cut: Cut, group: np.ndarray, room: Room, bar: tqdm[Any]) -> _Segments:
         """Run the segments of a group side by side, a block of time after the other."""
-        starts = np.maximum(group * cut.length - cut.spinup, 0)
-        early = group * cut.length - starts
+        cut, starts = self.places.of(cut, group)
+        early = self.places.skip + group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
         loaded: deque[Loaded] = deque()  # a window may reach into the next block
         watched: list[np.ndarray] = []
@@ -224,7 +266,8 @@ class Cycles:
         smoother = Smoother(*how) if self.lag else None
         with np.errstate(all="ignore"):
             seen = self._seen(cut, group, starts, loaded)
-            pairs = cycle(self.model, self.scheme, self.prepared, *self._begun(starts), seen)
+            ending = self._ending(cut, group, starts)
+            pairs = self._cycle(group, starts, seen, ending)
             for block in cut.blocks(group, self.kept.size):
                 found: list[dict[str, Array]] = []
                 for _ in ahead[block]:
@@ -238,60 +281,29 @@ class Cycles:
                     bar.update()
                 parts = self.kept.block(found, *loaded.popleft()[:2])
                 if self.is_watched:
-                    watched.append(signs(parts, self.record.variance))
+                    watched.append(signs(parts, self.counts[2]))
                 if "converged" in parts:
                     converged.append(parts["converged"])
                 if REJECTED in parts:
                     gross.append(counted(parts))
-                _pick(parts, block.start, at_ends)
+                pick(parts, block.start, at_ends)
                 done = block.start
                 if smoother is not None:
                     within = starts + ahead[block] < cut.total
                     done, parts = smoother.done, smoother.after(parts, within)
-                _sort(parts, early, done, cut.length, room)
+                sort(parts, early, done, cut.length, room)
             if smoother is not None:
                 done, parts = smoother.done, smoother.rest()
-                _sort(parts, early, done, cut.length, room)
+                sort(parts, early, done, cut.length, room)
         nothing, lost, early_end = np.zeros(spun.shape[1]), *np.zeros((2, len(group)))
         rows = np.minimum(cut.length, cut.total - group * cut.length)
         if converged:
             early_end = unconverged(np.concatenate(converged), early, rows)
         if self.is_watched:
-            piece = min(segment_length(cut.total), cut.length)
-            is_lost = flags(np.concatenate(watched, axis=1), early, rows, piece)
+            is_lost = self._lost(cut, group, np.concatenate(watched, axis=1), early, rows)
             room["lost"][:, : is_lost.shape[1]] = is_lost
             lost = is_lost.sum(axis=1)
         rejected = counted_within(gross, early, rows)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
-        return _Segments(ends, width, spun, spread, lost, early_end, rejected)
-
-
-def _pick(
-    parts: dict[str, np.ndarray],
-    done: int,
-    picked: Iterable[tuple[np.ndarray, str, np.ndarray]],
-) -> None:
-    """Keep what a block has of some steps (segment,), by name, in arrays (segment, variable)."""
-    for into, name, steps in picked:
-        if name in parts:
-            at = steps - done
-            inside = (at >= 0) & (at < len(parts[name]))
-            into[inside] = parts[name][at[inside], inside]
-
-
-def _sort(
-    parts: dict[str, np.ndarray], early: np.ndarray, done: int, length: int, room: Room
-) -> None:
-    """Put a block (step, segment, width), ``done`` steps after the start, into its room.
-
-    ``early`` says how many steps of spin-up each segment has.
-    """
-    for spinup in np.unique(early):
-        members = np.flatnonzero(early == spinup)
-        side = slice(members[0], members[-1] + 1)
-        first = max(spinup - done, 0)
-        stop = min(spinup + length - done, len(parts["analysis"]))
-        if first < stop:
-            place = slice(done + first - spinup, done + stop - spinup)
-            for name, part in parts.items():
-                room[name][side, place] = part[first:stop, side].swapaxes(0, 1)
+        end = None if ending is NO_ENDING else self._ended(cut, group, starts, ending)
+        return _Segments(ends, width, spun, spread, lost, early_end, rejected, end)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import Any
 
@@ -62,3 +62,34 @@ class _Through:
 
     def __setitem__(self, place: tuple[slice, slice], values: np.ndarray) -> None:
         self.array[place[1]] = values[0]
+
+
+def pick(
+    parts: dict[str, np.ndarray],
+    done: int,
+    picked: Iterable[tuple[np.ndarray, str, np.ndarray]],
+) -> None:
+    """Keep what a block has of some steps (segment,), by name, in arrays (segment, variable)."""
+    for into, name, steps in picked:
+        if name in parts:
+            at = steps - done
+            inside = (at >= 0) & (at < len(parts[name]))
+            into[inside] = parts[name][at[inside], inside]
+
+
+def sort(
+    parts: dict[str, np.ndarray], early: np.ndarray, done: int, length: int, room: Room
+) -> None:
+    """Put a block (step, segment, width), ``done`` steps after the start, into its room.
+
+    ``early`` says how many steps of spin-up each segment has.
+    """
+    for spinup in np.unique(early):
+        members = np.flatnonzero(early == spinup)
+        side = slice(members[0], members[-1] + 1)
+        first = max(spinup - done, 0)
+        stop = min(spinup + length - done, len(parts["analysis"]))
+        if first < stop:
+            place = slice(done + first - spinup, done + stop - spinup)
+            for name, part in parts.items():
+                room[name][side, place] = part[first:stop, side].swapaxes(0, 1)

@@ -135,10 +135,13 @@ def gathered(
 def fresh(memory: Memory) -> Memory:
     """Give a memory whose arrays a scheme may write into: each cycle starts from what was prepared.
 
-    Objects of other kinds stay as they are; large tables are held in such ones.
+    Objects of other kinds stay as they are; large tables are held in such ones, and in daml's own
+    named tuples.
     """
     if isinstance(memory, np.ndarray):
         return memory.copy()
+    if isinstance(memory, tuple) and hasattr(memory, "_fields") and is_users(memory):
+        return type(memory)(*map(fresh, memory))
     if type(memory) in (tuple, list):
         return type(memory)(map(fresh, memory))
     if type(memory) is dict:

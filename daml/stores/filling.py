@@ -42,6 +42,8 @@ def filled(
     store: str | Path | None = None,
     rows: int = CHUNK,
     source: xr.Dataset | None = None,
+    further: Callable[[], xr.Dataset] | None = None,
+    further_like: Callable[[], xr.Dataset | None] = lambda: None,
 ) -> xr.Dataset:
     """Give a record whose variables are filled row by row, in memory or in a new store.
 
@@ -62,6 +64,11 @@ def filled(
         A record that the arrays are filled from. Without a store, one that is Dask's is loaded,
         and the arrays are filled, only when the result is computed; the further attributes are not
         known then.
+    further : callable, optional
+        Gives variables that are known, with their sizes, only when the others are filled.
+    further_like : callable
+        Gives variables as these will be, where the arrays are filled later. Where they turn out to
+        be others, they are missing values.
 
     Raises
     ------
@@ -70,7 +77,7 @@ def filled(
     """
     given = () if source is None else (source,)
     if store is not None:
-        with new_record(store, labels, variables, rows) as (rooms, told):
+        with new_record(store, labels, variables, rows, further) as (rooms, told):
             told.update(fill(rooms, *given))
         return open_record(store)
     shapes = {name: tuple(labels.sizes[d] for d in dims) for name, (dims, _) in variables.items()}
@@ -79,18 +86,43 @@ def filled(
         arrays = {name: np.empty(shape) for name, shape in shapes.items()}
         return arrays, fill(arrays, *given)
 
-    arrays: dict[str, Any] = {}
-    attrs: Mapping[str, Any] = {}
     if source is not None and is_lazy(source):
+        like = None if further is None else further_like()
+
+        def lazily(source: xr.Dataset) -> dict[str, Any]:
+            arrays = whole(source)[0]
+            return arrays if further is None or like is None else arrays | _alike(further(), like)
+
         # As an argument the source is loaded before the task starts: one that reads within a task
         # waits for a worker that waits for it.
-        task = delayed(whole, pure=False)(source)[0]
-        for name, shape in shapes.items():
-            arrays[name] = from_delayed(task[name], shape, np.float64)  # type: ignore[no-untyped-call]
-    else:
-        arrays, attrs = whole(*given)
+        task = delayed(lazily, pure=False)(source)
+        found: dict[str, Any] = {
+            name: (dims, from_delayed(task[name], shapes[name], np.float64), told)  # type: ignore[no-untyped-call]
+            for name, (dims, told) in variables.items()
+        }
+        for name, array in (like or xr.Dataset()).data_vars.items():
+            part = from_delayed(task[name], array.shape, array.dtype)  # type: ignore[no-untyped-call]
+            found[str(name)] = array.dims, part, array.attrs
+        return labels.assign(found)
+    arrays, attrs = whole(*given)
     found = {name: (dims, arrays[name], told) for name, (dims, told) in variables.items()}
-    return labels.assign(found).assign_attrs(attrs)
+    more = {} if further is None else further().variables
+    return labels.assign(found).assign(more).assign_attrs(attrs)
+
+
+def _alike(found: xr.Dataset, like: xr.Dataset) -> dict[str, np.ndarray]:
+    """Give the arrays of variables that are as expected; missing values where some are not."""
+    kinds = [
+        {n: (v.dims, v.shape, v.dtype, v.attrs) for n, v in part.data_vars.items()}
+        for part in (found, like)
+    ]
+    if kinds[0] == kinds[1]:
+        return {str(name): array.values for name, array in found.data_vars.items()}
+    blank = {"f": np.nan, "M": np.datetime64("NaT"), "m": np.timedelta64("NaT")}
+    return {
+        str(name): np.full(array.shape, blank.get(array.dtype.kind, 0), array.dtype)
+        for name, array in like.data_vars.items()
+    }
 
 
 def is_lazy(dataset: xr.Dataset) -> bool:
@@ -104,6 +136,7 @@ def new_record(
     labels: xr.Dataset,
     variables: Described,
     rows: int,
+    further: Callable[[], xr.Dataset] | None = None,
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Give Zarr arrays to fill block by block, and attrs; all appear at once when it is whole.
 
@@ -117,6 +150,8 @@ def new_record(
         By name: dimensions, which start with time, and attributes of a float64 variable.
     rows : int
         Length of a chunk in time. Blocks that start and end with a chunk can be written at once.
+    further : callable, optional
+        Gives variables that are written when the arrays are filled.
 
     Raises
     ------
@@ -139,6 +174,11 @@ def new_record(
         aside.put_all(content)
         arrays = {name: zarr.open_array(f"{aside.address}/{name}", mode="r+") for name in empty}
         yield arrays, root["attributes"]
+        if further is not None:
+            more = packed(further())
+            described = json.loads(more.pop(ROOT))["consolidated_metadata"]["metadata"]
+            root["consolidated_metadata"]["metadata"].update(described)
+            aside.put_all(more)
         aside.put(ROOT, json.dumps(root).encode())
 
 

@@ -19,7 +19,7 @@ from daml.stores import filling
 from daml.stores.opening import open_tree
 from daml.stores.store import CHECKPOINTS, Store, check_apart, check_free
 
-RESULTS = ("iteration/", "member/", "result")
+RESULTS = ("iteration/", "member/", "correction/", "result")
 """Groups with which a new result is complete enough to replace the old one."""
 PAUSE = 2.0
 """Minimum number of seconds between two checkpoints of a training."""

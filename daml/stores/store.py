@@ -26,12 +26,13 @@ from daml.stores.places import Place, place
 
 GROUPS = (
     *("observations", "imperfect", "iteration", "truth", "perfect", "test", "sensitivity"),
-    *("beyond", "member", "result"),
+    *("beyond", "member", "result", "initial", "observed", "correction"),
 )
 WRITTEN = re.compile(
     r"observations|truth|sensitivity|result|test|test/(observations|truth)|perfect|perfect/scores|"
     r"imperfect(/(scores|scheme))?|iteration|iteration/\d{4,}(/(scores|scheme|emulator|training))?|"
-    r"beyond|beyond/\w+(/scores)?|member|member/[0-9a-f]+"
+    r"beyond|beyond/\w+(/scores)?|member|member/[0-9a-f]+|initial(/(scores|emulator))?|"
+    r"observed(/\d+)?|correction(/\w+(/(scores|emulator))?)?"
 )
 """All groups that daml writes."""
 CHECKPOINTS = {"analyses": "checkpoint.npz", "cycle": "checkpoint-cycle.npz"}

@@ -21,6 +21,8 @@ from daml.training.stopping import Watch
 if TYPE_CHECKING:
     from daml.protocols import Checkpoint
 
+LEAST = 1e-12
+"""Sum of weights by which a loss is divided at least, where nothing counts."""
 REPORT = 60.0
 """Minimum number of seconds between two lines about the epochs of a training."""
 
@@ -78,8 +80,9 @@ class Objective(Protocol):
 class SquareError:
     """The mean squared error of a network's predictions.
 
-    Sequences hold inputs and targets (time, variable), and weights (time,), which are 0 for a
-    target that is skipped. The loss leaves out the burn-in at the start of a sequence.
+    Sequences hold inputs and targets (time, variable), and weights (time,) or (time, variable),
+    which are 0 for a target that is skipped. The loss leaves out the burn-in at the start of a
+    sequence.
     """
 
     network: torch.nn.Module
@@ -89,22 +92,29 @@ class SquareError:
         """Give the sum of the weighted squares."""
         inputs, targets, weights = sequences
         error = self.network(inputs)[:, self.burn_in :] - targets[:, self.burn_in :]
-        return torch.sum(weights[:, self.burn_in :, None] * error**2)
+        return torch.sum(_by_variable(weights)[:, self.burn_in :] * error**2)
 
     def mean(self, sequences: Tensors) -> torch.Tensor:
         """Give the mean."""
-        return self.total(sequences) / self.count(sequences).clamp(min=1.0)
+        return self.total(sequences) / self.count(sequences).clamp(min=LEAST)
 
     def residuals(self, sequences: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
         """Give the weighted sum of target less prediction (variable,), and of the weights."""
         _, targets, weights = (part[:, self.burn_in :] for part in sequences)
         error = targets - self.network(sequences[0])[:, self.burn_in :]
-        return torch.sum(weights[..., None] * error, dim=(0, 1)), torch.sum(weights)
+        weights = _by_variable(weights)
+        return torch.sum(weights * error, dim=(0, 1)), torch.sum(weights, dim=(0, 1))
 
     def count(self, sequences: Tensors) -> torch.Tensor:
         """Give the sum of the weights."""
         _, targets, weights = sequences
-        return torch.sum(weights[:, self.burn_in :]) * targets.shape[-1]
+        counted = torch.sum(weights[:, self.burn_in :])
+        return counted * targets.shape[-1] if weights.ndim == 2 else counted
+
+
+def _by_variable(weights: torch.Tensor) -> torch.Tensor:
+    """Give weights (sequence, time, variable); one weight for all variables stands once."""
+    return weights[..., None] if weights.ndim == 2 else weights
 
 
 def train(
@@ -302,7 +312,7 @@ def _update(
     """
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     chosen = [tensor[batch] for tensor in sequences]
-    scale = objective.count(chosen).clamp(min=1.0)
+    scale = objective.count(chosen).clamp(min=LEAST)
 
     def gradient(part: Tensors) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         loss = objective.total(part) / scale

@@ -43,6 +43,19 @@ class Block(NamedTuple):
     increments: np.ndarray
     weights: np.ndarray
     forcing: np.ndarray
+    variances: np.ndarray | None = None
+    """The error variances (time, variable) of the targets, if the record has a ``spread``."""
+
+    def precision(self, floor: float | None, spread: np.ndarray) -> np.ndarray:
+        """Give how much targets count: (time,), or (time, variable) by their error variances.
+
+        A variance s^2 gives the weight 1 / (s^2 + floor) to a squared error, both in units of
+        ``spread`` (variable,); a target whose variance is unknown (NaN) does not count.
+        """
+        if floor is None or self.variances is None:
+            return self.weights
+        found = np.nan_to_num(spread**2 / (self.variances + floor), nan=0.0)
+        return np.asarray(found * self.weights[..., None])
 
 
 class Examples:
@@ -127,6 +140,9 @@ class Examples:
         if "innovation" in analysis:
             innovation = analysis["innovation"].variable
             self.seen = innovation.transpose(*many, "time", "observed")
+        self.spread: xr.Variable | None = None
+        if "spread" in analysis:
+            self.spread = analysis["spread"].variable.transpose(*many, "time", "variable")
 
     def _checked(self, base: Model, owner: str) -> Model:
         """Give the base; refuse one that cannot step the record."""
@@ -191,7 +207,11 @@ class Examples:
             weights = seen.any(axis=-1).astype(float)
         forcing = self._forcing(first, stop)
         forcing = np.broadcast_to(forcing, (*start.shape[:-1], forcing.shape[-1]))
-        return Block(start, states[..., 1:, :] - before, weights, forcing)
+        variances = None
+        if self.spread is not None:
+            spread = self.spread[(*many, slice(first + 1, stop + 1))].values
+            variances = np.asarray(spread, dtype=np.float64) ** 2
+        return Block(start, states[..., 1:, :] - before, weights, forcing, variances)
 
     def _forcing(self, first: int, stop: int) -> np.ndarray:
         """Give the forcings (time, column) from one row to another."""

@@ -10,6 +10,7 @@ import numpy as np
 from daml.arrays import fetch
 from daml.pairing import asks_covariance, has_window
 from daml.protocols import Forecast, Observed, Run, Update
+from daml.running.cycling.ending import NO_ENDING, NO_HISTORY, Ending, History, Stand
 from daml.running.cycling.guards import REJECTED, Guard
 from daml.running.cycling.steps import Steps
 from daml.running.cycling.windows import windows
@@ -27,6 +28,8 @@ def cycle(
     memory: Memory,
     seen: Iterable[tuple[Observed, Run]],
     after: Update | None = None,
+    history: History = NO_HISTORY,
+    ending: Ending = NO_ENDING,
 ) -> Iterator[tuple[Array, Update]]:
     """Yield the background (..., variable) and the scheme's update of each time.
 
@@ -46,6 +49,10 @@ def cycle(
     after : Update, optional
         The update at the time before, from which the cycle goes on: its state is ``x``, and
         ``memory`` is that of the model there.
+    history : History, optional
+        With ``after``, what is known of the times before.
+    ending : Ending, optional
+        Takes where the cycle stands at a time.
 
     A scheme with a ``window`` is asked once for all new times of each.
 
@@ -55,9 +62,10 @@ def cycle(
         If ``update`` fails or returns no analysis.
     """
     if has_window(scheme):
-        yield from windows(model, scheme, prepared, x, memory, seen, after)
+        yield from windows(model, scheme, prepared, x, memory, seen, after, history, ending)
         return
-    asks, steps, guard = asks_covariance(scheme), Steps(model, scheme, x), Guard(scheme)
+    asks, guard = asks_covariance(scheme), Guard(scheme)
+    steps = Steps(model, scheme, x, history.near)
     carries = getattr(scheme, "carries", False) and hasattr(model, "packed")
     update, prepared, forecast = after, fresh(prepared), Forecast(x)
     for observed, run in seen:
@@ -78,4 +86,9 @@ def cycle(
         if rejected is not None:
             update = update._replace(extras={**update.extras, REJECTED: rejected})
         update = steps.bounded(update)
+        if run.age == ending.age:
+            moved = memory
+            if update.carried is not None:
+                moved = cast("CarriesMemory", model).unpacked(memory, update.carried)
+            ending.after(run, Stand(update.state, moved, prepared, History(steps.near)))
         yield x, update

@@ -29,6 +29,9 @@ GROSS: Outputs = {
 MOST = 0.05
 """Part of the values that may be gross errors: where there are more, it is R or B that is wrong."""
 
+ENOUGH = 400
+"""Values of a record that goes on, of which fewer say nothing about R and B."""
+
 
 class Guard:
     """Compares the observations of each time with the background of a scheme's cycle."""

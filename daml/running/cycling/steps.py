@@ -33,19 +33,25 @@ def given_error(scheme: Scheme, model: Model, as_given: bool = False) -> Array |
 class Steps:
     """The steps of a model, with what its scheme does about their errors.
 
-    ``like`` (..., variable) has the kind of array of the states.
+    ``like`` (..., variable) has the kind of array of the states. ``near`` (variable,) says by how
+    much variables are moved for gradients by differences, if steps before have found that.
     """
 
-    def __init__(self, model: Model, scheme: Scheme, like: Array) -> None:
+    def __init__(self, model: Model, scheme: Scheme, like: Array, near: Array | None = None):
         needs = getattr(scheme, "needs", ())
         self.model, self.bounds = certain(model), Bounds.of(model)
-        self.tangents = Tangents(self.model) if "gradient" in needs else None
+        self.tangents = Tangents(self.model, near) if "gradient" in needs else None
         given, error = given_error(scheme, model, has_window(scheme)), model_error(scheme, model)
         self.error = None if given is None else _placed(given, like)
         self.root = None
         if given is None and error is not None and getattr(scheme, "members", None) is not None:
             self.root = _placed(error_root(error), like)
             self.seed, self.order = getattr(scheme, "seed", 0), ranks(model.variables)
+
+    @property
+    def near(self) -> Array | None:
+        """By how much variables (variable,) are moved for gradients, where that is known."""
+        return None if self.tangents is None else self.tangents.near
 
     def forecast(self, x: Array, memory: Memory, run: Run) -> tuple[Forecast, Memory]:
         """Move analyses (..., variable) by a step, to the position ``run``."""

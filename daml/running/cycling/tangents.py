@@ -43,12 +43,13 @@ class Tangents:
     """The derivatives of a model's step, for a scheme that carries a covariance by them.
 
     They are torch's where it differentiates the step and there are more than a few variables; else
-    central differences, whose sizes are found at the first states.
+    central differences, whose sizes ``near`` (variable,) are found at the first states, unless
+    given.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, near: np.ndarray | None = None) -> None:
         self.model = model
-        self.near: np.ndarray | None = None
+        self.near = near
         self.learns: bool | None = None
 
     def at(self, x: Array, memory: Memory) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 
 from daml.arrays import namespace, taken
 from daml.protocols import Forecast, Observed, Run, Update, Window
+from daml.running.cycling.ending import NO_ENDING, NO_HISTORY, Ending, History, Stand
 from daml.running.cycling.guards import REJECTED, Guard
 from daml.running.cycling.steps import Steps
 from daml.running.cycling.tangents import has_past
@@ -32,13 +33,16 @@ def windows(
     memory: Memory,
     seen: Iterable[Time],
     after: Update | None = None,
+    history: History = NO_HISTORY,
+    ending: Ending = NO_ENDING,
 ) -> Iterator[tuple[Array, Update]]:
     """Yield the background and the update of each time, as :func:`cycle` does.
 
     The first time is a window of its own, which starts there. Windows after it start there, too,
     until they have all their steps. The last one has fewer if the record ends within a shift.
     """
-    way = _Way(Steps(model, scheme, x), Guard(scheme), getattr(scheme, "carries", False) and model)
+    carrier = getattr(scheme, "carries", False) and model
+    way = _Way(Steps(model, scheme, x, history.near), Guard(scheme), carrier)
     prepared, seen = fresh(prepared), iter(seen)
     start = _Point(x, memory)
     times: list[Time] = []
@@ -48,14 +52,15 @@ def windows(
         for time in islice(seen, 1):
             window = way.window(start, [start], [], 1, [])
             observed, rejected = way.guarded(window.background, [time], prepared)
-            update, prepared = updated(scheme, window, observed, (time[1],), prepared)
-            update = way.steps.bounded(update)
+            update, prepared = way.analysed(scheme, window, observed, (time[1],), prepared)
             front = start = way.begun(start, update)
             if update.onward is not None:
                 start = way.begun(start, update.onward)
+            ending.after(time[1], way.stand(start, prepared, (), update, front))
             yield x, _of_time(update, update.state, 0, rejected)
     else:
-        front = start = way.begun(start, after)
+        start, times = way.begun(start, after), list(history.times)
+        path, errors, front = way.resumed(start, history)
     while new := list(islice(seen, scheme.shift)):
         ends = [run for _, run in new]
         ahead = forecasts = way.path(path[-1] if path else start, ends)
@@ -74,16 +79,14 @@ def windows(
         kept, rejected = way.guarded(window.forecasts, new, prepared)
         times[-len(new) :] = zip(kept, ends, strict=True)
         observed = tuple(part for part, _ in times)
-        update, prepared = updated(scheme, window, observed, runs, prepared)
-        update = way.steps.bounded(update)
+        update, prepared = way.analysed(scheme, window, observed, runs, prepared)
         onward = update.onward or update
         errors = list(onward.errors or (0 * error for error in errors))
         shown = way.within(way.path(way.begun(start, update), runs, update.errors))
         start = way.begun(start, onward)
-        path = shown
-        if update.onward is not None:
-            path = way.within(way.path(start, runs, onward.errors))
+        path = shown if update.onward is None else way.within(way.path(start, runs, onward.errors))
         front = shown[-1]
+        ending.after(runs[-1], way.stand(start, prepared, times, update, front))
         for place, point in enumerate(shown[-len(new) :]):
             yield forecasts[place].state, _of_time(update, point.state, place, rejected)
 
@@ -116,6 +119,17 @@ class _Way:
                 x = x + errors[place]
             found.append(_Point(x, memory))
         return found
+
+    def resumed(self, start: _Point, history: History) -> tuple[list[_Point], list[Array], _Point]:
+        """Give the points of the times before, what was added at each, and where forecasts start.
+
+        They are those that a cycle had when it stood at ``start``.
+        """
+        path = self.path(start, [run for _, run in history.times], history.errors or None)
+        path = self.within(path)
+        errors = list(history.errors or (namespace(p.state).zeros_like(p.state) for p in path))
+        front = path[-1] if path else start
+        return path, errors, front if history.front is None else _Point(*history.front)
 
     def guarded(
         self, backgrounds: Sequence[Array], times: Sequence[Time], memory: Memory
@@ -184,6 +198,25 @@ class _Way:
         how = self.steps.error, carried, background[-fresh:]
         remembers = any(has_past(self.steps.model, point.memory) for point in path)
         return Window(*way, *how, remembers)
+
+    def stand(
+        self, start: _Point, known: Memory, times: Sequence[Time], update: Update, front: _Point
+    ) -> Stand:
+        """Give where the cycle stands after a window."""
+        errors, apart = (update.onward or update).errors or (), update.onward and front
+        return Stand(*start, known, History(self.steps.near, tuple(times), tuple(errors), apart))
+
+    def analysed(
+        self,
+        scheme: Any,
+        window: Window,
+        observed: tuple[Observed, ...],
+        runs: tuple[Run, ...],
+        known: Memory,
+    ) -> tuple[Update, Memory]:
+        """Give what a scheme makes of a window, within the bounds of the model."""
+        update, known = updated(scheme, window, observed, runs, known)
+        return self.steps.bounded(update), known
 
     def begun(self, start: _Point, update: Update) -> _Point:
         """Give the point from which the analysis of a window goes on."""

@@ -38,6 +38,13 @@ class EnsembleStart:
     spread: np.ndarray | None = None
     """The standard deviations (variable,) of the model's climate. Default: what the model gives as
     its ``climate_spread``, or else those of free runs."""
+    given: np.ndarray | None = None
+    """The standard deviations (variable,) of a first ensemble, where the cycle started before."""
+
+    @property
+    def known(self) -> np.ndarray | None:
+        """The standard deviations (variable,) of a first ensemble, if they were needed so far."""
+        return self.given if self.given is not None else vars(self).get("deviation")
 
     def states(self, scheme: Scheme) -> Callable[[np.ndarray], np.ndarray]:
         """Give what makes the states, or the ensembles of a scheme, to start from at rows."""
@@ -52,6 +59,8 @@ class EnsembleStart:
     @cached_property
     def deviation(self) -> np.ndarray:
         """The standard deviation (variable,) of a first ensemble."""
+        if self.given is not None:
+            return self.given
         spread = self.spread
         if spread is None:
             spread = getattr(self.model, "climate_spread", None)
@@ -67,6 +76,9 @@ class EnsembleStart:
             sharp = np.where(self.record.kind_present, 1 / self.record.kind_variance, 0.0)
             total = rows @ sharp
             seen = rows @ sharp**2 / np.where(total > 0, total, 1.0)
+            # Of values that are all alike the mean is the same, whatever their number.
+            least = np.where(sharp > 0, sharp, np.inf).min(axis=0)
+            seen = np.clip(seen, np.minimum(least, sharp.max(axis=0)), sharp.max(axis=0))
             precision = precision + self._squares(seen)
         return np.asarray(1 / np.sqrt(precision))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,7 +55,6 @@ class FirstGuess:
     ) -> None:
         self.times = times
         self.initial = None
-        variables = tuple(model.variables)
         if initial is not None:
             self.initial = one_state(initial, model, "assimilate")
         self.record, self.runs = record, None
@@ -62,17 +62,20 @@ class FirstGuess:
             self.runs = FreeStates(model, record, times)
             return
         self.fit = fit_of(record)
-        self.climate = np.zeros(len(variables))
-        if self.fit.unseen.any():
-            self.climate = self._climate(model)
+        self.model = model
 
-    def _climate(self, model: Model) -> np.ndarray:
+    @cached_property
+    def climate(self) -> np.ndarray:
+        """What stands for variables (variable,) that are not observed: the model's climate."""
+        model = self.model
+        if not self.fit.unseen.any():
+            return np.zeros(len(model.variables))
         told = getattr(model, "climate", None)
         if told is not None:
             return np.asarray(told, dtype=np.float64)
         # Many short runs: rounding, which a chaotic model amplifies, stays small in each.
         rows = np.unique(np.linspace(0, len(self.times) - 1, RUNS).astype(np.int64))
-        x = self.fit.states(rows, self.climate)
+        x = self.fit.states(rows, np.zeros(len(model.variables)))
         memory, total = model.start(x, self.times[rows]), np.zeros_like(x)
         with np.errstate(all="ignore"):
             for step in range(2 * STEPS):

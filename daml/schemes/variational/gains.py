@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,8 +61,11 @@ class Tables:
             found = replace(self, first=first, second=second, counts=counts, made=None)
             return found._by_tables(background, innovation, place.reshape(pattern.shape))
         if self.root is None:
-            if len(self.first) == 1:
-                increment, weights = innovation @ self.first[0].T, innovation @ self.second[0]
+            # One state takes the same products whichever patterns a record has: so an analysis
+            # that goes on has the bits of one over both records.
+            if len(self.first) == 1 or math.prod(innovation.shape[:-1]) == 1:
+                at = 0 if len(self.first) == 1 else int(pattern.reshape(-1)[0])
+                increment, weights = innovation @ self.first[at].T, innovation @ self.second[at]
             else:
                 column = innovation[..., None]
                 increment = xp.matmul(self.first[pattern], column)[..., 0]

@@ -1,0 +1,231 @@
+"""A network of convolutions that learns a model's step from analyses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import xarray as xr
+
+from daml.emulators.convolutional.convolving import Convolved
+from daml.emulators.convolutional.lattice import Ground, Lattice, lattice_of
+from daml.emulators.networks import Network
+from daml.emulators.neural import Neural
+from daml.errors import InputError
+from daml.labels.arguments import shown
+from daml.labels.doors import flat
+from daml.labels.fields import has_fields
+from daml.labels.ranges import whole
+
+
+@dataclass(frozen=True)
+class _Layers:
+    channels: tuple[int, ...] = (24, 37)
+    kernel: int = 5
+    bilinear: bool = False
+    grid: Any = None
+    periodic: Any = None
+
+
+@dataclass(frozen=True)
+class CNN(Neural, _Layers):  # the fields of the last class come first
+    """An emulator of convolutions: the increment at a point follows from the points near it.
+
+    Weights are the same everywhere, so that few of them are learned from all points of a record.
+    The variables must lie on a regular grid of one or two dimensions, with as many variables at
+    each point; points may be missing, such as land. Each layer is a convolution and a rectifier,
+    and a linear map of the channels at each point follows the last one. The base says where
+    variables lie, otherwise ``grid``, otherwise the fields of the record that it is fitted to.
+
+    Parameters
+    ----------
+    channels : tuple of int
+        Channels of each hidden layer.
+    kernel : int
+        Number of points along each dimension that a layer sees; odd.
+    bilinear : bool
+        Whether the first layer has three times its channels, of which a third is multiplied by
+        another third, as products occur in the equations of fluids. ``CNN(bilinear=True)`` is the
+        network of Brajard et al. (2020), with 9,387 weights on one field.
+    grid : Model or xarray.Dataset, optional
+        A model whose ``positions`` and ``period``, or whose ``template``, say where the variables
+        lie (it is not stepped), or a Dataset of fields without time. Default: that of the base, or
+        of the record.
+    periodic : bool or tuple of bool, optional
+        Whether each dimension is periodic. Default: as the ``period`` of the base or the grid says.
+        Beyond the other ends states count as their mean.
+    epochs : int, optional
+        Epochs of a training. Default: 16, or more if these make fewer than 500 updates.
+    window : int, optional
+        Number of last states that the network sees; at most ``sequence_length``. Default: one.
+    base : Model, optional
+        Model whose step is corrected; default: the last state. A bias for each variable is then
+        learned, too. See :class:`daml.LSTM`.
+    device : str
+        Device on which torch computes: "cpu" or "cuda".
+    seed : int
+        Seed of the initial weights and of the order of the sequences.
+    sequence_length, burn_in, batch_size, learning_rate
+        Steps of a training sequence; steps at its start that the loss leaves out; sequences per
+        update; and peak rate of Adam (cosine decay to 5 %, gradient norm clipped at 1).
+    rate_decay : float
+        Factor by which each further training lowers the rate, down to a fifth of it.
+    covariance : {"constant"}, optional
+        Whether a background covariance B that is constant in time is also learned, through the
+        cycle (:meth:`fit_cycle`).
+    cycle_epochs : int, optional
+        Epochs of a training through the cycle. Default: 1,200 updates (800 with a base), at most
+        800 epochs.
+    variance_floor : float, optional
+        Weights each target of a training on analyses by 1 / (s^2 + variance_floor), where s is the
+        ``spread`` of the analysis; a target whose s is NaN does not count. In units of the
+        variables squared. Default: all count alike.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range, or the variables lie on no regular grid.
+
+    References
+    ----------
+    Brajard, J., Carrassi, A., Bocquet, M. and Bertino, L. (2020): Combining data assimilation and
+    machine learning to emulate a dynamical model from sparse and noisy observations: a case study
+    with the Lorenz 96 model. J. Comput. Sci. 44, 101171.
+
+    Examples
+    --------
+    >>> import daml
+    >>> model = daml.models.Lorenz96(n=8)
+    >>> run = daml.simulate(model, steps=400, spinup=100)
+    >>> emulator = daml.emulators.CNN((8,), kernel=3, grid=model, epochs=2).fit(run)
+    >>> emulator.forecast(run, leads=2).sizes["lead"]
+    2
+    """
+
+    sequence_length: int = 16
+    burn_in: int = 0
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = self.channels if isinstance(self.channels, (tuple, list)) else (self.channels,)
+        channels = tuple(whole(width, "CNN: an entry of 'channels'") for width in given)
+        kernel = whole(self.kernel, "CNN: 'kernel'")
+        if not channels:
+            raise InputError("CNN: 'channels' is empty; give the channels of a layer or more")
+        if kernel % 2 == 0:
+            raise InputError(f"CNN: 'kernel' is {kernel}; give an odd number of points")
+        periodic = tuple(self.periodic) if isinstance(self.periodic, list) else self.periodic
+        ends = periodic if isinstance(periodic, tuple) else (periodic,)
+        if not all(isinstance(end, bool) for end in ends if ends != (None,)):
+            raise InputError(
+                f"CNN: 'periodic' is {shown(self.periodic)}; give True or False, or a tuple with "
+                "one for each dimension"
+            )
+        for name, value in (("channels", channels), ("kernel", kernel), ("periodic", periodic)):
+            object.__setattr__(self, name, value)
+        if self.base is not None and self.grid is not None:
+            raise InputError("CNN: the base says where variables lie; leave 'grid' out")
+        fields = isinstance(self.grid, xr.Dataset)
+        if self.grid is not None and not fields and not hasattr(self.grid, "variables"):
+            raise InputError(
+                f"CNN: 'grid' is {shown(self.grid)}; give a model with 'positions' or with a "
+                "'template', or a Dataset of fields"
+            )
+        if self._ground is not None:
+            self._lattice.check(kernel, "CNN")
+
+    @cached_property
+    def _ground(self) -> Any:
+        """What says where the variables lie: the base, a model or fields; None if nothing does."""
+        if isinstance(self.grid, xr.Dataset):
+            found = Ground.of_fields(flat(self.grid))
+            if found is None:
+                raise InputError(
+                    "CNN: 'grid' is a Dataset without fields; give a model with 'positions', or a "
+                    "Dataset with a data variable (y, x) for each field"
+                )
+            return found
+        return self.base if self.grid is None else self.grid
+
+    @cached_property
+    def _lattice(self) -> Lattice:
+        if self._ground is None:
+            raise InputError(
+                "CNN: it is not known where the variables lie; give CNN(grid=model) with a model "
+                "that has 'positions' or a 'template', or a record of fields"
+            )
+        return lattice_of(self._ground, self.periodic, "CNN")
+
+    @property
+    def template(self) -> Any:
+        """The fields of the state, if it has any."""
+        return getattr(self._ground, "template", None)
+
+    @property
+    def positions(self) -> Any:
+        """Where the variables lie."""
+        return getattr(self._ground, "positions", None)
+
+    @property
+    def period(self) -> Any:
+        """Lengths after which space repeats itself, if it does."""
+        return getattr(self._ground, "period", None)
+
+    def network(self, size: int, forcing: int = 0) -> Network:
+        """Give a network for ``size`` variables, and forcings after them, with first weights."""
+        lattice = self._lattice
+        if len(lattice.cells) != size:
+            raise InputError(
+                f"CNN: the grid has {len(lattice.cells)} variables, and the record {size}; give "
+                "the grid of the record"
+            )
+        how = self.window, self.covariance, self.base is not None, forcing
+        return Convolved(lattice, self.channels, self.kernel, self.bilinear, *how)
+
+    def alike(self, mean: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give mean and spread (variable,), the same at all points of a field, as weights are."""
+        return self._lattice.pooled(mean, spread)
+
+    def on(self, analysis: xr.Dataset) -> tuple[Self, xr.Dataset]:
+        """Give the emulator with a grid, that of the record if it had none, and the record on it.
+
+        A point of a field that has no value at the first time is no variable, such as land.
+
+        Raises
+        ------
+        InputError
+            If nothing says where the variables lie, or the grid is of other variables.
+        """
+        record = flat(analysis, self._ground)
+        if self._ground is None and has_fields(record):
+            values = record["analysis" if "analysis" in record else "state"]
+            there = values.isel(time=0).notnull().values
+            record = record.isel(variable=there) if not there.all() else record
+            return replace(self, grid=Ground.of_fields(record)), record
+        names = tuple(record["variable"].values.tolist()) if "variable" in record.coords else ()
+        if self.grid is not None and names and names != tuple(self._ground.variables):
+            raise InputError(
+                f"CNN: the grid is that of {tuple(self._ground.variables)[:3]}, ..., and the "
+                f"record has {names[:3]}, ...; give the grid of the record, in its order"
+            )
+        return self, record
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give weights, scaling, settings and the grid, as plain arrays and attributes."""
+        return Ground.of(self._ground).told_in(super().to_dataset())
+
+    def restored(self, dataset: xr.Dataset) -> Self:
+        """Give the fitted emulator whose ``to_dataset`` is given, with its settings and grid.
+
+        Raises
+        ------
+        InputError
+            If the weights do not fit a network of these settings.
+        """
+        made = self.with_settings(dataset)
+        if made._ground is None:
+            made = replace(made, grid=Ground.of_dataset(dataset))
+        return super(CNN, made).restored(dataset)

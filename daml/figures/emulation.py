@@ -1,0 +1,76 @@
+"""How a network that knows nothing of a model learns it, pass by pass."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from daml.figures.panels import INK, LEADS, LSTM, PERFECT, STYLE, Panels, grid_of, label_of, take
+from daml.labels.arguments import checked
+
+
+@checked
+def emulation(scores: xr.Dataset, axes: Panels = None) -> Figure:
+    """Draw the analysis against the pass, forecasts against the lead, and power spectra.
+
+    Parameters
+    ----------
+    scores : Dataset
+        Of ``daml.experiments.brajard2020.collect``: `analysis_rmse`, `forecast_rmse`, those of the
+        true model, and optionally `fewer_analysis_rmse` and `power`.
+    axes : three Axes, optional
+
+    Raises
+    ------
+    InputError
+        If a score is missing, or `axes` are not three Axes.
+
+    Examples
+    --------
+    >>> rows = ("iteration", "lead")
+    >>> scores = xr.Dataset(
+    ...     {"analysis_rmse": ("iteration", [2.0, 1.0]), "climate_rmse": ("iteration", [5.0, 5.0]),
+    ...      "forecast_rmse": (rows, [[1.0, 2.0], [0.5, 1.0]]), "perfect_analysis_rmse": 0.4},
+    ...     {"iteration": [0, 1], "lead": [0.1, 0.2]}, {"observed": 20})
+    >>> len(emulation(scores).axes)
+    3
+    """
+    rmse = take(scores, "analysis_rmse", "iteration")
+    skill = take(scores, "forecast_rmse", "iteration", "lead")
+    climate = float(take(scores, "climate_rmse", "iteration")[0])
+    with matplotlib.rc_context(STYLE):
+        figure, grid = grid_of(axes, 1, 3, height=2.6)
+        left, middle, right = grid[0]
+        passes = np.arange(rmse.size)
+        observed = scores.attrs.get("observed", "")
+        left.plot(passes, rmse, color=LSTM, marker="o", label=f"{observed} observed")
+        for number, part in enumerate(scores.get("fewer_analysis_rmse", ())):
+            colour, marker = LEADS[(number + 3) % len(LEADS)]
+            label = f"{int(part['observed'])} observed"
+            left.plot(np.arange(part.size), part, color=colour, marker=marker, label=label)
+        left.axhline(float(scores["perfect_analysis_rmse"]), color=PERFECT, label="true model")
+        left.set(xlabel="pass", ylabel="RMSE of the analysis", ylim=(0, None))
+        left.xaxis.set_major_locator(MaxNLocator(integer=True))
+        left.legend()
+        for at, style in ((0, ":"), (-1, "-")):
+            label = "interpolated" if at == 0 else f"pass {skill.sizes['iteration'] - 1}"
+            middle.plot(
+                skill["lead"], skill[at] / climate, color=LSTM, linestyle=style, label=label
+            )
+        middle.axhline(1, color=INK, linewidth=0.8)
+        middle.set(xlabel=label_of(skill["lead"]), ylabel="forecast RMSE / climate", ylim=(0, 1.4))
+        middle.legend()
+        if "power" in scores:
+            for part, colour in zip(
+                take(scores, "power", "model", "frequency"), (PERFECT, LSTM), strict=True
+            ):
+                power = part[1:]  # without the mean
+                right.loglog(
+                    power["frequency"], power, color=colour, label=str(part["model"].values)
+                )
+            right.legend()
+        right.set(xlabel="frequency", ylabel="power")
+    return figure

@@ -1,0 +1,130 @@
+"""Analyses that do not go on: without an end, or of another model or scheme."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from daml.errors import InputError
+from daml.labels.descriptions import description
+from daml.pairing import has_window, sized
+from daml.running.onward.ends import End
+
+if TYPE_CHECKING:
+    from daml.protocols import Model, Scheme
+
+START_ANEW = (
+    "or start anew from its last analysis: "
+    "initial=result[['analysis']].rename(analysis='state').isel(time=-1)"
+)
+HISTORY = "losses"
+"""The setting of an emulator that changes no step."""
+
+
+ROWS = ("observation", "error_variance", "observation_time")
+NEEDED = ("state_time", "step", "cycle", "state")
+"""What each end has, besides its time."""
+
+
+def check_end(end: End | None, initial: xr.Dataset) -> End:
+    """Give the end of an analysis; refuse one that has none, or that is of another time.
+
+    Raises
+    ------
+    InputError
+        If it cannot be gone on from.
+    """
+    if end is None:
+        raise InputError(
+            "assimilate: 'initial' is an analysis without its end (a smoothed one, one of an older "
+            "daml, or without its variables 'end_...'); give what daml.assimilate gave, whole, "
+            f"{START_ANEW}"
+        )
+    if isinstance(end.plan, str):
+        raise InputError(f"assimilate: 'initial' cannot go on: {end.plan}, {START_ANEW}")
+    ends_at = np.asarray(end.told["time"])
+    if not ends_at.ndim and ends_at != ends_at:
+        raise InputError(
+            "assimilate: the end of 'initial' is not known, as the memory of its scheme or model "
+            "looks otherwise than after a few steps, and its observations were Dask's; give "
+            f"store= where it is made, or observations in memory (ds.load()), {START_ANEW}"
+        )
+    last = np.atleast_1d(initial["time"].values)[-1:] if "time" in initial else np.array([])
+    if ends_at.ndim or not (last == ends_at).all():
+        when = "several times" if ends_at.ndim else str(ends_at)
+        raise InputError(
+            f"assimilate: 'initial' ends at {last[0]}, and its variables 'end_...' are of {when}: "
+            "it was cut, or joined with another; give the last result as daml.assimilate gave it, "
+            f"{START_ANEW}"
+        )
+    return end
+
+
+def check_whole_end(end: End, model: Model, scheme: Scheme) -> None:
+    """Refuse an end that has lost a part, or whose parts do not fit model and scheme."""
+    told, members = end.told, getattr(sized(scheme, model), "members", None)
+    shape = (*(() if members is None else (members,)), len(model.variables))
+    lacking = [name for name in NEEDED if name not in told]
+    wrong = "end_step" if not isinstance(end.plan, dict) else ""
+    if lacking:
+        wrong = f"end_{lacking[0]}"
+    elif np.shape(told["cycle"]) != (3,) or not np.isfinite(told["cycle"]).all():
+        wrong = "end_cycle"
+    elif told["state"].shape != shape or not np.isfinite(told["state"]).all():
+        wrong = "end_state"
+    elif has_window(scheme):
+        window, rows = end.window, len(told.get("observation", ()))
+        if rows < window or any(len(told.get(name, ())) != rows for name in ROWS if rows):
+            wrong = "end_observation"
+    if wrong:
+        raise InputError(
+            f"assimilate: 'initial' has lost {wrong!r}, or its values, or was changed; give the "
+            f"result as daml.assimilate gave it, {START_ANEW}"
+        )
+
+
+def check_same(initial: xr.Dataset, model: Model, scheme: Scheme) -> None:
+    """Refuse another model or scheme than those of an analysis; name both.
+
+    Raises
+    ------
+    InputError
+        If one differs in its class or in a setting.
+    """
+    for what, given in (("model", model), ("scheme", scheme)):
+        own = _settings(json.loads(description(given, what, exact=False)))
+        try:
+            there = _settings(json.loads(initial.attrs[what]))
+        except (KeyError, TypeError, ValueError):
+            there = {}
+        if there != own:
+            before, now = _difference(there, own)
+            raise InputError(
+                f"assimilate: 'initial' was made with the {what} {before}, and {now} is given; "
+                f"give the same, {START_ANEW}"
+            )
+
+
+def _settings(told: Any) -> Any:
+    """Give a description without what a training tells of itself, which an emulator may lose."""
+    if not isinstance(told, dict):
+        return told
+    if told.get("class") == "Forced":  # a model with forcings, which are other ones tomorrow
+        return _settings(told.get("model"))
+    return {name: _settings(part) for name, part in told.items() if name != HISTORY}
+
+
+def _difference(there: dict[str, Any], own: dict[str, Any]) -> tuple[str, str]:
+    """Say what two descriptions are of, with the first setting that differs."""
+    kinds = [str(told.get("class", "unknown")) for told in (there, own)]
+    if kinds[0] != kinds[1]:
+        return kinds[0], kinds[1]
+    differing = [key for key in sorted({*there, *own}) if there.get(key) != own.get(key)]
+    name = differing[0]
+    pair = [told.get(name) for told in (there, own)]
+    if any(isinstance(value, (dict, list)) for value in pair):
+        return f"{kinds[0]} with another {name!r}", f"{kinds[1]} with a different one"
+    return f"{kinds[0]}({name}={pair[0]!r})", f"{kinds[1]}({name}={pair[1]!r})"

@@ -1,0 +1,196 @@
+"""The experiments of other papers, at sizes that take seconds, and at the smallest preset."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+from daml.cli import main
+from daml.errors import InputError
+from daml.experiments import amemiya2023, brajard2020
+from daml.experiments.at_random import interpolated, observe_at_random
+
+SPARSE = brajard2020.Settings(
+    *(160, 40, 1, 40, 15), observed=40, fewer=(), members=20, skip=20, learning_rate=8e-3
+)
+CORRECTED = amemiya2023.Settings(
+    1000, 150, 10, observed=(6,), epochs=1, members=6, skip=20, scales=(0.1, 0.4)
+)
+CODES = {"brajard2020": (brajard2020, SPARSE), "amemiya2023": (amemiya2023, CORRECTED)}
+
+
+def ring(steps=60, n=12):
+    """Give a smooth wave that runs around a ring."""
+    time, place = np.meshgrid(np.arange(steps), np.arange(n), indexing="ij")
+    values = np.sin(2 * np.pi * (place / n - time / 40))
+    coords = {"time": np.arange(steps) * 0.05, "variable": [f"x{i:02}" for i in range(n)]}
+    return xr.Dataset({"state": (("time", "variable"), values)}, coords)
+
+
+def test_so_many_variables_are_observed_at_each_time_at_places_drawn_anew():
+    truth = ring()
+    record = observe_at_random(truth, 5, 0.1, seed=3)
+    there = record.observation.notnull()
+    assert (there.sum("variable") == 5).all()
+    assert len(np.unique(there, axis=0)) > 50
+    error = (record.observation - truth.state).std()
+    assert 0.08 < error < 0.12
+    assert np.allclose(record.error_variance, 0.01)
+    assert record.identical(observe_at_random(truth, 5, 0.1, seed=3))
+
+
+def test_interpolation_goes_around_the_ring():
+    truth = ring()
+    record = observe_at_random(truth, 6, 1e-6, seed=0)
+    found = interpolated(record)
+    inner = slice(8, -8)  # cubic surfaces are poor where observations lie on one side
+    assert abs(found.analysis - truth.state)[inner].max() < 0.3
+    assert np.sqrt(((found.analysis - truth.state)[inner] ** 2).mean()) < 0.03
+    seen = record.observation.notnull().values
+    np.testing.assert_allclose(found.analysis.values[seen], record.observation.values[seen])
+    assert (found.spread.values[seen] == 0).all()
+    assert np.isinf(found.spread.values[~seen]).all()
+    turned = interpolated(record.assign(observation=record.observation.roll(variable=6)))
+    np.testing.assert_allclose(
+        turned.analysis[inner], found.analysis.roll(variable=6)[inner], atol=0.05
+    )
+
+
+def same(one, two):
+    """Hold two experiments to the same numbers, but for how long they took."""
+    assert set(one.groups) == set(two.groups)
+    for group in one.groups:
+        pair = (
+            tree[group].to_dataset().load().drop_vars("seconds", errors="ignore")
+            for tree in (one, two)
+        )
+        xr.testing.assert_equal(*pair)
+
+
+def test_each_correction_is_scored_and_drawn(tmp_path):
+    tree = amemiya2023.run(CORRECTED)
+    scores = amemiya2023.collect(tree)
+    assert scores.correction.values.tolist() == ["none", "linear", "dense", "LSTM"]
+    assert (scores.analysis_rmse < 0.3).all()
+    assert scores.published_rmse.values.tolist() == [[0.1558, 0.1275, 0.1132, 0.1045]]
+    assert len(amemiya2023.table(tree).splitlines()) == 5
+    names = [path.name for path in amemiya2023.draw(tree, tmp_path)]
+    assert names == ["amemiya2023.png", "amemiya2023.svg"]
+
+
+@pytest.mark.parametrize(
+    "name", ["brajard2020", pytest.param("amemiya2023", marks=pytest.mark.slow)]
+)
+def test_an_experiment_that_is_interrupted_goes_on(name, tmp_path, monkeypatch):
+    module, settings = CODES[name]
+    whole = module.run(settings)
+    method = {"brajard2020": "forecasts", "amemiya2023": "scored"}[name]
+    plain, calls = getattr(module.Experiment, method), []
+
+    def counted(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return plain(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Experiment, method, counted)
+        with pytest.raises(KeyboardInterrupt):
+            module.run(settings, store=tmp_path / "a.zarr")
+    same(module.run(settings, store=tmp_path / "a.zarr", resume=True), whole)
+    with pytest.raises(InputError, match="exists; give another path, --resume"):
+        module.run(settings, store=tmp_path / "a.zarr")
+    with monkeypatch.context() as patch:  # what is there stays until there is a new result
+        patch.setattr(module.Experiment, "run", lambda *args: None)
+        module.run(settings, store=tmp_path / "a.zarr", overwrite=True)
+    assert len(module.table(whole).splitlines()) >= 4
+    told = CliRunner().invoke(main, ["info", str(tmp_path / "a.zarr")])
+    assert told.output.rstrip().endswith(module.table(whole))
+    words = ["figures", str(tmp_path / "a.zarr"), "--figures", str(tmp_path)]
+    assert f"{name}.svg" in CliRunner().invoke(main, words).output
+
+
+@pytest.mark.parametrize("module", [brajard2020, amemiya2023])
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [({"skip": 10**6}, "'skip'"), ({"steps": 0}, "'steps'"), ({"observed": (7,)}, "observed|7")],
+)
+def test_settings_out_of_range_are_one_line(module, change, match):
+    with pytest.raises(InputError, match=match):
+        module.Settings(**change)
+    with pytest.raises(InputError, match="preset 'huge' is unknown; give one of smoke"):
+        module.run("huge")
+
+
+def test_the_command_names_the_experiments_that_it_knows(tmp_path):
+    done = CliRunner().invoke(main, ["run", "lorenz1963", "--store", str(tmp_path / "a.zarr")])
+    assert done.exit_code == 2
+    assert "give one of amemiya2023, brajard2020" in done.output
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+def test_the_smallest_size_of_brajard_runs_from_the_command(tmp_path):
+    words = ["run", "brajard2020", "--preset", "smoke", "--store", str(tmp_path / "a.zarr")]
+    done = CliRunner().invoke(main, [*words, "--figures", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    scores = brajard2020.collect(xr.open_datatree(tmp_path / "a.zarr", engine="zarr"))
+    rmse = scores.analysis_rmse.values
+    assert rmse[2] < 0.92 * rmse[1] < 0.7 * rmse[0]
+    assert float(scores.fewer_analysis_rmse[0, -1]) < 0.85 * rmse[2]
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+def test_the_smallest_size_of_amemiya_is_near_the_published_scores(tmp_path):
+    scores = amemiya2023.collect(amemiya2023.run("smoke")).analysis_rmse.sel(observed=8)
+    assert 0.082 < float(scores.sel(correction="none")) < 0.096
+    for name in ("linear", "dense"):
+        assert float(scores.sel(correction=name)) < 0.95 * float(scores.sel(correction="none"))
+
+
+def filtered(model, record, deviation, members=10):
+    """Give analyses by the filter of Amemiya et al. in plain loops: neighbours alone count."""
+    random = np.random.default_rng(0)
+    values, size = record.observation.values, len(model.variables)
+    states = np.nan_to_num(values[0]) + random.standard_normal((members, size))
+    found = []
+    for number, seen in enumerate(values):
+        states = model.step(states, None)[0] if number else states
+        mean = states.mean(axis=0)
+        parts = (states - mean).T / (members - 1) ** 0.5
+        after = states.copy()
+        for place in range(size):
+            near = [((place + d) % size, np.exp(-(d**2) / 2)) for d in (-1, 0, 1)]
+            near = [(other, weight) for other, weight in near if np.isfinite(seen[other])]
+            if not near:
+                continue
+            others = [other for other, _ in near]
+            precision = np.array([weight for _, weight in near]) / 0.1
+            among = parts[others].T * precision
+            roots, vectors = np.linalg.eigh(np.eye(members) + among @ parts[others])
+            moved = vectors / roots @ vectors.T @ among @ (seen - mean)[others]
+            turned = vectors / np.sqrt(roots) @ vectors.T * (members - 1) ** 0.5
+            noise = random.standard_normal(members)
+            noise -= noise.mean()
+            after[:, place] = mean[place] + parts[place] @ (moved[:, None] + turned)
+            after[:, place] += noise * deviation
+        states = after
+        found.append(states.mean(axis=0))
+    return np.array(found)
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+@pytest.mark.parametrize(
+    ("observed", "deviation", "published"), [(8, 0.8, 0.087), (6, 0.5, 0.1558)]
+)
+def test_the_filter_is_that_of_plain_loops(observed, deviation, published):
+    settings = amemiya2023.Settings(100, 1500, scales=(deviation**2,))
+    experiment = amemiya2023.Experiment(settings, seed=0)
+    found = float(experiment.swept(experiment.model, observed).analysis_rmse[0])
+    record = experiment.record("test", observed)
+    error = filtered(experiment.model, record, deviation) - experiment.truth["test"].state.values
+    expected = np.sqrt((error[100:] ** 2).mean(axis=1)).mean()
+    assert found == pytest.approx(expected, rel=0.06)
+    assert found == pytest.approx(published, rel=0.06)
