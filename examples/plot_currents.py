@@ -227,41 +227,60 @@ for name, fields in analyses.items():
 print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB at most")
 
 # %%
-# The last hour
-# -------------
-# Above u, below its error. The island is missing in all of them.
-fig, axes = plt.subplots(2, 4, figsize=(9.6, 5.0), sharex=True, sharey=True, layout="constrained")
-for column, (name, fields) in enumerate({"Truth": truth, **analyses}.items()):
-    last, true = fields.u.isel(time=STEPS - 1), truth.u.isel(time=STEPS - 1)
-    how = {"cmap": "RdBu_r", "vmin": -3, "vmax": 3, "shading": "nearest"}
-    shown = axes[0, column].pcolormesh(GRID, GRID, last.transpose("y", "x"), **how)
-    axes[0, column].set_title(name)
-    if column:
-        wrong = (last - true).transpose("y", "x")
-        apart = axes[1, column].pcolormesh(GRID, GRID, wrong, **how | {"vmin": -1, "vmax": 1})
-    else:
-        now = points[(points.time.round() == STEPS - 1) & (points.field != "v")]
-        for field, part in now.groupby("field"):
-            label = "drifters" if field == "u" else "altimeter"
-            axes[1, 0].scatter(part.x, part.y, s=6, label=label)
-        axes[1, 0].legend(loc="upper right")
-        axes[1, 0].set_title("Places seen")
-for ax in axes.flat:
-    ax.set_aspect("equal")
-fig.colorbar(shown, ax=axes[0], label="u (km/h)")
-fig.colorbar(apart, ax=axes[1], label="error of u (km/h)")
-fig.supxlabel("x (km)")
-fig.supylabel("y (km)")
-plt.show()
+# A map
+# -----
+# u in one of the last hours. The island is missing in all of them.
+LAST = STEPS - 2
+
+
+def maps(panels, label, most):
+    """Draw four panels: fields (y, x) by title, or what is scattered."""
+    fig, axes = plt.subplots(
+        2, 2, figsize=(5.4, 5.0), sharex=True, sharey=True, layout="constrained"
+    )
+    for ax, (title, values) in zip(axes.flat, panels.items(), strict=True):
+        ax.set(title=title, aspect="equal")
+        if callable(values):
+            values(ax)
+            continue
+        how = {"cmap": "RdBu_r", "vmin": -most, "vmax": most, "shading": "nearest"}
+        drawn = ax.pcolormesh(GRID, GRID, values.transpose("y", "x"), **how)
+    fig.colorbar(drawn, ax=axes, label=label, location="bottom", shrink=0.7)
+    fig.supxlabel("x (km)")
+    fig.supylabel("y (km)")
+
+
+last = {name: fields.u.isel(time=LAST) for name, fields in {"Truth": truth, **analyses}.items()}
+maps(last, "u (km/h)", 3)
+
+# %%
+# Its errors, and where that hour was seen.
+
+
+def places(ax):
+    """Draw where drifters and the altimeter were."""
+    now = points[points.time.round() == LAST]
+    for label, part in now.groupby(np.where(now.field == "speed", "altimeter", "drifters")):
+        ax.scatter(part.x, part.y, s=5, label=label)
+    ax.legend(loc="upper right", frameon=True, framealpha=0.9)
+
+
+errors = {name: fields - last["Truth"] for name, fields in last.items() if name != "Truth"}
+maps({"Places seen": places, **errors}, "Error of u (km/h)", 1)
 
 # %%
 # Errors by the hour
 # ------------------
-fig, ax = plt.subplots()
+fig, ax = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
 for name, fields in {"Model alone": free, **analyses}.items():
     apart = (fields[["u", "v"]] - truth[["u", "v"]]).to_dataarray()
     ax.plot(truth.time, np.sqrt((apart**2).mean(("variable", "y", "x"))), label=name)
 ax.axhline(0.2, color="0.6", lw=0.8, label="Error of a value seen")
-ax.set(xlabel="time (hours)", ylabel="RMSE of u and v (km/h)", yscale="log")
+ax.set(xlabel="Time (hours)", ylabel="RMSE of u and v (km/h)", yscale="log")
 ax.legend()
 plt.show()
+
+# %%
+# At full size (64 x 64 points, 300 hours, 87,000 values) the model alone has an error of 0.76 km/h,
+# the interpolation 0.86, 3DVar 0.13 and the LETKF 0.10, in 15 and 31 seconds and 0.7 GB (two busy
+# cores). The ensemble needs two days to find the eddies; from then on it is ahead.
