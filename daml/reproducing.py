@@ -7,10 +7,21 @@ import click
 from daml.commands import run
 from daml.options import OVERWRITE
 
+RUN = """\b
+Examples:
+  daml run brajard2020 --preset smoke --figures brajard
+  daml run amemiya2023 --store amemiya.zarr --seed 1
+"""
 
-@click.command(name="run")
-@click.argument("name")
-@click.option("--preset", default="fast", help="Size: smoke (a minute), fast, or literal (hours).")
+
+@click.command(name="run", epilog=RUN)
+@click.argument("name", metavar="[brajard2020|amemiya2023]")
+@click.option(
+    "--preset",
+    default="fast",
+    metavar="[smoke|fast|literal]",
+    help="Size: a minute, some ten minutes, or hours.",
+)
 @click.option(
     "--store",
     default=None,

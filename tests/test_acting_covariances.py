@@ -356,6 +356,9 @@ def test_a_factor_needs_a_covariance_that_is_given():
     )
     with pytest.raises(InputError, match="'background_factor' multiplies a B that is given, and"):
         daml.tuned(daml.ThreeDVar(background_factor="estimated"), Still(), observations)
+    open_factor = daml.ThreeDVar(Localised(2.0), background_factor="estimated")
+    with pytest.raises(InputError, match="'background_factor' is still 'estimated'; have it found"):
+        daml.assimilate(Still(), observations, open_factor)
 
 
 def test_a_description_says_nothing_of_a_setting_that_older_stores_do_not_know():

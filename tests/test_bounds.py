@@ -111,3 +111,8 @@ def test_a_training_through_the_cycle_has_bounds(record, covariance):
     )
     trained = learned.fit_cycle(record, daml.ThreeDVar(covariance), held_out=0, sequence_length=30)
     assert isinstance(trained.to_dataset(), xr.Dataset)
+
+
+def test_bounds_that_the_record_breaks_are_refused(record, covariance):
+    with pytest.raises(InputError, match=r"'bounds' keep 'x2' within \(-inf, 5\), and the mean"):
+        daml.assimilate(bounded(x2=(None, 5)), record, daml.ThreeDVar(covariance))

@@ -128,6 +128,19 @@ def test_local_schemes_know_where_the_points_lie():
     assert analysis.sizes["observed"] == 6
 
 
+def test_fields_that_are_not_seen_need_no_coordinates_and_a_model_says_where_points_lie():
+    """A field of numbers has a place of its own, which the model alone knows."""
+
+    class Driven(Waves):
+        template = Waves.template.assign(push=("source", [0.0, 0.1]))
+        positions = np.concatenate([Waves().positions, [[5.0, 5.0], [15.0, 5.0]]])
+
+    points = table(y=[14.0, 16.0], x=[5.0, 15.0], field="u")
+    found, plain = (daml.from_points(points, model) for model in (Driven(), Waves()))
+    assert "push[0]" in found.model_variable
+    np.testing.assert_array_equal(found.position, plain.position)
+
+
 def test_dates_and_a_dataset_of_points_will_do():
     class Daily(Waves):
         dt = np.timedelta64(1, "D")

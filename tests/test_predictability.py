@@ -70,11 +70,12 @@ def test_the_spectrum_of_lorenz_63_is_the_published_one():
 def test_the_standard_error_is_that_of_repeated_runs():
     model, repeated = daml.Lorenz63(), []
     how = {"exponents": 1, "steps": 40, "spinup": 40}
-    for seed in range(6):
+    for seed in range(10):
         found = spectrum(model, 40, 40, seed, **how)
         repeated.append((float(found.exponent[0]), float(found.standard_error[0])))
     values, errors = np.transpose(repeated)
-    assert 0.4 < values.std(ddof=1) / errors.mean() < 2.0
+    # Pieces that follow one another are anticorrelated: the error is rather too large.
+    assert 0.2 < values.std(ddof=1) / errors.mean() < 2.0
 
 
 @pytest.mark.slow

@@ -446,7 +446,7 @@ def test_the_walk_goes_everywhere():
         "known_pairs",
         "observed_pairs",
     }
-    inside |= {"published", "known_pairs"}
+    inside |= {"published", "known_pairs", "corrections", "emulation"}
     assert left <= inside | {"run"}
 
 

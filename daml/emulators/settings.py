@@ -51,7 +51,7 @@ class Settings(Learned):
     rate_decay: float = 0.85
     covariance: str | None = None
     cycle_epochs: int | None = None
-    variance_floor: float | None = None
+    variance_floor: float | None = field(default=None, metadata={"later": True})
     fitted: Fitted | None = field(default=None, repr=False, compare=False)
 
     covariances: ClassVar[tuple[str, ...]] = ("constant",)

@@ -45,7 +45,7 @@ PUBLISHED = {
     "LSTM": (0.0692, 0.1045),
 }
 """RMSE of the analysis where 8 and where 6 variables are observed."""
-FACTORS = 0.03, 0.1, 0.3, 1.0, 3.0
+FACTORS = 1.0, 3.0, 10.0, 30.0
 """Factors on the model error of a filter by sigma points, which are tried."""
 
 

@@ -96,7 +96,7 @@ def _sites(
     """Give the places that are seen and what is observed there; and how many lie outside."""
     random = seed if isinstance(seed, np.random.Generator) else np.random.default_rng([seed, 1])
     placing, noise, gone = random.spawn(3)
-    weights, steps = Weights(template, None), np.arange(0, len(source), every)
+    weights, steps = Weights(template, None, fields), np.arange(0, len(source), every)
     table = _table(weights, network, fields, placing, len(source), steps)
     variance = _variances(error_variance, fields)
     columns, shares = weights.of(table, {})
@@ -116,7 +116,8 @@ def _sites(
     whole = step.astype(float), np.zeros(len(step)), np.ones(len(step), bool)
     near = Nearest(np.float64(0), np.float64(1), *whole)
     around = columns[rows][first], shares[rows][first]
-    return Sites(kept, near, rows, site, *around, template, weights), int((~inside).sum())
+    parts = *around, template, weights, template.positions
+    return Sites(kept, near, rows, site, *parts), int((~inside).sum())
 
 
 def _template(truth: xr.Dataset) -> Template:

@@ -11,6 +11,7 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.arguments import checked, shown
+from daml.labels.space import StateSpace
 from daml.labels.templates import Template
 from daml.observing.places.around import Weights
 from daml.observing.places.pointwise import check_functions, described_parts, fields_of
@@ -121,7 +122,8 @@ def from_points(
     through = _through(template, operator, moving)
     table = _table(points, template, through)
     near = nearest(table["time"].to_numpy(), model, tolerance, start, "from_points")
-    weights = Weights(template, getattr(model, "period", None))
+    used = {name for f in table["field"].unique() for name in through.get(f, (f,))}
+    weights = Weights(template, getattr(model, "period", None), used)
     columns, shares = weights.of(table, through)
     inside = np.isfinite(shares).all(axis=1)
     good = inside & near.kept & np.isfinite(table["observation"].to_numpy())
@@ -135,7 +137,9 @@ def from_points(
     site = kept.groupby(weights.keys(kept), sort=False, dropna=False).ngroup().to_numpy()
     first = np.unique(site, return_index=True)[1]
     around = columns[rows][first], shares[rows][first]
-    sites = Sites(kept, near, rows, site, *around, template, weights)
+    sites = Sites(
+        kept, near, rows, site, *around, template, weights, StateSpace.of(model).positions
+    )
     result, doubled = record_of(sites, True if through else moving)
     if through:
         result["place"].attrs["through"] = described_parts(through)

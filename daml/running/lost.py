@@ -33,7 +33,7 @@ ADVICE = (
 """What to try, unless a scheme has an ``advice`` of its own."""
 
 JUDGED = 100
-"""Steps before a record that goes on that are judged with it: a few tell nothing."""
+"""Steps before a record that goes on that are judged with it: a few would say nothing."""
 
 
 class Watched(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,14 @@ HALF = 0.5
 
 
 class Weights:
-    """Linear interpolation from the points of a template to any places."""
+    """Linear interpolation from the points of some fields of a template to any places."""
 
-    def __init__(self, template: Template, period: Any) -> None:
+    def __init__(self, template: Template, period: Any, fields: Iterable[str]) -> None:
         self.template = template
         given = np.atleast_1d(np.array(period, dtype=object))
         self.axes: dict[str, tuple[np.ndarray, float | None]] = {}
-        dims = list(dict.fromkeys(dim for form in template.forms.values() for dim in form.sizes))
+        spaces = [form.sizes for name, form in template.forms.items() if name in set(fields)]
+        dims = list(dict.fromkeys(dim for space in spaces for dim in space))
         for place, dim in enumerate(dims):
             index = template.flat.indexes.get(dim)
             if index is None or index.dtype.kind not in "fiu" or not index.is_unique:

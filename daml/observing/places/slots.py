@@ -37,6 +37,8 @@ class Sites:
         Of the model.
     weights : Weights
         The axes of the grid.
+    known : numpy.ndarray (variable, dimension) or None
+        Where the variables lie, if that is known.
     """
 
     table: pd.DataFrame
@@ -47,6 +49,7 @@ class Sites:
     shares: np.ndarray
     template: Template
     weights: Weights
+    known: np.ndarray | None
 
     @property
     def first(self) -> np.ndarray:
@@ -56,12 +59,13 @@ class Sites:
     @property
     def positions(self) -> np.ndarray | None:
         """Where the places lie (site, dimension), as the variables of the model do."""
-        known = self.template.positions
+        known, axes = self.known, list(self.weights.axes)
         if known is None:
             return None
-        if self.template.on_sphere:  # around a ring the mean of two places is not between them
+        if self.template.on_sphere or known.shape[1] != len(axes):
             return np.asarray((self.shares[..., None] * known[self.columns]).sum(axis=1))
-        return np.asarray(self.table.iloc[self.first][list(self.weights.axes)], dtype=np.float64)
+        # Around a ring the mean of two places is not between them.
+        return np.asarray(self.table.iloc[self.first][axes], dtype=np.float64)
 
     def visits(self) -> tuple[np.ndarray, int]:
         """Give at how many steps each place (site,) is seen, and how many steps there are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,34 @@ class Bounds:
             words += [f"{name} >= {least:g}"] * (least > -np.inf)
             words += [f"{name} <= {most:g}"] * (most < np.inf)
         return cls(low, high, f"truncated: {', '.join(words)}") if words else None
+
+    def check(
+        self, observed: Sequence[str], places: Sequence[int], means: np.ndarray, owner: str
+    ) -> None:
+        """Refuse bounds beyond which the means (observed,) of a record lie.
+
+        Parameters
+        ----------
+        observed : sequence of str
+            What is observed.
+        places : sequence of int
+            Its places among the variables.
+        means : numpy.ndarray (observed,)
+            Of what is observed.
+        owner : str
+            The model, for the message.
+
+        Raises
+        ------
+        InputError
+        """
+        low, high = self.low[places], self.high[places]
+        for row in np.flatnonzero((means < low) | (means > high)):
+            raise InputError(
+                f"{owner}: its 'bounds' keep {observed[int(row)]!r} within ({low[row]:g}, "
+                f"{high[row]:g}), and the mean of what is observed of it is {means[row]:g}; "
+                "correct the bounds, or the units of the record"
+            )
 
     def within(self, x: Any) -> Any:
         """Give states (..., variable), each value at its nearest bound if it is outside."""

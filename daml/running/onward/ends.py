@@ -85,7 +85,7 @@ class End(NamedTuple):
         times: np.ndarray,
         rows: np.ndarray,
     ) -> End:
-        """Give this end at the last of ``times`` (step,), with what else is told of it.
+        """Give this end at the last of ``times`` (step,), with further facts about it.
 
         ``cycle`` is its age and its pace. The observations at ``rows`` of the record are those of
         the window that goes on.

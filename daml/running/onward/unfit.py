@@ -139,7 +139,7 @@ def check_same(
 
 
 def _settings(told: Any) -> Any:
-    """Give a description without what a training tells of itself, which an emulator may lose."""
+    """Give a description without the record of its training, which an emulator may lose."""
     if not isinstance(told, dict):
         return told
     if told.get("class") == "Forced":  # a model with forcings, which are other ones tomorrow

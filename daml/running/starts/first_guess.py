@@ -16,6 +16,7 @@ from daml.observing.functions import Function
 from daml.observing.operators import Selection
 from daml.observing.places.moving import MovingRecord
 from daml.observing.records import Record
+from daml.running.cycling.bounds import Bounds
 from daml.running.cycling.stepping import advance
 from daml.running.starts.along_tracks import Along
 from daml.running.starts.free_states import FreeStates
@@ -53,7 +54,10 @@ class FirstGuess:
     def __init__(
         self, model: Model, record: Record, times: np.ndarray, initial: xr.Dataset | None
     ) -> None:
-        self.times = times
+        self.times, self.bounds = times, Bounds.of(model)
+        if self.bounds is not None and isinstance(record.operator, Selection):
+            places = list(record.operator.places)
+            self.bounds.check(record.observed, places, record.mean, type(model).__name__)
         self.initial = None
         if initial is not None:
             self.initial = one_state(initial, model, "assimilate")
@@ -99,7 +103,7 @@ class FirstGuess:
         x = self.fit.states(rows, self.climate) if runs is None else runs.state(rows)
         if self.initial is not None:
             x[rows == 0] = self.initial
-        return x
+        return x if self.bounds is None else self.bounds.within(x)
 
 
 def fit_of(record: Record) -> _Picked | _LeastSquares | Along:

@@ -272,6 +272,11 @@ object
             the model gives B or B is given by its actions, or torch cannot differentiate H.
         """
         self._check_one()
+        if isinstance(self.background_factor, str):
+            raise InputError(
+                "ThreeDVar: 'background_factor' is still 'estimated'; have it found: scheme, "
+                "analysis = daml.tuned(scheme, model, observations)"
+            )
         factor = float(self.error_factor)
         if self._asks_model:
             return Observing.of(setting, factor)
