@@ -89,7 +89,8 @@ def forecast(
     how: dict[str, Any] = {"leads": leads, "members": members, "seed": seed, "forcings": given}
     ahead = daml.forecast_ahead(stepping, open_record(result), **how)
     _write(daml.unflatten(ahead) if fields else ahead, output)
-    first, last = ahead["time"].values[[0, -1]]
+    ends = ahead["time"].values[[0, -1]]
+    first, last = (f"{time:.10g}" if ends.dtype.kind == "f" else str(time) for time in ends)
     click.echo(f"forecast: {leads} steps, from {first} to {last}")
     if "member" in ahead.dims:
         click.echo(f"members: {ahead.sizes['member']}")

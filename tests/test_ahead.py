@@ -316,7 +316,7 @@ def test_the_command_forecasts_from_a_store(record, tmp_path):
     wanted = daml.forecast_ahead(MODEL, result, leads=6)
     words = store, "--model", "lorenz63", "--leads", 6
     told = commanded(*words, "--output", tmp_path / "b.nc", "--figure", tmp_path / "b.png").output
-    assert "members: 12" in told
+    assert "forecast: 6 steps, from 1 to 1.25\nmembers: 12" in told
     assert (tmp_path / "b.png").stat().st_size > 1000
     commanded(*words, "--output", tmp_path / "b.zarr")
     with xr.open_dataset(tmp_path / "b.nc", engine="h5netcdf") as found:
@@ -336,6 +336,20 @@ def test_the_command_forecasts_from_a_store(record, tmp_path):
         assert refused.exit_code == 2
         assert text in refused.output
     assert not list(tmp_path.glob("c.*"))
+
+
+def test_the_command_forecasts_with_an_emulator(record, one, tmp_path):
+    how = {"hidden": 4, "epochs": 1, "sequence_length": 20, "burn_in": 2}
+    emulator = daml.LSTM(**how).fit(one)
+    emulator.save(tmp_path / "emulator.zarr")
+    wide = record.isel(time=slice(0, 9)).assign(error_variance=100 * record.error_variance)
+    result = daml.assimilate(emulator, wide, roster.SCHEMES["ThreeDVar"](), segments=1)
+    result.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    words = "--emulator", tmp_path / "emulator.zarr", "--leads", 2, "--output", tmp_path / "b.nc"
+    commanded(tmp_path / "a.nc", *words)
+    with xr.open_dataset(tmp_path / "b.nc", engine="h5netcdf") as found:
+        wanted = daml.forecast_ahead(emulator, result, leads=2)
+        np.testing.assert_allclose(found.forecast, wanted.forecast, rtol=1e-6)
 
 
 @pytest.mark.parametrize("ending", [".nc", ".zarr"])
