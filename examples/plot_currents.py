@@ -248,6 +248,7 @@ def maps(panels, label, most):
     fig.colorbar(drawn, ax=axes, label=label, location="bottom", shrink=0.7)
     fig.supxlabel("x (km)")
     fig.supylabel("y (km)")
+    plt.show()
 
 
 last = {name: fields.u.isel(time=LAST) for name, fields in {"Truth": truth, **analyses}.items()}

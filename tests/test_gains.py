@@ -55,7 +55,7 @@ def test_a_third_missing_is_no_hindrance(complete):
     assert rmse[-1] < 1.4 * complete[1][-1]  # 1.26 to 1.30
 
 
-@pytest.mark.parametrize("given", [0.5, 2.0])
+@pytest.mark.parametrize("given", [0.5, pytest.param(2.0, marks=pytest.mark.slow)])
 def test_a_wrong_r_is_mended_in_the_loop(given, complete):
     _, rmse = improved(given, error_factor="estimated")
     assert rmse[-1] < 1.1 * complete[1][-1]  # 0.96 to 0.98

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
+from comparing import without_end
 from hypothesis import given
 from hypothesis import strategies as st
 from test_resume import equal
@@ -157,7 +158,8 @@ def test_b_from_innovations_is_better_than_the_climatology():
 def test_a_given_b_stays(observations, scheme):
     found, analysis = daml.tuned(scheme, daml.Lorenz63(), observations)
     assert found is scheme
-    xr.testing.assert_identical(analysis, daml.assimilate(daml.Lorenz63(), observations, scheme))
+    again = daml.assimilate(daml.Lorenz63(), observations, scheme)
+    xr.testing.assert_identical(analysis, without_end(again))
 
 
 def test_an_open_b_is_told(observations):

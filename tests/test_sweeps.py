@@ -323,6 +323,7 @@ def test_the_command_line_tells_scores_and_failures(tmp_path, monkeypatch):
     assert "Error: all members failed, the first with InputError: improve: a record" in done.output
 
 
+@pytest.mark.slow
 def test_one_worker_of_the_command_line_changes_no_number(straight, tmp_path):
     (tmp_path / "sweep.toml").write_text(CONFIG.replace("[2.0]", "[1, 2]"))
     words = [sys.executable, "-m", "daml", "sweep", "sweep.toml", "--workers", "1"]

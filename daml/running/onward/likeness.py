@@ -78,4 +78,7 @@ def _without_times(observations: xr.Dataset, model: Model, rows: int) -> xr.Data
     for name in map(str, {*timed} & {*GIVEN} - {"observation", "error_variance"}):  # places
         first = observations[name].variable.isel(time=[0]).load()
         found[name] = first.isel(time=[0] * rows)
+    if "place" in found:  # a slot may be empty at that time
+        there = (found["place"] >= 0).any("corner").transpose("time", "variable")
+        found["observation"] = there.dims, np.where(there.values, 0.0, np.nan)
     return kept.assign(found).assign_coords(time=after(times[0], np.arange(rows), step))
