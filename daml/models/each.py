@@ -10,6 +10,7 @@ import numpy as np
 
 from daml.errors import DamlError, InputError, StepError, first_line
 from daml.labels.arguments import checked
+from daml.models.enclosing import Around
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model
@@ -59,7 +60,7 @@ def each(model: Model, *, workers: int = 1) -> Each:
     return Each(model, workers)
 
 
-class Each:
+class Each(Around):
     """A model of batches, made of one that steps one state at a time; see :func:`each`.
 
     Attributes that only the given model has (``climate``, ``time_unit``, ...) are its own.
@@ -75,11 +76,6 @@ class Each:
         if workers < 1:
             raise InputError(f"each: 'workers' is {workers}; give 1 or more")
         self.model, self._workers = model, workers
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "model":
-            raise AttributeError(name)
-        return getattr(self.model, name)
 
     def __repr__(self) -> str:
         return f"each({self.model!r})"

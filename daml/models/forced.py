@@ -12,6 +12,7 @@ from daml.arrays import alike
 from daml.errors import DamlError, InputError, StepError, first_line
 from daml.labels.arguments import checked, shown
 from daml.labels.forcings import Forcings, Schedule
+from daml.models.enclosing import Around
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model
@@ -127,7 +128,7 @@ def check_reach(model: object, first: Any, last: Any, what: str) -> None:
         schedule.check(first, last, what)
 
 
-class Forced:
+class Forced(Around):
     """A model with its forcings; see :func:`forced`.
 
     The memory is the clock (...), in steps since the first row of the forcings, and the memory of
@@ -140,25 +141,13 @@ class Forced:
         self.model, self.table = model, table
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name in ("model", "table"):
-            raise AttributeError(name)
-        found = getattr(self.model, name)
+        found = super().__getattr__(name)
         if name in OF_MEMORY:
             return getattr(self, f"_{name}")
         return Forced(found, self.table) if name == "certain" else found
 
     def __repr__(self) -> str:
         return f"forced({self.model!r}, {self.table.names})"
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Names along the last axis of a state."""
-        return tuple(self.model.variables)
-
-    @property
-    def dt(self) -> Any:
-        """Length of a step."""
-        return self.model.dt
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -207,7 +196,7 @@ def held(model: Model, forcing: np.ndarray | None) -> Model:
     return model if forcing is None else cast("Model", Held(model, forcing))
 
 
-class Held:
+class Held(Around):
     """A model at one forcing: what is differentiated, and tried, at a time.
 
     Parameters
@@ -220,11 +209,6 @@ class Held:
 
     def __init__(self, model: Model, forcing: Any) -> None:
         self.model, self.forcing = model, forcing
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name in ("model", "forcing"):
-            raise AttributeError(name)
-        return getattr(self.model, name)
 
     def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
         """Move states (..., variable) by one dt."""

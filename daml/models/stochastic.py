@@ -12,6 +12,7 @@ from daml.covariances.model_error import error_root, of_variables
 from daml.errors import InputError
 from daml.labels.arguments import fitting
 from daml.labels.dates import is_span, months_of, span
+from daml.models.enclosing import Around
 from daml.randomness import Stream, normal, ranks
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ TURN = 1 << 62
 """Steps before the time 0 count from here down: a position of a generator is not negative."""
 
 
-class Stochastic:
+class Stochastic(Around):
     """A model to whose steps random errors are added, drawn from N(0, Q).
 
     The draws follow from the seed and the number of the step since the time 0 (of dates: since
@@ -68,11 +69,6 @@ class Stochastic:
             raise InputError(f"Stochastic: 'seed' is {seed}; give 0 or more")
         self.model, self.model_error, self.seed = model, model_error, seed
         of_variables(model_error, tuple(model.variables), "Stochastic")
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "model":
-            raise AttributeError(name)
-        return getattr(self.model, name)
 
     def __repr__(self) -> str:
         return f"Stochastic({self.model!r}, {self.model_error!r}, seed={self.seed})"
