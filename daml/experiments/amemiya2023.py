@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,12 +17,12 @@ import numpy as np
 import xarray as xr
 from sklearn.linear_model import Ridge
 
-from daml import __version__, figures
+from daml import figures
 from daml.emulators import CNN, LSTM, Augmented, Regression
 from daml.errors import DivergedError, InputError
 from daml.experiments.at_random import observe_at_random
+from daml.experiments.presets import performed
 from daml.labels.arguments import check_fields, checked
-from daml.labels.ranges import seed as whole_seed
 from daml.labels.ranges import whole
 from daml.models import Lorenz96, TwoScaleLorenz96
 from daml.progress import LOG, duration
@@ -30,7 +30,7 @@ from daml.protocols import Model, Scheme
 from daml.running.assimilation import assimilate
 from daml.running.forecasting import simulate
 from daml.schemes import LETKF, Additive, SigmaPoint, half_width
-from daml.stores.keeper import Keeper, keeper
+from daml.stores.keeper import Keeper
 from daml.stores.opening import loaded
 
 SIGMA, ASSUMED = 0.1, 0.1
@@ -154,21 +154,8 @@ def run(
     >>> PRESETS["literal"].steps
     40000
     """
-    settings = PRESETS.get(preset) if isinstance(preset, str) else preset
-    if not isinstance(settings, Settings):
-        raise InputError(f"preset {preset!r} is unknown; give one of {', '.join(PRESETS)}")
-    seed = whole_seed(seed, "amemiya2023: 'seed'")
-    attrs: dict[str, object] = {"experiment": "amemiya2023", "daml_version": __version__}
-    attrs |= {
-        "preset": preset if isinstance(preset, str) else "given",
-        "seed": seed,
-        **asdict(settings),
-    }
-    attrs |= {"observed": list(settings.observed), "scales": list(settings.scales)}
-    keep = keeper(store, attrs, overwrite=overwrite, resume=resume)
-    with keep.open():
-        Experiment(settings, seed).run(keep)
-    return keep.tree()
+    how: dict[str, Any] = {"store": store, "seed": seed, "overwrite": overwrite}
+    return performed(Experiment, "amemiya2023", preset, PRESETS, resume=resume, **how)
 
 
 class Experiment:

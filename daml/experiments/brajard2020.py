@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,19 @@ import numpy as np
 import xarray as xr
 from scipy.signal import welch
 
-from daml import __version__, figures, verification
+from daml import figures, verification
 from daml.emulators import CNN
 from daml.errors import DivergedError, InputError
 from daml.experiments.at_random import interpolated, observe_at_random
+from daml.experiments.presets import performed
 from daml.labels.arguments import check_fields, checked
-from daml.labels.ranges import seed as whole_seed
 from daml.labels.ranges import whole
 from daml.models import Lorenz96
 from daml.progress import LOG, duration
 from daml.running.assimilation import assimilate
 from daml.running.forecasting import forecast, simulate
 from daml.schemes import EnKFN
-from daml.stores.keeper import Keeper, keeper
+from daml.stores.keeper import Keeper
 from daml.stores.opening import loaded
 
 LYAPUNOV = 0.6
@@ -160,21 +160,8 @@ def run(
     >>> PRESETS["literal"].passes
     40
     """
-    settings = PRESETS.get(preset) if isinstance(preset, str) else preset
-    if not isinstance(settings, Settings):
-        raise InputError(f"preset {preset!r} is unknown; give one of {', '.join(PRESETS)}")
-    seed = whole_seed(seed, "brajard2020: 'seed'")
-    attrs: dict[str, object] = {"experiment": "brajard2020", "daml_version": __version__}
-    attrs |= {
-        "preset": preset if isinstance(preset, str) else "given",
-        "seed": seed,
-        **asdict(settings),
-        "fewer": list(settings.fewer),
-    }
-    keep = keeper(store, attrs, overwrite=overwrite, resume=resume)
-    with keep.open():
-        Experiment(settings, seed).run(keep)
-    return keep.tree()
+    how: dict[str, Any] = {"store": store, "seed": seed, "overwrite": overwrite}
+    return performed(Experiment, "brajard2020", preset, PRESETS, resume=resume, **how)
 
 
 class Experiment:
