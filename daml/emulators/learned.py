@@ -74,9 +74,14 @@ class Learned(ABC):
         return cast("np.ndarray", self.known.mean)
 
     @property
+    def _ground(self) -> Any:
+        """What says where the variables lie: the base, if there is one."""
+        return self.base
+
+    @property
     def template(self) -> Any:
         """The fields of the base's state, if it has any."""
-        return getattr(self.base, "template", None)
+        return getattr(self._ground, "template", None)
 
     @property
     def forcings(self) -> tuple[str, ...]:
@@ -93,12 +98,12 @@ class Learned(ABC):
     @property
     def positions(self) -> Any:
         """Where the variables lie, if the base says it."""
-        return getattr(self.base, "positions", None)
+        return getattr(self._ground, "positions", None)
 
     @property
     def period(self) -> Any:
         """Lengths after which the base's space repeats itself, if it does."""
-        return getattr(self.base, "period", None)
+        return getattr(self._ground, "period", None)
 
     @property
     def bounds(self) -> Any:

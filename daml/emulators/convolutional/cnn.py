@@ -159,21 +159,6 @@ class CNN(Neural, _Layers):  # the fields of the last class come first
             )
         return lattice_of(self._ground, self.periodic, "CNN")
 
-    @property
-    def template(self) -> Any:
-        """The fields of the state, if it has any."""
-        return getattr(self._ground, "template", None)
-
-    @property
-    def positions(self) -> Any:
-        """Where the variables lie."""
-        return getattr(self._ground, "positions", None)
-
-    @property
-    def period(self) -> Any:
-        """Lengths after which space repeats itself, if it does."""
-        return getattr(self._ground, "period", None)
-
     def network(self, size: int, forcing: int = 0) -> Network:
         """Give a network for ``size`` variables, and forcings after them, with first weights."""
         lattice = self._lattice
