@@ -5,6 +5,7 @@ import pytest
 import roster
 import xarray as xr
 from click.testing import CliRunner
+from clocked import Steered, dated
 
 import daml
 from daml.cli import main
@@ -41,22 +42,6 @@ def check_is_the_background(model, scheme, record, steps, **how):
     return found
 
 
-class Steered:
-    """Lorenz 63 with a memory: a clock of dates, and a mean of the states before."""
-
-    variables, dt = MODEL.variables, np.timedelta64(1, "h")
-
-    def start(self, x, time=None):
-        return np.array(np.broadcast_to(time, x.shape[:-1])), {"mean": 1.0 * x, "none": None}
-
-    def step(self, x, memory):
-        clock, held = memory
-        mean = 0.9 * held["mean"] + 0.1 * x
-        push = 0.1 * np.sin((clock - np.datetime64("2020-01-01")) / np.timedelta64(1, "h"))
-        moved = MODEL.step(x, None)[0] + push[..., None] + 0.001 * mean
-        return moved, (clock + self.dt, {"mean": mean, "none": None})
-
-
 class Pushed(daml.Lorenz63):
     """Lorenz 63 that is pushed by a known input."""
 
@@ -64,11 +49,6 @@ class Pushed(daml.Lorenz63):
 
     def step(self, x, memory, forcing):
         return super().step(x, memory)[0] + forcing, memory
-
-
-def dated(record):
-    since = np.arange(record.sizes["time"]) * np.timedelta64(1, "h")
-    return record.assign_coords(time=np.datetime64("2020-01-01", "s") + since)
 
 
 WEIGHTED = {"ParticleFilter"}

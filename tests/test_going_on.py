@@ -13,6 +13,7 @@ import pytest
 import roster
 import xarray as xr
 from click.testing import CliRunner
+from clocked import Steered, dated
 
 import daml
 from daml.cli import main
@@ -94,30 +95,6 @@ def test_a_record_of_one_pattern_goes_on_from_one_of_many(name, record):
             continue
         found = daml.assimilate(MODEL, one, scheme, segments=1, initial=found)
         np.testing.assert_array_equal(found.chi_square[-1], whole.chi_square[row])
-
-
-class Steered:
-    """Lorenz 63 with a memory: a clock of dates, and a mean of the states before."""
-
-    variables, dt = MODEL.variables, np.timedelta64(1, "h")
-
-    def start(self, x, time=None):
-        return np.array(np.broadcast_to(time, x.shape[:-1])), {"mean": 1.0 * x, "none": None}
-
-    def step(self, x, memory):
-        clock, held = memory
-        mean = 0.9 * held["mean"] + 0.1 * x
-        push = 0.1 * np.sin((clock - np.datetime64("2020-01-01")) / np.timedelta64(1, "h"))
-        moved = MODEL.step(x, None)[0] + push[..., None] + 0.001 * mean
-        return moved, (clock + self.dt, {"mean": mean, "none": None})
-
-
-HOUR = np.timedelta64(1, "h")
-
-
-def dated(record, step=HOUR):
-    since = np.arange(record.sizes["time"]) * step
-    return record.assign_coords(time=np.datetime64("2020-01-01", "s") + since)
 
 
 @pytest.mark.parametrize("scheme", ["ThreeDVar", "ETKF", "IEnKS", "FourDEnVar"])
