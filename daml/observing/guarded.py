@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -30,31 +32,29 @@ def periods(observations: xr.Dataset) -> np.ndarray | None:
 
 def _of(observations: xr.Dataset, name: str, meaning: str, none: bool) -> np.ndarray | None:
     """Give what a coordinate or a variable, or the attributes of fields, say of each value."""
-    size = observations.sizes["variable"]
+    said = _said(observations, name)
+    found = np.full(observations.sizes["variable"], np.inf)
+    for values, rows in said:
+        fits = values.dims in ((), ("variable",)) and values.dtype.kind in "fiu"
+        if not fits or not _positive(values.values, none):
+            raise InputError(
+                f"observations: {name!r} is {shown(values.values.tolist())}; give a number > 0 "
+                f"({meaning}), one for all or one along 'variable'"
+            )
+        found[rows] = values
+    return np.where(np.isnan(found), np.inf, found) if said else None
+
+
+def _said(observations: xr.Dataset, name: str) -> list[tuple[xr.Variable, Any]]:
+    """Give what is said by a name, and of which values (observed,)."""
     if name in observations:
-        given = observations[name]
-        values = np.asarray(given.values)
-        fits = given.dims in ((), ("variable",))
-        found = np.broadcast_to(values, (size,)) if fits else values
-    else:
-        fits, found = True, np.full(size, np.inf)
-        said = {"": observations["observation"].attrs}
-        if has_fields(observations):
-            forms = [f for f in forms_of(observations) if f in observations.coords]
-            said |= {field: observations[field].attrs for field in forms}
-        if not any(name in attrs for attrs in said.values()):
-            return None
-        for field, attrs in said.items():
-            if name in attrs:
-                rows = observations["field"].values == field if field else slice(None)
-                found[rows] = values = attrs[name]
-    if not fits or found.dtype.kind not in "fiu" or not _positive(found, none):
-        raise InputError(
-            f"observations: {name!r} is {shown(values.tolist())}; give a number > 0 ({meaning}), "
-            "one for all or one along 'variable'"
-        )
-    found = found.astype(np.float64)
-    return np.where(np.isnan(found), np.inf, found)
+        return [(observations[name].variable, slice(None))]
+    found = [(observations["observation"].attrs, slice(None))]
+    if has_fields(observations):
+        forms = [field for field in forms_of(observations) if field in observations.coords]
+        of = observations["field"].values
+        found += [(observations[field].attrs, of == field) for field in forms]
+    return [(xr.Variable((), attrs[name]), rows) for attrs, rows in found if name in attrs]
 
 
 def _positive(values: np.ndarray, none: bool) -> bool:
