@@ -60,6 +60,15 @@ def consecutive(numbers: np.ndarray) -> list[slice]:
     return [slice(first, stop) for first, stop in pairwise(ends)]
 
 
+def own_steps(count: int, early: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Say which of so many steps (step, segment) are a segment's own, and not of its spin-up.
+
+    ``early`` and ``rows`` (segment,) are steps of spin-up, and rows of the record after them.
+    """
+    steps = np.arange(count)[:, None]
+    return np.asarray((steps >= early) & (steps < early + rows))
+
+
 @dataclass(frozen=True)
 class Cut:
     """A record of ``total`` steps in segments of ``length`` that start ``spinup`` steps early.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from daml.errors import warn
+from daml.segments import own_steps
 
 FEW = 0.05
 """Part of a record in which iterations may end early without a warning: single ones change little,
@@ -21,9 +22,7 @@ def unconverged(found: np.ndarray, early: np.ndarray, rows: np.ndarray) -> np.nd
 
     ``early`` and ``rows`` (segment,) are steps of spin-up, and rows of the record after them.
     """
-    steps = np.arange(len(found))[:, None]
-    own = (steps >= early) & (steps < early + rows)
-    return np.asarray(np.sum(own & (found == 0), axis=0))
+    return np.asarray(np.sum(own_steps(len(found), early, rows) & (found == 0), axis=0))
 
 
 def check_converged(share: float, what: str, advice: str = ADVICE) -> None:

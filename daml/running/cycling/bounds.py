@@ -72,9 +72,11 @@ class Bounds:
         InputError
         """
         low, high = self.low[places], self.high[places]
-        for row in np.flatnonzero((means < low) | (means > high)):
+        outside = (means < low) | (means > high)
+        if outside.any():
+            row = int(np.argmax(outside))
             raise InputError(
-                f"{owner}: its 'bounds' keep {observed[int(row)]!r} within ({low[row]:g}, "
+                f"{owner}: its 'bounds' keep {observed[row]!r} within ({low[row]:g}, "
                 f"{high[row]:g}), and the mean of what is observed of it is {means[row]:g}; "
                 "correct the bounds, or the units of the record"
             )

@@ -12,6 +12,7 @@ from daml.errors import InputError
 from daml.observing.batches import restricted
 from daml.observing.guarded import limits
 from daml.protocols import Forecast, Observed, Outputs, Run
+from daml.segments import own_steps
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -115,8 +116,7 @@ def counted_within(found: Sequence[np.ndarray], early: np.ndarray, rows: np.ndar
     if not found:
         return np.zeros((len(rows), 2), dtype=np.int64)
     counts = np.concatenate(found)
-    steps = np.arange(len(counts))[:, None]
-    own = (steps >= early) & (steps < early + rows)
+    own = own_steps(len(counts), early, rows)
     return np.asarray((counts * own[..., None]).sum(axis=0))
 
 
