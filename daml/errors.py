@@ -56,7 +56,7 @@ def writing(
     except failures as error:
         raise StoreError(
             f"{address}: cannot write {name!r} ({first_line(error)}); what was finished before is "
-            "kept: free space, or bring the server back, then go on with --resume (resume=True)"
+            "kept: free space, or bring the server back, then continue with --resume (resume=True)"
         ) from error
 
 

@@ -357,7 +357,7 @@ def test_a_factor_needs_a_covariance_that_is_given():
     with pytest.raises(InputError, match="'background_factor' multiplies a B that is given, and"):
         daml.tuned(daml.ThreeDVar(background_factor="estimated"), Still(), observations)
     open_factor = daml.ThreeDVar(Localised(2.0), background_factor="estimated")
-    with pytest.raises(InputError, match="'background_factor' is still 'estimated'; have it found"):
+    with pytest.raises(InputError, match="'background_factor' is still 'estimated'; estimate it"):
         daml.assimilate(Still(), observations, open_factor)
 
 
@@ -400,7 +400,7 @@ def test_the_variance_of_innovations_is_the_diagonal_where_it_is_known():
         expected = 0.7 * B.dense().diagonal()[places] + 1.2 * observed.variance
         np.testing.assert_allclose(found, expected, rtol=1e-10)
     scheme = daml.ThreeDVar(Rooted())
-    with pytest.raises(InputError, match="do not say how large innovations should be"):
+    with pytest.raises(InputError, match="does not predict the size of innovations"):
         scheme.innovation_variance(forecast, observed, scheme.prepare(record.setting()))
 
 

@@ -121,7 +121,7 @@ def test_a_store_that_exists_is_kept_unless_overwritten(folder):
         ({"model": "lorenz"}, "is unknown; give lorenz63"),
         ({"model": "gone.py:Model"}, "does not exist; check its path"),
         ({"model": "model.py:Other"}, "has no class 'Other'"),
-        ({"model": "model.py:NoModel"}, "NoModel is no model: it has no 'variables'"),
+        ({"model": "model.py:NoModel"}, "NoModel is not a model: it has no 'variables'"),
         ({"model": "model.py:OneState"}, "of shape (4, 3)"),
         ({"model": "model.py:Leaves"}, "Leaves() failed with SystemExit: 0"),
         ({"model": "lorenz63"}, "the model has no variable 'u'"),

@@ -87,7 +87,9 @@ def test_a_scheme_that_cannot_teach_is_refused(record, analysis, scheme, message
 
 
 def test_wrong_records_are_refused_before_a_training(record, analysis):
-    with pytest.raises(InputError, match=r"Augmented\.fit_cycle: it has not begun; give .*begin\("):
+    with pytest.raises(
+        InputError, match=r"Augmented\.fit_cycle: call 'begin' first; give .*begin\("
+    ):
         Augmented(base=daml.Lorenz63()).fit_cycle(record, SIGMA)
     model = Augmented(base=daml.Lorenz63(), **TINY).begin(analysis)
     with pytest.raises(

@@ -141,7 +141,7 @@ def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
     """
     groups = passes(tree)
     if not groups:
-        raise InputError("the experiment holds no pass yet; go on with --resume (resume=True)")
+        raise InputError("the experiment holds no pass yet; continue with --resume (resume=True)")
 
     def scores(group: str) -> xr.Dataset:
         found = loaded(tree, f"{group}/scores", needed=("innovation_rmse",))
@@ -259,7 +259,7 @@ def overview(tree: xr.DataTree) -> str:
         return _sweep_overview(tree)
     done, wanted = len(passes(tree)), asked(tree)
     ended = done == wanted or (wanted == "auto" and chosen(tree) is not None)
-    state = "finished" if ended else "go on with --resume"
+    state = "finished" if ended else "continue with --resume"
     apart = ("passes", "observations_sha256", "chosen", "chosen_because")
     lines = _settings({k: v for k, v in tree.attrs.items() if k not in apart})
     lines.append(f"{'passes':<14}{done} of {wanted}: {state}")
@@ -283,7 +283,7 @@ def _sweep_overview(tree: xr.DataTree) -> str:
     keys = sorted(tree["member"].children)
     done = [loaded(tree, f"member/{key}", needed=("error",)) for key in keys]
     failed = sum(bool(member["error"].item()) for member in done)
-    state = "finished" if "result" in tree.children else "go on with --resume"
+    state = "finished" if "result" in tree.children else "continue with --resume"
     lines = [f"{name:<16}{value}" for name, value in tree.attrs.items()]
     lines.append(f"{'members':<16}{len(done)} done, {failed} of them failed: {state}")
     if "result" in tree.children:

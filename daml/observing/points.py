@@ -171,8 +171,8 @@ def _through(
         )
     if moving is False:
         raise InputError(
-            "from_points: 'moving' is False, and points that are seen through a function have no "
-            "row of an operator; leave 'moving' out"
+            "from_points: 'moving' is False, and points that are observed through a function have "
+            "no row of an operator; leave 'moving' out"
         )
     functions = check_functions(operator, "from_points")
     taken = [name for name in functions.call if name in template.forms]
@@ -243,7 +243,7 @@ def _table(points: Any, template: Template, through: Mapping[str, Any]) -> pd.Da
     unknown = [name for name in given if name not in (*template.forms, *through)]
     if unknown:
         raise InputError(
-            f"from_points: {unknown[0]!r} is no field of the model, which has "
+            f"from_points: {unknown[0]!r} is not a field of the model, which has "
             f"{', '.join(template.forms)}; rename it, or give a function of these fields: "
             f"operator={{{unknown[0]!r}: ...}}"
         )

@@ -348,7 +348,7 @@ def _joined(
         early = max(2 * early, 1)
         if segments is not None and early + length + tail >= total:
             raise InputError(
-                f"{what}: with {segments} segments the start is not forgotten (difference "
+                f"{what}: with {segments} segments the cycle does not forget its start (difference "
                 f"{difference:.3g} after {early // 2} steps, tolerance {tolerance:g}); use "
                 "segments=1"
             )

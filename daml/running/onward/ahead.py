@@ -138,8 +138,8 @@ def _checked_end(model: Model, analysis: xr.Dataset) -> End:
     """Give the end of an analysis by a model; refuse others."""
     if not {"time", "variable"} <= set(analysis["analysis"].dims if "analysis" in analysis else ()):
         raise InputError(
-            "forecast_ahead: 'analysis' has no variable 'analysis' (time, variable); give what "
-            "daml.assimilate gave, whole"
+            "forecast_ahead: 'analysis' has no variable 'analysis' (time, variable); give the "
+            "complete result of daml.assimilate"
         )
     end = check_end(End.found(analysis), analysis, ASKED)
     check_same(analysis, model, None, ASKED)

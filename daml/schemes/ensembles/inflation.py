@@ -363,7 +363,7 @@ def _within(what: str, value: Any, least: float, most: float) -> float | str:
             else ""
         )
         raise InputError(
-            f"{what} is {shown(value)}; give a number {wide}, or {INNOVATIONS!r} to have it found"
+            f"{what} is {shown(value)}; give a number {wide}, or {INNOVATIONS!r} to estimate it"
             f"{others}"
         )
     return cast("float", number)

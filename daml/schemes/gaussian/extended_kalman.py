@@ -99,7 +99,7 @@ class ExtendedKalman(OpenError):
         """
         if setting.deviation is None:
             raise InputError(
-                "ExtendedKalman: it starts from how uncertain the first guess of a cycle is, and "
+                "ExtendedKalman: it needs the uncertainty of the first guess of a cycle, and "
                 "there is none here; use it in daml.assimilate or daml.improve"
             )
         check_tangent(setting.operator, len(setting.variables))

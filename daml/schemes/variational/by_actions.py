@@ -103,8 +103,8 @@ class Actions:
         known = self.prepared
         if known is None or known.operator is not observed.operator or known.diagonal is None:
             raise InputError(
-                "ThreeDVar: B is given by its actions, which do not say how large innovations "
-                "should be, and the record asks for a check of gross errors ('gross_error'); leave "
+                "ThreeDVar: the record asks for a check of gross errors ('gross_error'), and this "
+                "B, which is not a matrix, does not predict the size of innovations; leave "
                 "it out, or give an ensemble, e.g. daml.schemes.LETKF(20, radius=...)"
             )
         wide, error = self.factors

@@ -274,7 +274,7 @@ object
         self._check_one()
         if isinstance(self.background_factor, str):
             raise InputError(
-                "ThreeDVar: 'background_factor' is still 'estimated'; have it found: scheme, "
+                "ThreeDVar: 'background_factor' is still 'estimated'; estimate it: scheme, "
                 "analysis = daml.tuned(scheme, model, observations)"
             )
         factor = float(self.error_factor)
