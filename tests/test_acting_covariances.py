@@ -313,7 +313,7 @@ def test_memory_grows_with_the_number_of_variables_alone():
         (lambda: Stationary(4, periodic="no"), "'periodic' is 'no'; give True or False"),
         (lambda: daml.ThreeDVar(Localised(1.0), background_factor=0), "'background_factor' is 0"),
         (lambda: daml.ThreeDVar(3), "give an xarray.DataArray or .* or an object with times"),
-        (lambda: FourDVar(Localised(1.0), window=2), r"an object with control, root\(v\) and"),
+        (lambda: FourDVar(3, window=2), r"an object with control, root\(v\) and"),
     ],
 )
 def test_wrong_covariances_are_refused(make, text):

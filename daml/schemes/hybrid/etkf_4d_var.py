@@ -13,8 +13,8 @@ from daml.observing.operators import check_tangent
 from daml.protocols import Observed, Outputs, Run, Setting, Update, Window
 from daml.schemes.ensembles.parts import Prepared
 from daml.schemes.hybrid.blended import Blended
+from daml.schemes.variational.controls import Control, MatrixRoot
 from daml.schemes.windowed.by_tangents import ByTangents
-from daml.schemes.windowed.controls import Control, MatrixRoot
 from daml.schemes.windowed.four_d_var import analysed
 from daml.schemes.windowed.iterations import ITERATED
 from daml.schemes.windowed.shares import go_on_by_windows

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from daml.arrays import alike, namespace
+from daml.covariances.acting import of_setting, times
 from daml.covariances.sparse import Sparse
 from daml.errors import InputError
 from daml.observing.noise import fetched
@@ -47,23 +48,21 @@ class Actions:
         InputError
             If H is not linear, or B is not one of the variables of the setting.
         """
-        operator, size = setting.operator, len(setting.variables)
+        operator = setting.operator
         if not operator.linear:
             raise InputError(
                 f"ThreeDVar: B is a {type(covariance).__name__}, which needs a linear H, and "
                 "'operator' is not linear; give B as an xarray.DataArray, or an ensemble scheme, "
                 "e.g. daml.schemes.ETKF(20)"
             )
-        if hasattr(covariance, "placed"):
-            covariance = covariance.placed(setting.space)
-        _check_size(_size(covariance, size), covariance, size)
+        covariance = of_setting(covariance, setting, "ThreeDVar")
         noise, correlation = fetched(setting.noise), None
         if noise.covariance is not None:
             deviation = np.sqrt(noise.covariance.diagonal())
             scaled = noise.covariance / (deviation * deviation[:, None])
             correlation = alike(scaled, setting.noise.variance)
         prepared = _prepared(operator, covariance)
-        return cls(partial(_times, covariance), prepared, correlation, factors)
+        return cls(partial(times, covariance), prepared, correlation, factors)
 
     def analysed(self, background: Any, observed: Observed) -> tuple[Any, Any]:
         """Give the analysis (..., variable), and the chi-square (...) of the innovation.
@@ -173,27 +172,3 @@ def _crossed(columns: Sparse, back: Sparse, y: Any) -> Any:
 def _squared(operator: ObservationOperator, cross: Times, y: Any) -> Any:
     """Give H B H' y."""
     return operator.apply(cross(y))
-
-
-def _times(covariance: Any, x: Any) -> Any:
-    """Give B x, by the root of B where there is no shorter way."""
-    if hasattr(covariance, "times"):
-        return covariance.times(x)
-    return covariance.root(covariance.root_adjoint(x))
-
-
-def _size(covariance: Any, size: int) -> int:
-    """Give the number of variables of B; where it does not say, that of a product."""
-    if hasattr(covariance, "size"):
-        return int(covariance.size)
-    if hasattr(covariance, "root"):
-        return int(covariance.root(np.zeros(covariance.control)).shape[-1])
-    return int(covariance.times(np.zeros(size)).shape[-1])
-
-
-def _check_size(found: int, covariance: Any, size: int) -> None:
-    if found != size:
-        raise InputError(
-            f"ThreeDVar: 'background_covariance', a {type(covariance).__name__}, is one of {found} "
-            f"variables, and the model has {size}; give a B of as many"
-        )
