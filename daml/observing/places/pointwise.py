@@ -111,6 +111,16 @@ class Pointwise:
 
     def tangent(self, x: Any) -> Any:
         """Give dH/dx at each state (..., variable): (..., observed, variable), by torch."""
+        found = dense(self.around.places, self._weights(x), self.around.size)
+        return found.detach().numpy() if isinstance(x, np.ndarray) else found
+
+    def linearised(self, at: Any) -> Interpolation:
+        """Give H that is linear around states (..., variable), by torch, without a matrix."""
+        weights = self._weights(at).detach().cpu().numpy()
+        return Interpolation(self.around.places, weights, self.around.size)
+
+    def _weights(self, x: Any) -> Any:
+        """Give the slopes (..., observed, part times corner) by the variables around each point."""
         import torch
 
         at = torch.as_tensor(x, dtype=torch.float64) if isinstance(x, np.ndarray) else x
@@ -128,9 +138,7 @@ class Pointwise:
                 ) from error
         corners = self.around.places.shape[-1] // self.parts
         weights = alike(self.around.weights * self.present[..., None], at)
-        weights = weights * slope.repeat_interleave(corners, dim=-1)
-        found = dense(self.around.places, weights, self.around.size)
-        return found.detach().numpy() if isinstance(x, np.ndarray) else found
+        return weights * slope.repeat_interleave(corners, dim=-1)
 
     def matrix(self) -> np.ndarray:
         """Refuse: there is no matrix for all times."""

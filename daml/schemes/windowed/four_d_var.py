@@ -17,7 +17,7 @@ from daml.covariances.model_error import error_root
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.labels.html import shown
-from daml.observing.operators import check_tangent
+from daml.observing.operators import check_linearised, check_tangent
 from daml.protocols import (
     Covariance,
     CovarianceProduct,
@@ -280,7 +280,8 @@ class FourDVar(Erring):
             differentiate a nonlinear H.
         """
         size = len(setting.variables)
-        check_tangent(setting.operator, size)
+        check = check_tangent if self.method == "exact" else check_linearised
+        check(setting.operator, size)
         if not self._acts:
             root = np.linalg.cholesky(self.given(setting.variables))
             return Prepared(MatrixRoot(alike(root, setting.noise.variance)))
