@@ -157,7 +157,7 @@ class Function:
 
         start = torch.as_tensor(at, dtype=torch.float64) if isinstance(at, np.ndarray) else at
         try:
-            seen, back = torch.func.vjp(self.apply, start.detach())[:2]
+            seen, back = torch.func.vjp(self.apply, start)[:2]
             # The product with the transpose is linear: its own transpose is the function again.
             along = torch.func.vjp(lambda y: back(y)[0], torch.zeros_like(seen))[1]
         except Exception as error:

@@ -12,6 +12,7 @@ import xarray as xr
 
 from daml.arrays import alike, namespace
 from daml.errors import DamlError, InputError, first_line
+from daml.observing.operators import Tangent
 from daml.observing.places.interpolation import CHANGING, Interpolation, dense
 
 Call = Callable[[dict[str, Any]], Any]
@@ -114,8 +115,13 @@ class Pointwise:
         found = dense(self.around.places, self._weights(x), self.around.size)
         return found.detach().numpy() if isinstance(x, np.ndarray) else found
 
-    def linearised(self, at: Any) -> Interpolation:
-        """Give H that is linear around states (..., variable), by torch, without a matrix."""
+    def linearised(self, at: Any) -> Interpolation | Tangent:
+        """Give H that is linear around states (..., variable), by torch.
+
+        Without a matrix, unless a gradient passes through the states.
+        """
+        if getattr(at, "requires_grad", False):
+            return Tangent(self.tangent(at))
         weights = self._weights(at).detach().cpu().numpy()
         return Interpolation(self.around.places, weights, self.around.size)
 

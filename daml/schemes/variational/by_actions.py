@@ -109,7 +109,12 @@ class Actions:
         else:
             from daml.schemes.variational import differentiable
 
-            found = differentiable.solved(product, right, steps, TOLERANCE)
+            found = xp.zeros_like(right)
+            if further is not None:  # its gradient passes through what is left of d
+                with xp.no_grad():
+                    found = solution(xp, product, right, steps, TOLERANCE)
+            left = right if further is None else right - product(found)
+            found = found + differentiable.solved(product, left, steps, TOLERANCE)
         return weight * found, xp.vecdot(right, found)
 
     def innovation_variance(self, forecast: Forecast, observed: Observed) -> Any:
@@ -129,6 +134,11 @@ class Actions:
             )
         wide, error = self.factors
         return wide * alike(known.diagonal, observed.variance) + error * observed.variance
+
+    def mean_variance(self) -> float:
+        """Give the mean of the diagonal of B, roughly: by one product with random signs."""
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], self.size)
+        return self.factors[0] * float(signs @ self.times(signs)) / self.size
 
     def seen(self, operator: Any) -> tuple[Times, Times]:
         """Give the products with B H' and H B H', of an H that has ``apply`` and ``adjoint``."""
