@@ -28,7 +28,10 @@ class Localised:
 
     B(i, j) = s_i s_j C(r_ij), where r is the distance of two variables and C falls from 1 to 5/24
     at the ``radius`` and to 0 at twice the radius. Only pairs of variables that are closer are
-    stored, as a sparse matrix: use it as the B of :class:`daml.ThreeDVar` with many variables.
+    stored, as a sparse matrix: use it as the B of :class:`daml.ThreeDVar`, or of
+    :class:`daml.schemes.FourDVar` with ``method="cg"``, with many variables. It has no root: the
+    root of a sparse matrix is much larger than the matrix, and these schemes need only products
+    with B.
 
     Parameters
     ----------

@@ -14,6 +14,8 @@ import xarray as xr
 
 from daml.errors import DivergedError, InputError, first_line
 from daml.labels.arguments import checked
+from daml.labels.trajectories import TRAJECTORY
+from daml.observing.functions import Given
 from daml.pairing import certain, sized
 from daml.running.assimilation import assimilate
 from daml.running.tuning import tuned
@@ -52,6 +54,7 @@ def compare_schemes(
     segments: int | None = None,
     spinup: int | None = None,
     tolerance: float | None = None,
+    operator: Given | None = None,
 ) -> xr.Dataset:
     """Assimilate one record with several schemes, and compare their accuracy and cost.
 
@@ -66,13 +69,14 @@ def compare_schemes(
         ``state`` (time, variable) of a twin experiment, used only to compute errors.
     skip : int
         Number of steps at the start of the record that the scores leave out.
-    segments, spinup, tolerance
+    segments, spinup, tolerance, operator
         See :func:`daml.assimilate`.
 
     Returns
     -------
     xarray.Dataset
-        Scores along ``scheme``, NaN if a scheme lacks a score or failed:
+        Scores along ``scheme``, over all trajectories if the record has many; NaN if a scheme
+        lacks a score or failed:
 
         - ``analysis_rmse`` and ``background_rmse``, with a truth: in the units of the state, at the
           times with observations. The analyses of a window use all of its observations, so compare
@@ -112,7 +116,7 @@ def compare_schemes(
         raise InputError("compare_schemes: there is no scheme; give {'3DVar': daml.ThreeDVar()}")
     if skip < 0:
         raise InputError(f"compare_schemes: 'skip' is {skip}; give 0 or more")
-    how = {"segments": segments, "spinup": spinup, "tolerance": tolerance}
+    how = {"segments": segments, "spinup": spinup, "tolerance": tolerance, "operator": operator}
     rows = [_scored(model, observations, scheme, truth, skip, how) for scheme in schemes.values()]
     names = [name for name in SCORES if truth is not None or not name.endswith("rmse")]
     found = {
@@ -137,19 +141,21 @@ def _scored(
         try:
             scheme = sized(scheme, model)
             if getattr(scheme, "open", ()):
-                scheme, _ = tuned(scheme, model, observations)
+                scheme, _ = tuned(scheme, model, observations, operator=how["operator"])
             analysis, seconds = _timed(counted, observations, scheme, how)
             if seconds < SHORT:
                 seconds = min(seconds, _timed(model, observations, scheme, how)[1])
         except DivergedError as error:
             return {"reason": first_line(error)}
-    steps = analysis.sizes["time"]
+    steps = analysis.sizes["time"] * analysis.sizes.get(TRAJECTORY, 1)
     found = {"states": counted.count.states / steps, "seconds": 1000 * seconds / steps}
     part = analysis.isel(time=slice(skip, None))
     seen = part["innovation"].notnull().any("observed")
     if truth is not None:
-        errors = analysis_error(part.isel(time=np.flatnonzero(seen)), truth, skip=0)
-        found |= {str(name): float(value) for name, value in errors.items()}
+        times = seen.any([dim for dim in seen.dims if dim != "time"])
+        errors = analysis_error(part.isel(time=np.flatnonzero(times)), truth, skip=0)
+        squares = (errors**2).mean()  # over trajectories
+        found |= {str(name): float(value) ** 0.5 for name, value in squares.items()}
     if "spread" in part:
         found["spread"] = float(np.sqrt((part["spread"] ** 2).mean()))
     if "chi_square" in part:

@@ -274,6 +274,7 @@ def binned(
 
 
 @checked
+@by_trajectory
 def innovation_statistics(analysis: xr.Dataset, *, skip: int = 0) -> xr.Dataset:
     """Compute statistics of the innovations, which need no truth.
 
