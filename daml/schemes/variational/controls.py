@@ -102,9 +102,9 @@ class ActingRoot(_Plain):
 class ProductRoot:
     """What stands for the root of a B whose products alone are known: no root is made.
 
-    Any v = L' w is told by w, and is as long as w' B w, so that all that conjugate gradients need
-    are products with B (Derber and Rosati 1989): L v = B w, and L' g has w = g. A control has w and
-    x = B w side by side, since sums of such pairs are pairs again; then one iteration takes one
+    Any v = L' w is represented by w, and its squared length is w' B w, so conjugate gradients need
+    only products with B (Derber and Rosati 1989): L v = B w, and L' g has w = g. A control has w
+    and x = B w side by side, since sums of such pairs are pairs again; then one iteration takes one
     product. The iterations are those of any root of B.
 
     References
