@@ -219,7 +219,6 @@ def test_a_model_of_numpy_is_improved_through_the_cycle(folder):
 def test_hidden_variables_are_the_default_of_a_training_through_the_cycle(folder, monkeypatch):
     short = tuple(stage._replace(length=6) for stage in learning.STAGES)
     monkeypatch.setattr(learning, "STAGES", short)
-    monkeypatch.setattr(lessons, "BURN_IN", 20)
     monkeypatch.setattr(lessons, "JUDGED", 60)
     monkeypatch.setattr(error_size, "TRIALS", 1)
     monkeypatch.setattr(defaults, "JUDGED", 2)
