@@ -193,7 +193,7 @@ def test_emulators_are_fitted_to_trajectories(truth, seen, make):
         (lambda t, s: daml.LSTM().fit(t), r"a record of 41 steps is too short .* sequence_length"),
         (
             lambda t, s: daml.LSTM(sequence_length=20).fit(t, held_out=0.1),
-            "'held_out' is 0.1, and blocks of time are held out of one record",
+            "a record of 246 steps is too short",
         ),
     ],
 )
