@@ -120,11 +120,11 @@ class KnowsCovariance(Protocol):
 class CovarianceProduct(Protocol):
     """A covariance B by its product, of so many variables that no matrix is made.
 
-    :class:`daml.ThreeDVar` takes it. It may also have ``to_dataset()``, for a store;
-    ``placed(space)``, which gives the B of the variables of a model by its ``Space``; and
-    ``size``, its number of variables, with ``columns(entries)``, which gives columns (variable,
-    entry) of B as an object whose ``matrix`` is a sparse matrix of SciPy's: with few observations
-    these cost less than products.
+    :class:`daml.ThreeDVar` and :class:`daml.schemes.FourDVar` take it. It may also have
+    ``to_dataset()``, for a store; ``placed(space)``, which gives the B of the variables of a model
+    by its ``Space``; and ``size``, its number of variables, with ``columns(entries)``, which gives
+    columns (variable, entry) of B as an object whose ``matrix`` is a sparse matrix of SciPy's: with
+    few observations these cost less than products.
     """
 
     def times(self, x: Array) -> Array:

@@ -91,6 +91,11 @@ def test_the_tangent_is_that_of_differences():
     ahead, back = (operator.apply(x[:, None] + sign * step) for sign in (1, -1))
     slope = np.swapaxes(ahead - back, -1, -2) / 2e-6
     np.testing.assert_allclose(operator.tangent(x), slope, atol=1e-7)
+    change, around = np.ones_like(x), operator.linearised(x)
+    np.testing.assert_allclose(around.apply(change), slope.sum(-1), atol=1e-7)
+    weights = np.arange(1.0, slope.shape[-2] + 1) * np.ones_like(slope[..., 0])
+    expected = (weights[..., None] * slope).sum(-2)
+    np.testing.assert_allclose(around.adjoint(weights), expected, atol=1e-6)
     assert (slope[1, 1:] == 0).all()  # nothing is there
     at = torch.as_tensor(x).requires_grad_()
     np.testing.assert_allclose(operator.tangent(at).detach(), slope, atol=1e-7)

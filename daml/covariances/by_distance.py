@@ -28,7 +28,9 @@ class Localised:
 
     B(i, j) = s_i s_j C(r_ij), where r is the distance of two variables and C falls from 1 to 5/24
     at the ``radius`` and to 0 at twice the radius. Only the pairs that are nearer are stored, as a
-    sparse matrix, so that it is a B for :class:`daml.ThreeDVar` with many variables.
+    sparse matrix, so that it is a B of many variables for :class:`daml.ThreeDVar`, and for
+    :class:`daml.schemes.FourDVar` with ``method="cg"``. It has no root: that of a sparse matrix is
+    far larger than the matrix, and these schemes need products with B alone.
 
     Parameters
     ----------

@@ -13,8 +13,8 @@ from daml.observing.operators import check_tangent
 from daml.protocols import Observed, Outputs, Run, Setting, Update, Window
 from daml.schemes.ensembles.parts import Prepared
 from daml.schemes.hybrid.blended import Blended
+from daml.schemes.variational.controls import Control, MatrixRoot
 from daml.schemes.windowed.by_tangents import ByTangents
-from daml.schemes.windowed.controls import Control, MatrixRoot
 from daml.schemes.windowed.four_d_var import analysed
 from daml.schemes.windowed.iterations import ITERATED
 from daml.schemes.windowed.shares import go_on_by_windows
@@ -84,7 +84,6 @@ class ETKF4DVar(Blended):
     tolerance: float = 1e-3
 
     carries: ClassVar[bool] = False
-    needs: ClassVar[frozenset[str]] = frozenset({"gradient", "memoryless"})
     window_advice: ClassVar[str] = (
         "a shorter window, quasi_static=True where it has observations at many times, or a shorter "
         "shift"
@@ -96,6 +95,11 @@ class ETKF4DVar(Blended):
         check_search(self.outer_loops, self.tolerance, "ETKF4DVar")
 
     @property
+    def needs(self) -> frozenset[str]:
+        """What is required of the model: how its steps change with the state, and what C needs."""
+        return frozenset({"gradient", "memoryless"}) | self.of_climatology
+
+    @property
     def outputs(self) -> Outputs:
         """What an analysis has besides."""
         return {**super().outputs, **ITERATED}
@@ -103,7 +107,7 @@ class ETKF4DVar(Blended):
     def known(self, setting: Setting) -> Any:
         """Give the root (variable, variable) of the climatology times its weight, or None."""
         check_tangent(setting.operator, len(setting.variables))
-        climatology = self.climatology(setting.variables)
+        climatology = self.climatology(setting)
         if climatology is None:
             return None
         root = np.linalg.cholesky(float(self.beta) * climatology)

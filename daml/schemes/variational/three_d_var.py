@@ -35,6 +35,7 @@ from daml.schemes.variational.gauss_newton import GaussNewton
 from daml.schemes.variational.given_covariance import check_factor, check_given, matrix_of
 from daml.schemes.variational.open_covariance import Known, estimated
 from daml.schemes.variational.open_factor import consistent
+from daml.schemes.variational.outer_loops import OuterLoops
 from daml.stores.opening import check_whole
 
 METHODS = ("exact", "cg")
@@ -64,7 +65,7 @@ object
         was trained through the cycle. An object with the actions of
         :class:`daml.protocols.CovarianceProduct` or :class:`daml.protocols.Covariance`, such as
         :class:`daml.covariance.Localised` or :class:`daml.covariance.Stationary`, is a B of many
-        variables: no matrix of all of them is made, and H must be linear.
+        variables: no matrix of all of them is made.
     error_factor : float or "estimated"
         Factor on the observations' error covariance R. "estimated" is for an R of unknown size:
         the factor is found from innovations, together with B.
@@ -76,7 +77,7 @@ object
         preconditioned with the Cholesky factor of B. The two agree to rounding. With a nonlinear H
         it is how each iteration solves for its step. With a B by its actions both mean the same:
         (H B H' + R) w = y - H xb is solved by conjugate gradients, in units of R (PSAS: Cohn et al.
-        1998), and the analysis is xb + B H' w.
+        1998), and the analysis is xb + B H' w; with a nonlinear H so is each iteration.
 
     Raises
     ------
@@ -262,14 +263,14 @@ object
         seen = Seen.of(observations, variables, np.ones(len(variables)))
         return seen.least, f"to estimate B for {seen.rank} observed quantities"
 
-    def prepare(self, setting: Setting) -> Tables | Observing | GaussNewton | Actions:
+    def prepare(self, setting: Setting) -> Tables | Observing | GaussNewton | OuterLoops:
         """Compute the gain of each pattern of observations, if H is linear and B is a matrix.
 
         Raises
         ------
         InputError
             If B lacks some of the variables, or is still to be estimated; or if H is nonlinear and
-            the model gives B or B is given by its actions, or torch cannot differentiate H.
+            the model gives B, or torch cannot differentiate H.
         """
         self._check_one()
         if isinstance(self.background_factor, str):
@@ -281,8 +282,8 @@ object
         if self._asks_model:
             return Observing.of(setting, factor)
         if self._acts:
-            factors = float(self.background_factor), factor
-            return Actions.of(setting, self.background_covariance, factors)
+            how = self.background_covariance, (float(self.background_factor), factor)
+            return OuterLoops(Actions.of(setting, *how, "ThreeDVar"))
         if not setting.operator.linear:
             given = self.given(setting.variables)
             return GaussNewton.of(setting, given, factor, self.method)

@@ -11,15 +11,16 @@ import numpy as np
 import xarray as xr
 
 from daml.arrays import alike, namespace
-from daml.covariances.acting import acts, described
+from daml.covariances.acting import acts, described, matrix, of_setting
 from daml.covariances.acting import restored as restored_covariance
 from daml.covariances.model_error import error_root
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.labels.html import shown
-from daml.observing.operators import check_tangent
+from daml.observing.operators import check_linearised, check_tangent
 from daml.protocols import (
     Covariance,
+    CovarianceProduct,
     Observed,
     Outputs,
     Run,
@@ -34,11 +35,11 @@ from daml.schemes.ensembles.parts import ERROR_FACTORS
 from daml.schemes.erring import Erring
 from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
+from daml.schemes.variational.controls import Control, MatrixRoot, Root, root_of
 from daml.schemes.variational.given_covariance import check_factor, check_given, matrix_of
+from daml.schemes.variational.implicit import is_recorded, recorded
 from daml.schemes.windowed.by_products import ByProducts
 from daml.schemes.windowed.by_tangents import ByTangents
-from daml.schemes.windowed.controls import ActingRoot, Control, MatrixRoot, Root
-from daml.schemes.windowed.implicit import is_recorded, recorded
 from daml.schemes.windowed.iterations import ITERATED
 from daml.schemes.windowed.shares import go_on_by_windows
 from daml.schemes.windowed.window_cost import WindowCost
@@ -83,8 +84,9 @@ class FourDVar(Erring):
         of the products of the variables. Or how :func:`daml.tuned` and the loop find it:
         "climatological" is the scaled climatology of the model; "innovations" this times the factor
         for which the innovations are most likely. An object with the actions of
-        :class:`daml.protocols.Covariance`, such as :class:`daml.covariance.Stationary`, is a B of
-        many variables.
+        :class:`daml.protocols.CovarianceProduct` or :class:`daml.protocols.Covariance`, such as
+        :class:`daml.covariance.Localised` or :class:`daml.covariance.Stationary`, is a B of many
+        variables: with ``method="cg"`` no matrix of all of them is made.
     window : int
         Model steps that are analysed together.
     shift : int, optional
@@ -100,8 +102,9 @@ class FourDVar(Erring):
         model with a memory by torch alone), and solves for the step in the smaller of two spaces,
         that of the control or that of the observations. "cg" needs products with the tangents and
         their adjoints alone, which torch takes from one recorded run of the model through the
-        window, and solves for the step by conjugate gradients, preconditioned by the root of B: it
-        is for many variables. It gives no ``log_likelihood``.
+        window, and solves for the step by conjugate gradients, preconditioned by the root of B, or
+        by B itself where it has no root (Derber and Rosati 1989): it is for many variables. It
+        gives no ``log_likelihood``.
     outer_loops : int
         Most outer loops.
     tolerance : float
@@ -128,7 +131,8 @@ class FourDVar(Erring):
     implementation of 4D-Var, using an incremental approach. Q. J. R. Meteorol. Soc. 120, 1367-1387.
     Tremolet, Y. (2006): Accounting for an imperfect model in 4D-Var. Q. J. R. Meteorol. Soc. 132,
     2483-2504. Pires, C., Vautard, R. and Talagrand, O. (1996): On extending the limits of
-    variational assimilation in nonlinear chaotic systems. Tellus A 48, 96-121.
+    variational assimilation in nonlinear chaotic systems. Tellus A 48, 96-121. Derber, J. and
+    Rosati, A. (1989): A global oceanic data assimilation system. J. Phys. Oceanogr. 19, 1333-1347.
 
     Examples
     --------
@@ -141,7 +145,7 @@ class FourDVar(Erring):
     True
     """
 
-    background_covariance: xr.DataArray | str | Covariance = "innovations"
+    background_covariance: xr.DataArray | str | CovarianceProduct | Covariance = "innovations"
     _: KW_ONLY
     window: int
     shift: int | None = None
@@ -177,8 +181,9 @@ class FourDVar(Erring):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What is required of the model: how its steps change with the state."""
-        return frozenset({"model_error", "gradient" if self.method == "exact" else "tensors"})
+        """What is required of the model: how its steps change with the state, and what B needs."""
+        own = {"model_error", "gradient" if self.method == "exact" else "tensors"}
+        return frozenset(own | set(getattr(self.background_covariance, "needs", ())))
 
     @property
     def outputs(self) -> Outputs:
@@ -275,22 +280,16 @@ class FourDVar(Erring):
             differentiate a nonlinear H.
         """
         size = len(setting.variables)
-        check_tangent(setting.operator, size)
-        if self._acts:
-            return Prepared(self._acting(size))
-        root = np.linalg.cholesky(self.given(setting.variables))
+        check = check_tangent if self.method == "exact" else check_linearised
+        check(setting.operator, size)
+        if not self._acts:
+            root = np.linalg.cholesky(self.given(setting.variables))
+            return Prepared(MatrixRoot(alike(root, setting.noise.variance)))
+        given = self.background_covariance
+        if self.method == "cg" or hasattr(given, "root"):
+            return Prepared(root_of(of_setting(given, setting, "FourDVar"), size))
+        root = np.linalg.cholesky(matrix(given, setting, "FourDVar"))
         return Prepared(MatrixRoot(alike(root, setting.noise.variance)))
-
-    def _acting(self, size: int) -> ActingRoot:
-        """Give the root of a B by its actions; refuse one of another number of variables."""
-        given = cast("Covariance", self.background_covariance)
-        found = given.root(np.zeros(given.control)).shape
-        if found != (size,):
-            raise InputError(
-                f"FourDVar: the root of 'background_covariance', a {type(given).__name__}, gives "
-                f"{found[0]} variables, and the model has {size}; give a B of as many"
-            )
-        return ActingRoot(given)
 
     def update(
         self,
@@ -329,9 +328,10 @@ def analysed(
     if not cost.seen:
         iterations, converged, v = nothing, nothing + 1, cost.control.zero()
     else:
-        with xp.no_grad() if (records := is_recorded(cost)) else nullcontext():
+        records = is_recorded(cost.window.state, cost.window.background[-1])
+        with xp.no_grad() if records else nullcontext():
             found = minimum(cost, outer_loops, tolerance, quasi_static)
-        v = recorded(cost, found.control) if records else found.control
+        v = recorded(cost.control, cost.distance, found.control) if records else found.control
         iterations, converged = found.iterations, xp.astype(found.converged, nothing.dtype)
     start, errors = cost.control.moved(v)
     made = {"iterations": [iterations] * fresh, "converged": [converged] * fresh}
