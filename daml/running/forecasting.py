@@ -156,7 +156,13 @@ def _times(model: Model, first: Any, steps: int, spinup: int, goes_on: bool = Fa
     Dates go on from the one of the first state; numbers count from the first row, unless they go
     on, too.
     """
-    if np.asarray(first).dtype.kind == "M" or goes_on:
+    kind = np.asarray(first).dtype.kind
+    if kind not in "fiumM":
+        raise InputError(
+            f"simulate: 'time' of 'initial' is {first}, neither a number nor datetime64; give "
+            "initial=state.assign_coords(time=numpy.datetime64('2000-01-01')), or drop it"
+        )
+    if kind == "M" or goes_on:
         step = step_like(np.asarray(first), model.dt, getattr(model, "time_unit", "s"))
         numbers = spinup + np.arange(steps)
         return np.asarray(
