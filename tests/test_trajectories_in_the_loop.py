@@ -333,3 +333,24 @@ def test_a_warning_says_how_many_trajectories_are_needed(far):
             passes=1,
             held_out=0.3,
         )
+
+
+@pytest.mark.slow
+def test_hidden_variables_are_taught_by_trajectories():
+    def taught(seen):
+        begun = daml.emulators.Augmented(1, units=4, updates=10, base=daml.Lorenz63())
+        scheme = SigmaPoint(model_error=0.1)
+        analysis = daml.assimilate(daml.Lorenz63(), seen, scheme, segments=1)
+        return begun.begin(analysis).fit_cycle(seen, scheme, held_out=0.3)
+
+    truth = daml.simulate(daml.CoupledLorenz63(), steps=400, spinup=300)
+    whole = daml.observe(truth, variables=["x0", "x1", "x2"], seed=1)
+    many, plain = taught(whole.expand_dims("trajectory")), taught(whole)
+    xr.testing.assert_identical(many.to_dataset(), plain.to_dataset())
+    parts = [whole.isel(time=slice(n, n + 100)) for n in range(0, 400, 100)]
+    cut = [part.assign_coords(time=parts[0].time) for part in parts]
+    cut = xr.concat([*cut, *cut], "trajectory", data_vars=["observation"])
+    found = taught(cut)
+    assert (found.history.loss < 2.0).all()
+    with pytest.raises(InputError, match=r"a trajectory of 90 steps is too short .* 100 or more"):
+        taught(cut.isel(time=slice(0, 90)))
