@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daml.commands import run
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.options import EMULATOR, FORCINGS, ONE_MODEL, STORE, one_model, with_scheme
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _check_fields(model: Model, path: str) -> None:
     """Refuse to write fields, to a path, that the model does not have, or over a file."""
     if getattr(model, "template", None) is None:
         raise InputError(
-            f"--fields {path}: {type(model).__name__} has no template that says of which fields "
+            f"--fields {path}: {name_of(model)} has no template that says of which fields "
             "its state is; leave --fields out"
         )
     if Path(path).exists():

@@ -44,6 +44,16 @@ def first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def name_of(model: Any) -> str:
+    """Give the name of a model's class; of one that daml put around another, of the model inside.
+
+    See :class:`daml.models.enclosing.Around`.
+    """
+    while hasattr(type(model), "enclosed"):
+        model = model.enclosed
+    return type(model).__name__
+
+
 @contextmanager
 def writing(
     address: str, name: str, failures: tuple[type[Exception], ...] = (OSError,)

@@ -577,7 +577,11 @@ class Tunable(Protocol):
 
 
 class Trial(Protocol):
-    """What a scheme is tuned with: one model and one record, on which schemes can be run."""
+    """What a scheme is tuned with: one model and one record, on which schemes can be run.
+
+    Of a record of many trajectories, observations and analyses have the rows of all along ``time``,
+    one trajectory after the other.
+    """
 
     observations: xr.Dataset
     model: str
@@ -634,6 +638,8 @@ class Emulator(Model, Protocol):
 
     def fit(self, analysis: xr.Dataset) -> Emulator:
         """Give a fitted emulator, and do not change this one.
+
+        The analysis of a record of many trajectories is (trajectory, time, variable).
 
         If this one is fitted already, the training may start from its weights. If the method also
         takes ``checkpoint`` (a :class:`Checkpoint`), an interrupted training can be resumed. If it

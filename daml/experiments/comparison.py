@@ -15,6 +15,7 @@ import xarray as xr
 from daml.errors import DivergedError, InputError, first_line
 from daml.labels.arguments import checked
 from daml.labels.trajectories import TRAJECTORY
+from daml.models.enclosing import Around
 from daml.observing.functions import Given
 from daml.pairing import certain, sized
 from daml.running.assimilation import assimilate
@@ -176,14 +177,11 @@ def _timed(
     return analysis, time.process_time() - since
 
 
-class _Counted:
+class _Counted(Around):
     """A model that counts the states that it steps."""
 
     def __init__(self, model: Model, count: _Count | None = None) -> None:
         self.model, self.count = model, count or _Count()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
 
     @property
     def certain(self) -> _Counted:

@@ -81,13 +81,15 @@ def in_a_row(dataset: xr.Dataset) -> xr.Dataset:
     >>> in_a_row(two).u.values, in_a_row(two).time.values, numbers_of(in_a_row(two))
     (array([1, 2, 3, 4]), array([0., 1., 0., 1.]), array([0, 0, 1, 1]))
     """
-    if TRAJECTORY not in dataset.dims:
+    if not {TRAJECTORY, "time"} <= set(dataset.dims):
         return dataset
     rows = dataset.assign_coords({TRAJECTORY: np.arange(dataset.sizes[TRAJECTORY])})
     rows = rows.stack(row=(TRAJECTORY, "time"), create_index=False)
-    times = rows["time"].variable
-    rows = rows.drop_vars("time").rename({"row": "time", TRAJECTORY: NUMBER})
-    return rows.assign_coords(time=("time", times.values, times.attrs)).transpose("time", ...)
+    times = rows.variables.get("time")
+    rows = rows.drop_vars("time", errors="ignore").rename({"row": "time", TRAJECTORY: NUMBER})
+    if times is not None:
+        rows = rows.assign_coords(time=("time", times.values, times.attrs))
+    return rows.transpose("time", ...)
 
 
 def numbers_of(dataset: xr.Dataset | xr.DataArray) -> np.ndarray:

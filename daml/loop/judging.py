@@ -112,8 +112,8 @@ class Judge:
         operator = self._held(record).operator
         blocks, farthest = self.held_out.blocks, self.horizons[-1]
         heads = np.concatenate([np.arange(a - farthest, b, PIECE) for a, b in blocks])
-        own = self.held_out.own
-        warmup = min(WARMUP, int((heads % own).min()))
+        # Pieces may run on into another trajectory, but not as far as a block of one.
+        warmup = min(WARMUP, int((heads % self.held_out.own).min()))
         cut = Cut(len(heads) * PIECE, PIECE, warmup)
         seen, variance, numbers = self.seen
         place = np.full(len(starting) + PIECE + farthest, -1)
@@ -125,8 +125,7 @@ class Judge:
             for steps, part in ahead(model, starting, self.times, cut, starts, self.horizons):
                 first = np.arange(steps.start, steps.stop)[:, None] + heads[group]
                 for lead, horizon in enumerate(self.horizons):
-                    seam = (first + horizon) // own != heads[group] // own
-                    rows = np.where(seam, -1, place[first + horizon])
+                    rows = place[first + horizon]
                     states = part[:, lead][rows >= 0]
                     rows = rows[rows >= 0]
                     found = operator.picked(rows).apply(states)

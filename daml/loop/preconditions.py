@@ -17,6 +17,7 @@ from daml.labels.forcings import Forcings
 from daml.labels.space import StateSpace
 from daml.labels.trajectories import in_a_row
 from daml.loop.passes import TRAININGS
+from daml.models.enclosing import Around
 from daml.models.forced import names_of
 from daml.observing.batches import picked, placed
 from daml.observing.functions import Through
@@ -191,14 +192,11 @@ def check_targets(targets: str, lag: int | None, training: str, scheme: Scheme) 
     check_smoothed(scheme, "Loop: targets='smoothed'")
 
 
-class _Shifted:
+class _Shifted(Around):
     """A model to whose forecasts a constant is added."""
 
     def __init__(self, model: Model, shift: float) -> None:
         self.model, self.shift = model, shift
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
 
     def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
         moved, memory = self.model.step(x, memory)

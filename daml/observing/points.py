@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.arguments import checked, shown
 from daml.labels.space import StateSpace
 from daml.labels.templates import Template
@@ -118,7 +118,7 @@ def from_points(
     template = Template.of(model)
     if template is None:
         raise InputError(
-            f"from_points: {type(model).__name__} has no template, which says where its variables "
+            f"from_points: {name_of(model)} has no template, which says where its variables "
             "lie; make it a daml.models.Gridded"
         )
     through = _through(template, operator, moving)
@@ -131,7 +131,7 @@ def from_points(
     good = inside & near.kept & np.isfinite(table["observation"].to_numpy())
     if not good.any():
         raise InputError(
-            f"from_points: none of {len(table)} rows lies on the grid of {type(model).__name__}, "
+            f"from_points: none of {len(table)} rows lies on the grid of {name_of(model)}, "
             f"{weights.reach()}, within the tolerance in time and with a value; look at units"
         )
     rows = np.flatnonzero(good)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.arguments import checked, plain
 from daml.labels.datasets import check_dims, check_names, check_time, step_like
 from daml.labels.dates import after, is_calendar, is_span, offsets, since_first
@@ -118,7 +118,7 @@ def nearest(times: np.ndarray, model: Model, tolerance: Any, start: Any, what: s
     if not kept.any():
         raise InputError(
             f"{what}: no value lies within 'tolerance' ({tolerance}) of a step of "
-            f"{type(model).__name__}, whose dt is {model.dt}; give a larger tolerance"
+            f"{name_of(model)}, whose dt is {model.dt}; give a larger tolerance"
         )
     return Nearest(origin, step, index, away, kept)
 

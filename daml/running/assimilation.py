@@ -17,6 +17,7 @@ from daml.labels.datasets import (
     check_dims,
     check_names,
     first_time,
+    names,
     time_axis,
 )
 from daml.labels.doors import flat_record
@@ -250,7 +251,7 @@ def assimilated(
     total = len(times)
     labels = labels_of(model, as_given, observations, times, operator, keep_members)
     going, observations = going_on(initial if keep_end else None, model, as_given, observations)
-    labels = labels if going is None else labels.assign_attrs(going.about(total, scheme))
+    labels = labels if going is None else going.labelled(labels, scheme, names(observations))
     outputs = outputs_of(scheme, keep_members, checks=checks(scheme, observations))
     if lag != 0:
         lag = check_lag(lag, total, scheme, "smooth")

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from daml import __version__
 from daml.arrays import fetch, home, put, stacked
-from daml.errors import InputError, StepError
+from daml.errors import InputError, StepError, name_of
 from daml.labels.arguments import checked
 from daml.labels.datasets import (
     first_time,
@@ -127,7 +127,7 @@ def simulate(
         since = first - early if early else first
         for done, states in _states(model, x, times, since, spinup):
             rows = slice(done, done + len(states))
-            check_finite(states, times[rows], variables, type(model).__name__)
+            check_finite(states, times[rows], variables, name_of(model))
             arrays["state"][rows] = states
         return {}
 
@@ -156,7 +156,13 @@ def _times(model: Model, first: Any, steps: int, spinup: int, goes_on: bool = Fa
     Dates go on from the one of the first state; numbers count from the first row, unless they go
     on, too.
     """
-    if np.asarray(first).dtype.kind == "M" or goes_on:
+    kind = np.asarray(first).dtype.kind
+    if kind not in "fiumM":
+        raise InputError(
+            f"simulate: 'time' of 'initial' is {first}, neither a number nor datetime64; give "
+            "initial=state.assign_coords(time=numpy.datetime64('2000-01-01')), or drop it"
+        )
+    if kind == "M" or goes_on:
         step = step_like(np.asarray(first), model.dt, getattr(model, "time_unit", "s"))
         numbers = spinup + np.arange(steps)
         return np.asarray(
@@ -165,11 +171,11 @@ def _times(model: Model, first: Any, steps: int, spinup: int, goes_on: bool = Fa
     dt = model.dt
     if months_of(dt, getattr(model, "time_unit", "s")):
         raise InputError(
-            f"simulate: the step of {type(model).__name__} follows the calendar; give a state "
+            f"simulate: the step of {name_of(model)} follows the calendar; give a state "
             "with a date: initial=state.assign_coords(time=numpy.datetime64('2000-01-01'))"
         )
     return np.arange(steps) * (
-        span(dt, "s", type(model).__name__).to_timedelta64() if is_span(dt) else float(dt)
+        span(dt, "s", name_of(model)).to_timedelta64() if is_span(dt) else float(dt)
     )
 
 

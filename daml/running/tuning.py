@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from daml.covariances.model_error import knows_model_error
-from daml.errors import DamlError, InputError, first_line
+from daml.errors import DamlError, InputError, first_line, name_of
 from daml.labels.arguments import checked, shown
 from daml.labels.datasets import first_time
 from daml.labels.doors import flat_record
@@ -167,7 +167,7 @@ class _Trial:
 
     @property
     def model(self) -> str:
-        return type(self.stepped).__name__
+        return name_of(self.stepped)
 
     @property
     def variables(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from daml.labels.datasets import (
     check_dims,
     check_dtype,
     check_names,
+    check_time,
     check_values,
     names,
     time_axis,
@@ -265,6 +266,7 @@ def _step_of(analysis: xr.Dataset, name: str, what: str) -> tuple[float, str]:
     times = analysis["time"].values if "time" in analysis.coords else np.empty(0)
     if len(times) < 2:
         raise InputError(f"{what}: {name!r} needs a coordinate 'time' of two entries or more")
+    check_time(analysis, name)
     if times.dtype.kind == "M" and len(set(np.diff(times).tolist())) > 1:
         months = np.diff(times.astype("M8[M]")).astype(np.int64)
         if months[0] > 0 and (months == months[0]).all():

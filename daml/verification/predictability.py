@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.arguments import checked
 from daml.labels.datasets import pack
 from daml.labels.dates import is_span, span
@@ -196,7 +196,7 @@ def _growth(
     size, starts = sum(part[0].numel() for part in leaves), len(x)
     if many > size > 0:
         raise InputError(
-            f"{owner}: 'exponents' is {many}, and state and memory of {type(model).__name__} are "
+            f"{owner}: 'exponents' is {many}, and state and memory of {name_of(model)} are "
             f"{size} numbers; give at most as many"
         )
     generator = torch.Generator().manual_seed(seed)
@@ -241,7 +241,7 @@ def _moved(
             moved, along = torch.func.jvp(step, tuple(leaves), tuple(tangent))[:2]
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(
-            f"{owner}: no tangent passes through the step of {type(model).__name__} "
+            f"{owner}: no tangent passes through the step of {name_of(model)} "
             f"({str(error).splitlines()[0]}); write it with torch"
         ) from error
     return list(moved), list(along), trees[-1]

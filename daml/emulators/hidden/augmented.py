@@ -337,7 +337,8 @@ class Augmented(Learned):
         ----------
         observations : xarray.Dataset
             ``observation`` (time, variable) and its ``error_variance`` (variable), of 400 model
-            steps at least.
+            steps at least. With a dimension ``trajectory``, of 100 steps or more each, a cycle
+            that comes to the end of one starts again in another.
         scheme : Scheme
             Carries a covariance and gives the likelihood of innovations, by operations that torch
             can differentiate: :class:`daml.schemes.SigmaPoint`, or for more than about 50 variables

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from daml.arrays import alike, namespace
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.arguments import shown
 
 
@@ -31,7 +31,7 @@ class Bounds:
         InputError
             If they are no pairs of numbers, or a name is unknown.
         """
-        given, owner = getattr(model, "bounds", None), type(model).__name__
+        given, owner = getattr(model, "bounds", None), name_of(model)
         if given is None:
             return None
         if not isinstance(given, Mapping):
