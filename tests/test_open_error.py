@@ -85,7 +85,7 @@ def imperfect(steps=1000, seed=0):
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [SigmaPoint, pytest.param(ExtendedKalman, marks=pytest.mark.slow)])
 def test_an_imperfect_model_is_given_a_model_error_near_the_best_of_a_scan(kind):
     model, seen, truth = imperfect(500)
     scheme, found = daml.tuned(kind("innovations"), model, seen)

@@ -128,6 +128,7 @@ t.improve(sys.argv[1], overwrite=True)
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_leaves_is_removed_by_the_next(folder):
     before = content(folder / "store.zarr")
     words = [sys.executable, "-c", KILLED, str(folder / "store.zarr")]

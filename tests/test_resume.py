@@ -183,6 +183,7 @@ def test_an_interrupted_run_may_end_earlier(observations, scheme, tmp_path, monk
     equal(ended, improve(observations, scheme, tmp_path / "two.zarr", passes=2))
 
 
+@pytest.mark.slow
 def test_passes_may_change_between_a_number_and_auto(observations, scheme, tmp_path, monkeypatch):
     monkeypatch.setattr("daml.loop.loop.MOST", 3)
     auto = improve(observations, scheme, tmp_path / "auto.zarr", passes="auto")

@@ -87,6 +87,7 @@ def test_one_dataset_with_a_dim_per_parameter(straight):
     assert straight.attrs["hidden"] == 4
 
 
+@pytest.mark.slow
 def test_two_workers_change_no_number(straight, tmp_path, capsys):
     store = tmp_path / "sweep.zarr"
     same(sweep(workers=2, store=store), straight)

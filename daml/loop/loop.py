@@ -312,7 +312,7 @@ class Loop:
         choice = chosen(last.errors, given, name)
         keep.tell(choice)
         if choice["chosen"] == "given":
-            held_out = HeldOut(last.analysis.sizes["time"], self.held_out)
+            held_out = HeldOut.of(last.analysis, self.held_out)
             advice = too_short(last.errors, held_out) or (
                 "try a longer record, or training='cycle'"
                 if self.training == "analyses"

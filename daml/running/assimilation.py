@@ -21,10 +21,10 @@ from daml.labels.datasets import (
 )
 from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
-from daml.labels.trajectories import by_trajectory
+from daml.labels.trajectories import by_trajectory, joined_like
 from daml.models.forced import check_reach, given
 from daml.observing.functions import Given, Through, seen_through
-from daml.observing.records import GIVEN, Record, read
+from daml.observing.records import GIVEN, Readings, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
 from daml.running import converging
 from daml.running.checks import check_model, remembers, typical
@@ -275,6 +275,14 @@ def assimilated(
     about = model, scheme, observations, labels, outputs, function, space, going
     more: Any = {"further": run.ended, "further_like": partial(end_like, *about)}
     return filled(labels, filling, run, store, chunk, source=lazily, **more if keep_end else {})
+
+
+def analysed(model: Model, readings: Readings, scheme: Scheme, **how: Any) -> xr.Dataset:
+    """Do the same with observations that were read already, each trajectory by itself."""
+    found = [
+        assimilated(model, one.observations, scheme, one.of(model), **how) for one in readings.each
+    ]
+    return joined_like(found, readings.given, "assimilate")
 
 
 @dataclass

@@ -13,6 +13,7 @@ from daml.covariances.dense import check, labelled
 from daml.errors import InputError, warn
 from daml.labels.arguments import checked
 from daml.labels.datasets import check_dims, check_names, names
+from daml.labels.trajectories import numbers_of
 from daml.observing.noise import observing
 
 LEAST = 0.01
@@ -332,9 +333,11 @@ def lagged(innovation: xr.DataArray) -> float:
             f"lagged: 'innovation' has the dimensions {innovation.dims}; give ('time', 'observed')"
         )
     values = innovation.transpose("time", "observed").values
-    values = values[np.isfinite(values).any(axis=1)]
+    there = np.isfinite(values).any(axis=1)
+    values, numbers = values[there], numbers_of(innovation)[there]
     scaled = np.nan_to_num(values / np.nanstd(values, axis=0))
     pairs = np.isfinite(values[1:]) & np.isfinite(values[:-1])
+    pairs &= (numbers[1:] == numbers[:-1])[:, None]
     return float((scaled[1:] * scaled[:-1])[pairs].mean())
 
 

@@ -274,6 +274,7 @@ def binned(
 
 
 @checked
+@by_trajectory
 def innovation_statistics(analysis: xr.Dataset, *, skip: int = 0) -> xr.Dataset:
     """Give what innovations say, without any truth.
 

@@ -187,7 +187,8 @@ class CNN(Neural, _Layers):  # the fields of the last class come first
         record = flat(analysis, self._ground)
         if self._ground is None and has_fields(record):
             values = record["analysis" if "analysis" in record else "state"]
-            there = values.isel(time=0).notnull().values
+            first = values.isel(time=0).notnull()
+            there = first.all([dim for dim in first.dims if dim != "variable"]).values
             record = record.isel(variable=there) if not there.all() else record
             return replace(self, grid=Ground.of_fields(record)), record
         names = tuple(record["variable"].values.tolist()) if "variable" in record.coords else ()

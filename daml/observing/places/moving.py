@@ -225,7 +225,8 @@ class MovingRecord(Record):
         """
         some = np.asarray(self.kind_present.any(axis=1))
         times = np.flatnonzero(some[self.kind])
-        away = np.abs(times - steps[:, None]) + 0.25 * (times > steps[:, None])  # equal: the first
+        steps = steps[:, None]
+        away = self.apart(times, steps) + 0.25 * (times > steps)  # equal: the first
         count = min(count, len(times))
         near = np.argpartition(away, count - 1, axis=1)[:, :count]
         order = np.argsort(-np.take_along_axis(away, near, axis=1), axis=1)
