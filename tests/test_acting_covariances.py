@@ -199,12 +199,12 @@ class BentWithATangent(Bent):
         return rows if isinstance(x, np.ndarray) else torch.from_numpy(rows)
 
 
-@pytest.mark.parametrize("further", [{}, SEEN["correlated errors"]], ids=["variances", "matrix"])
 def of_few(x):
     """See six variables, so that columns of B suffice."""
     return x[..., ::4] + x[..., ::4] ** 2 / 8
 
 
+@pytest.mark.parametrize("further", [{}, SEEN["correlated errors"]], ids=["variances", "matrix"])
 @pytest.mark.parametrize("call", [Bent(), BentWithATangent(), of_few])
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
 def test_what_is_not_linear_is_seen_as_with_the_matrix_of_the_covariance(kind, call, further):
