@@ -100,9 +100,6 @@ SCHEMES = {
     "ThreeDVar by the actions of B": lambda: daml.ThreeDVar(
         daml.covariance.Localised(radius=1.5), background_factor=0.8
     ),
-    "EnVar by the actions of its climatology": lambda: daml.schemes.EnVar(
-        *(8,), beta=0.2, background_covariance=daml.covariance.Localised(radius=1.5), inflation=1.2
-    ),
     "a scheme of the tests": Nudging,
     "OptimalInterpolation": lambda: daml.schemes.OptimalInterpolation(run()),
     "ETKF": lambda: daml.schemes.ETKF(members=12, inflation=1.2),

@@ -156,6 +156,8 @@ def test_a_mask_of_another_number_of_points_is_refused():
     [
         ({"mask": np.ones((3, 3))}, "'mask' is .*; give an array of True where there is"),
         ({"mask": np.zeros((3, 3), bool)}, "'mask' is "),
+        ({"mask": [[True, False], [True]]}, "'mask' is a list; give an array"),
+        ({"variance": [1.0, [2.0]]}, "'variance' is a list; give a number > 0"),
         ({"mask": True}, "'mask' is True; give an array"),
         ({"length": 0}, "'length' is 0; give a number > 0"),
         ({"length": (1.0, -1.0)}, "give a number > 0, or one >= 0 for each dimension"),

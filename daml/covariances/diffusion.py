@@ -87,7 +87,7 @@ class Diffusion:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        mask = np.array(self.mask)  # a copy: the covariance is frozen
+        mask = _array(self.mask)
         if mask.dtype != bool or not mask.ndim or not mask.any():
             raise InputError(
                 f"Diffusion: 'mask' is {shown(self.mask)}; give an array of True where there is a "
@@ -110,7 +110,7 @@ class Diffusion:
         object.__setattr__(self, "periodic", around)
         if self.samples is not None and self.samples < 2:
             raise InputError(f"Diffusion: 'samples' is {self.samples}; give 2 or more")
-        variance = np.asarray(self.variance)
+        variance = _array(self.variance)
         right = variance.dtype.kind in "fiu" and variance.shape in ((), (self.size,))
         if not right or not (np.isfinite(variance) & (variance > 0)).all():
             raise InputError(
@@ -276,6 +276,14 @@ class Diffusion:
 
     def __hash__(self) -> int:
         return hash((self.mask.shape, self.length, self.periodic, self.samples))
+
+
+def _array(given: Any) -> np.ndarray:
+    """Give a copy as an array, since a covariance is frozen; of rows of many lengths one object."""
+    try:
+        return np.array(given)
+    except ValueError:
+        return np.array(None)
 
 
 def _factors(a: float) -> list[float]:
