@@ -76,6 +76,11 @@ class Analysis:
     timeout = 300
 
     def setup(self, scheme, size):
+        self.place(scheme, size)
+        self.prepare()
+
+    def place(self, scheme, size):
+        """Draw places, states and values, and make the scheme."""
         drawn, self.kind = np.random.default_rng(0), SCHEMES[scheme]
         positions = drawn.uniform(0, size**0.5, (size, 2))
         places = tuple(range(0, size, 10))
@@ -93,7 +98,6 @@ class Analysis:
         self.state = drawn.standard_normal((1, *members, size))
         self.values = drawn.standard_normal((1, len(places)))
         self.renew()
-        self.prepare()
 
     def renew(self):
         """Make the scheme anew, which knows nothing of its covariance."""
