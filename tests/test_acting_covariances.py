@@ -199,11 +199,23 @@ class BentWithATangent(Bent):
         return rows if isinstance(x, np.ndarray) else torch.from_numpy(rows)
 
 
-@pytest.mark.parametrize("further", [{}, SEEN["correlated errors"]], ids=["variances", "matrix"])
-@pytest.mark.parametrize("call", [Bent(), BentWithATangent()])
+def of_few(x):
+    """See six variables, so that columns of B suffice."""
+    return x[..., ::4] + x[..., ::4] ** 2 / 8
+
+
+@pytest.mark.parametrize(
+    ("call", "errors"),
+    [
+        (Bent(), "a selection"),
+        (Bent(), "correlated errors"),
+        (BentWithATangent(), "a selection"),
+        (of_few, "correlated errors"),
+    ],
+)
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
-def test_what_is_not_linear_is_seen_as_with_the_matrix_of_the_covariance(kind, call, further):
-    record = read(seen(**further), NAMES, 1.0)
+def test_what_is_not_linear_is_seen_as_with_the_matrix_of_the_covariance(kind, call, errors):
+    record = read(seen(**SEEN[errors]), NAMES, 1.0)
     steps, x, found = np.arange(4), drawn(6, 4, SIZE), []
     noise = record.noise if kind is np.asarray else record.noise.on("cpu")
     operator, run = Function(call, record.observed, SIZE), Run(steps, 0 * steps, 0, frozenset())

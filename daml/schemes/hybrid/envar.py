@@ -189,9 +189,13 @@ class EnVar(Localised, Blended):  # type: ignore[override]
         def of_members(y: Any) -> Any:
             return (share * xp.matrix_transpose(seen @ y[..., None]) @ seen)[..., 0, :]
 
-        around = linearised(observed.operator, part.mean[..., :size])
-        cross, square = actions.seen(around)
-        weights, total = actions.weights(observed.values - centre, observed, square, of_members)
+        operator, distance = observed.operator, observed.values - centre
+        if operator.linear:
+            cross, square = actions.seen(operator)
+        else:
+            around = linearised(operator, part.mean[..., :size])
+            cross, square = actions.seen_around(around, distance)
+        weights, total = actions.weights(distance, observed, square, of_members)
         pull = share * xp.matrix_transpose(seen @ weights[..., None])
         moved = part.mean + (pull @ part.anomalies)[..., 0, :]
         further = moved[..., :size] + float(self.beta) * cross(weights)
