@@ -43,6 +43,11 @@ class ETKF(Ensemble):
         forecast: one variance for all variables, variances (variable,) or a covariance (variable,
         covariable), in units of the variables squared. Default: the model's own ``model_error``, or
         none.
+    drawn : bool
+        Whether the model error is drawn. With False the anomalies of a forecast are multiplied by
+        a root instead, so that their covariance grows by Q in all directions in which the ensemble
+        has spread, and in no other: no error of sampling comes in. It needs more members than
+        directions in which errors grow.
 
     Raises
     ------
@@ -54,7 +59,9 @@ class ETKF(Ensemble):
     Hunt, B. R., Kostelich, E. J. and Szunyogh, I. (2007): Efficient data assimilation for
     spatiotemporal chaos: a local ensemble transform Kalman filter. Physica D 230, 112-126. Bishop,
     C. H., Etherton, B. J. and Majumdar, S. J. (2001): Adaptive sampling with the ensemble transform
-    Kalman filter. Mon. Wea. Rev. 129, 420-436.
+    Kalman filter. Mon. Wea. Rev. 129, 420-436. Raanes, P. N., Carrassi, A. and Bertino, L. (2015):
+    Extending the square root method to account for additive forecast noise in ensemble methods.
+    Mon. Wea. Rev. 143, 3857-3873 (``drawn=False``).
 
     Examples
     --------

@@ -47,7 +47,7 @@ class LETKF(Ensemble):
         How the anomalies are widened after each analysis; see :class:`ETKF`.
     rotate : bool
         Whether the anomalies are turned at random after each analysis, the same turn everywhere.
-    seed, error_factor, model_error
+    seed, error_factor, model_error, drawn
         See :class:`ETKF`.
 
     Raises

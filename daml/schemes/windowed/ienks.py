@@ -56,7 +56,7 @@ class IEnKS(Ensemble):
         Whether an observation is used in each window that it is in, by an equal part (multiple data
         assimilation), which is for windows so long that the new observations alone would have many
         minima. The analysis itself is of whole observations.
-    inflation, rotate, seed, error_factor, model_error
+    inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`daml.schemes.ETKF`.
 
     Raises
