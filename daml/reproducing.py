@@ -15,7 +15,7 @@ Examples:
 
 
 @click.command(name="run", epilog=RUN)
-@click.argument("name", metavar="[brajard2020|amemiya2023]")
+@click.argument("name", metavar="[brajard2020|amemiya2023|bocquet_brajard]")
 @click.option(
     "--preset",
     default="fast",
@@ -43,9 +43,9 @@ def reproduce(
 ) -> None:
     """Run the published experiment NAME, and print its scores.
 
-    NAME is brajard2020, a network that learns Lorenz 96 from sparse observations, or amemiya2023,
-    networks that correct a model without its fast scale. See daml paper for the experiment of
-    Goodliff and Miyoshi (2025).
+    NAME is brajard2020, a network that learns Lorenz 96 from sparse observations; amemiya2023,
+    networks that correct a model without its fast scale; or bocquet_brajard, networks that correct
+    a model without a cubic term. See daml paper for the experiment of Goodliff and Miyoshi (2025).
     """
     from daml.experiments.known import experiment
     from daml.stores.folder import Folder

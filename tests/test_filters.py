@@ -137,7 +137,12 @@ def test_members_are_widened_where_they_have_spread_and_with_a_gradient(members,
         np.testing.assert_allclose(moves, moves.T, atol=1e-9)  # the nearest of all such roots
     by_torch = widened(tensors, torch.tensor(root))
     np.testing.assert_allclose(by_torch.detach(), found, rtol=1e-9)
-    assert torch.autograd.gradcheck(lambda given: widened(given, torch.tensor(root)), tensors)
+    one = tensors[:1].detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda given: widened(given, torch.tensor(root)), one)
+    x[0, 1, 2] = np.nan
+    lost, sound = widened(x, root)
+    assert np.isnan(lost).all()
+    np.testing.assert_array_equal(sound, found[1])
 
 
 def test_the_order_of_correlated_observations_changes_the_root_only():

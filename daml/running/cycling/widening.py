@@ -36,9 +36,13 @@ def widened(x: Array, root: Array) -> Array:
     xp, members = namespace(x), x.shape[-2]
     mean = member_mean(x)[..., None, :]
     anomalies = x - mean
+    squares = anomalies @ xp.matrix_transpose(anomalies)
+    sound = xp.all(xp.isfinite(squares), axis=(-2, -1), keepdims=True)
+    anomalies, squares = (xp.where(sound, part, 0.0) for part in (anomalies, squares))
     error = anomalies * root if root.ndim == 1 else anomalies @ root
-    shares = _inverse(anomalies @ xp.matrix_transpose(anomalies)) @ error
-    return mean + _grown((members - 1) * (shares @ xp.matrix_transpose(shares)), anomalies)
+    shares = _inverse(squares) @ error
+    grown = _grown((members - 1) * (shares @ xp.matrix_transpose(shares)), anomalies)
+    return mean + xp.where(sound, grown, xp.nan)  # an ensemble that has left the numbers is lost
 
 
 def _inverse(gram: Any) -> Any:
