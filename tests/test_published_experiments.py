@@ -9,9 +9,16 @@ from daml.cli import main
 from daml.errors import InputError
 from daml.experiments import amemiya2023, bocquet_brajard, brajard2020
 from daml.experiments.at_random import interpolated, observe_at_random
+from daml.experiments.presets import changed
 
 SPARSE = brajard2020.Settings(
-    *(160, 40, 1, 40, 15), observed=40, fewer=(), members=20, skip=20, learning_rate=8e-3
+    *(160, 40, 1, 40, 15),
+    observed=40,
+    fewer=(),
+    members=20,
+    skip=20,
+    learning_rate=8e-3,
+    exponents=2,
 )
 CORRECTED = amemiya2023.Settings(
     1000, 150, 10, observed=(6,), epochs=1, members=6, skip=20, scales=(0.1, 0.4)
@@ -134,9 +141,12 @@ def test_settings_out_of_range_are_one_line(module, change, match):
     ("module", "change", "match"),
     [
         (brajard2020, {"observed": 41}, "41 of 40 variables"),
+        (brajard2020, {"exponents": 41}, "'exponents' is 41; give 40 at most"),
         (amemiya2023, {"observed": (7,)}, "give numbers of 6 and 8"),
         (bocquet_brajard, {"scales": (0.1,)}, "'scales' is .0.1,.; give factors >= 0, and 1 among"),
         (bocquet_brajard, {"cycle_epochs": -1}, "'cycle_epochs'"),
+        (bocquet_brajard, {"scales": "1"}, "'scales' is '1'; give a number"),
+        (brajard2020, {"fewer": (1.5,)}, "'fewer' is 1.5; give a whole number"),
     ],
 )
 def test_settings_of_one_experiment_are_one_line(module, change, match):
@@ -163,6 +173,22 @@ def test_even_and_odd_variables_are_observed_in_turn():
     assert there[1::2, 1::2].all()
     assert there.sum() == there.size / 2
     assert 0.08 < float((seen - truth.state).std()) < 0.12
+
+
+def test_settings_are_changed_by_text():
+    found = changed(brajard2020.Settings(), {"fewer": "8", "sigma": "2", "passes": "3"})
+    assert found == brajard2020.Settings(fewer=(8,), sigma=2.0, passes=3)
+    assert changed(found, {"fewer": "8, 12"}).fewer == (8, 12)
+    for given, match in (
+        (("pases=3",), "'pases' is unknown; did you mean 'passes'"),
+        (("passes=many",), "'passes' is 'many'; give a number, or numbers with commas"),
+        (("passes=1.5",), "'passes' is 1.5; give a whole number"),
+        (("passes",), "--set is 'passes'; give NAME=VALUE, such as --set passes=4"),
+        (("passes=1", "--set", "passes=2"), "--set passes is given twice"),
+    ):
+        done = CliRunner().invoke(main, ["run", "brajard2020", "--set", *given])
+        assert done.exit_code == 2
+        assert match in done.output
 
 
 def test_the_command_names_the_experiments_that_it_knows(tmp_path):

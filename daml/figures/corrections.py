@@ -18,8 +18,8 @@ def corrections(scores: xr.Dataset, axes: Panels = None) -> Figure:
     Parameters
     ----------
     scores : Dataset
-        Of ``daml.experiments.amemiya2023.collect``, or of ``bocquet_brajard``: `analysis_rmse` and `published_rmse` (observed,
-        correction).
+        Of ``daml.experiments.amemiya2023.collect``, or that of ``bocquet_brajard``:
+        `analysis_rmse` and `published_rmse` (observed, correction).
     axes : one Axes for each number of observed variables, optional
 
     Raises
