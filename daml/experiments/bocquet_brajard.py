@@ -46,7 +46,7 @@ LEADS = 1, 4, 16, 33
 
 @dataclass(frozen=True)
 class CubicLorenz96(Lorenz96):
-    """Lorenz 96 with a cubic term that keeps the sum of squares, the truth of the experiment.
+    """Lorenz 96 with a cubic term and a friction, the truth of the experiment.
 
     dx_i/dt = (x_(i+1) - x_(i-2)) x_(i-1) - friction x_i + F + cubic (x_(i-2) x_i (x_(i+1) -
     x_(i-3)) - x_(i-1) x_(i+1) (x_(i+2) - x_(i-2))). So it is in the code of the source, whose text
@@ -61,10 +61,8 @@ class CubicLorenz96(Lorenz96):
 
     Examples
     --------
-    >>> x = np.random.default_rng(0).standard_normal(40)
-    >>> change = CubicLorenz96().tendency(x) - CubicLorenz96(cubic=0.0).tendency(x)
-    >>> bool(abs(x @ change) < 1e-9)
-    True
+    >>> CubicLorenz96().tendency(np.ones(40))[0].round(6)
+    np.float64(7.49)
     """
 
     forcing: float = 8.5
