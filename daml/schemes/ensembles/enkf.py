@@ -35,7 +35,7 @@ class EnKF(Ensemble):
 
     Parameters
     ----------
-    members, inflation, rotate, error_factor, model_error
+    members, inflation, rotate, error_factor, model_error, drawn
         See :class:`daml.schemes.ETKF`.
     seed : int
         Seed of all random numbers: the first ensemble, perturbations, rotations and model errors.

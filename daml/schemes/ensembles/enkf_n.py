@@ -35,7 +35,7 @@ class EnKFN(ETKF):
 
     Parameters
     ----------
-    members, inflation, rotate, seed, error_factor, model_error
+    members, inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`daml.schemes.ETKF`.
     certainty : float
         Factor on e and c, above 0 (default: 1). With a larger one the covariance of the ensemble is

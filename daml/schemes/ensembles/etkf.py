@@ -43,6 +43,11 @@ class ETKF(Ensemble):
         the members after each step: one variance for all variables, variances (variable,) or a
         covariance (variable, covariable), in units of the variables squared. Default: the model's
         own ``model_error``, or none.
+    drawn : bool
+        Whether the model errors are drawn. With False the anomalies are multiplied by a square root
+        instead, so that their covariance increases by Q in all directions in which the ensemble has
+        spread, and in no other. This has no sampling error, but it needs more members than there
+        are directions in which errors grow.
 
     Raises
     ------
@@ -54,7 +59,9 @@ class ETKF(Ensemble):
     Hunt, B. R., Kostelich, E. J. and Szunyogh, I. (2007): Efficient data assimilation for
     spatiotemporal chaos: a local ensemble transform Kalman filter. Physica D 230, 112-126. Bishop,
     C. H., Etherton, B. J. and Majumdar, S. J. (2001): Adaptive sampling with the ensemble transform
-    Kalman filter. Mon. Wea. Rev. 129, 420-436.
+    Kalman filter. Mon. Wea. Rev. 129, 420-436. Raanes, P. N., Carrassi, A. and Bertino, L. (2015):
+    Extending the square root method to account for additive forecast noise in ensemble methods.
+    Mon. Wea. Rev. 143, 3857-3873 (``drawn=False``).
 
     Examples
     --------

@@ -47,7 +47,7 @@ class LETKF(Ensemble):
         How the anomalies are increased after each analysis; see :class:`ETKF`.
     rotate : bool
         Whether the anomalies are rotated at random after each analysis, in the same way everywhere.
-    seed, error_factor, model_error
+    seed, error_factor, model_error, drawn
         See :class:`ETKF`.
 
     Raises

@@ -70,6 +70,7 @@ class Ensemble(Erring):
     seed: int = 0
     error_factor: float | str = 1.0
     model_error: Any = None
+    drawn: bool = True
 
     wide: ClassVar[float] = 1.3
     """Where inflation starts."""

@@ -24,7 +24,7 @@ class SerialEnSRF(Ensemble):
 
     Parameters
     ----------
-    members, inflation, rotate, seed, error_factor, model_error
+    members, inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`daml.schemes.ETKF`.
 
     Raises

@@ -63,7 +63,7 @@ class EnVar(Localised, Blended):  # type: ignore[override]
     radius : float, optional
         Half-width of the correlations with which P is localised, in the unit of the model's
         ``positions``: 5/24 at this distance, none from twice the distance on. Default: P as it is.
-    inflation, rotate, seed, error_factor, model_error
+    inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`ETKF`.
 
     Raises

@@ -49,7 +49,7 @@ class ETKF4DVar(Blended):
     quasi_static, outer_loops, tolerance
         How the cost is minimised; see :class:`FourDVar`. In long windows ``quasi_static=True``
         follows the global minimum.
-    inflation, rotate, seed, error_factor, model_error
+    inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`ETKF`. A model error is drawn for the members; 4DVar takes the model as it is.
 
     Raises

@@ -44,7 +44,7 @@ class FourDEnVar(Localised, ETKF):  # type: ignore[override]
     radius : float, optional
         Half-width of the correlations, in the unit of the model's ``positions``; see
         :class:`EnVar`. Default: the covariances as they are.
-    inflation, rotate, seed, error_factor, model_error
+    inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`ETKF`.
 
     Raises

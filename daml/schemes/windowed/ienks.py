@@ -56,7 +56,7 @@ class IEnKS(Ensemble):
         Whether an observation is used in all windows that contain it, with equal parts of its
         weight (multiple data assimilation). Use this for windows so long that the cost of the new
         observations alone has many minima. The analysis itself uses observations with full weight.
-    inflation, rotate, seed, error_factor, model_error
+    inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`daml.schemes.ETKF`.
 
     Raises
