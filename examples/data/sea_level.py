@@ -39,6 +39,7 @@ found.attrs = {
     "license": maps.attrs["license"],
     "changes": "mean dynamic topography taken off, means of 2 x 2 points, cut out, rounded to 1 mm",
 }
-how = {"dtype": "int16", "scale_factor": 0.001, "_FillValue": -32768, "zlib": True}
+how = {"dtype": "int16", "scale_factor": 0.001, "_FillValue": -32768}
+how |= {"zlib": True, "complevel": 9, "shuffle": True}
 place = Path(__file__).with_name("sea_level.nc")
-found.to_netcdf(place, engine="h5netcdf", encoding={"sla": {**how, "complevel": 9, "shuffle": True}})
+found.to_netcdf(place, engine="h5netcdf", encoding={"sla": how})
