@@ -46,20 +46,21 @@ Examples:
     "--continue",
     "before",
     default=None,
-    help="Store of an analysis that ends before OBSERVATIONS begin, to go on from, by the same "
-    "model and scheme; what was found of the scheme is taken from there.",
+    metavar="STORE",
+    help="Store of an earlier analysis, with the same model and scheme, from whose end to "
+    "continue. Settings that were estimated for it, such as B, are taken from there.",
 )
 @click.option(
     "--segments",
     type=int,
     default=None,
-    help="Number of segments of the record that run side by side. 1 runs it in one piece.",
+    help="Number of segments of the record that run side by side. 1 does not cut the record.",
 )
 @click.option(
     "--spinup",
     type=int,
     default=None,
-    help="Number of steps by which a segment starts early. Default: 100, or more where "
+    help="Number of steps by which a segment starts early. Default: 100, or more if "
     "observations are rare.",
 )
 @click.option(

@@ -262,7 +262,7 @@ def check_members(scheme: Scheme, what: str) -> None:
     if getattr(scheme, "weighs", False):
         raise InputError(
             f"{what}: the members of {type(scheme).__name__} have different weights, and members "
-            "that count alike are needed here; give e.g. daml.schemes.ETKF(members=20), or leave "
+            "with equal weights are needed here; give e.g. daml.schemes.ETKF(members=20), or leave "
             "it out"
         )
 

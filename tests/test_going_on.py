@@ -241,7 +241,9 @@ def test_the_memory_of_a_scheme_of_a_users_goes_on(kind, record):
 def test_a_memory_that_is_no_array_says_so_when_it_is_to_go_on(record):
     first, rest = parts(record, 8, 14)
     found = daml.assimilate(MODEL, first, Growing("object"))
-    with pytest.raises(InputError, match="cannot go on: the memory of Growing holds object, and"):
+    with pytest.raises(
+        InputError, match="cannot be continued: the memory of Growing holds object, and"
+    ):
         daml.assimilate(MODEL, rest, Growing("object"), initial=found)
 
 

@@ -115,7 +115,7 @@ def test_what_is_open_must_be_found_before_a_cycle(kind):
     model, seen, _ = imperfect(60)
     assert kind("innovations").open == ("model_error",)
     name = kind.__name__
-    with pytest.raises(InputError, match=f"{name}: 'model_error' is still to be found.*daml.tuned"):
+    with pytest.raises(InputError, match=f"{name}: 'model_error' is not estimated yet.*daml.tuned"):
         daml.assimilate(model, seen, kind("innovations"))
     with pytest.raises(InputError, match=f"{name}: 'model_error' is 'large'.* or 'innovations'"):
         kind("large")

@@ -140,7 +140,7 @@ def failing(fields):
 
 
 GIVEN = {
-    r"points of 'speed' are seen through a function; give it again: operator=\{'speed'": None,
+    r"points of 'speed' are observed through a function; give it again: operator=\{'speed'": None,
     "operator\\['spee'\\] is given, and no points are of 'spee'": {**SPEED, "spee": SPEED["speed"]},
     r"operator\['speed'\] is a int; give a function of a dict of fields": {"speed": 3},
     r"operator\['speed'\] failed \(ValueError: no\)": {"speed": failing},
@@ -158,7 +158,7 @@ def test_wrong_functions_are_refused(text, points):
 
 
 MADE = {
-    "'speed' is no field of the model, which has u, h; rename it, or give a function": {},
+    "'speed' is not a field of the model, which has u, h; rename it, or give a function": {},
     "'operator' is a int; give a dict of functions": {"operator": 3},
     "from_points: 'moving' is False, and points": {"operator": SPEED, "moving": False},
     r"operator\['h'\] has the name of a field": {"operator": {**SPEED, "h": SPEED["speed"]}},

@@ -543,7 +543,7 @@ class Remembering(ByNumPy):
         (lambda e, s: daml.improve(daml.Lorenz63(), s, training="truth"), "'training' is 'truth'"),
         (
             lambda e, s: daml.fit_parameters(daml.Lorenz63(), ["gamma"], s, SCHEME),
-            "'gamma' is no parameter of Lorenz63",
+            "'gamma' is not a parameter of Lorenz63",
         ),
     ],
 )

@@ -8,11 +8,16 @@ import numpy as np
 import xarray as xr
 
 from daml.covariances.by_distance import Localised
+from daml.covariances.diffusion import Diffusion
 from daml.covariances.stationary import Stationary
 from daml.errors import InputError
 from daml.protocols import Setting
 
-KINDS: dict[str, Any] = {"stationary": Stationary, "localised": Localised}
+KINDS: dict[str, Any] = {
+    "stationary": Stationary,
+    "localised": Localised,
+    "diffusion": Diffusion,
+}
 """The class of each variable of a store."""
 
 

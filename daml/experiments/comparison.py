@@ -57,40 +57,45 @@ def compare_schemes(
     tolerance: float | None = None,
     operator: Given | None = None,
 ) -> xr.Dataset:
-    """Assimilate one record by several schemes, and say how accurate and how costly each is.
+    """Assimilate one record with several schemes, and compare their accuracy and cost.
 
     Parameters
     ----------
     model, observations
         See :func:`daml.assimilate`.
     schemes : mapping of str to Scheme
-        By the names that they get. What a scheme leaves open is tuned first (:func:`daml.tuned`),
-        which is no part of its cost.
+        The schemes by name. Open settings of a scheme are tuned first (:func:`daml.tuned`), which
+        is not part of its cost.
     truth : xarray.Dataset, optional
-        ``state`` (time, variable), of a twin experiment. It judges the analyses, no more.
+        ``state`` (time, variable) of a twin experiment, used only to compute errors.
     skip : int
-        Steps at the record's head that the scores leave out.
+        Number of steps at the start of the record that the scores leave out.
     segments, spinup, tolerance, operator
         See :func:`daml.assimilate`.
 
     Returns
     -------
     xarray.Dataset
-        Over all trajectories, where a record has many, along ``scheme``, NaN where a scheme does
-        not have it or where it failed: with a truth ``analysis_rmse`` and ``background_rmse``, in
-        the units of the state, at the times with observations (a window's own observations count
-        for its times before, too: compare schemes whose windows end at each of these times);
-        ``spread``; ``chi_square``, the mean, 1 where a scheme is right about the size of its
-        innovations; ``log_likelihood``, the mean over the times with observations, by which schemes
-        can be compared without a truth; ``lost``, the part of the record in which an ensemble has
-        lost the observations; ``states``, how many states the model steps for each step of the
-        record, spin-ups and the start included; ``seconds``, the CPU time (s) for 1,000 steps.
-        ``reason`` says why a scheme failed.
+        Scores along ``scheme``, over all trajectories if the record has many; NaN if a scheme
+        lacks a score or failed:
+
+        - ``analysis_rmse`` and ``background_rmse``, with a truth: in the units of the state, at the
+          times with observations. The analyses of a window use all of its observations, so compare
+          schemes whose windows end at each of these times;
+        - ``spread``: the root mean square;
+        - ``chi_square``: the mean, 1 if a scheme predicts the size of its innovations correctly;
+        - ``log_likelihood``: the mean over the times with observations, for comparisons without a
+          truth;
+        - ``lost``: the fraction of the record in which an ensemble has lost the observations;
+        - ``states``: number of states that the model steps for each step of the record, including
+          spin-ups and the start;
+        - ``seconds``: CPU time (s) for 1,000 steps;
+        - ``reason``: why a scheme failed.
 
     Raises
     ------
     InputError
-        If model or observations break the contract, or a scheme does not go with them. A scheme
+        If model or observations are not valid, or a scheme cannot be used with them. A scheme
         that diverges does not end the comparison.
 
     Examples

@@ -9,7 +9,7 @@ import xarray as xr
 
 from daml.errors import InputError
 
-EXPERIMENTS = ("amemiya2023", "brajard2020")
+EXPERIMENTS = ("amemiya2023", "bocquet_brajard", "brajard2020")
 """Modules beside this one, each with ``run``, ``table`` and ``draw``."""
 
 

@@ -109,7 +109,7 @@ def _range(array: xr.DataArray, name: str) -> tuple[Any, Any]:
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"{name!r}: 'valid_range' is {given!r}; give the smallest and the largest valid "
-                "value, or take the attribute away"
+                "value, or remove the attribute"
             ) from error
     return low, high
 

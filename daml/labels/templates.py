@@ -216,7 +216,7 @@ class Template:
         for field, form in forms.items():
             if field not in self.forms:
                 raise InputError(
-                    f"{field!r} is no field of the model, which has {', '.join(self.forms)}; "
+                    f"{field!r} is not a field of the model, which has {', '.join(self.forms)}; "
                     f"rename it, or leave it out: ds.drop_vars({field!r})"
                 )
             own = self.forms[field]

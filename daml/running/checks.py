@@ -148,7 +148,7 @@ def check_settings(model: Model) -> None:
     for needed in ("variables", "dt", "start", "step"):
         if not hasattr(model, needed):
             raise InputError(
-                f"{name} is no model: it has no {needed!r}; a model has variables, dt, "
+                f"{name} is not a model: it has no {needed!r}; a model has variables, dt, "
                 "start(x, time) and step(x, memory)"
             )
     variables = model.variables

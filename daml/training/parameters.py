@@ -166,7 +166,7 @@ def _check_names(model: Model, parameters: Sequence[str]) -> None:
     for name in parameters:
         if name not in known or not isinstance(getattr(model, name), float):
             raise InputError(
-                f"fit_parameters: {name!r} is no parameter of {name_of(model)} with a "
+                f"fit_parameters: {name!r} is not a parameter of {name_of(model)} with a "
                 f"float as its value; give some of {known}"
             )
     if len(set(parameters)) < len(parameters):

@@ -234,8 +234,8 @@ def groups_of(observations: xr.Dataset, functions: PointFunctions | None) -> tup
     lacking = [name for name in told if name not in given]
     if lacking:
         raise InputError(
-            f"observations: points of {lacking[0]!r} are seen through a function; give it again: "
-            f"operator={{{lacking[0]!r}: ...}}"
+            f"observations: points of {lacking[0]!r} are observed through a function; give it "
+            f"again: operator={{{lacking[0]!r}: ...}}"
         )
     unused = [name for name in given if name not in told]
     if unused:

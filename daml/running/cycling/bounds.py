@@ -43,7 +43,7 @@ class Bounds:
             rows = [place for place, known in enumerate(names) if name in known]
             if not rows:
                 raise InputError(
-                    f"{owner}: 'bounds' names {name!r}, which is no variable or field of the "
+                    f"{owner}: 'bounds' names {name!r}, which is not a variable or field of the "
                     "model; rename it"
                 )
             low[rows], high[rows] = least, most = _pair(pair, f"{owner}: 'bounds' of {name!r}")

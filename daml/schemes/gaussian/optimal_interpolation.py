@@ -48,11 +48,12 @@ class Climate(NamedTuple):
 
 @dataclass(frozen=True)
 class OptimalInterpolation:
-    """Interpolation of the observations by the statistics of the climate.
+    """Interpolation of the observations with climatological statistics.
 
-    The background of each analysis is the climatological mean m, its covariance B that of the
-    climate: m + B H' (H B H' + R)^-1 (y - H m), for a linear H. The model's forecast is used only
-    where nothing is observed. A scheme that is no better than this one makes no use of its model.
+    The background of each analysis is the climatological mean m, and B is the climatological
+    covariance: m + B H' (H B H' + R)^-1 (y - H m), for a linear H. The model's forecast is used
+    only at times without observations. This is a baseline: a scheme that is no better makes no use
+    of its model.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ class Blended(ETKF):
             if beta != INNOVATIONS:
                 raise InputError(
                     f"{name}: 'beta' is {beta!r}; give a number from 0 to 1, or {INNOVATIONS!r} to "
-                    "have it found"
+                    "estimate it"
                 )
         elif not 0 <= beta <= 1:
             raise InputError(

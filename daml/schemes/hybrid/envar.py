@@ -32,38 +32,38 @@ class Known(NamedTuple):
 class EnVar(Localised, Blended):  # type: ignore[override]
     """Hybrid of an ensemble and 3DVar: a blend of climatology and ensemble covariance.
 
-    The mean of the members x is analysed with B = beta C + (1 - beta) P, C being a constant
-    covariance and P that of the members: x + B H' (H B H' + R)^-1 (y - H x). The members are set
-    around it with the anomalies of an :class:`ETKF`: P alone says how uncertain they are, and C
+    The mean of the members x is analysed with B = beta C + (1 - beta) P, where C is a constant
+    covariance and P that of the members: x + B H' (H B H' + R)^-1 (y - H x). The members are placed
+    around it with the anomalies of an :class:`ETKF`: their spread follows from P alone, and C
     corrects the mean in directions in which they do not spread. With beta = 0 this is the ETKF,
     with beta = 1 the mean is analysed as by a :class:`daml.ThreeDVar`.
 
     With a ``radius`` P is multiplied, entry by entry, by the correlations of Gaspari and Cohn
-    between the places of the variables. The anomalies of the analysis follow from this P by the
-    square root of its gain (Whitaker and Hamill 2002). Unlike an :class:`LETKF`, which weighs
-    observations by their distances, this takes observations that have no place of their own, and
-    errors that are correlated. Matrices (variable, variable) are made for each state: it is for
-    some hundreds of variables. Without a ``radius`` and with a C by its actions none is made, and
-    the mean follows by conjugate gradients in the space of the observations: the state may have
-    many variables.
+    between the positions of the variables. The anomalies of the analysis follow from this P by the
+    square root of its gain (Whitaker and Hamill 2002). Unlike an :class:`LETKF`, which weights
+    observations by their distances, this scheme takes observations without a position and with
+    correlated errors. It forms matrices (variable, variable) for each state, so it is for
+    some hundreds of variables. Without a ``radius``, and if C is not given as a matrix, it forms no
+    such matrix: conjugate gradients in the space of the observations compute the mean, and the
+    state may have many variables.
 
     Parameters
     ----------
     members : int
         N, 2 or more.
     beta : float or "innovations"
-        Weight of the climatology, from 0 to 1. "innovations": the one for which innovations are
-        most likely is found by :func:`daml.tuned` and in each pass of :func:`daml.improve`.
+        Weight of the climatology, from 0 to 1. "innovations": the weight for which innovations are
+        most likely, estimated by :func:`daml.tuned` and in each pass of :func:`daml.improve`.
     background_covariance : xarray.DataArray or "climatological", or an object
         C (variable, covariable), in units of the products of the variables. "climatological": the
-        scaled climatology of the model, as a :class:`daml.ThreeDVar` takes it; a loop takes that of
-        its first model. Or an object with the actions of a covariance of many variables, such as
-        :class:`daml.covariance.Localised`; then there is no ``log_likelihood`` by which ``beta``,
-        ``inflation`` or ``error_factor`` could be found, unless there is a ``radius``.
+        scaled climatology of the model, as for :class:`daml.ThreeDVar`; a loop uses that of
+        its first model. Or, for many variables, an object that multiplies by a covariance, such as
+        :class:`daml.covariance.Localised`. Without a ``radius`` there is then no
+        ``log_likelihood``, so ``beta``, ``inflation`` and ``error_factor`` cannot be estimated.
     radius : float, optional
         Half-width of the correlations with which P is localised, in the unit of the model's
         ``positions``: 5/24 at this distance, none from twice the distance on. Default: P as it is.
-    inflation, rotate, seed, error_factor, model_error
+    inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`ETKF`.
 
     Raises
@@ -74,8 +74,8 @@ class EnVar(Localised, Blended):  # type: ignore[override]
 
     Notes
     -----
-    The members see an H that is not linear, as those of an ETKF do; what observations see of C, and
-    of a localised P, follows from the tangent of H at the mean.
+    A nonlinear H is applied to the members, as in an ETKF; for C and for a localised P its tangent
+    at the mean is used.
 
     References
     ----------
@@ -189,9 +189,13 @@ class EnVar(Localised, Blended):  # type: ignore[override]
         def of_members(y: Any) -> Any:
             return (share * xp.matrix_transpose(seen @ y[..., None]) @ seen)[..., 0, :]
 
-        around = linearised(observed.operator, part.mean[..., :size])
-        cross, square = actions.seen(around)
-        weights, total = actions.weights(observed.values - centre, observed, square, of_members)
+        operator, distance = observed.operator, observed.values - centre
+        if operator.linear:
+            cross, square = actions.seen(operator)
+        else:
+            around = linearised(operator, part.mean[..., :size])
+            cross, square = actions.seen_around(around, distance)
+        weights, total = actions.weights(distance, observed, square, of_members)
         pull = share * xp.matrix_transpose(seen @ weights[..., None])
         moved = part.mean + (pull @ part.anomalies)[..., 0, :]
         further = moved[..., :size] + float(self.beta) * cross(weights)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import scipy.sparse
 
-from daml.arrays import alike, namespace
+from daml.arrays import alike, fetch, namespace
 from daml.covariances.acting import of_setting, times
 from daml.covariances.sparse import Sparse
 from daml.errors import InputError
 from daml.observing.noise import fetched
-from daml.observing.operators import check_linearised
+from daml.observing.operators import Selection, check_linearised
 from daml.protocols import Forecast, ObservationOperator, Observed, Setting
 from daml.schemes.variational.conjugate_gradients import solution
 
@@ -31,8 +31,8 @@ Times = Callable[[Any], Any]
 class Actions:
     """What a cycle with a B by its actions knows; see :meth:`analysed`."""
 
-    times: Times
-    """Gives B x (..., variable)."""
+    covariance: Any
+    """B."""
     size: int
     """Number of variables."""
     prepared: _Prepared | None
@@ -65,7 +65,11 @@ class Actions:
             scaled = noise.covariance / (deviation * deviation[:, None])
             correlation = alike(scaled, setting.noise.variance)
         prepared = _prepared(operator, covariance)
-        return cls(partial(times, covariance), size, prepared, correlation, factors, owner)
+        return cls(covariance, size, prepared, correlation, factors, owner)
+
+    def times(self, x: Any) -> Any:
+        """Give B x (..., variable) of states (..., variable)."""
+        return times(self.covariance, x)
 
     def analysed(self, background: Any, observed: Observed) -> tuple[Any, Any]:
         """Give the analysis (..., variable) for a linear H, and chi-square (...) of the innovation.
@@ -128,8 +132,8 @@ class Actions:
         known = self.prepared
         if known is None or known.operator is not observed.operator or known.diagonal is None:
             raise InputError(
-                f"{self.owner}: B is given by its actions, which do not say how large innovations "
-                "should be, and the record asks for a check of gross errors ('gross_error'); leave "
+                f"{self.owner}: the record asks for a check of gross errors ('gross_error'), and "
+                "this B, which is not a matrix, does not predict the size of innovations; leave "
                 "it out, or give an ensemble, e.g. daml.schemes.LETKF(20, radius=...)"
             )
         wide, error = self.factors
@@ -150,6 +154,52 @@ class Actions:
             return self.times(operator.adjoint(y))
 
         return cross, partial(_squared, operator, cross)
+
+    def seen_around(self, around: Any, like: Any) -> tuple[Times, Times]:
+        """Give the products with B H' and H B H' of an H that is linear around states.
+
+        By the columns of B alone of the variables that H sees there, if these are few: all others
+        have zeros in H' y of random y.
+
+        Parameters
+        ----------
+        around : object
+            That H, by ``apply`` and ``adjoint``.
+        like : array (..., observed)
+            Any array of the shape and the kind of y.
+        """
+        if not hasattr(self.covariance, "columns"):
+            return self.seen(around)
+        drawn = np.random.default_rng(0).standard_normal(tuple(like.shape))
+        slope = around.adjoint(alike(drawn, like))
+        slope = fetch(slope.detach() if hasattr(slope, "detach") else slope)
+        entries = np.flatnonzero((slope != 0).reshape(-1, self.size).any(axis=0))
+        if len(entries) * MANY > self.size or not len(entries):
+            return self.seen(around)
+        columns, squares = self._columns(entries)
+        chosen = Selection(tuple(entries.tolist()), self.size)
+
+        def cross(y: Any) -> Any:
+            return columns.times(chosen.apply(around.adjoint(y)))
+
+        def square(y: Any) -> Any:
+            part = squares.times(chosen.apply(around.adjoint(y)))
+            return around.apply(chosen.adjoint(part))
+
+        return cross, square
+
+    def _columns(self, entries: np.ndarray) -> tuple[Sparse, Sparse]:
+        """Give columns (variable, entry) of B, and their rows (entry, entry), of the last H."""
+        last, key = self._last, entries.tobytes()
+        if key not in last:
+            columns = self.covariance.columns(entries)
+            last.clear()
+            last[key] = columns, Sparse(scipy.sparse.csr_array(columns.matrix[entries]))
+        return last[key]
+
+    @cached_property
+    def _last(self) -> dict[bytes, tuple[Sparse, Sparse]]:
+        return {}
 
     def _noise(self, y: Any, present: Any) -> Any:
         """Give R y in units of standard deviations; y where a value is missing."""

@@ -102,10 +102,10 @@ class ActingRoot(_Plain):
 class ProductRoot:
     """What stands for the root of a B whose products alone are known: no root is made.
 
-    Any v = L' w is told by w, and is as long as w' B w, so that all that conjugate gradients need
-    are products with B (Derber and Rosati 1989): L v = B w, and L' g has w = g. A control has w and
-    x = B w side by side, since sums of such pairs are pairs again; then one iteration takes one
-    product. The iterations are those of any root of B.
+    A control v = L' w is represented by w: then L v = B w, the control L' g of a slope g has w = g,
+    and v' v = w' B w, so that conjugate gradients need products with B alone (Derber and Rosati
+    1989). A control holds w and x = B w side by side, since sums of such pairs are pairs again; one
+    iteration then takes one product. The iterations are those with any root of B.
 
     References
     ----------

@@ -77,13 +77,14 @@ class _Cost(NamedTuple):
 
     def step(self, v: Any, misfit: Any) -> Any:
         """Give the step (..., control) to the minimum for the H that is linear around v."""
-        observed, root = self.observed, self.control.root
-        change = root.root(v)
+        observed, change = self.observed, self.control.root.root(v)
         x = self.control.start + change
         around = linearised(observed.operator, x)
         distance = observed.values - observed.operator.apply(x) + around.apply(change)
-        weights, _ = self.actions.weights(distance, observed, self.actions.seen(around)[1])
-        return root.rows(around.adjoint(weights)[..., None, :])[..., 0, :] - v
+        cross, square = self.actions.seen_around(around, distance)
+        weights, _ = self.actions.weights(distance, observed, square)
+        aim = around.adjoint(weights), self.actions.factors[0] * cross(weights)
+        return namespace(v).concat(aim, axis=-1) - v
 
     def _misfit(self, change: Any) -> Any:
         observed, x = self.observed, self.control.start + change

@@ -64,15 +64,15 @@ class Prepared(NamedTuple):
 class FourDVar(Erring):
     """Four-dimensional variational assimilation.
 
-    The state x at the start of a window, from which the model M goes through all its observations,
+    The state x at the start of a window, from which the model M runs through the window,
     minimises (incremental 4DVar)
 
     J(x) = (x - xb)' B^-1 (x - xb) + sum over k of (y_k - H(M_k(x)))' R^-1 (y_k - H(M_k(x))),
 
-    the sum being over the times whose observations are new: with a ``shift`` less than the window,
-    those of the times before are part of xb already. Where there is a model error Q, the errors q_k
+    where the sum is over the times with new observations: with a ``shift`` less than the window,
+    earlier observations are already part of xb. With a model error Q, the errors q_k
     of the steps are varied, too, and the sum over all steps of (q_k - qb_k)' Q^-1 (q_k - qb_k) is
-    added (weak constraint); qb_k is what the window before found, and 0 for new steps.
+    added (weak constraint); qb_k is the estimate of the previous window, and 0 for new steps.
 
     Each outer loop linearises model and H around the last x and minimises the quadratic cost (the
     inner loop); its step is halved until J falls.
@@ -81,12 +81,12 @@ class FourDVar(Erring):
     ----------
     background_covariance : xarray.DataArray, or "innovations" or "climatological", or an object
         B (variable, covariable) at the start of each window, symmetric positive definite, in units
-        of the products of the variables. Or how :func:`daml.tuned` and the loop find it:
-        "climatological" is the scaled climatology of the model; "innovations" this times the factor
-        for which the innovations are most likely. An object with the actions of
-        :class:`daml.protocols.CovarianceProduct` or :class:`daml.protocols.Covariance`, such as
-        :class:`daml.covariance.Localised` or :class:`daml.covariance.Stationary`, is a B of many
-        variables: with ``method="cg"`` no matrix of all of them is made.
+        of the products of the variables. Or how :func:`daml.tuned` and the loop estimate it:
+        "climatological" is the scaled climatology of the model; "innovations" is this climatology
+        times the factor for which the innovations are most likely. For many variables, an object
+        with the methods of :class:`daml.protocols.CovarianceProduct` or
+        :class:`daml.protocols.Covariance`, such as :class:`daml.covariance.Localised` or
+        :class:`daml.covariance.Stationary`; with ``method="cg"`` no matrix is formed.
     window : int
         Model steps that are analysed together.
     shift : int, optional
@@ -95,18 +95,19 @@ class FourDVar(Erring):
         Q of a step; see :class:`daml.schemes.ExtendedKalman`. By default that of the model, if
         it has one. 0 takes the model to be perfect (strong constraint).
     quasi_static : bool
-        Whether the new observations of a window join one time after the other, each minimum being
-        the start for the next one. It follows the global minimum where a long window has many.
+        Whether the new observations of a window are added one time after another, each minimum
+        being the start for the next one. This follows the global minimum if a long window has many
+        minima.
     method : {"exact", "cg"}
-        The inner loop. "exact" makes the tangents of all steps, by torch or by differences (of a
-        model with a memory by torch alone), and solves for the step in the smaller of two spaces,
-        that of the control or that of the observations. "cg" needs products with the tangents and
-        their adjoints alone, which torch takes from one recorded run of the model through the
-        window, and solves for the step by conjugate gradients, preconditioned by the root of B, or
-        by B itself where it has no root (Derber and Rosati 1989): it is for many variables. It
-        gives no ``log_likelihood``.
+        The inner loop. "exact" computes the tangents of all steps, by torch or by differences (by
+        torch only, if the model has a memory), and solves for the step in the smaller of two
+        spaces, that of the control or that of the observations. "cg", for many variables, needs
+        only products with the tangents and their adjoints, which torch takes from one recorded run
+        of the model through the window, and solves for the step by conjugate gradients,
+        preconditioned by the root of B, or by B itself if it has no root (Derber and Rosati 1989).
+        It gives no ``log_likelihood``.
     outer_loops : int
-        Most outer loops.
+        Maximum number of outer loops.
     tolerance : float
         Length of the last outer loop's step, in standard deviations of the background's errors, at
         which the minimisation has converged.
@@ -121,9 +122,10 @@ class FourDVar(Erring):
 
     Notes
     -----
-    The analysis has ``chi_square``, ``iterations`` and ``converged`` (time), the latter two of the
-    window in which a time is new. A window that is longer than the model is predictable has many
-    minima: where the outer loops end before they have converged, a warning says so.
+    The analysis has ``chi_square``, ``iterations`` and ``converged`` (time); the latter two are
+    those of the window in which a time is new. A window that is longer than the model is
+    predictable has many minima: a warning is given if the outer loops often end before they have
+    converged.
 
     References
     ----------
