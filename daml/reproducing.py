@@ -26,9 +26,16 @@ Examples:
 @click.option(
     "--store",
     default=None,
-    help="Zarr store to write; default: results/NAME.zarr. A path or a URL.",
+    metavar="PATH",
+    help="Zarr store to write, a path or a URL. Default: results/NAME.zarr.",
 )
-@click.option("--figures", "folder", default=None, help="Folder in which to draw the figure.")
+@click.option(
+    "--figures",
+    "folder",
+    default=None,
+    metavar="FOLDER",
+    help="Folder in which to draw the figure. By default none is drawn.",
+)
 @click.option(
     "--set",
     "settings",
@@ -36,7 +43,7 @@ Examples:
     metavar="NAME=VALUE",
     help="A setting in place of the preset's, such as --set passes=4. It may be repeated.",
 )
-@click.option("--seed", default=0, help="Seed of all that is random.")
+@click.option("--seed", default=0, help="Seed of all random numbers.")
 @OVERWRITE
 @click.option("--resume", is_flag=True, help="Resume the run in the store after its last part.")
 @run
