@@ -41,9 +41,6 @@ WELCH = 512
 STARTS, GROWTH, TURNING = 10, 500, 100
 """States from which Lyapunov exponents are found, steps over which they are a mean, at most, and
 steps before, in which directions turn to those that grow."""
-APART = 1000
-"""Steps of the segments of a record, whose spin-ups would else take as long as they do: a network
-does not run faster for many segments side by side."""
 
 
 @dataclass(frozen=True)
@@ -206,8 +203,7 @@ class Experiment:
             keep({f"{group}/emulator": emulator.to_dataset(), f"{group}/scores": scores})
         for count in self.settings.fewer:
             if f"observed/{count}" not in there:
-                found = [scores for *_, scores in self.passes(count)]
-                keep({f"observed/{count}": xr.concat(found, "iteration")})
+                keep({f"observed/{count}": self.scores_of(count)})
         if emulator is not None and "result" not in there:
             keep({"result": self.spectra(emulator).merge(self.exponents(emulator))})
 
@@ -234,9 +230,9 @@ class Experiment:
             if group == "initial":
                 analysis = interpolated(record)
             else:
-                # A first network is so poor that parts of the record would not agree.
-                segments = 1 if group == groups[1] else -(-settings.steps // APART)
-                analysis = assimilate(emulator, record, self.scheme, segments=segments)
+                # Segments would add their spin-ups and save nothing: the network's time goes by the
+                # number of states. Those of a first network would not agree, either.
+                analysis = assimilate(emulator, record, self.scheme, segments=1)
                 emulator = replace(emulator, epochs=settings.epochs)
             scores = self.analysed(analysis)
             emulator = emulator.fit(analysis)
@@ -249,6 +245,17 @@ class Experiment:
             )
             yield group, emulator, scores
             start = time.perf_counter()
+
+    def scores_of(self, observed: int) -> xr.Dataset:
+        """Give the scores (iteration) of the passes; NaN from the one on whose filter diverges."""
+        found: list[xr.Dataset] = []
+        try:
+            for *_, scores in self.passes(observed):
+                found.append(scores)
+        except DivergedError as error:
+            LOG.info("brajard2020: %s observed: %s", observed, error)
+        lost = [xr.full_like(found[-1], np.nan)] * (self.settings.passes + 1 - len(found))
+        return xr.concat([*found, *lost], "iteration")
 
     def analysed(self, analysis: xr.Dataset) -> xr.Dataset:
         """Give RMSE and spread of an analysis."""
