@@ -46,9 +46,9 @@ class Damped(Lorenz96):
 
     dx_i/dt = (x_(i+1) - x_(i-2)) x_(i-1) - x_i - damping x_i^3 + F
 
-    Against F = 8 without the cube, one step of 0.05 differs by 0.1 (root mean square), of which a
-    constant would remove a tenth. The largest Lyapunov exponent is 0.7; with a damping of 0.025 and
-    F = 8.5 there is no chaos left.
+    One step of Lorenz 96 with F = 8 and without the cube errs by 0.10 (root mean square, dt =
+    0.05), which a constant correction lowers by a fifth. The largest Lyapunov exponent is 0.7; a
+    damping of 0.025 with F = 8.5 leaves no chaos.
     """
 
     forcing: float = 10.0

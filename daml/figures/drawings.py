@@ -152,7 +152,7 @@ def variants(scores: xr.Dataset, axes: Panels = None) -> Figure:
             _worse(ax, low - 0.03 * (high - low), 1.05 * high)
             ax.set_title(str(of_variant["variant"].values), loc="left")
             ax.set_ylabel(fill(label_of(reduction), 24))
-            ax.set_xlabel(ITERATION.replace("LSTM", scores.attrs.get("emulator", "LSTM")))
+            ax.set_xlabel(_iterations(scores))
         handles = grid[0, 0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper center", ncols=4)
     return figure
@@ -195,8 +195,8 @@ def analysis_variants(scores: xr.Dataset, record: str = "test", axes: Panels = N
             ax, part = grid.flat[number], scores.isel(variant=number)
             known = part["analysis_rmse"].notnull().any("record")
             _analysis(ax, part.isel(iteration=np.flatnonzero(known)), record)
-            ax.set_ylim(bottom=0)
             ax.set_title(str(name), loc="left")
+        grid[0, 0].set_ylim(bottom=0)  # of all panels, when all are drawn
         handles = grid[0, 0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper center", ncols=2)
     return figure
@@ -293,8 +293,13 @@ def _analysis(ax: Axes, scores: xr.Dataset, record: str) -> None:
     for model, colour, line in (("imperfect", IMPERFECT, "--"), ("perfect", PERFECT, "-.")):
         level = float(pick(take(scores, f"{model}_analysis_rmse", "record"), "record", record))
         ax.axhline(level, color=colour, linestyle=line, label=f"{model} model, analysis")
-    ax.set_xlabel(ITERATION.replace("LSTM", name))
+    ax.set_xlabel(_iterations(scores))
     ax.set_ylabel(f"RMSE, {record} record" if "background_rmse" in scores else label_of(rmse))
+
+
+def _iterations(scores: xr.Dataset) -> str:
+    """Give the label of the iterations, which leaves room for a short name alone."""
+    return ITERATION if scores.attrs.get("emulator", "LSTM") == "LSTM" else "iteration n"
 
 
 def _panels(array: xr.DataArray, axes: Panels, **options: Any) -> tuple[Figure, Any]:
