@@ -41,6 +41,8 @@ WELCH = 512
 STARTS, GROWTH, TURNING = 10, 500, 100
 """States from which Lyapunov exponents are found, steps over which they are a mean, at most, and
 steps before, in which directions turn to those that grow."""
+APART = 1000
+"""Steps of a segment: in shorter ones, whose number saves a network no time, spin-ups cost more."""
 
 
 @dataclass(frozen=True)
@@ -230,9 +232,10 @@ class Experiment:
             if group == "initial":
                 analysis = interpolated(record)
             else:
-                # Segments would add their spin-ups and save nothing: the network's time goes by the
-                # number of states. Those of a first network would not agree, either.
-                analysis = assimilate(emulator, record, self.scheme, segments=1)
+                # The analyses of poor networks do not forget their start.
+                poor = group == groups[1] or observed < settings.observed
+                segments = 1 if poor else -(-settings.steps // APART)
+                analysis = assimilate(emulator, record, self.scheme, segments=segments)
                 emulator = replace(emulator, epochs=settings.epochs)
             scores = self.analysed(analysis)
             emulator = emulator.fit(analysis)
@@ -308,8 +311,8 @@ class Experiment:
 
     def exponents(self, emulator: CNN) -> xr.Dataset:
         """Give the Lyapunov exponents (model, number); NaN of a network that diverges."""
-        apart = max(self.settings.test_steps // STARTS, 1)
-        starts = self.test.isel(time=slice(0, None, apart))
+        apart = max(self.settings.steps // STARTS, 1)
+        starts = self.truth.isel(time=slice(0, apart * STARTS, apart))
         steps = min(GROWTH, self.settings.test_steps)
         how = {"exponents": self.settings.exponents, "steps": steps, "spinup": min(TURNING, steps)}
         models: dict[str, Any] = {"truth": self.model, "CNN": emulator}
