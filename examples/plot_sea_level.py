@@ -158,7 +158,7 @@ for name, span in (("20 days before", (20, 0)), ("10 before, 10 after", (10, 10)
 # Scores
 # ------
 # The root mean square error over all points in June, and how far it is from that of 3DVar: 90 %
-# intervals from blocks of six days in a row, drawn again and again. A month holds no more than five of them.
+# intervals from blocks of six days in a row, drawn again and again. Five of them are a month.
 squares = {name: np.mean((x[june] - truth[june]) ** 2, axis=1) for name, x in analyses.items()}
 begins = random.integers(0, len(days) - 5, (2000, 5))
 drawn = (begins[..., None] + np.arange(6)).reshape(2000, -1)

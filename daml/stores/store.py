@@ -143,6 +143,7 @@ class Store:
             found = {name: self.place.read(f"{name}/{ROOT}") for name in _above(group)}
             found |= self.place.documents(group)
             visible.update({name: json.loads(document) for name, document in found.items()})
+        root["consolidated_metadata"]["metadata"] = _together(visible)
         root["attributes"] |= attrs or {}
         self.place.put(ROOT, json.dumps(root).encode())
 
@@ -175,6 +176,22 @@ class Store:
         return self.place.lock()
 
 
+def _together(visible: dict[str, Any]) -> dict[str, Any]:
+    """Order what is visible so that all that lies in a group follows it, as zarr reads it.
+
+    Otherwise a store to which a pass was added after another group could not be opened.
+    """
+    first: dict[str, int] = {}
+    for name in visible:
+        for group in (*reversed(_above(name)), name):
+            first.setdefault(group, len(first))
+
+    def place_of(name: str) -> list[int]:
+        return [first[group] for group in (*reversed(_above(name)), name)]
+
+    return {name: visible[name] for name in sorted(visible, key=place_of)}
+
+
 def _above(group: str) -> list[str]:
     """Give the groups that a group lies in, but for the root."""
     return [str(parent) for parent in PurePosixPath(group).parents][:-1]
@@ -194,15 +211,15 @@ def check_free(store: str | Path | Place, overwrite: bool = False) -> None:
     there = where.exists()
     if there and not overwrite:
         raise InputError(
-            f"{where.address} exists; give another path, --resume (resume=True) to go on with it, "
+            f"{where.address} exists; give another path, --resume (resume=True) to continue it, "
             "or --overwrite (overwrite=True)"
         )
     if there:
         stranger = _stranger(where)
         if stranger is not None:
             raise InputError(
-                f"{where.address} is no store that daml wrote whole ({stranger}), and stays; give "
-                "another path"
+                f"{where.address} is not a store that daml wrote completely ({stranger}), and is "
+                "not changed; give another path"
             )
     where.check_writable(replaced=there)
 
