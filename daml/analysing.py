@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daml.commands import run
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.options import EMULATOR, FORCINGS, ONE_MODEL, STORE, one_model, with_scheme
 
 if TYPE_CHECKING:
@@ -46,20 +46,21 @@ Examples:
     "--continue",
     "before",
     default=None,
-    help="Store of an analysis that ends before OBSERVATIONS begin, to go on from, by the same "
-    "model and scheme; what was found of the scheme is taken from there.",
+    metavar="STORE",
+    help="Store of an earlier analysis, with the same model and scheme, from whose end to "
+    "continue. Settings that were estimated for it, such as B, are taken from there.",
 )
 @click.option(
     "--segments",
     type=int,
     default=None,
-    help="Number of segments of the record that run side by side. 1 runs it in one piece.",
+    help="Number of segments of the record that run side by side. 1 does not cut the record.",
 )
 @click.option(
     "--spinup",
     type=int,
     default=None,
-    help="Number of steps by which a segment starts early. Default: 100, or more where "
+    help="Number of steps by which a segment starts early. Default: 100, or more if "
     "observations are rare.",
 )
 @click.option(
@@ -153,7 +154,7 @@ def _check_fields(model: Model, path: str) -> None:
     """Refuse to write fields, to a path, that the model does not have, or over a file."""
     if getattr(model, "template", None) is None:
         raise InputError(
-            f"--fields {path}: {type(model).__name__} has no template that says of which fields "
+            f"--fields {path}: {name_of(model)} has no template that says of which fields "
             "its state is; leave --fields out"
         )
     if Path(path).exists():

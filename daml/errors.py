@@ -14,11 +14,11 @@ PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 class DamlError(Exception):
-    """Base of all errors that daml raises on purpose; its message is one line with the fix."""
+    """Base class of daml's errors; the message is one line that says how to fix the problem."""
 
 
 class InputError(DamlError, ValueError):
-    """What was given cannot be used; nothing was changed."""
+    """An argument or a Dataset cannot be used; nothing was changed."""
 
 
 class StepError(InputError):
@@ -36,12 +36,22 @@ class StoreError(DamlError, OSError):
 
 
 class DivergedError(DamlError, FloatingPointError):
-    """A model or a training left the finite numbers."""
+    """A model, a training or an ensemble diverged."""
 
 
 def first_line(error: BaseException) -> str:
     """Give what another library's error says, in a line."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def name_of(model: Any) -> str:
+    """Give the name of a model's class; of one that daml put around another, of the model inside.
+
+    See :class:`daml.models.enclosing.Around`.
+    """
+    while hasattr(type(model), "enclosed"):
+        model = model.enclosed
+    return type(model).__name__
 
 
 @contextmanager
@@ -56,7 +66,7 @@ def writing(
     except failures as error:
         raise StoreError(
             f"{address}: cannot write {name!r} ({first_line(error)}); what was finished before is "
-            "kept: free space, or bring the server back, then go on with --resume (resume=True)"
+            "kept: free space, or bring the server back, then continue with --resume (resume=True)"
         ) from error
 
 

@@ -124,11 +124,7 @@ def with_scheme(command: Callable[..., None]) -> Callable[..., None]:
 
 def _scheme(name: str | None, settings: tuple[str, ...], given: dict[str, Any]) -> Any:
     """Give the scheme that the options name; None where they name none."""
-    texts: dict[str, str] = {}
-    for written, text in (_pair(text) for text in settings):
-        if written in texts:
-            raise InputError(f"--set {written} is given twice; leave one of them out")
-        texts[written] = text
+    texts = pairs(settings)
     if name is None:
         extra = [f"--{n}" for n in given] + ["--set"] * bool(texts)
         if extra:
@@ -146,9 +142,21 @@ def _scheme(name: str | None, settings: tuple[str, ...], given: dict[str, Any]) 
     return load_scheme(name, texts, {n: v for n, v in given.items() if n not in texts})
 
 
-def _pair(text: str) -> tuple[str, str]:
-    """Give name and value of NAME=VALUE."""
-    name, sign, value = text.partition("=")
-    if not sign or not name.strip():
-        raise InputError(f"--set is {text!r}; give NAME=VALUE, such as --set radius=7.28")
-    return name.strip().replace("-", "_"), value.strip()
+def pairs(settings: tuple[str, ...], example: str = "radius=7.28") -> dict[str, str]:
+    """Give the values by name of texts NAME=VALUE.
+
+    Raises
+    ------
+    InputError
+        If one is of another form, or given twice.
+    """
+    found: dict[str, str] = {}
+    for text in settings:
+        written, sign, value = text.partition("=")
+        name = written.strip().replace("-", "_")
+        if not sign or not name:
+            raise InputError(f"--set is {text!r}; give NAME=VALUE, such as --set {example}")
+        if name in found:
+            raise InputError(f"--set {name} is given twice; leave one of them out")
+        found[name] = value.strip()
+    return found

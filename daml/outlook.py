@@ -32,10 +32,10 @@ Examples:
     "--members",
     type=int,
     default=None,
-    help="Number of members to draw around the last analysis, of a scheme of one state that gives "
-    "a spread. An ensemble has members of its own.",
+    help="Number of members to draw around the last analysis, if the scheme has a single state "
+    "and gives a spread. An ensemble has its own members.",
 )
-@click.option("--seed", default=0, help="Seed of what is drawn.")
+@click.option("--seed", default=0, help="Seed of the drawn members and of the model errors.")
 @FORCINGS
 @click.option(
     "--output",
@@ -67,8 +67,8 @@ def forecast(
 ) -> None:
     """Forecast from the end of an analysis, beyond its record.
 
-    RESULT is the store or the NetCDF file of an analysis by daml assimilate. Of an ensemble each
-    member is forecast; the command writes their mean, their spread and the members.
+    RESULT is the store or the NetCDF file of an analysis by daml assimilate. Each member of an
+    ensemble is forecast; the command writes their mean, their spread and the members.
     """
     import daml
     from daml.stores.opening import open_record

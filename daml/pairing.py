@@ -10,7 +10,7 @@ import numpy as np
 
 from daml.arrays import home
 from daml.covariances.model_error import model_error
-from daml.errors import InputError, warn
+from daml.errors import InputError, name_of, warn
 from daml.labels.arguments import plain, shown
 from daml.labels.datasets import ANALYSED, MEMBERS
 from daml.labels.space import PLACING, StateSpace
@@ -84,19 +84,19 @@ def check_scheme(
         )
     if asks_covariance(scheme) and not knows_covariance(model):
         raise InputError(
-            f"{name}: it asks the model for B, but {type(model).__name__} has no background "
+            f"{name}: it asks the model for B, but {name_of(model)} has no background "
             "covariance of its forecasts; use daml.ThreeDVar('innovations'), or an emulator that "
             "learned a covariance through the cycle"
         )
     if "positions" in getattr(scheme, "needs", ()) and space.positions is None:
         raise InputError(
-            f"{name}: it weighs observations by their distance, and {type(model).__name__} does "
+            f"{name}: it weighs observations by their distance, and {name_of(model)} does "
             f"not say where its variables lie; {PLACING}, or use a scheme without localisation"
         )
     check_memory(scheme, model, remembers)
     if "tensors" in needs and not takes_tensors(model):
         raise InputError(
-            f"{name}: it differentiates a run of the model by torch, and {type(model).__name__} "
+            f"{name}: it differentiates a run of the model by torch, and {name_of(model)} "
             "steps NumPy arrays; if its step takes torch tensors, too, let it say so: arrays = "
             "('numpy', 'torch'); otherwise give method='exact', or an ensemble, e.g. "
             "daml.schemes.ETKF(20)"
@@ -138,14 +138,14 @@ def check_memory(scheme: Scheme, model: object, remembers: Callable[[], bool]) -
     through = "gradient" in needs and has_window(scheme) and not takes_tensors(model)
     if through and remembers():
         raise InputError(
-            f"{name}: {type(model).__name__} steps NumPy arrays and has a memory of the states "
+            f"{name}: {name_of(model)} steps NumPy arrays and has a memory of the states "
             "before, through which no gradient passes; use an ensemble, e.g. "
             "daml.schemes.IEnKS(members=20, window=4), or a model whose step depends on the state "
             "alone"
         )
     if "memoryless" in needs and remembers():
         raise InputError(
-            f"{name}: {type(model).__name__} has a memory of the states before, which is no part "
+            f"{name}: {name_of(model)} has a memory of the states before, which is no part "
             f"of the covariance that {name} carries; use an ensemble, e.g. daml.schemes.ETKF(20), "
             "or a model whose step depends on the state alone"
         )
@@ -262,7 +262,7 @@ def check_members(scheme: Scheme, what: str) -> None:
     if getattr(scheme, "weighs", False):
         raise InputError(
             f"{what}: the members of {type(scheme).__name__} have different weights, and members "
-            "that count alike are needed here; give e.g. daml.schemes.ETKF(members=20), or leave "
+            "with equal weights are needed here; give e.g. daml.schemes.ETKF(members=20), or leave "
             "it out"
         )
 

@@ -46,48 +46,48 @@ class Model(Protocol):
     Optional attributes that daml uses where they exist:
 
     - ``time_unit``: see ``dt``.
-    - ``climate``: a typical state (variable,), from which a variable that is never observed starts.
-    - ``climate_spread``: the standard deviation (variable,) of the states about the ``climate``, as
-      wide as a first ensemble is drawn.
-    - ``hidden_names``: the names of its hidden variables, which no record has. Where states lack
-      them, :func:`daml.forecast` filters them along the states, and a free run starts them at the
+    - ``climate``: a typical state (variable,), with which variables that are never observed start.
+    - ``climate_spread``: the standard deviation (variable,) of the states about the ``climate``,
+      with which a first ensemble is drawn.
+    - ``hidden_names``: the names of hidden variables, which are never observed. If states lack
+      them, :func:`daml.forecast` estimates them with a filter, and a free run starts them at the
       ``climate``.
-    - ``template``: an xarray.Dataset that says of which fields the state is; ``variables`` are then
+    - ``template``: an xarray.Dataset that defines the fields of the state; ``variables`` are then
       the points that are not NaN in it, as :class:`daml.models.Gridded` names them, and may have
       hidden variables after them. Functions take fields, and results have their coordinates.
-    - ``positions``: where each variable lies, numbers of shape (variable,) or (variable,
-      dimension); with ``period``, for each dimension the length after which it repeats itself, or
-      None. A ring of 40 variables has ``positions = range(40)`` and ``period = 40``. They give the
+    - ``positions``: the positions of the variables, numbers of shape (variable,) or (variable,
+      dimension); with ``period``, the period of each dimension, or None. A ring of 40 variables has
+      ``positions = range(40)`` and ``period = 40``. They give the
       distances of ``daml.labels.space.StateSpace``.
     - ``bounds``: the smallest and the largest value of variables or fields by their names, None for
-      no bound: ``{"q": (0, None)}``. Values of an analysis beyond a bound, of members too, are set
-      to it, and the result says so in ``bounds``.
-    - ``device``: the torch device, such as "cuda", on which it steps torch tensors. Without it, or
-      with "cpu", it steps NumPy arrays.
+      no bound: ``{"q": (0, None)}``. Values of an analysis or of its members beyond a bound are set
+      to the bound, and the attribute ``bounds`` of the result says so.
+    - ``device``: the torch device, such as "cuda", on which the model steps torch tensors. Without
+      it, or with "cpu", the model steps NumPy arrays.
     - ``arrays``: the kinds of arrays that a step takes, ("numpy",) by default. ("numpy", "torch")
-      says that torch can differentiate a step, as it can a :class:`daml.models.ODE`; otherwise
+      means that torch can differentiate a step, as that of a :class:`daml.models.ODE`; otherwise
       gradients are central differences.
-    - ``background_covariance(memory)``: gives B (..., variable, variable) of the last forecast.
+    - ``background_covariance(memory)``: returns B (..., variable, variable) of the last forecast.
     - ``model_error``: the covariance Q of the error of a step: one variance, variances (variable,)
       or a covariance (variable, variable), in units of the variables squared. Schemes add it to
-      the forecast; a scheme that has a ``model_error`` of its own takes that one.
+      the forecast; a ``model_error`` of the scheme takes precedence.
     - ``forcings`` (tuple of str): names of known inputs in time, such as a wind or the sun. A step
-      is then ``step(x, memory, forcing)`` with an array ``forcing`` (..., forcing), in the kind of
-      array of ``x``: their values at the time at which the step starts, in the order of the names;
-      of a field all of its points. Functions take a Dataset with a data variable (time, ...) for
-      each name as their ``forcings``; others take :func:`daml.models.forced`.
-    - ``certain``: the same model without the noise that a stochastic one adds in each step. A cycle
-      steps this one, and its scheme adds the ``model_error``.
+      is then ``step(x, memory, forcing)`` with an array ``forcing`` (..., forcing), of the same
+      kind as ``x``: their values at the start of the step, in the order of the names, and for a
+      field all of its points. Functions take a Dataset with a data variable (time, ...) for each
+      name as their ``forcings``; for others use :func:`daml.models.forced`.
+    - ``certain``: the same model without the noise that a stochastic model adds in each step. A
+      cycle steps this model, and its scheme adds the ``model_error``.
     - ``packed(memory, x)`` and ``unpacked(memory, carried)``: the memory at states ``x`` (...,
       variable) as real numbers (..., entry) in the kind of array of ``x``, or None if there is
       none; and the memory with other such numbers in it. With both, the analysis of an ensemble
       moves the memory of each member by the same weights as its state. Otherwise the memory stays
       with its member.
 
-    A step returns new arrays and does not change its arguments, treats each state of a batch on
-    its own, and is a function of state and memory (apart from random noise). States are given in
-    float64, and the result of a step is converted to float64. Before a model runs it is tried on a
-    few states, at the first time of the record; one that breaks these rules raises `InputError`.
+    A step returns new arrays and does not change its arguments, treats the states of a batch
+    independently, and is a function of state and memory (apart from random noise). States are in
+    float64, and the result of a step is converted to float64. Before a run, a model is tested on a
+    few states at the first time of the record; one that breaks these rules raises `InputError`.
     """
 
     @property
@@ -120,11 +120,11 @@ class KnowsCovariance(Protocol):
 class CovarianceProduct(Protocol):
     """A covariance B by its product, of so many variables that no matrix is made.
 
-    :class:`daml.ThreeDVar` takes it. It may also have ``to_dataset()``, for a store;
-    ``placed(space)``, which gives the B of the variables of a model by its ``Space``; and
-    ``size``, its number of variables, with ``columns(entries)``, which gives columns (variable,
-    entry) of B as an object whose ``matrix`` is a sparse matrix of SciPy's: with few observations
-    these cost less than products.
+    :class:`daml.ThreeDVar` and :class:`daml.schemes.FourDVar` take it. It may also have
+    ``to_dataset()``, for a store; ``placed(space)``, which gives the B of the variables of a model
+    by its ``Space``; and ``size``, its number of variables, with ``columns(entries)``, which gives
+    columns (variable, entry) of B as an object whose ``matrix`` is a sparse matrix of SciPy's: with
+    few observations these cost less than products.
     """
 
     def times(self, x: Array) -> Array:
@@ -478,7 +478,7 @@ class Scheme(Protocol):
     -----
     Optional attributes that daml uses where they exist:
 
-    - ``members`` (int): the scheme carries an ensemble of so many members. Forecasts and analyses
+    - ``members`` (int): the scheme carries an ensemble of this size. Forecasts and analyses
       then have the shape (..., member, variable); the Dataset has the mean of the ensemble and its
       standard deviations, ``background_spread`` and ``spread``, unless these are among the
       scheme's own ``outputs``. The first ensemble is drawn with the ``seed`` of the scheme (int, 0
@@ -493,23 +493,24 @@ class Scheme(Protocol):
       them, its extras hold ``analysis_deviations`` A (..., row, variable) with A' A = P, the
       covariance of the analysis, and ``forecast_deviations``: the A of the time before, moved to
       this time by the tangent of the model. Q is not part of them.
-    - ``sized(variables)`` gives the scheme for the variables of a model. It is called once before
+    - ``sized(variables)`` returns the scheme for the variables of a model. It is called once before
       a cycle, so that ``members`` may depend on their number; before that, ``members`` is 0.
-    - ``outputs``: variables that the scheme gives in addition to the analysis. A mapping of each
+    - ``outputs``: variables that the scheme returns in addition to the analysis. A mapping of each
       name to its dims, out of "time", "variable" and "observed", and its attributes. They become
       variables of the Dataset that :func:`daml.assimilate` returns. Three names have a meaning for
       daml: ``chi_square`` (time), the squared innovation in units of its expected covariance,
       divided by the number of values; ``log_likelihood`` (time) of the innovation; and
-      ``converged`` (time), 0 where iterations ended before they converged: where they often do, a
-      warning gives the ``window_advice`` (str) of the scheme, or one for all.
+      ``converged`` (time), 0 where iterations ended before they converged: if this is frequent, a
+      warning gives the ``window_advice`` (str) of the scheme, or a general one.
     - ``window`` and ``shift`` (int): the scheme analyses the states of ``window`` model steps
-      together, and goes on by ``shift`` of them, at most as many. ``update`` then takes a
+      together, and the next window starts ``shift`` steps later, at most ``window``. ``update``
+      then takes a
       :class:`daml.protocols.Window` in place of a forecast, and tuples of the observations and the
       positions of all its times. The analysis that it returns is that of the window's start; the
       model moves it to the times that are new, and the next window starts on this way. ``extras``
       hold for each output a sequence of arrays, one for each new time. Windows end at whole
       multiples of ``shift`` from the first time of the record on, and at its last time.
-    - ``carries`` (bool): whether an ensemble scheme moves what members carry besides their states;
+    - ``carries`` (bool): whether an ensemble scheme updates the memories of its members, too;
       see ``Forecast.carried``.
     - ``needs`` (frozenset of str): what the scheme requires of the model. "covariance" is the
       model's own B of each forecast (``model.background_covariance(memory)``); "positions" is
@@ -576,7 +577,11 @@ class Tunable(Protocol):
 
 
 class Trial(Protocol):
-    """What a scheme is tuned with: one model and one record, on which schemes can be run."""
+    """What a scheme is tuned with: one model and one record, on which schemes can be run.
+
+    Of a record of many trajectories, observations and analyses have the rows of all along ``time``,
+    one trajectory after the other.
+    """
 
     observations: xr.Dataset
     model: str
@@ -620,19 +625,21 @@ class Trial(Protocol):
 class Emulator(Model, Protocol):
     """A model that learns its step from analyses.
 
-    Optional attributes, which it has before it is fitted:
+    Optional attributes, which an emulator has before it is fitted:
 
-    - ``remembers`` (bool): whether a step depends on states before the last one. A loop refuses it
-      then with a scheme that takes models without a memory.
-    - ``trainings`` (tuple of str): the trainings of a loop that it takes, ("analyses", "cycle") by
-      default. To one that takes "cycle" alone a loop gives the first analysis by its
-      ``begin(analysis, held_out=...)``, once, if it has that, and never by ``fit``.
+    - ``remembers`` (bool): whether a step depends on states before the last one. With a scheme that
+      requires models without a memory, a loop then raises an error.
+    - ``trainings`` (tuple of str): the trainings of a loop that are possible, ("analyses", "cycle")
+      by default. If only "cycle" is, a loop passes the first analysis to ``begin(analysis,
+      held_out=...)``, once, if the emulator has this method, and never calls ``fit``.
     - ``learns_model_error`` (bool): whether it will have a ``model_error``.
-    - ``scheme``: the scheme that :func:`daml.improve` takes for it by default.
+    - ``scheme``: the scheme that :func:`daml.improve` uses by default.
     """
 
     def fit(self, analysis: xr.Dataset) -> Emulator:
         """Give a fitted emulator, and do not change this one.
+
+        The analysis of a record of many trajectories is (trajectory, time, variable).
 
         If this one is fitted already, the training may start from its weights. If the method also
         takes ``checkpoint`` (a :class:`Checkpoint`), an interrupted training can be resumed. If it

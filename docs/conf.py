@@ -101,7 +101,7 @@ html_css_files = ["daml.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "daml", "alt_text": "daml: home"},
-    "header_links_before_dropdown": 9,
+    "header_links_before_dropdown": 7,
     "navbar_align": "left",
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

@@ -1,13 +1,13 @@
 """
-What counts in the training through the cycle
-=============================================
+What matters in training through the cycle
+==========================================
 
-One thing is changed at a time: the model that is corrected, the covariance, the sequences, the
-training before, the size of the network and of the record, and R. Which of them pays?
+This example changes one setting at a time: the base, the covariance, the length of sequences, the
+training before, the sizes of the network and of the record, and R.
 
-The scores drawn are those that come with daml (``daml.reports.published("ablation")``): short
-trainings, 100 epochs on 25,000 steps. With ``DAML_DOCS=full`` all of it is trained anew, which
-takes an hour on a core.
+The scores in the figures come with daml (``daml.reports.published("ablation")``) and are those of
+short trainings, 100 epochs on 25,000 steps. With ``DAML_DOCS=full`` they are computed again, which
+takes an hour on one core.
 """
 
 import os
@@ -27,9 +27,9 @@ model = daml.Lorenz63()
 everything = daml.LSTM(base=model, covariance="predicted", epochs=20, cycle_epochs=100)
 
 # %%
-# What differs from that network, trained by :meth:`~daml.LSTM.fit_cycle` in batches of 100:
-# settings of the network, of the training, and of the record. Records of other lengths get as many
-# updates, 300; a thousand steps are too few to hold any out.
+# These are the differences from the network above, which is trained by :meth:`~daml.LSTM.fit_cycle`
+# in batches of 100: settings of the network, of the training, and of the record. The number of
+# updates is 300 for all lengths of the record; of a thousand steps none are held out.
 
 NOTHING = {"epochs": 1, "learning_rate": 1e-9}
 CASES = {
@@ -90,7 +90,7 @@ def scored(case, seed):
 
 
 # %%
-# Each case for two seeds.
+# Each case is computed for two seeds.
 
 if os.environ.get("DAML_DOCS") != "full":
     result = daml.reports.published("ablation")
@@ -101,8 +101,8 @@ else:
     result = xr.concat(rows, cases)
 
 # %%
-# A mark is a seed (the last cases have one), the line the mean of the first case. Above, the
-# analysis, which the next forecast starts from; below, the forecasts from true states.
+# Each mark is a seed (the last cases have one seed), the line is the mean of the first case. Above:
+# errors of the analysis. Below: errors of forecasts from true states.
 
 figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.4, 8), sharey=True, layout="constrained")
 places = np.arange(result.sizes["case"])
@@ -128,13 +128,13 @@ print(result.analysis_rmse.mean("seed").to_series().round(3))
 plt.show()
 
 # %%
-# What it says, of trainings as short as these, in which two seeds lie up to 0.02 apart:
+# In trainings as short as these, in which two seeds differ by up to 0.02:
 #
-# - B counts most. Predicted at each step it gives 0.31, learned as one for all times 0.46, and kept
-#   as estimated from the innovations of the model given 0.49.
-# - A model to correct is worth 0.09, and more in the forecasts from exact states.
-# - Sequences of 50 steps, and half the units, lose 0.02. A training on analyses before, longer
-#   sequences, more units and the burn-in make no difference that two seeds could show.
-# - R has to be right, at least not too small: half of it costs more than twice of it.
-# - With as many updates 25,000 steps are nearly as good as 100,000; 10,000 steps lose some, and
-#   1,000 are too few: worse than the 0.60 of the model given.
+# - B matters most. A B that is predicted at each step gives 0.31, a learned constant B 0.46, and
+#   the B that was estimated from the innovations of the imperfect model 0.49.
+# - A base improves the analysis by 0.09, and the forecasts from true states by more.
+# - Sequences of 50 steps, or half the units, increase the error by 0.02. A training on analyses
+#   before, longer sequences, more units and the burn-in make no difference that two seeds can show.
+# - R must not be too small: half the true R is worse than twice the true R.
+# - With the same number of updates 25,000 steps are nearly as good as 100,000. With 10,000 steps
+#   the error is larger, and 1,000 are too few: the error is above the 0.60 of the imperfect model.

@@ -2,8 +2,9 @@
 The cycle and the forecasts, in motion
 ======================================
 
-First the assimilation cycle, step by step; then forecasts of the imperfect model, of LSTM-0 and of
-the last LSTM from one state, until each loses the truth. It takes a minute on 2 cores.
+The first animation shows the assimilation cycle step by step, the second one forecasts of the
+imperfect model, of LSTM-0 and of the last LSTM from one state, until each diverges from the truth.
+This example takes a minute on 2 cores.
 """
 
 import base64
@@ -44,8 +45,8 @@ model = daml.Lorenz63()
 # The cycle
 # ---------
 #
-# A forecast runs for a step (the background); the observation pulls it back (the analysis); the
-# next forecast starts there. The truth, in grey, is not known to it.
+# A forecast of one step gives the background. The observation corrects it, which gives the
+# analysis, and the next forecast starts from there. The truth, in grey, is not used.
 _, analysis = daml.tuned(daml.ThreeDVar("innovations"), model, observations)
 stretch = slice(1000, 1000 + FRAMES // 2)
 true, seen = (d.isel(time=stretch) for d in (truth.state, observations.observation))
@@ -78,8 +79,8 @@ Moving(figure, cycle, 250, "Forecasts, each pulled back to the truth by an obser
 # The forecasts
 # -------------
 #
-# Four passes of the loop; then three models start from the same true state, of a record that none
-# of them has seen.
+# After four passes of the loop, three models start from the same true state of a record that was
+# not used in training.
 network = daml.LSTM(base=model, epochs=EPOCHS, batch_size=32)
 tree = daml.improve(model, observations, emulator=network, passes=PASSES)
 models = {
@@ -117,7 +118,7 @@ def run(frame):
 Moving(figure, run, 120, "Three forecasts on the attractor, each beside the truth.")
 
 # %%
-# The same as a curve: how far each forecast is from the truth.
+# The errors of these forecasts as curves:
 figure, axes = plt.subplots(figsize=(5.4, 2.6), layout="constrained")
 colours = ("#D55E00", "#E69F00", "#0072B2")
 for name, lead, colour in zip(models, leads, colours, strict=True):

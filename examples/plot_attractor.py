@@ -2,9 +2,9 @@
 The attractor, coloured by error
 ================================
 
-Where in its state space is a model good? Forecasts from true states, the start of each coloured by
-the error four steps later: for the imperfect model, and for what the loop made of it. It takes
-half a minute on 2 cores.
+Where in its state space is a model accurate? The figures show forecasts from true states, each
+start coloured by the error four steps later, for the imperfect model and for the model that the
+loop made from it. This example takes half a minute on 2 cores.
 """
 
 import os
@@ -37,8 +37,8 @@ for name, found in errors.items():
     print(name, daml.verification.mfe(found).values.round(3))
 
 # %%
-# The imperfect model misses two variables that push x0 and x1, so it errs nearly everywhere. What
-# is left of the error after the loop lies where the flow itself spreads states apart.
+# The imperfect model lacks two variables that act on x0 and x1, so it has errors nearly everywhere.
+# The errors that remain after the loop are largest where the flow itself separates states.
 figure, panels = plt.subplots(
     2, 1, figsize=(5, 7.6), layout="constrained", subplot_kw={"projection": "3d"}
 )

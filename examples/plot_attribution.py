@@ -2,13 +2,13 @@
 Where does the gain come from?
 ==============================
 
-The loop assimilates, learns, and estimates B as it goes. Which of these makes the forecasts
-better? Six ways from the same observations to a forecast, scored against a truth that only one of
-them may see: a ceiling that no user has.
+The loop assimilates, learns, and estimates B. Which of these improves the forecasts? This example
+compares six ways to make forecasts from the same observations. One of them is trained on the truth,
+which shows the best possible training data.
 
-The scores drawn are those that come with daml (``daml.reports.published("attribution")``): 100,000
-steps, two seeds. With ``DAML_DOCS=full`` in the environment all of it runs anew, an hour on a
-core.
+The scores in the figures come with daml (``daml.reports.published("attribution")``): 100,000 steps,
+two seeds. With ``DAML_DOCS=full`` in the environment they are computed again, which takes an hour
+on one core.
 """
 
 import os
@@ -26,8 +26,8 @@ SEEN = ["x0", "x1", "x2"]
 model = daml.Lorenz63()
 
 # %%
-# All networks correct the same model. The loop has eight passes; a training that is not in the
-# loop has the epochs of all eight. :doc:`plot_ways` goes on from here, through the cycle.
+# All networks correct the same model. The loop has eight passes; a training outside of the loop has
+# as many epochs as all eight passes. :doc:`plot_ways` adds training through the cycle.
 
 
 def emulators(truth, observations, seed):
@@ -51,8 +51,8 @@ def emulators(truth, observations, seed):
 
 
 # %%
-# Scores are of a record of its own: the RMSE of the analysis, of the forecasts from it, and of
-# the forecasts from true states. Without data assimilation a forecast starts from the observation.
+# The scores are those on another record: the RMSE of the analysis, of the forecasts from it, and of
+# forecasts from true states. Without data assimilation a forecast starts from the observation.
 
 
 def scored(scheme, forecaster, truth, observations):
@@ -109,18 +109,18 @@ daml.figures.attribution(result, axes=axes)
 plt.show()
 
 # %%
-# What it says, of the full size:
+# At full size:
 #
-# - Data assimilation alone takes the error of the state from 1 (that of an observation) to 0.60,
-#   and hardly helps the forecast at three steps and more: the model is wrong.
-# - With its B fixed the loop learns a good model, but the analysis stays where it was. With B from
-#   innovations it follows the better model, to 0.41.
-# - A network that is trained on the raw observations filters their noise by its memory. Run along
-#   them it errs by 0.34 one step ahead, less than the loop's analysis. But in the assimilation it
-#   does not gain: given anything but raw observations its forecasts get worse, so the B from
-#   innovations stays large and the analysis near the observation.
-# - Exact training data give the best model by far from exact states, and a poor one from states
-#   that are not: the network never learned to live with noise.
+# - Data assimilation alone reduces the error of the state from 1 (that of an observation) to 0.60,
+#   but hardly improves forecasts of three and more steps, because the model is wrong.
+# - With a constant B the loop learns a good model, but the analysis does not improve. With B from
+#   innovations the error of the analysis falls to 0.41.
+# - A network that is trained on the raw observations filters their noise with its memory. Run along
+#   them, its forecasts of one step have an error of 0.34, less than the loop's analysis. It does
+#   not help in the assimilation: on other inputs than raw observations its forecasts are worse, so
+#   the B from innovations stays large and the analysis near the observation.
+# - True states as training data give by far the best forecasts from true states, but poor ones from
+#   states with errors, because the network has not learned to filter noise.
 #
-# What joins the two, a network that filters and an analysis that knows how far to trust it, is
-# :doc:`learned through the cycle <plot_cycle>`: 0.25, with forecasts from it at 0.31, 1 step ahead.
+# Training :doc:`through the cycle <plot_cycle>` combines both, a network that filters and an
+# analysis with the right weights: 0.25, and 0.31 for forecasts of one step from it.

@@ -2,10 +2,10 @@
 Sensitivity to B
 ================
 
-How large should the background covariance be? Too small, and the analysis follows the model's
-errors; too large, and it follows the observations' noise. The climatology of a free run, scaled to
-eight sizes; beside it B from the innovations, which needs no truth. Only assimilation, at
-the full size of 100,000 steps: half a minute on 2 cores.
+How large should the background covariance B be? If B is too small, the analysis follows the model's
+errors; if it is too large, the analysis follows the observations' noise. This example compares the
+climatology of a free run, scaled to eight sizes, with B from the innovations, which needs no truth.
+It assimilates 100,000 steps and takes half a minute on 2 cores.
 """
 
 import os
@@ -30,8 +30,8 @@ def rmse(analysis):
 
 
 # %%
-# Each model has a curve with a least error. The one estimated from innovations is not scaled at
-# all, but a matrix of its own.
+# The error of each model has a minimum. The B from innovations is not a scaled climatology, but
+# another matrix.
 figure, axes = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
 for (name, model), colour in zip(models.items(), ("#D55E00", "#009E73"), strict=True):
     run = daml.simulate(model, steps=STEPS, spinup=2000, seed=3)

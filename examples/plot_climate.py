@@ -1,16 +1,16 @@
 """
-Left alone: the climate of an emulator
-======================================
+Free runs: the climate of an emulator
+=====================================
 
-A small error a few steps ahead is one thing; whether a network has learned the system shows when
-it runs by itself. Does it keep to the attractor, do its trajectories part as fast as those of the
-truth, and for how long does a forecast hold? Here for the imperfect model, for LSTM-29 of the
-paper's loop, and for two networks that learned :doc:`through the cycle <plot_cycle>`, all from
-the same observations.
+Accurate forecasts of a few steps do not show whether a network has learned the system. This example
+tests free runs: do they stay on the attractor, do their trajectories diverge as fast as those of
+the truth, and how long are forecasts useful? It compares the imperfect model, LSTM-29 of the
+paper's loop, and two networks that were trained :doc:`through the cycle <plot_cycle>`, all with the
+same observations.
 
-The scores drawn are those that come with daml (``daml.reports.published("climate")``), of
-``daml paper --beyond``, seed 0. With ``DAML_DOCS=full`` the experiment runs, half an hour on 2
-cores.
+The scores in the figures come with daml (``daml.reports.published("climate")``) and are those of
+``daml paper --beyond``, seed 0. With ``DAML_DOCS=full`` the experiment is run, which takes half an
+hour on 2 cores.
 """
 
 import os
@@ -74,11 +74,11 @@ def compared(tree):
 
 
 # %%
-# The truth stands in the first row by a run of its own from another start: no model can lie nearer
-# to the truth than the truth itself. The Wasserstein distance, in units of the variable,
-# measures how far two histograms lie apart; the largest Lyapunov exponent, how fast trajectories
-# part. Last, for how long a forecast from a true state holds, in units of the time in which an
-# error of the true system grows by e.
+# The first row is another run of the truth, whose distance to the truth is the smallest that a
+# model can reach. The Wasserstein distance between two histograms is in units of the variable; the
+# largest Lyapunov exponent is the rate at which trajectories diverge. The last column is the length
+# of useful forecasts from true states, in Lyapunov times: the time in which an error of the true
+# system grows by a factor e.
 
 if os.environ.get("DAML_DOCS") != "full":
     result = daml.reports.published("climate")
@@ -104,9 +104,9 @@ axes[0].invert_yaxis()
 plt.show()
 
 # %%
-# Both networks that learned through the cycle have a climate as near to the truth's as the truth
-# has to itself, and errors that grow as fast as they should, to 3 %. The imperfect model, whose
-# forecasts soon fail, keeps a climate that is not far off: to the eye histograms hardly differ.
+# The climate of both networks that were trained through the cycle is as close to that of the truth
+# as another run of the truth, and the growth rates of errors agree within 3 %. The climate of the
+# imperfect model is not far from the truth either, although its forecasts soon fail.
 
 COLOURS = ("#444444", "#D55E00", "#E69F00", "#56B4E9", "#0072B2")
 fig, axes = plt.subplots(1, 3, figsize=(5.4, 2.8), layout="constrained")

@@ -1,12 +1,12 @@
 """
-Currents: moving instruments, a nonlinear one, and a forcing that nobody knows
-==============================================================================
+Currents: moving instruments, a nonlinear operator and an unknown forcing
+=========================================================================
 
-In a basin with an island, 640 km wide, a mean flow carries currents u and v about. A wind that is
-known drives them, and eddies that nobody knows stir them. The model knows the wind, but its mean
-flow is 5 % too fast. Drifters see u and v, an altimeter sees the speed, at other places and other
-times each hour. What do 3DVar and an ensemble make of that, beside an interpolation of what the
-drifters see? A step is an hour; 64 x 64 points of two fields are 8,000 variables. Two minutes.
+In a basin with an island, 640 km wide, a mean flow advects currents u and v. They are driven by a
+known wind and by unknown eddies. The model has the wind, but its mean flow is 5 % too fast.
+Drifters observe u and v and an altimeter observes the speed, at different places and times each
+hour. This example compares 3DVar and an ensemble with an interpolation of the drifters' values. A
+step is one hour; two fields of 64 x 64 points are 8,000 variables. It takes two minutes.
 """
 
 import os
@@ -34,10 +34,9 @@ plt.style.use(daml.figures.STYLE)
 
 # %%
 # The model
-# ---------
-# Each hour the mean flow moves both fields, which lose 1 % of their size, and what drives them is
-# added. The flow is the same each hour, so that to move a field is to multiply it by a sparse
-# matrix: each point takes what lay upstream of it.
+# --------- Each hour the mean flow advects both fields, they decay by 1 %, and the forcings are
+# added. The flow is constant, so advection is a multiplication by a sparse matrix: each point takes
+# the value that was upstream of it.
 
 
 def transport(factor):
@@ -122,7 +121,7 @@ class Currents(daml.models.Gridded):
 # %%
 # The truth
 # ---------
-# The true eddies are drawn anew each hour, with the model error that the model states.
+# The true eddies are random and drawn each hour with the covariance ``model_error`` of the model.
 past = 150
 hours = np.arange(-past, STEPS + 1.0)
 wind = np.zeros((len(hours), len(WIND)))
@@ -147,9 +146,8 @@ print(f"the model on its own: {rmse(free):.3f} km/h")
 
 # %%
 # The instruments
-# ---------------
-# At random times and places, none of them on the grid or on land. What is seen has errors of 0.2
-# km/h. A table has a row for each value.
+# --------------- Observations are at random times and places, none of them on grid points or on
+# land, with errors of 0.2 km/h. The table has one row per value.
 
 
 def seen(field, count, seed):
@@ -177,11 +175,11 @@ print({name: record.attrs[name] for name in ("moved", "outside") if name in reco
 
 # %%
 # Interpolation, 3DVar, an ensemble
-# ---------------------------------
-# The drifters' values of an hour, interpolated between their places, are what one has without a
-# model. 3DVar takes the model's forecast as well, with one B at all times, by its actions: errors
-# of neighbours go together within 60 km. Its H is linear here, so that it sees the drifters alone.
-# The LETKF takes all; its members carry the eddies, which they learn from the currents.
+# --------------------------------- The interpolation of the drifters' values of an hour needs no
+# model. 3DVar also uses the forecast of the model, with a constant B whose correlations end at 60
+# km and which is not stored as a matrix. It requires a linear H here, so it uses the drifters only.
+# The LETKF uses all observations; the eddies are part of the state of its members and are estimated
+# from the currents.
 
 
 def interpolated(name):
@@ -229,7 +227,7 @@ print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f}
 # %%
 # A map
 # -----
-# u in one of the last hours. The island is missing in all of them.
+# The maps show u in one of the last hours; the island is white.
 LAST = STEPS - 2
 
 
@@ -255,7 +253,7 @@ last = {name: fields.u.isel(time=LAST) for name, fields in {"Truth": truth, **an
 maps(last, "u (km/h)", 3)
 
 # %%
-# Its errors, and where that hour was seen.
+# The errors, and the places of the observations in this hour:
 
 
 def places(ax):
@@ -284,4 +282,4 @@ plt.show()
 # %%
 # At full size (64 x 64 points, 300 hours, 87,000 values) the model alone has an error of 0.76 km/h,
 # the interpolation 0.86, 3DVar 0.13 and the LETKF 0.10, in 15 and 31 seconds and 0.7 GB (two busy
-# cores). The ensemble needs two days to find the eddies; from then on it is ahead.
+# cores). The ensemble needs two days to estimate the eddies; then it is more accurate than 3DVar.

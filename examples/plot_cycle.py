@@ -2,13 +2,13 @@
 Learning through the cycle
 ==========================
 
-The loop trains on analyses, which carry the errors of the model that made them. The assimilation
-cycle itself can be differentiated: here an LSTM learns inside it, step after step and analysis
-after analysis, from how far its forecasts fall from the next observations. It learns to say how
-wrong its forecast is, too, and 3DVar takes that for B.
+The loop trains on analyses, which contain errors of the model that made them. But the assimilation
+cycle itself can be differentiated. In this example an LSTM is trained inside the cycle to minimise
+the distance of its forecasts from the next observations. It also learns the covariance of its
+forecast errors, which 3DVar uses as B (:doc:`/guide/cycle`).
 
-It takes two minutes on 2 cores; with ``DAML_DOCS=full`` in the environment it runs 100,000 steps,
-ten minutes.
+This example takes two minutes on 2 cores; with ``DAML_DOCS=full`` in the environment it has 100,000
+steps and takes ten minutes.
 """
 
 import os
@@ -33,15 +33,16 @@ for seed in (1, 2):
 (_, observations), (truth, test) = records
 
 # %%
-# One call: a short training on the analyses of the model given, then one through the cycle. What is
-# held out ends it.
+# One call runs a short training on the analyses of the imperfect model, then a training through the
+# cycle, which ends by the held-out observations.
 
 network = daml.LSTM(base=model, covariance="predicted", epochs=FIRST, cycle_epochs=EPOCHS)
 tree = daml.improve(model, observations, emulator=network, training="cycle")
 emulator = daml.load_emulator(tree, -1)
 
 # %%
-# Beside the model given, on a record that no training saw. The observations' error is 1.
+# Comparison with the imperfect model on a record that was not used in training. The observations
+# have an error of 1.
 
 scheme = daml.ThreeDVar("model")
 analysis = daml.assimilate(emulator, test, scheme)
@@ -53,15 +54,16 @@ errors = [mfe(forecast_error(daml.forecast(m, truth), truth)) for m in (model, e
 print("forecast error lower by (%)", reduction(errors[1], errors[0]).values.round(1))
 
 # %%
-# Does it know how wrong it is? The innovations over the expected ones: their mean square in time,
-# their distribution, and their size where little and where much was expected.
+# Is the predicted covariance right? The figure shows the innovations divided by their expected
+# size: their mean square in time, their distribution, and their size for small and large expected
+# values.
 
 fig, axes = plt.subplots(3, 1, figsize=(5, 7.6), layout="constrained")
 daml.figures.calibration(daml.diagnosis.calibration(analysis), axes)
 plt.show()
 
 # %%
-# Where on the attractor it expects to be wrong:
+# The expected errors on the attractor:
 
 edges = np.linspace(-20, 20, 41), np.linspace(0, 50, 51)
 spread = daml.diagnosis.spread_map(analysis, ("x0", edges[0]), ("x2", edges[1]))
@@ -75,8 +77,8 @@ fig.set_label(
 plt.show()
 
 # %%
-# For how long a forecast holds, and how fast trajectories part in each model: in the time in which
-# an error of the true system grows by e.
+# The length of useful forecasts and the growth rate of errors in each model. The unit of time is
+# the one in which an error of the true system grows by a factor e.
 
 starts, part = truth.isel(time=slice(0, None, 200)), truth.isel(time=slice(0, 4000))
 growth = daml.lyapunov_exponent(daml.CoupledLorenz63(), starts)
@@ -88,7 +90,7 @@ for name, forecaster in (("model given", model), ("through the cycle", emulator)
     print(f"{name}: largest Lyapunov exponent {exponent:.2f}, holds for {held:.1f} Lyapunov times")
 
 # %%
-# Left alone, without observations, a good model keeps the climate:
+# The climate of free runs, without observations:
 
 runs = {"truth": truth, "model given": model, "through the cycle": emulator}
 fig, axes = plt.subplots(1, 3, figsize=(5.4, 2.6), layout="constrained")

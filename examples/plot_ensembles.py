@@ -1,11 +1,11 @@
 """
-Ensembles: how sure, and rightly so?
-====================================
+Ensembles: is the spread right?
+===============================
 
-3DVar, an ETKF of 24 members and an LETKF of 7 on Lorenz 96, every variable observed with errors of
-variance 1 at every step. An ensemble says how uncertain its analysis is, and its forecasts carry
-the uncertainty on. Whether it is right about it is what rank histograms, the ratio of spread and
-error, and the CRPS say. Half a minute on 2 cores.
+An ensemble estimates the uncertainty of its analyses and forecasts. Rank histograms, the ratio of
+spread and error, and the CRPS show whether the estimate is right. This example compares 3DVar, an
+ETKF of 24 members and an LETKF of 7 on Lorenz 96, with every variable observed at every step with
+errors of variance 1. It takes half a minute on 2 cores.
 """
 
 import os
@@ -37,9 +37,8 @@ for name, analysis in (ensembles | {"3DVar": var}).items():
 
 # %%
 # Spread and error
-# ----------------
-# The spread of an ensemble is the error that it expects. It changes with the flow, as a constant B
-# cannot: where the flow is less predictable, spread and error are larger.
+# ---------------- The spread of an ensemble is the expected error. Unlike a constant B it changes
+# with the flow: when the flow is less predictable, spread and error are larger.
 window = slice(SPINUP, SPINUP + 200)
 found = probabilistic.spread_error(ensembles["LETKF 7"].isel(time=window), truth, by=["time"])
 figure, axes = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
@@ -48,20 +47,19 @@ axes.set_title("LETKF 7, mean over the ring", loc="right")
 plt.show()
 
 # %%
-# In the mean the two should be equal. The spread counts with a factor, as the mean of a few
-# members is uncertain, too. Here it is larger than the error: with less inflation it would be
-# smaller, and the filters would lose the truth now and then.
+# On average spread and error should be equal. The spread is multiplied by a factor, because the
+# mean of a few members is uncertain, too. Here the spread is larger than the error: with less
+# inflation it would be smaller, but the filters would lose the truth now and then.
 for name, analysis in ensembles.items():
     ratio = probabilistic.spread_error(analysis.isel(time=slice(SPINUP, None)), truth).ratio
     print(f"{name}: spread / error {float(ratio):.2f}")
 
 # %%
 # Ranks
-# -----
-# Where does the truth lie among the members? As often below all of them as between any two, if they
-# are drawn from the same distribution: the histogram is flat, but for the chance of a finite
-# record, which the band shows. A spread that is too large makes it a hill. Only every 20th step of
-# the record counts, so that the cases are nearly independent in time.
+# ----- If the truth and the members are drawn from the same distribution, the truth is below all
+# members as often as between any two: the rank histogram is flat, apart from sampling errors, which
+# the band shows. If the spread is too large, the histogram is hill-shaped. Only every 20th step of
+# the record is used, so that the cases are nearly independent in time.
 apart = slice(SPINUP, None, 20)
 figure, axes = plt.subplots(2, 1, figsize=(5.4, 4.8), layout="constrained")
 for (name, analysis), ax in zip(ensembles.items(), axes, strict=True):
@@ -72,8 +70,8 @@ for (name, analysis), ax in zip(ensembles.items(), axes, strict=True):
 plt.show()
 
 # %%
-# If the errors of the observations are taken for half as large as they are, the LETKF trusts itself
-# too much, and the truth lies outside of its members too often: a U.
+# If the observation errors are assumed to be half as large as they are, the spread of the LETKF is
+# too small, and the truth is outside of the members too often: the histogram is U-shaped.
 doubtful = observations.assign(error_variance=0.25 * observations.error_variance)
 analysis = daml.assimilate(model, doubtful, letkf, keep_members=True)
 figure, axes = plt.subplots(figsize=(5.4, 2.8), layout="constrained")
@@ -84,9 +82,9 @@ plt.show()
 # %%
 # Forecasts
 # ---------
-# Forecasts from each member grow apart as they grow wrong. The CRPS weighs both: it is the error of
-# a single forecast, and less where an ensemble says how uncertain it is. 3DVar has no members: its
-# one forecast counts with its absolute error.
+# The spread of the forecasts grows with their errors. The CRPS measures both: an ensemble with the
+# right spread has a lower CRPS than a single forecast. 3DVar has no members, so the CRPS of its
+# forecast is the absolute error.
 leads = np.unique(np.geomspace(1, LEADS, 12).astype(int)).tolist()
 starts = slice(SPINUP, None, 10)
 
@@ -107,7 +105,7 @@ daml.figures.crps(scores, axes=axes)
 plt.show()
 
 # %%
-# The spread of the forecasts grows with their error; the longer the lead, the closer they are.
+# With the lead, spread and error of the forecasts become more similar.
 found = [probabilistic.spread_error(forecasts[name], truth) for name in ensembles]
 figure, axes = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
 daml.figures.spread_error(xr.concat(found, scheme[:2]), axes=axes)

@@ -1,13 +1,14 @@
 """
-What the model lacked: hidden variables
-=======================================
+Hidden variables and the truth
+==============================
 
 The imperfect model has three of the five variables of the truth. :class:`daml.emulators.Augmented`
-gives it two hidden ones, which it learns through the filter, from observations of the three alone
-(:doc:`/guide/hidden_variables`). What did it learn? The truth, which it never saw, judges it here.
+adds two hidden variables and learns their dynamics through the filter, from observations of the
+three alone (:doc:`/guide/hidden_variables`). This example compares them with the true variables,
+which were not used in training.
 
-The model comes with daml (``daml.reports.published("hidden")``), trained on 100,000 steps. With
-``DAML_DOCS=full`` in the environment it is trained anew, ten minutes on 2 cores.
+The model comes with daml (``daml.reports.published("hidden")``) and was trained on 100,000 steps.
+With ``DAML_DOCS=full`` in the environment it is trained again, which takes ten minutes on 2 cores.
 """
 
 import os
@@ -47,8 +48,8 @@ else:
     model = daml.load_emulator(daml.reports.published("hidden"), base=imperfect)
 
 # %%
-# The model's filter is held against that of the perfect model, on a record that no training saw.
-# Both observe x0, x1 and x2 only.
+# A filter with this model is compared with a filter with the perfect model, on a record that was
+# not used in training. In both cases only x0, x1 and x2 are observed.
 
 truth, observations = record(1)
 analysis = daml.assimilate(model, observations, scheme)
@@ -61,9 +62,9 @@ error = daml.verification.analysis_error(best, truth, skip=SPINUP, variables=SEE
 print(f"{'perfect model':<24}{float(error.analysis_rmse):.3f}")
 
 # %%
-# The hidden variables z have coordinates of their own: any invertible map of the whole state that
-# leaves x0, x1 and x2 as they are gives the same model again. So they are held against x3 and x4 up
-# to a linear map of (z, x). It is fitted to another record, and shown on this one.
+# The hidden variables z have arbitrary coordinates: any invertible map of the whole state that does
+# not change x0, x1 and x2 gives an equivalent model. So x3 and x4 are compared with a linear map of
+# (z, x), which is fitted to another record.
 
 
 def columns(states):
@@ -102,9 +103,9 @@ axes[1, 0].set(xlabel="time")
 plt.show()
 
 # %%
-# Left alone, the model goes on with both. The free run starts from the model's own climate; the
-# same map shows its hidden variables as x3 and x4. The oscillator that the imperfect model lacks
-# has the frequency 1.5 / 2π, where the spectra of x3 and x4 peak.
+# A free run starts from the model's own climate; the same linear map turns its hidden variables
+# into x3 and x4. The oscillator that the imperfect model lacks has the frequency 1.5 / 2π, at which
+# the spectra of x3 and x4 have their peaks.
 
 free = daml.simulate(model, steps=STEPS, spinup=1000, seed=3).state
 runs = {
@@ -125,8 +126,8 @@ axes[0].legend()
 plt.show()
 
 # %%
-# Mean and standard deviation of all five variables, and the largest Lyapunov exponent: how fast
-# errors grow.
+# Mean and standard deviation of all five variables, and the largest Lyapunov exponent, the growth
+# rate of errors:
 
 mapped = np.concatenate((free.sel(variable=SEEN).values, columns(free) @ linear), axis=1)
 print("          " + "".join(f"{name:>14}" for name in truth.variable.values))
@@ -141,9 +142,9 @@ without = daml.lyapunov_exponent(imperfect, truth.isel(time=starts), steps=GROWT
 print(f"Lyapunov exponent: truth {growth:.2f}, model {own:.2f}, imperfect model {without:.2f}")
 
 # %%
-# For how long does a forecast hold? From the true x0, x1 and x2, with hidden variables that are
-# filtered along them, and from the filter's own analysis; in units of the time in which an error
-# of the truth grows by e.
+# The length of useful forecasts: from the true x0, x1 and x2, with hidden variables that are
+# estimated from them by a filter, and from the filter's own analysis. The unit is the time in which
+# an error of the true system grows by a factor e.
 
 part = slice(0, min(STEPS // 2, 10_000))
 near = truth.isel(time=part)

@@ -2,11 +2,12 @@
 Hybrids: how long may a window be?
 ==================================
 
-An ensemble knows the errors of the day; 4DVar fits a window of observations with the model itself.
-Hybrids have both. Goodliff, Amezcua and van Leeuwen (2015) compared them on Lorenz 63, in windows
-that grow until the model is far from linear in them. Here is such a comparison: all three variables
-observed with errors of variance 1, a perfect model, ten members. Two minutes; with
-``DAML_DOCS=full`` the middle one of three records is shown, in six.
+An ensemble estimates the current error covariance; 4DVar fits a window of observations with the
+model itself. Hybrids combine both. Goodliff, Amezcua and van Leeuwen (2015) compared them on Lorenz
+63, with windows of increasing length, until the model is far from linear in them. This example
+repeats such a comparison: all three variables are observed with errors of variance 1, the model is
+perfect, and ensembles have ten members. It takes two minutes; with ``DAML_DOCS=full`` it shows the
+median of three records and takes six.
 
 Goodliff, M., Amezcua, J. and van Leeuwen, P. J. (2015): Comparing hybrid data assimilation methods
 on the Lorenz 1963 model with increasing non-linearity. Tellus A 67, 26928.
@@ -31,15 +32,14 @@ plt.style.use(daml.figures.STYLE)
 
 # %%
 # The methods
-# -----------
-# A window holds 1 to 8 times of observations, 0.1 or 0.25 time units apart, and each of them is
-# used once. A step of the cycle is an interval between them, in which the model makes steps of
-# 0.05. Analyses are compared with the truth at all these times. The methods without windows are an
-# ETKF, its smoother (ETKS, with a lag as long as the window), and EnVar, the hybrid of ensemble and
-# 3DVar. 4DVar has 1/500 of the climatology as B, about what innovations find where windows are
-# short. "C" marks a hybrid whose B is that by a half, the others have the covariance of their
-# members alone. "QS" is for a quasi-static minimisation: the observations of a window join one
-# after the other, so that the minimum stays the one near the truth.
+# ----------- A window contains 1 to 8 times of observations, 0.1 or 0.25 time units apart, and each
+# observation is used once. A step of the cycle is the interval between two of them, in which the
+# model makes steps of 0.05. Analyses are compared with the truth at all these times. The methods
+# without windows are an ETKF, its smoother (ETKS, with a lag as long as the window), and EnVar, the
+# hybrid of ensemble and 3DVar. B of 4DVar is 1/500 of the climatology, close to the estimate from
+# innovations for short windows. "C" marks hybrids in which half of B is this climatology; the
+# others have the covariance of their members alone. "QS" marks a quasi-static minimisation, which
+# adds the observations of a window one after another to follow the minimum near the truth.
 climate = daml.simulate(daml.Lorenz63(), steps=20_000, spinup=500, seed=0)
 B = daml.climatological(climate, scale=0.002)
 members = {"members": 10, "inflation": 1.04, "rotate": True}
@@ -96,7 +96,7 @@ for every in INTERVALS:
     print(middle.sel(every=every).T.to_pandas().round(3).to_string())
 
 # %%
-# A line ends where a method never finds the truth again.
+# A line ends where a method loses the truth and does not return to it.
 figure, axes = plt.subplots(
     len(INTERVALS), 1, figsize=(5.4, 3.2 * len(INTERVALS) + 1), squeeze=False, layout="constrained"
 )
@@ -119,22 +119,22 @@ plt.show()
 # %%
 # What agrees with the paper
 # --------------------------
-# *Where windows are short and the model is close to linear in them, hybrids improve on both 4DVar
-# and the ETKF.* So do here all whose B is that of the ensemble. 4DEnVar, IEnKS and ETKF-4DVar
-# hardly differ there, as they minimise the same cost. With half of a climatology in B the gain over
-# 4DVar is smaller, and ETKF-4DVar is not always better than the ETKF. EnVar has no window, and
-# gains nothing from the climatology: with a perfect model ten members know the errors of three
+# *If windows are short and the model is close to linear in them, hybrids improve on both 4DVar and
+# the ETKF.* This agrees for all hybrids whose B is that of the ensemble. 4DEnVar, IEnKS and
+# ETKF-4DVar hardly differ, as they minimise the same cost. If half of B is a climatology, the gain
+# over 4DVar is smaller, and ETKF-4DVar is not always better than the ETKF. EnVar has no window, and
+# a climatology does not help it: with a perfect model ten members estimate the errors of three
 # variables well.
 #
 # *In long windows the minimum of the cost is hard to find, and a quasi-static minimisation finds
-# it.* So it is here: 4DVar and ETKF-4DVar lose the truth in long windows, and follow it with QS.
+# it.* This agrees: 4DVar and ETKF-4DVar lose the truth in long windows, and follow it with QS.
 #
-# *Some hybrids without a climatology do not need it.* So it is here for ETKF-4DVar where
-# observations are 0.1 apart. Where they are 0.25 apart, two of them in a window are too many for it
-# without QS, and for 4DEnVar, which makes a single step from the background. IEnKS, which iterates
-# with members that are spread as the analysis is, takes two, and fails with four.
+# *Some hybrids without a climatology do not need QS.* This agrees for ETKF-4DVar with observations
+# 0.1 apart. With observations 0.25 apart, ETKF-4DVar without QS fails with two of them in a window,
+# and so does 4DEnVar, which makes a single step from the background. IEnKS, which iterates with
+# members that have the spread of the analysis, succeeds with two and fails with four.
 #
 # *Hybrids without a climatology, with QS, are the best of all, together with the ETKS.* The first
-# part is so here. The ETKS never loses the truth and is better than the ETKF by far, but where
-# observations are 0.25 apart not as good as those hybrids: it smooths what a filter found, and from
-# one observation to the next the model is far from linear already.
+# part agrees. The ETKS never loses the truth and is far better than the ETKF, but with observations
+# 0.25 apart it is not as good as these hybrids: it smooths the result of a filter, and the model is
+# already far from linear between two observations.

@@ -1,10 +1,10 @@
 """
-What each step brings: one ladder
-=================================
+The gain of each step
+=====================
 
-From the imperfect model's 3DVar down to the perfect model's own filter, on the same system and the
-same kind of record: the error of the analysis on five test records of 100,000 steps that no
-training saw.
+This example computes the ladder of analysis errors of :doc:`/beyond`, from 3DVar with the imperfect
+model to a filter with the perfect model. All errors are those on five test records of 100,000 steps
+that were not used in training.
 
 The scores come with daml (:func:`daml.reports.published`), so this takes a second. With
 ``DAML_DOCS=full`` the last three rungs are computed, four minutes.
@@ -22,8 +22,8 @@ plt.style.use(daml.figures.STYLE)
 
 
 # %%
-# One rung is the perfect model in an ensemble filter: an ensemble transform Kalman filter of 20
-# members :cite:`hunt2007`. Its background covariance is that of the moment, which 3DVar lacks.
+# One rung is an ensemble transform Kalman filter of 20 members :cite:`hunt2007` with the perfect
+# model. Unlike 3DVar, it has a background covariance that depends on the current state.
 def etkf(model, observations, members=20, inflation=1.01, seed=0):
     """Give the analysis mean (time, variable) of a filter that observes the first variables."""
     random = np.random.default_rng(seed)
@@ -63,9 +63,9 @@ def filtered(seed):
 
 
 # %%
-# The two best rungs are filters of sigma points: with the imperfect model that was given two hidden
-# variables by one training (:doc:`plot_hidden_variables`), and with the perfect model. Their
-# records have the seeds 1 to 5, as the training had the record of seed 0.
+# The two best rungs are sigma-point filters: with the imperfect model and two hidden variables
+# (:doc:`plot_hidden_variables`), and with the perfect model. Their records have the seeds 1 to 5,
+# because the record of seed 0 was used in training.
 def sigma_points(model, seed):
     """Give the error of a model's filter of sigma points on a record."""
     truth, observations = record(seed)
@@ -74,7 +74,7 @@ def sigma_points(model, seed):
 
 
 # %%
-# The other rungs are the ends of the sweeps whose scores come with daml.
+# The other rungs are the last scores of the sweeps that come with daml.
 def rungs():
     """Give the errors of five seeds of each method, by its name."""
     names = ("paper", "innovations", "cycle")
@@ -113,12 +113,12 @@ else:
     result = daml.reports.published("ladder")
 
 # %%
-# The paper's loop keeps B and replaces the model: its analysis gains a tenth. The size of B is the
-# larger part of what is left: with B from the innovations the imperfect model's 3DVar gains as much
-# at once, and the loop goes on from there, past the perfect model's 3DVar. An LSTM that corrects
-# the model gains more than one in its place. An LSTM that is trained through the cycle, and
-# predicts how wrong each forecast is, gains more again; and the model with hidden variables comes
-# within 5 % of the perfect model's own filter. :doc:`/beyond` explains the steps.
+# The paper's loop keeps B and replaces the model: its analysis error falls by a tenth. B from the
+# innovations reduces the error of 3DVar with the imperfect model by as much, without any training,
+# and with it the loop ends below 3DVar with the perfect model. An LSTM that corrects the model is
+# better than one that replaces it. An LSTM that is trained through the cycle and predicts the
+# covariance of its forecast errors is better again. The model with hidden variables comes within
+# 5 % of a filter with the perfect model. :doc:`/beyond` explains the steps.
 figure, axes = plt.subplots(figsize=(5.4, 4.8), layout="constrained")
 daml.figures.ladder(result, axes=axes)
 figure.set_label(

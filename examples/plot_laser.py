@@ -2,11 +2,12 @@
 A measured record: the Santa Fe laser
 =====================================
 
-The intensity of a far-infrared laser in a chaotic state: 10,093 values, measured
-(:cite:`weigend1994`). It swells in oscillations of about seven samples and collapses, again and
-again, and no model is known to us. We start the loop from a wrong and simple one, and judge what
-comes out on the last three thousand values, which nothing has seen, against persistence, a linear
-autoregression and an echo state network. It takes half a minute on 2 cores.
+The record has 10,093 measured values of the intensity of a far-infrared laser in a chaotic state
+(:cite:`weigend1994`). The intensity oscillates with a period of about seven samples, grows and
+collapses, again and again, and we know no model of it. We start the loop with a simple and wrong
+model. On the last three thousand values, which nothing was fitted to, we compare its forecasts with
+persistence, a linear autoregression and an echo state network. This example takes half a minute on
+2 cores.
 
 The record comes with the package ``reservoirpy``, as does the echo state network
 (``pip install reservoirpy``).
@@ -28,8 +29,8 @@ LEADS, LEARNT = (1, 2, 3, 5, 8, 12), 7000
 plt.style.use(daml.figures.STYLE)
 
 # %%
-# The values are whole numbers from 0 to 255; an error variance of 1 stands for their rounding and
-# for the noise of the detector.
+# The values are whole numbers from 0 to 255; the error variance of 1 represents rounding and the
+# noise of the detector.
 intensity = reservoirpy.datasets.santafe_laser().astype(float)
 record = xr.Dataset(
     {"observation": (("time", "variable"), intensity), "error_variance": ("variable", [1.0])},
@@ -38,8 +39,8 @@ record = xr.Dataset(
 learnt, test = record.isel(time=slice(LEARNT)), record.isel(time=slice(LEARNT, None))
 
 # %%
-# The wrong model: a pendulum that swings for ever around the mean, with a period of 7.4 samples.
-# Its state is the intensity now and one sample before, of which the first is observed.
+# The imperfect model is an undamped oscillation around the mean with a period of 7.4 samples. Its
+# state is the intensity now and one sample before, of which the first is observed.
 
 
 class Swing:
@@ -66,7 +67,7 @@ print(daml.reports.innovation_table(tree))
 emulator, last = daml.load_emulator(tree, -1, base=model), sorted(tree["iteration"].children)[-1]
 
 # %%
-# Forecasts on the test record start from analyses, which at each time know the past only.
+# Forecasts on the test record start from analyses, which use past observations only.
 seen = test.rename(observation="state")
 
 
@@ -84,9 +85,9 @@ errors = {
 }
 
 # %%
-# The others. Autoregression and echo state network have a readout of their own for each lead, by
-# ridge regression, from 40 past values and from 500 units. The network's settings are the best of
-# 96 by its errors on the values 6,000 to 7,000, fitted on those before.
+# Autoregression and echo state network have a separate readout for each lead, by ridge regression,
+# from 40 past values and from 500 units. The settings of the echo state network are the best of 96
+# by its errors on the values 6,000 to 7,000, when fitted to the values before.
 scale = intensity[:LEARNT].std()
 values = (intensity[:, 0] - model.mean) / scale
 past = np.lib.stride_tricks.sliding_window_view(np.pad(values, (39, 0)), 40)
@@ -117,10 +118,10 @@ for name, found in errors.items():
     print(f"{name:<20}", found.round(1))
 
 # %%
-# Who wins? A step ahead the echo state network does, by a little. From two steps on the loop does,
-# and by more at 12: its error hardly grows, though its network was trained for a single step and
-# the readouts for each lead of their own. What is left is the collapses; below is one, with
-# forecasts of the loop at 8 steps.
+# At one step the echo state network is slightly better. From two steps on the loop is better, and
+# most so at 12 steps: its error hardly grows, although its network was trained for a single step,
+# whereas the readouts were fitted for each lead. The remaining errors are at the collapses; the
+# figure below shows one, with forecasts of the loop at 8 steps.
 figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.4, 5.8), layout="constrained")
 colours = dict(zip(errors, ("#777777", "#0072B2", "#CCCCCC", "#E69F00", "#009E73"), strict=True))
 for name, found in errors.items():

@@ -2,9 +2,9 @@
 Improve a model without the truth
 =================================
 
-A record of noisy observations and an imperfect model of what was observed: the loop makes a
-better model of the two. This twin experiment hides the truth from the loop and uses it at the
-end, to judge. It takes a minute on 2 cores.
+The loop makes a better model from noisy observations and an imperfect model of the observed system.
+In this twin experiment the truth is known, but it is used only at the end, to compute errors. This
+example takes a minute on 2 cores.
 """
 
 import os
@@ -21,25 +21,25 @@ plt.style.use(daml.figures.STYLE)
 
 # %%
 # The truth is a system of five variables; three of them are observed, with an error of variance 1.
-# The model at hand knows these three only.
+# The imperfect model has these three only.
 truth = daml.simulate(daml.CoupledLorenz63(), steps=STEPS, spinup=2000, seed=1)
 observations = daml.observe(truth, variables=["x0", "x1", "x2"], seed=2)
 model = daml.Lorenz63()
 print(observations)
 
 # %%
-# 3DVar weighs the model's forecast against the observations. How far it trusts the forecast, its
-# background covariance, follows from the innovations, anew for each model.
+# 3DVar weighs the model's forecast against the observations. The background covariance, which
+# determines the weights, is estimated from the innovations, for each model.
 #
-# Assimilate, train an LSTM on the analyses, put it in the model's place, repeat. A tenth of the
-# observations trains nothing: it says which pass is the best.
+# The loop assimilates, trains an LSTM on the analyses, puts it in the model's place, and repeats. A
+# tenth of the observations is not trained on; they decide which pass is the best.
 emulator = daml.LSTM(base=model, epochs=EPOCHS, batch_size=32)
 tree = daml.improve(model, observations, emulator=emulator, passes=PASSES)
 print(daml.reports.innovation_table(tree))
 
 # %%
-# Without the truth one sees by how much the observations differ from the background (above), and
-# with the truth how far the analyses are from it (below). The observations have an error of 1.
+# The upper panel needs no truth: it shows the difference between the observations and the
+# background. The lower panel shows the errors of the analyses; the observations have an error of 1.
 scores = daml.reports.collect_innovations(tree)
 figure, axes = plt.subplots(2, 1, figsize=(5.4, 5.2), layout="constrained")
 daml.figures.innovations(scores, axes=axes[0])
@@ -55,8 +55,8 @@ axes[1].legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 plt.show()
 
 # %%
-# The emulator is a model as the first one was: it forecasts, and it can be assimilated into. On a
-# record of its own, from true states, at 1 to 4 steps:
+# The emulator is a model, too: it makes forecasts, and observations can be assimilated with it.
+# These are the errors of forecasts at 1 to 4 steps from the true states of another record:
 emulator = daml.load_emulator(tree)
 test = daml.simulate(daml.CoupledLorenz63(), steps=5000, spinup=2000, seed=4)
 for name, judged in (("imperfect model", model), ("improved model", emulator)):

@@ -2,10 +2,10 @@
 Why memory matters
 ==================
 
-Three of five variables are seen. What the other two do shows only in how the three have moved: a
-network that sees the last state alone cannot know it. The same loop with three networks: one that
-sees the last state (a window of 1), one that sees the last three, and one that carries a memory.
-It takes a minute on 2 cores.
+Three of five variables are observed. Information about the other two is contained in the past of
+these three, which a network that sees only the last state does not have. This example runs the same
+loop with three networks: one that sees the last state (a window of 1), one that sees the last three
+states, and one that carries a memory. It takes a minute on 2 cores.
 """
 
 import os
@@ -57,7 +57,8 @@ for name, network in networks.items():
     print(name, scores[name].rmse.values.round(3), scores[name].mfe.values.round(3))
 
 # %%
-# Left the analyses, pass by pass (-1 is the imperfect model); right the forecasts of the last pass.
+# Left: errors of the analyses in each pass (-1 is the imperfect model). Right: errors of the
+# forecasts of the last pass.
 figure, (left, right) = plt.subplots(1, 2, figsize=(5.4, 2.9), layout="constrained")
 colours = dict(zip(networks, ("#D55E00", "#E69F00", "#0072B2"), strict=True))
 for name, found in scores.items():

@@ -2,9 +2,9 @@
 Missing observations
 ====================
 
-How many observations does the loop need? From a complete record to one of which four fifths are
-gone, value by value at random: the imperfect model's analyses, and those of the loop after two
-passes. It takes a minute on 2 cores.
+How many observations does the loop need? This example compares analyses with the imperfect model
+and analyses after two passes of the loop, for a complete record and for records in which up to four
+fifths of the values are missing at random. It takes a minute on 2 cores.
 """
 
 import os
@@ -23,8 +23,8 @@ truth = daml.simulate(daml.CoupledLorenz63(), steps=STEPS, spinup=2000, seed=1)
 model = daml.Lorenz63()
 
 # %%
-# A missing value is NaN. Each row may miss others; a row that misses all of them is a plain
-# forecast, and no target of a training.
+# A missing value is NaN. Different values may be missing at each time. If all are missing, the
+# analysis is the forecast, and it is not used as a target in training.
 rows = []
 for missing in MISSING:
     observations = daml.observe(truth, variables=["x0", "x1", "x2"], missing=missing, seed=2)
@@ -36,7 +36,7 @@ for missing in MISSING:
     print(missing, np.round(rows[-1], 3))
 
 # %%
-# Above, the errors; below, a stretch of the sparsest record, which the analysis fills.
+# Above: the errors. Below: a part of the record with the fewest observations, and its analysis.
 figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.4, 5.6), layout="constrained")
 for column, (name, colour) in enumerate((("imperfect model", "#D55E00"), ("loop", "#0072B2"))):
     top.plot(100 * np.array(MISSING), np.array(rows)[:, column], "o-", color=colour, label=name)

@@ -2,10 +2,11 @@
 A model, a scheme and an emulator of your own
 =============================================
 
-Lorenz (1996) on a ring of eight points, nudging, and a fit of the model's error by least squares:
-none of them comes with daml, and each is a short class that inherits from no class of daml. They
-run in the loop together, which is interrupted and resumed; the emulator is loaded from the store;
-and the result is compared with that of 3DVar and an LSTM. It takes half a minute on 2 cores.
+This example defines a model (Lorenz 1996 on a ring of eight points), a scheme (nudging) and an
+emulator (a fit of the model's error by least squares). Each is a short class without a base class
+from daml. They run together in the loop, which is interrupted and resumed; the emulator is loaded
+from the store; and the result is compared with that of 3DVar and an LSTM. It takes half a minute on
+2 cores.
 """
 
 import os
@@ -26,7 +27,7 @@ plt.style.use(daml.figures.STYLE)
 
 
 # %%
-# A **model** names its variables and steps a batch of states (..., variable). The truth will have a
+# A **model** names its variables and steps a batch of states (..., variable). The truth has a
 # stronger forcing than the model.
 @dataclass(frozen=True)
 class Ring:
@@ -46,9 +47,9 @@ class Ring:
 
 
 # %%
-# A **scheme** turns forecasts and observations into analyses. How far this one moves a state
-# depends on the variance of forecast errors. It is tuned for each model: the variance with the
-# smallest innovations is taken, without a truth.
+# A **scheme** turns forecasts and observations into analyses. This scheme depends on the variance
+# of forecast errors. It tunes this variance for each model, without a truth: it chooses the one
+# with the smallest innovations.
 @dataclass(frozen=True)
 class Nudging:
     """Moves each observed point towards its observation."""
@@ -109,7 +110,7 @@ class Corrected(Ring):
 
 
 # %%
-# The model and the scheme in an assimilation cycle. Three tenths of the values are missing.
+# First the model and the scheme in an assimilation cycle. Three tenths of the values are missing.
 truth = daml.simulate(Ring(10.0), steps=STEPS, spinup=1000, seed=1)
 observations = daml.observe(truth, missing=0.3, seed=2)
 model = Ring()
@@ -117,9 +118,9 @@ scheme, analysis = daml.tuned(Nudging(), model, observations)
 print(scheme, daml.verification.analysis_error(analysis, truth).analysis_rmse.item())
 
 # %%
-# All three in the loop: half of the passes first, then the others. The result equals that of a run
-# in one go, bit for bit. ``load_emulator`` and ``load_scheme`` are given the emulator and the
-# scheme, whose ``restored`` they call.
+# Then all three in the loop: first half of the passes, then the others. The result is bit for bit
+# the same as without the interruption. ``load_emulator`` and ``load_scheme`` take the emulator and
+# the scheme, and call their ``restored``.
 with tempfile.TemporaryDirectory() as folder:
     parts, store = (model, observations, Nudging(), Corrected()), Path(folder) / "own.zarr"
     daml.improve(*parts, passes=PASSES // 2, store=store)
@@ -128,15 +129,16 @@ with tempfile.TemporaryDirectory() as folder:
     print(daml.load_scheme(store, iteration=-1, scheme=Nudging()))
 
 # %%
-# daml's own scheme and emulator in the same loop.
+# For comparison, a scheme and an emulator of daml in the same loop:
 network = daml.LSTM(base=model, epochs=EPOCHS, batch_size=32)
 usual = daml.improve(model, observations, emulator=network, passes=PASSES)
 lstm = daml.load_emulator(usual, iteration=-1, base=model)
 
 
 # %%
-# Left, the analyses of each pass, and dashed those of the perfect model with the same scheme.
-# Right, forecasts by the emulators of the last pass from true states of a new record.
+# Left: errors of the analyses in each pass; dashed, those with the perfect model and the same
+# scheme. Right: errors of forecasts with the emulators of the last pass from true states of a new
+# record.
 def rmse_of(analysis):
     """Give the RMSE of an analysis."""
     return daml.verification.analysis_error(analysis, truth).analysis_rmse.item()

@@ -2,9 +2,9 @@
 A model of your own
 ===================
 
-Twelve points on a circle, each pushed by a forcing: the model of Lorenz (1996), written here in a
-few lines. In our model the forcing is the same everywhere; in the truth it is stronger on one side.
-The loop finds out, with every point observed but a third of the values missing. It takes half a
+The model of Lorenz (1996) on a circle of twelve points, written in a few lines. In our model the
+forcing is the same everywhere; in the truth it is stronger on one side. The loop learns this
+difference from observations of all points, of which a third is missing. This example takes half a
 minute on 2 cores.
 """
 
@@ -22,7 +22,7 @@ STEPS, EPOCHS, PASSES = SIZES.get(os.environ.get("DAML_DOCS"), (12_000, 25, 3))
 plt.style.use(daml.figures.STYLE)
 
 # %%
-# A model names its variables and writes its right-hand side, on the last axis. That is all.
+# A model names its variables and defines its right-hand side, along the last axis.
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ truth = daml.simulate(nature, steps=STEPS, spinup=1000, seed=1)
 observations = daml.observe(truth, missing=0.33, seed=2)
 
 # %%
-# The loop needs no more than that.
+# The loop needs only this model and the observations.
 network = daml.LSTM(base=model, epochs=EPOCHS, batch_size=32)
 tree = daml.improve(model, observations, emulator=network, passes=PASSES)
 print(daml.reports.innovation_table(tree))
 emulator = daml.load_emulator(tree, base=model)
 
 # %%
-# Free forecasts from the same true state of a new record: where, and when, does each lose it?
+# Free forecasts from the same true state of a new record show where and when each diverges from it:
 test = daml.simulate(nature, steps=200, spinup=2000, seed=7)
 leads = range(1, 61)
 runs = {

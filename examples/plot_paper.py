@@ -4,9 +4,10 @@ The figures of the paper
 
 Figures 1 to 4 of Goodliff and Miyoshi (2025), drawn from the scores of a run.
 
-The paper is :cite:`goodliff2025`; :doc:`/paper` sets each of its statements beside ours. The scores
-are those of ``daml paper --preset fast --seed 0``: 100,000 steps, 30 passes. They come with daml,
-so this takes seconds. With ``DAML_DOCS=full`` it runs the experiment, 4 to 10 minutes on 2 cores.
+The paper is :cite:`goodliff2025`; :doc:`/paper` compares each of its statements with our results.
+The scores are those of ``daml paper --preset fast --seed 0``: 100,000 steps, 30 passes. They come
+with daml, so this example takes seconds. With ``DAML_DOCS=full`` it runs the experiment, which
+takes 4 to 10 minutes on 2 cores.
 """
 
 import os
@@ -26,7 +27,7 @@ else:
 # Figure 1: the loop
 # ------------------
 #
-# The same diagram in substance: the assimilation cycle is a box inside the outer loop.
+# The diagram has the content of the paper's: the assimilation cycle is a box inside the outer loop.
 figure, axes = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
 daml.figures.loop_diagram(axes=axes)
 figure.set_label(
@@ -40,11 +41,11 @@ plt.show()
 # Figure 2: the analyses
 # ----------------------
 #
-# The error of the analyses falls with each pass, and that of the backgrounds, the forecasts of
-# one step that the analyses start from, falls faster: from LSTM-3 on the background is the better
-# of the two, as B stays what it was for the imperfect model. The size of B decides where the
-# lines lie. The paper does not give it; with the one chosen here the perfect model's 3DVar is far
-# from its best, as the second panel shows.
+# The error of the analyses falls with each pass, and that of the backgrounds, their forecasts of
+# one step, falls faster: from LSTM-3 on the background is the better of the two, because B stays as
+# it was for the imperfect model. The levels of the lines depend on the size of B, which the paper
+# does not give. With the size that was chosen here, 3DVar with the perfect model is far from
+# optimal, as the second panel shows.
 figure, axes = plt.subplots(2, 1, figsize=(5.4, 5.8), layout="constrained")
 daml.figures.analysis_rmse(scores, axes=axes)
 figure.set_label(
@@ -59,11 +60,11 @@ plt.show()
 # Figure 3: the forecasts
 # -----------------------
 #
-# By how much the forecasts from true states err less than the imperfect model's. At 1 dt the gain
-# peaks and falls a little: from exact states, which no forecast has in practice, a network that
-# has learned to trust its memory more than its noisy input is not at its best. Started from its
-# own analyses it goes on to gain. In the paper the gain at 1 dt begins later; :doc:`/paper` shows
-# the settings that come nearer to that.
+# The figure shows the reduction of the imperfect model's forecast error from true states. At 1 dt
+# the gain peaks and then falls a little: the network has learned to trust its memory more than its
+# noisy input, which is a disadvantage for exact initial states. These are not known in practice,
+# and forecasts from the network's own analyses continue to improve. In the paper the gain at 1 dt
+# begins later; :doc:`/paper` shows settings with which the results are closer to that.
 figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
 daml.figures.error_reduction(scores, axes=axes)
 figure.set_label(
@@ -77,9 +78,9 @@ plt.show()
 # Figure 4: where on the attractor
 # --------------------------------
 #
-# The imperfect model errs little at 1 dt, and most at 3 and 4 dt where the wings part: there a
-# small error decides which one the state goes to. LSTM-29 is best nearly everywhere but on the
-# outer edge, where data are few.
+# The errors of the imperfect model are small at 1 dt and largest at 3 and 4 dt where the wings
+# part, because a small error decides in which wing the state continues. LSTM-29 is the best model
+# nearly everywhere but on the outer edge, where there are few data.
 figure, axes = plt.subplots(
     4, 3, figsize=(5.4, 6.7), layout="constrained", sharex=True, sharey=True
 )

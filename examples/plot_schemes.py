@@ -2,9 +2,9 @@
 Which scheme? Accuracy against cost
 ===================================
 
-One record, many schemes: what each reaches, and what it costs. First on two textbook systems with
-a perfect model, then on the experiment of the paper, with the perfect model and with the imperfect
-one. Everything is measured here, by :func:`daml.compare_schemes`. A few minutes on 2 cores.
+This example measures accuracy and cost of many schemes on the same record with
+:func:`daml.compare_schemes`: on two textbook systems with a perfect model, and on the experiment of
+the paper with the perfect and with the imperfect model. It takes a few minutes on 2 cores.
 """
 
 import os
@@ -27,10 +27,10 @@ plt.style.use(daml.figures.STYLE)
 # %%
 # Rare observations of a small system
 # -----------------------------------
-# Lorenz 63, all observed every 0.25 time units with errors of variance 2, as in Sakov et al.
-# (2012). Between two observations errors grow so far that the model is no longer linear in them.
-# Schemes that iterate over a window gain most here, and the particle filter, which makes no
-# assumption on the errors.
+# Lorenz 63, all variables observed every 0.25 time units with errors of variance 2, as in Sakov et
+# al. (2012). Between two observations errors grow so large that the model is no longer linear in
+# them. The best schemes are those that iterate over a window, and the particle filter, which makes
+# no assumption on the distribution of the errors.
 model = daml.Lorenz63(dt=0.05)
 truth = daml.simulate(model, steps=L63, spinup=200, seed=1)
 observations = daml.observe(truth, every=5, error_variance=2.0, seed=2)
@@ -58,10 +58,10 @@ plt.show()
 # Forty variables, all observed
 # -----------------------------
 # Lorenz 96, every variable observed at every step with errors of variance 1. The model is nearly
-# linear between two observations, so that a filter is as good as a smoother. What counts is the
-# number of states that have to be stepped: two for each of the forty variables by sigma points,
-# 24 members for as many directions of growing errors, 7 where distant variables are known to have
-# little to do with each other.
+# linear between two observations, so a filter is as good as a smoother. The schemes differ in the
+# number of states that have to be stepped: two for each of the forty variables with sigma points,
+# 24 members without localisation, and 7 members with localisation, which treats distant variables
+# as independent.
 ring = daml.models.Lorenz96()
 run = daml.simulate(ring, steps=L96, spinup=500, seed=1)
 seen = daml.observe(run, seed=2)
@@ -88,13 +88,11 @@ plt.show()
 
 # %%
 # The experiment of the paper
-# ---------------------------
-# The truth is a Lorenz 63 system coupled to an oscillator; x0, x1 and x2 are observed. The
-# perfect model has the oscillator, the imperfect one has not. Each scheme is tuned by its
-# innovations, for each model anew: B, an inflation, or the covariance of the model's error. With
-# the perfect model the schemes that carry a covariance reach half of 3DVar's error, and less.
-# With the imperfect one they hardly differ: what the model lacks is more than what a scheme can
-# make good.
+# --------------------------- The truth is a Lorenz 63 system coupled to an oscillator; x0, x1 and
+# x2 are observed. The perfect model has the oscillator, the imperfect model lacks it. For each
+# model, B, the inflation or the covariance of the model error is tuned by the innovations. With the
+# perfect model, the schemes that carry a covariance have at most half the error of 3DVar. With the
+# imperfect model the schemes hardly differ: no scheme can compensate for what the model lacks.
 tuned_by_innovations = {
     "3DVar": daml.ThreeDVar("innovations"),
     "ETKF 20": s.ETKF(20, inflation="innovations"),

@@ -2,9 +2,9 @@
 A record that need not fit into memory
 ======================================
 
-Truth, observations and analyses go to Zarr part by part, and scores are worked out lazily with
-Dask, a chunk at a time. The size here is modest: 300,000 steps, half a minute on 2 cores; ten
-million steps took 957 MB of memory and five minutes (:doc:`/guide/dask`).
+Truth, observations and analyses are written to Zarr part by part, and scores are computed lazily
+with Dask, one chunk at a time. This example has 300,000 steps and takes half a minute on 2 cores;
+ten million steps took five minutes and 957 MB of memory (:doc:`/guide/dask`).
 """
 
 import os
@@ -31,7 +31,7 @@ analysis = daml.assimilate(model, observations, scheme, store=folder / "analysis
 print(analysis)
 
 # %%
-# What follows is ordinary xarray on Dask: nothing is loaded before ``compute``, and then a chunk
+# The rest is ordinary xarray on Dask: nothing is loaded before ``compute``, which loads one chunk
 # at a time.
 square = ((analysis.analysis - truth.state) ** 2).mean("variable")
 blocks = np.sqrt(square.coarsen(time=1000, boundary="trim").mean())
@@ -39,8 +39,8 @@ print(blocks)
 blocks = blocks.compute()
 
 # %%
-# The error of 1,000 steps at a time. It is that of a process in equilibrium: no part of the
-# record is worse for being far from the start, or where the record was cut.
+# This is the error of blocks of 1,000 steps. It is stationary: it does not grow with the distance
+# from the start, nor where the record was cut.
 shape = {"sharey": True, "gridspec_kw": {"width_ratios": [4, 1]}}
 figure, (left, right) = plt.subplots(1, 2, figsize=(5.4, 2.8), layout="constrained", **shape)
 left.plot(blocks.time, blocks, linewidth=0.8)

@@ -2,11 +2,12 @@
 A sweep with error bars
 =======================
 
-One run proves little. A sweep runs the experiment for every combination of parameters and seeds,
-one task per member on Dask, and gives one Dataset; the bars are the standard deviation over seeds.
+A single run is weak evidence. A sweep runs the experiment for every combination of parameters and
+seeds, as one task per member on Dask, and returns one Dataset. Bars are standard deviations over
+seeds.
 
-The results drawn come with daml, of five seeds each (54 minutes on 2 cores for the first). With
-``DAML_DOCS=full`` the sweeps run anew.
+The results in the figures come with daml and have five seeds each (54 minutes on 2 cores for the
+first). With ``DAML_DOCS=full`` the sweeps are run again.
 """
 
 import os
@@ -27,21 +28,21 @@ def result(name, grid, **fixed):
 
 
 # %%
-# The paper's loop: forecasts at four leads.
+# Forecasts of the paper's loop at four leads:
 paper = result("paper", {"max_variance": [2.0]})
 figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
 daml.figures.sweep_scores(paper, "mfe_reduction", over="lead", axes=axes)
 plt.show()
 
 # %%
-# The loop with B from innovations, and two networks: one that predicts the whole step, one that
-# corrects the model's.
+# The loop with B from innovations and two networks: one predicts the whole step, the other corrects
+# the step of the model.
 both = result("innovations", {"correction": [False, True]}, background="innovations", passes=16)
 figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
 daml.figures.sweep_scores(both, "analysis_rmse", over="correction", axes=axes)
 plt.show()
 
 # %%
-# The same by hand: the result is a Dataset with a dimension a parameter.
+# The result of a sweep is a Dataset with one dimension per parameter:
 last = both.analysis_rmse.sel(record="test").isel(iteration=-1)
 print(last.mean("seed").round(3).to_series(), last.std("seed").round(3).to_series(), sep="\n")

@@ -2,11 +2,12 @@
 Three ways to learn, by pass and by the clock
 =============================================
 
-The loop with the paper's B, the loop with B from innovations, and the training through the cycle,
-each on 100,000 steps and five seeds: how good is the analysis, and what does it cost?
+This example compares accuracy and cost of three ways to learn, each on 100,000 steps and five
+seeds: the loop with the paper's B, the loop with B from innovations, and training through the
+cycle.
 
-All numbers come with daml (:func:`daml.reports.published`); the sweeps that made them took hours,
-this takes a second.
+All numbers come with daml (:func:`daml.reports.published`), so the example takes a second; the
+sweeps that made them took hours.
 """
 
 import matplotlib.pyplot as plt
@@ -19,9 +20,10 @@ paper = daml.reports.published("paper").squeeze("max_variance")
 loop, cycle = (daml.reports.published(name) for name in ("innovations", "cycle"))
 
 # %%
-# An LSTM that predicts the increment over the last state, and one that corrects the imperfect
-# model. Of the paper's loop the time of a member is kept, not that of each pass; a pass of it has
-# as many epochs as one of the loop with B from innovations, and is drawn with the same time.
+# Each is shown with an LSTM that predicts the increment over the last state and with one that
+# corrects the imperfect model. The times of single passes of the paper's loop were not stored. Its
+# passes have as many epochs as those of the loop with B from innovations, so the same time is
+# drawn.
 
 ways = {"paper's B": (paper, loop.sel(correction=False).pass_seconds.mean())}
 for name, correction in (("", False), (", corrects the model", True)):
@@ -37,8 +39,9 @@ def seconds(scores, each):
 
 
 # %%
-# Above by pass, below by the clock (a core each, two at a time); the bars span the five seeds. The
-# imperfect model's 3DVar has 0.60 with its best B, the perfect model's 0.44.
+# Above: against the pass. Below: against the time (one core each, two at a time). The bars span the
+# five seeds. With its best B, 3DVar has an error of 0.60 with the imperfect model and of 0.44 with
+# the perfect one.
 
 fig, axes = plt.subplots(2, 1, figsize=(5.4, 6.4), sharey=True, layout="constrained")
 marks = dict(zip(ways, ("o", "s", "D", "^", "v"), strict=True))
@@ -61,9 +64,9 @@ fig.set_label(
 plt.show()
 
 # %%
-# B from innovations lets the analysis follow the better model; what is learned through the cycle is
-# better than either after a single training, and knows when it is wrong. Forecasts from true
-# states, in per cent below the error of the imperfect model's, at 1 to 4 steps:
+# With B from innovations the analysis gains more from a better model. A single training through the
+# cycle is better than both loops, and the network also predicts its own error. These are the
+# reductions of the imperfect model's forecast error from true states, in per cent, at 1 to 4 steps:
 
 for name, (scores, _) in ways.items():
     found = scores.mfe_reduction.isel(iteration=-1).mean("seed")

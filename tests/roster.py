@@ -108,7 +108,7 @@ SCHEMES = {
     ),
     "DEnKF": lambda: daml.schemes.DEnKF(members=12, inflation=daml.schemes.RTPS(0.7)),
     "SerialEnSRF": lambda: daml.schemes.SerialEnSRF(members=12, inflation=1.2),
-    "EnKFN": lambda: daml.schemes.EnKFN(members=12, inflation=1.1),
+    "EnKFN": lambda: daml.schemes.EnKFN(members=12, inflation=1.1, model_error=0.02, drawn=False),
     "ParticleFilter": lambda: daml.schemes.ParticleFilter(
         200, resample_below=0.6, regularisation=3.0
     ),

@@ -85,7 +85,7 @@ def test_a_model_that_learned_has_the_bounds_of_its_base(record, covariance):
 @pytest.mark.parametrize(
     ("bounds", "text"),
     [
-        ({"q": (0, None)}, "names 'q', which is no variable or field"),
+        ({"q": (0, None)}, "names 'q', which is not a variable or field"),
         ({"x0": (3, 1)}, r"of 'x0' is \(3, 1\); give the smaller one first"),
         ({"x0": 3}, "give the smallest and the largest value"),
         ({"x0": ("a", 1)}, "give the smallest and the largest value"),

@@ -121,7 +121,7 @@ def test_a_store_that_exists_is_kept_unless_overwritten(folder):
         ({"model": "lorenz"}, "is unknown; give lorenz63"),
         ({"model": "gone.py:Model"}, "does not exist; check its path"),
         ({"model": "model.py:Other"}, "has no class 'Other'"),
-        ({"model": "model.py:NoModel"}, "NoModel is no model: it has no 'variables'"),
+        ({"model": "model.py:NoModel"}, "NoModel is not a model: it has no 'variables'"),
         ({"model": "model.py:OneState"}, "of shape (4, 3)"),
         ({"model": "model.py:Leaves"}, "Leaves() failed with SystemExit: 0"),
         ({"model": "lorenz63"}, "the model has no variable 'u'"),
@@ -219,7 +219,6 @@ def test_a_model_of_numpy_is_improved_through_the_cycle(folder):
 def test_hidden_variables_are_the_default_of_a_training_through_the_cycle(folder, monkeypatch):
     short = tuple(stage._replace(length=6) for stage in learning.STAGES)
     monkeypatch.setattr(learning, "STAGES", short)
-    monkeypatch.setattr(lessons, "BURN_IN", 20)
     monkeypatch.setattr(lessons, "JUDGED", 60)
     monkeypatch.setattr(error_size, "TRIALS", 1)
     monkeypatch.setattr(defaults, "JUDGED", 2)

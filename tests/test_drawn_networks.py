@@ -108,7 +108,7 @@ def test_a_filter_finds_the_truth_with_a_network_that_moves(network):
 
 WRONG = {
     "'network' is 3; give one of daml.networks": {"network": 3},
-    "'q' is no field of the truth, which has u, h": {"variables": ["q"]},
+    "'q' is not a field of the truth, which has u, h": {"variables": ["q"]},
     "'error_variance' is 0 for the field 'u'": {"error_variance": 0},
     "'error_variance' is None for the field 'h'": {"error_variance": {"u": 1.0}},
     "'network' and 'store' are given": {"store": "x.zarr"},

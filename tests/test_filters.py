@@ -4,14 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from scipy.optimize import minimize_scalar
 
 import daml
+from daml.covariances.model_error import error_root
 from daml.errors import InputError
 from daml.observing.records import read
 from daml.protocols import Run
 from daml.running.cycling.cycle import cycle
+from daml.running.cycling.widening import widened
 
 NAMES, STEPS = ("x0", "x1", "x2"), 25
 MATRIX = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.1, 0.0, 0.95]])
@@ -106,6 +109,40 @@ def test_an_ensemble_with_the_exact_moments_is_the_kalman_filter(name, rotate, c
     scheme = getattr(daml.schemes, name)(members=8, rotate=rotate)
     for own, expected in zip(filtered(scheme, seen), kalman(seen, correlated), strict=True):
         np.testing.assert_allclose(own, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["ETKF", "SerialEnSRF"])
+@pytest.mark.parametrize("error", [0.3 * np.eye(3), FIRST / 4])
+def test_a_model_error_that_is_not_drawn_is_that_of_the_kalman_filter(name, error):
+    seen = record(True)
+    scheme = getattr(daml.schemes, name)(members=8, model_error=error, drawn=False)
+    right = kalman(seen, True, model_error=error)
+    for own, expected in zip(filtered(scheme, seen), right, strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("members", "size"), [(4, 6), (9, 4)])
+def test_members_are_widened_where_they_have_spread_and_with_a_gradient(members, size):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((2, members, size)) + 3
+    factor = random.standard_normal((size, size))
+    root = error_root(factor @ factor.T)
+    found, tensors = widened(x, root), torch.tensor(x, requires_grad=True)
+    for before, after in zip(x, found, strict=True):
+        directions = np.linalg.svd(before - before.mean(axis=0))[2][: members - 1]
+        shadow = directions.T @ directions @ root
+        np.testing.assert_allclose(np.cov(after.T), np.cov(before.T) + shadow @ shadow.T)
+        np.testing.assert_allclose(after.mean(axis=0), before.mean(axis=0))
+        moves = np.linalg.lstsq((before - before.mean(axis=0)).T, (after - before).T)[0]
+        np.testing.assert_allclose(moves, moves.T, atol=1e-9)  # the nearest of all such roots
+    by_torch = widened(tensors, torch.tensor(root))
+    np.testing.assert_allclose(by_torch.detach(), found, rtol=1e-9)
+    one = tensors[:1].detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda given: widened(given, torch.tensor(root)), one)
+    x[0, 1, 2] = np.nan
+    lost, sound = widened(x, root)
+    assert np.isnan(lost).all()
+    np.testing.assert_array_equal(sound, found[1])
 
 
 def test_the_order_of_correlated_observations_changes_the_root_only():

@@ -1,5 +1,7 @@
 """Forcings, known inputs in time: what a step gets of them, and what is refused."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -262,3 +264,67 @@ def test_forcings_for_a_model_that_takes_none_are_refused(seen):
     rain = xr.Dataset({"rain": ("time", np.zeros(9)), "heat": ("time", np.zeros(9))})
     with pytest.raises(InputError, match=r"'step' failed .* it takes x .*, memory and forcing"):
         daml.simulate(broken, steps=3, forcings=rain.assign_coords(time=np.arange(9) * 3600.0))
+
+
+class Broken(daml.Lorenz63):
+    """A model that goes wrong, each time otherwise."""
+
+    forcings = ("sun",)
+    how = "raises"
+
+    def step(self, x, memory, forcing):
+        if self.how == "raises":
+            raise ValueError("no sun")
+        return (np.inf * x, memory) if self.how == "diverges" else (x[..., :2], memory)
+
+
+class Raising(Broken):
+    how = "raises"
+
+
+class Diverging(Broken):
+    how = "diverges"
+
+
+class Narrow(Broken):
+    how = "narrow"
+
+
+@pytest.mark.parametrize("around", ["forcings", "forced", "stochastic"])
+@pytest.mark.parametrize("kind", [Raising, Diverging, Narrow])
+def test_errors_name_the_model_that_was_given(kind, around):
+    """Not the one that daml has put around it."""
+    sun = xr.Dataset({"sun": ("time", np.zeros(20))}, {"time": 0.05 * np.arange(20)})
+    model, how = kind(), {"forcings": sun}
+    if around != "forcings":
+        model, how = daml.models.forced(model, sun), {}
+    if around == "stochastic":
+        model = daml.models.Stochastic(model, 0.1)
+    seen = daml.observe(daml.simulate(daml.Lorenz63(), steps=10))
+    B = daml.covariance.labelled(np.eye(3), ["x0", "x1", "x2"])
+    first = seen.observation[0].drop_vars("time").to_dataset(name="state")
+    for call in (
+        lambda: daml.simulate(model, steps=5, initial=first, **how),
+        lambda: daml.assimilate(model, seen, daml.ThreeDVar(B), **how),
+        lambda: daml.tuned(daml.ThreeDVar(), model, seen, **how),
+    ):
+        with pytest.raises(daml.errors.DamlError, match=kind.__name__) as caught:
+            call()
+        assert not re.search("Forced|Held|Stochastic", str(caught.value))
+
+
+def test_errors_of_pairs_name_the_model_that_was_given():
+    class Sunny(daml.Lorenz63):
+        forcings = ("sun",)
+
+        def step(self, x, memory, forcing):
+            return super().step(x, memory)
+
+    sun = xr.Dataset({"sun": ("time", np.zeros(20))}, {"time": 0.05 * np.arange(20)})
+    seen = daml.observe(daml.simulate(daml.Lorenz63(), steps=10))
+    for scheme in (daml.schemes.LETKF(5, radius=1.0), daml.ThreeDVar("model")):
+        with pytest.raises(InputError, match="Sunny"):
+            daml.assimilate(Sunny(), seen, scheme, forcings=sun)
+    local = {"LETKF": daml.schemes.LETKF(5, radius=1.0)}
+    with pytest.raises(InputError, match="Sunny"):
+        daml.compare_schemes(daml.models.forced(Sunny(), sun), seen, local)

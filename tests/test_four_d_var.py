@@ -10,9 +10,10 @@ import xarray as xr
 from scipy import optimize
 
 import daml
-from daml.covariance import Stationary
+from daml.covariance import Localised, Stationary
 from daml.covariances.dense import labelled
 from daml.errors import InputError
+from daml.labels.space import StateSpace
 from daml.observing.noise import TabledNoise
 from daml.observing.operators import Selection
 from daml.protocols import Observed, Run, Setting
@@ -336,7 +337,8 @@ def through(model, scheme, values):
     operator = Selection(tuple(range(0, size, 2 if count < size else 1)), size)
     noise = TabledNoise(np.ones((1, count), bool), np.full((1, count), 0.5)).on("cpu")
     names = tuple(model.variables[place] for place in operator.places)
-    prepared = scheme.prepare(Setting(tuple(model.variables), names, operator, noise, None))
+    space = StateSpace(tuple(model.variables))
+    prepared = scheme.prepare(Setting(space.names, names, operator, noise, space))
     x = torch.from_numpy(3 + drawn(1, 2, size))
     rows = torch.zeros(2, dtype=torch.long)
     wanted = frozenset(scheme.outputs)
@@ -351,9 +353,22 @@ def through(model, scheme, values):
     return total
 
 
-@pytest.mark.parametrize(("method", "error"), [("exact", None), ("cg", None), ("cg", 0.02)])
-def test_a_gradient_passes_through_the_minimum(method, error):
-    B = labelled(0.5 * np.eye(9), Forced.variables)
+def around(**given):
+    """Give a B by its products of nine variables on a ring."""
+    how = {"radius": 1.5, "variance": 0.5, "positions": np.arange(9.0), "period": 9.0}
+    return Localised(**how | given)
+
+
+@pytest.mark.parametrize(
+    ("B", "method", "error"),
+    [
+        (labelled(0.5 * np.eye(9), Forced.variables), "exact", None),
+        (labelled(0.5 * np.eye(9), Forced.variables), "cg", None),
+        (labelled(0.5 * np.eye(9), Forced.variables), "cg", 0.02),
+        pytest.param(around(), "cg", 0.02, marks=pytest.mark.slow),
+    ],
+)
+def test_a_gradient_passes_through_the_minimum(B, method, error):
     values = torch.from_numpy(3 + drawn(2, 5, 2, 5))
     how = {"window": 3, "shift": 2, "tolerance": 1e-7, "model_error": error}
     scheme = FourDVar(B, method=method, **how)
@@ -387,8 +402,45 @@ def test_a_covariance_by_its_actions_is_its_matrix(method):
     found = daml.assimilate(model, observations, acting, initial=near)
     np.testing.assert_allclose(found.analysis, exact.analysis, atol=1e-5)
     assert FourDVar(window=4).restored(acting.to_dataset()).background_covariance == B
-    with pytest.raises(InputError, match="a Stationary, gives 8 variables, and the model has 9"):
+    with pytest.raises(InputError, match="a Stationary, is one of 8 variables, and the model"):
         daml.assimilate(model, observations, FourDVar(Stationary(8), window=4))
+
+
+@pytest.mark.parametrize(("method", "error"), [("exact", None), ("cg", 0.01)])
+def test_a_covariance_by_its_products_alone_is_its_matrix(method, error):
+    model, observations, _, near = chaotic(7, missing=0.4)
+    B = around(variance=np.linspace(0.2, 0.8, 9))
+    how = {"window": 4, "shift": 3, "tolerance": 1e-6, "model_error": error}
+    matrix = FourDVar(labelled(B.dense(), model.variables), **how)
+    whole = daml.assimilate(model, observations, matrix, initial=near)
+    scheme = FourDVar(replace(B, positions=None, period=None), method=method, **how)
+    found = daml.assimilate(model, observations, scheme, initial=near)
+    np.testing.assert_allclose(found.analysis, whole.analysis, atol=1e-8)
+    np.testing.assert_allclose(found.chi_square, whole.chi_square, atol=1e-3)
+
+
+def test_conjugate_gradients_take_the_same_iterations_with_products_as_with_a_root():
+    """In the scalar product of B they are those of any root of it."""
+    model, observations, _, near = chaotic(5)
+    matrix = labelled(around().dense(), model.variables)
+    how = {"window": 4, "method": "cg", "tolerance": 1e-2, "quasi_static": True}
+    found = [
+        daml.assimilate(model, observations, FourDVar(B, **how), initial=near)
+        for B in (matrix, around())
+    ]
+    np.testing.assert_allclose(found[0].analysis, found[1].analysis, atol=1e-8)
+    np.testing.assert_array_equal(found[0].iterations, found[1].iterations)
+
+
+def test_a_matrix_that_does_not_follow_from_products_is_refused():
+    model, observations, _, near = chaotic(5)
+    crowded = Localised(1.0, positions=np.zeros(9))
+    with pytest.raises(InputError, match="a Localised, is not positive definite to rounding"):
+        daml.assimilate(model, observations, FourDVar(crowded, window=4), initial=near)
+    found = daml.assimilate(
+        model, observations, FourDVar(crowded, window=4, method="cg"), initial=near
+    )
+    assert np.isfinite(found.analysis).all()
 
 
 @pytest.mark.parametrize(

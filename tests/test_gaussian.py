@@ -186,7 +186,7 @@ def test_a_nonlinear_operator_enters_the_extended_filter_by_its_derivative():
 
 def test_the_extended_filter_needs_a_cycle_that_says_how_it_starts():
     run = daml.simulate(daml.Lorenz63(), steps=20)
-    with pytest.raises(InputError, match="ExtendedKalman: it starts from how uncertain"):
+    with pytest.raises(InputError, match="ExtendedKalman: it needs the uncertainty"):
         daml.schemes.analyse(ExtendedKalman(), run, daml.observe(run))
 
 
@@ -403,7 +403,7 @@ def test_gradients_pass_through_the_cycle():
         (-1.0, "SigmaPoint: 'model_error' holds a variance below 0; give variances >= 0"),
         (np.nan, "'model_error' holds values that are not finite; give finite variances"),
         (np.triu(np.ones((3, 3))), r"'model_error' is not symmetric; give \(Q \+ Q.T\) / 2"),
-        (np.ones((3, 3)) - np.eye(3), "is no covariance: an eigenvalue is below 0; give"),
+        (np.ones((3, 3)) - np.eye(3), "is not a covariance: an eigenvalue is below 0; give"),
         (daml.covariance.labelled(np.eye(2), ["x0", "x1"]), "lacks 'x2' in 'variable'"),
         (xr.DataArray(np.ones(3), dims="x"), r"has the dimensions \('x',\); give a variance"),
     ],

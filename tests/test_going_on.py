@@ -14,6 +14,9 @@ import roster
 import xarray as xr
 from click.testing import CliRunner
 from clocked import Steered, dated
+from test_moving import as_moving
+from test_points import MODEL as WAVES
+from test_points import table
 
 import daml
 from daml.cli import main
@@ -238,7 +241,9 @@ def test_the_memory_of_a_scheme_of_a_users_goes_on(kind, record):
 def test_a_memory_that_is_no_array_says_so_when_it_is_to_go_on(record):
     first, rest = parts(record, 8, 14)
     found = daml.assimilate(MODEL, first, Growing("object"))
-    with pytest.raises(InputError, match="cannot go on: the memory of Growing holds object, and"):
+    with pytest.raises(
+        InputError, match="cannot be continued: the memory of Growing holds object, and"
+    ):
         daml.assimilate(MODEL, rest, Growing("object"), initial=found)
 
 
@@ -581,3 +586,83 @@ def test_fields_go_on_and_the_end_is_none_of_them():
     fields = daml.unflatten(daml.assimilate(model, record, scheme))
     assert not [name for name in fields.children if name.startswith("end_")]
     assert "end_state" in fields
+
+
+WINDOWED = [name for name, make in roster.SCHEMES.items() if getattr(make(), "window", None)]
+
+
+def moved(record, turned=False):
+    """Give a record whose variables change from time to time."""
+    found = as_moving(record, roster.Placed())
+    if turned:  # another order of the model's variables: places are others then
+        found = found.assign(place=2 - found.place, model_variable=["x2", "x1", "x0"])
+    return found
+
+
+def test_the_end_of_a_lazy_window_over_places_that_change_is_known(record, tmp_path):
+    model, scheme = roster.Placed(), daml.schemes.IEnKS(6, 4)
+    part = moved(record).isel(time=slice(0, 7))
+    lazy = daml.assimilate(model, part.chunk(time=3), scheme, segments=1)
+    stored = daml.assimilate(model, part, scheme, segments=1, store=tmp_path / "a.zarr")
+    plain = daml.assimilate(model, part, scheme, segments=1)
+    for found in (lazy, stored):
+        for name in ("end_place", "end_weight", "end_position", "end_observation"):
+            np.testing.assert_array_equal(found[name], plain[name])
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_a_window_goes_on_over_places_that_change(name, record, tmp_path):
+    def stored(result):
+        result.to_netcdf(tmp_path / "first.nc", mode="w")
+        return xr.open_dataset(tmp_path / "first.nc")
+
+    scheme = roster.SCHEMES[name]()
+    check_goes_on(roster.Placed(), scheme, moved(record), 7, 8, 14, through=stored)
+
+
+def test_a_window_brings_slots_that_a_new_record_lacks(record):
+    model, scheme = roster.Placed(), daml.schemes.IEnKS(6, 4)
+    part = record.isel(time=slice(0, 14)).copy(deep=True)
+    part.observation[6:, 1] = np.nan
+    whole = daml.assimilate(model, moved(part), scheme, segments=1)
+    first = daml.assimilate(model, moved(part).isel(time=slice(0, 6)), scheme, segments=1)
+    new = moved(part, turned=True).isel(time=slice(6, None), variable=[0, 2])
+    found = daml.assimilate(model, new, scheme, initial=first, segments=1)
+    assert found.observed.values.tolist() == ["#0", "#2", "#1"]
+    for got in ("analysis", "background", "spread", "chi_square"):
+        np.testing.assert_allclose(found[got], whole[got][6:], rtol=1e-9)
+    np.testing.assert_allclose(found.innovation[:, [0, 2, 1]], whole.innovation[6:], rtol=1e-8)
+
+
+def test_a_window_of_points_goes_on():
+    """A record has as many slots as there are values at a time at most."""
+    random = np.random.default_rng(0)
+    time = np.repeat(np.arange(14.0), [*[3] * 9, *[2] * 5])
+    values = {"y": 20 * random.random(len(time)), "x": 40 * random.random(len(time))}
+    values |= {"observation": random.standard_normal(len(time)), "error_variance": 4.0}
+    rows = table(time=time, **values)
+    given = [
+        daml.from_points(part.to_xarray(), WAVES, moving=True)
+        for part in (rows, rows[time < 9], rows[time >= 9])
+    ]
+    assert [record.sizes["variable"] for record in given] == [3, 3, 2]
+    scheme, how = daml.schemes.IEnKS(6, 4), {"segments": 1}
+    start = daml.simulate(WAVES, steps=1, spinup=25, seed=1).isel(time=0)
+    whole = daml.assimilate(WAVES, given[0], scheme, initial=start, **how)
+    before = daml.assimilate(WAVES, given[1], scheme, initial=start, **how)
+    found = daml.assimilate(WAVES, given[2], scheme, initial=before, **how)
+    for name in ("analysis", "spread", "innovation"):
+        np.testing.assert_allclose(found[name], whole[name][9:], rtol=1e-7, atol=1e-9)
+
+
+def test_a_window_over_places_that_change_needs_a_record_with_such(record):
+    model, scheme = roster.Placed(), daml.schemes.IEnKS(6, 4)
+    first = daml.assimilate(model, moved(record).isel(time=slice(0, 6)), scheme)
+    new = record.isel(time=slice(6, None))
+    with pytest.raises(InputError, match="observations at places that change in time, and goes on"):
+        daml.assimilate(model, new, scheme, initial=first)
+    first = daml.assimilate(model, record.isel(time=slice(0, 6)), scheme)
+    new = moved(record).isel(time=slice(6, None))
+    new = new.assign_coords(variable=record["variable"].values)
+    with pytest.raises(InputError, match=r"'(place|weight|position)' changes in time"):
+        daml.assimilate(model, new, scheme, initial=first)

@@ -29,7 +29,6 @@ def quickly():
     """Train on short stretches, judge on short sequences, and end searches early."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learning, "STAGES", SHORT)
-        patch.setattr(lessons, "BURN_IN", 20)
         patch.setattr(lessons, "JUDGED", 60)
         patch.setattr(stages, "JUDGED", 2)
         patch.setattr(error_size, "TRIALS", 1)

@@ -13,6 +13,7 @@ from daml.observing.records import read
 from daml.protocols import Run, Window
 from daml.running.cycling.cycle import cycle
 from daml.schemes import ETKF4DVar, FourDEnVar, FourDVar, IEnKS
+from daml.training.through_cycle import Course
 
 WINDOWS = [(1, 1), (4, 4), (5, 2)]
 
@@ -252,6 +253,40 @@ def test_4dvar_beside_an_ensemble_has_a_blend_of_covariances(correlated):
     assert updates[4].extras["log_likelihood"][0] == pytest.approx(likelihood.sum(), abs=1e-7)
     _, covariance, *_ = kalman(seen, correlated, first=np.cov(exact(5)[0].T))
     np.testing.assert_allclose(np.cov(own[4].T), covariance[4], atol=1e-7)
+
+
+class Warmed(daml.Lorenz63):
+    """Lorenz 63 with a rho that torch differentiates by."""
+
+    def __init__(self, rho):
+        super().__init__()
+        object.__setattr__(self, "rho", rho)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"rotate": True, "shift": 2}, {"beta": 0.3, "background_covariance": STATIC}],
+    ids=["ensemble", "turned", "blended"],
+)
+def test_a_gradient_passes_through_the_cycle_of_4dvar_beside_an_ensemble(how):
+    """That of the loss of a training through the cycle, by a parameter of the model."""
+    _, seen = lorenz(9)
+    seen["observation"][3, 1] = np.nan
+    like = torch.zeros((), dtype=torch.float64)
+    course = Course(daml.Lorenz63(), seen, 0.0, like)
+    sequences = [tensor[None] for tensor in course.tensors]
+    scheme = ETKF4DVar(4, 3, tolerance=1e-8, inflation=1.1, **how)
+
+    def loss(rho):
+        model = Warmed(rho)
+        return course.objective(lambda: model, scheme, like, 2).total(sequences)
+
+    rho = torch.tensor(28.0, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(loss(rho), rho)
+    with torch.no_grad():
+        up, down = (float(loss(rho + move)) for move in (1e-4, -1e-4))
+    assert abs(float(found)) > 0.1
+    assert float(found) == pytest.approx((up - down) / 2e-4, rel=1e-3)
 
 
 def test_with_the_climatology_alone_the_mean_is_that_of_4dvar():

@@ -190,7 +190,7 @@ def test_what_is_open_is_found_from_innovations(twin):
     seen = twin[1].isel(time=slice(0, 240))
     scheme = EnVar(3, beta="innovations")
     assert scheme.open == ("background_covariance", "beta")
-    with pytest.raises(InputError, match=r"EnVar: 'background_covariance' is still to be found"):
+    with pytest.raises(InputError, match=r"EnVar: 'background_covariance' is not estimated yet"):
         daml.assimilate(daml.Lorenz63(), seen, scheme)
     found, analysis = daml.tuned(scheme, daml.Lorenz63(), seen)
     assert found.open == ()

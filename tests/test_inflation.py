@@ -281,7 +281,7 @@ def test_a_rule_comes_back_from_what_was_stored():
 
 
 VARIANCES = xr.DataArray([0.5, 0.1, 0.3], dims="variable", coords={"variable": list(NAMES)})
-RANGE = "give a number from 0.5 to 3, or 'innovations' to have it found, or RTPS, RTPP or Additive"
+RANGE = "give a number from 0.5 to 3, or 'innovations' to estimate it, or RTPS, RTPP or Additive"
 
 
 @pytest.mark.parametrize(
@@ -332,9 +332,9 @@ def test_numbers_of_numpy_are_numbers():
 @pytest.mark.parametrize(
     ("scheme", "match"),
     [
-        (ETKF(5, inflation="innovations"), "ETKF: 'inflation' is still to be found from innova"),
-        (EnKF(5, inflation=RTPP("innovations")), "EnKF: 'inflation' is still to be found.*daml.tu"),
-        (ETKF(5, error_factor="estimated"), "ETKF: 'error_factor' is still to be found"),
+        (ETKF(5, inflation="innovations"), "ETKF: 'inflation' is not estimated yet; estimate"),
+        (EnKF(5, inflation=RTPP("innovations")), "EnKF: 'inflation' is not estimated yet.*daml.tu"),
+        (ETKF(5, error_factor="estimated"), "ETKF: 'error_factor' is not estimated yet"),
         (
             ETKF(5, inflation=Additive(VARIANCES[:2])),
             "ETKF: Additive: 'covariance' lacks the",

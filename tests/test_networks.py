@@ -81,7 +81,13 @@ CYCLED = {
 }
 
 
-@pytest.mark.parametrize("make", CYCLED.values(), ids=CYCLED)
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, id=name, marks=() if name == "Module with B" else pytest.mark.slow)
+        for name, make in CYCLED.items()
+    ],
+)
 def test_a_training_through_the_cycle_resumes_bit_for_bit(make, seen, tmp_path):
     def improve(passes, **how):
         scheme = daml.ThreeDVar("model" if make().covariance else "innovations")

@@ -263,7 +263,9 @@ LOOPS = {
 @pytest.mark.filterwarnings("ignore:improve. no pass is significantly better")
 @pytest.mark.filterwarnings("ignore:assimilate. E.* has lost the observations")
 @pytest.mark.parametrize("training", ["analyses", "cycle"])
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize(
+    "name", ["ETKF", pytest.param("EnKF", marks=pytest.mark.slow), "ThreeDVar"]
+)
 def test_a_loop_takes_a_nonlinear_function(name, training):
     truth, seen = cubed(60 if name == "ThreeDVar" else 500)
     emulator = daml.LSTM(hidden=3, layers=1, epochs=1, cycle_epochs=1, sequence_length=40)

@@ -128,6 +128,7 @@ t.improve(sys.argv[1], overwrite=True)
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_leaves_is_removed_by_the_next(folder):
     before = content(folder / "store.zarr")
     words = [sys.executable, "-c", KILLED, str(folder / "store.zarr")]
@@ -228,7 +229,7 @@ def foreign_array_in_a_group(store):
 def test_a_store_that_holds_something_else_is_refused(folder, add):
     add(folder / "store.zarr")
     before = content(folder)
-    with pytest.raises(InputError, match=r"no store that daml wrote whole \(it holds ") as caught:
+    with pytest.raises(InputError, match=r"that daml wrote completely \(it holds ") as caught:
         improve(folder / "store.zarr", overwrite=True)
     assert "\n" not in str(caught.value)
     assert content(folder) == before
@@ -256,7 +257,7 @@ def own_emulator(store):
 def test_what_is_no_experiment_is_refused(tmp_path, make):
     make(tmp_path / "mine")
     before = content(tmp_path)
-    with pytest.raises(InputError, match="no store that daml wrote whole"):
+    with pytest.raises(InputError, match="not a store that daml wrote completely"):
         improve(tmp_path / "mine", overwrite=True)
     with pytest.raises(DamlError, match="mine"):
         improve(tmp_path / "mine", resume=True)

@@ -150,7 +150,7 @@ class Remembering(daml.Lorenz63):
 @pytest.mark.parametrize(
     ("model", "names", "scheme", "how", "match"),
     [
-        (WRONG, ["gamma"], ETKF(5), {}, "'gamma' is no parameter of Lorenz63 with a float"),
+        (WRONG, ["gamma"], ETKF(5), {}, "'gamma' is not a parameter of Lorenz63 with a float"),
         (WRONG, ["rho", "rho"], ETKF(5), {}, "give each name once"),
         (
             WRONG,

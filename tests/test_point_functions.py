@@ -91,6 +91,11 @@ def test_the_tangent_is_that_of_differences():
     ahead, back = (operator.apply(x[:, None] + sign * step) for sign in (1, -1))
     slope = np.swapaxes(ahead - back, -1, -2) / 2e-6
     np.testing.assert_allclose(operator.tangent(x), slope, atol=1e-7)
+    change, around = np.ones_like(x), operator.linearised(x)
+    np.testing.assert_allclose(around.apply(change), slope.sum(-1), atol=1e-7)
+    weights = np.arange(1.0, slope.shape[-2] + 1) * np.ones_like(slope[..., 0])
+    expected = (weights[..., None] * slope).sum(-2)
+    np.testing.assert_allclose(around.adjoint(weights), expected, atol=1e-6)
     assert (slope[1, 1:] == 0).all()  # nothing is there
     at = torch.as_tensor(x).requires_grad_()
     np.testing.assert_allclose(operator.tangent(at).detach(), slope, atol=1e-7)
@@ -135,7 +140,7 @@ def failing(fields):
 
 
 GIVEN = {
-    r"points of 'speed' are seen through a function; give it again: operator=\{'speed'": None,
+    r"points of 'speed' are observed through a function; give it again: operator=\{'speed'": None,
     "operator\\['spee'\\] is given, and no points are of 'spee'": {**SPEED, "spee": SPEED["speed"]},
     r"operator\['speed'\] is a int; give a function of a dict of fields": {"speed": 3},
     r"operator\['speed'\] failed \(ValueError: no\)": {"speed": failing},
@@ -153,7 +158,7 @@ def test_wrong_functions_are_refused(text, points):
 
 
 MADE = {
-    "'speed' is no field of the model, which has u, h; rename it, or give a function": {},
+    "'speed' is not a field of the model, which has u, h; rename it, or give a function": {},
     "'operator' is a int; give a dict of functions": {"operator": 3},
     "from_points: 'moving' is False, and points": {"operator": SPEED, "moving": False},
     r"operator\['h'\] has the name of a field": {"operator": {**SPEED, "h": SPEED["speed"]}},

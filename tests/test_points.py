@@ -157,7 +157,7 @@ def test_dates_and_a_dataset_of_points_will_do():
         (lambda: table().drop(columns="error_variance"), "the column 'error_variance' is missing"),
         (lambda: table().drop(columns="field"), "the column 'field' is missing"),
         (lambda: table().drop(columns="x"), "the column 'x' is missing, along which 'h' lies"),
-        (lambda: table(field="sst"), "'sst' is no field of the model, which has u, h"),
+        (lambda: table(field="sst"), "'sst' is not a field of the model, which has u, h"),
         (lambda: table(error_variance=[-1.0]), "'error_variance' is -1.0 in row 0"),
         (lambda: table().iloc[:0], "'points' is a DataFrame; give a pandas.DataFrame"),
         (lambda: [1, 2], "'points' is a list; give"),

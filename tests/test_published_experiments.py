@@ -9,14 +9,24 @@ from click.testing import CliRunner
 
 from daml.cli import main
 from daml.errors import InputError
-from daml.experiments import amemiya2023, brajard2020, lorenz96_loop
+from daml.experiments import amemiya2023, bocquet_brajard, brajard2020, lorenz96_loop
 from daml.experiments.at_random import interpolated, observe_at_random
+from daml.experiments.presets import changed
 
 SPARSE = brajard2020.Settings(
-    *(160, 40, 1, 40, 15), observed=40, fewer=(), members=20, skip=20, learning_rate=8e-3
+    *(160, 40, 1, 40, 15),
+    observed=40,
+    fewer=(),
+    members=20,
+    skip=20,
+    learning_rate=8e-3,
+    exponents=2,
 )
 CORRECTED = amemiya2023.Settings(
     1000, 150, 10, observed=(6,), epochs=1, members=6, skip=20, scales=(0.1, 0.4)
+)
+CUBIC = bocquet_brajard.Settings(
+    *(60, 40, 1, 1), cycle_epochs=0, skip=10, scales=(1.0,), held_out=0.0
 )
 LOOPED = lorenz96_loop.Settings(
     *(350, 120, 1, ("3DVar",), ("CNN",), ("analyses",)), epochs=1, held_out=0.3, skip=50, n=10
@@ -25,6 +35,7 @@ TWICE = replace(LOOPED, trainings=("analyses", "cycle"), cycle_epochs=1)
 CODES = {
     "brajard2020": (brajard2020, SPARSE),
     "amemiya2023": (amemiya2023, CORRECTED),
+    "bocquet_brajard": (bocquet_brajard, CUBIC),
     "lorenz96": (lorenz96_loop, TWICE),
 }
 
@@ -143,13 +154,14 @@ def test_settings_of_the_loop_on_a_ring_out_of_range_are_one_line(change, match)
     [
         "brajard2020",
         pytest.param("amemiya2023", marks=pytest.mark.slow),
+        "bocquet_brajard",
         pytest.param("lorenz96", marks=pytest.mark.slow),
     ],
 )
 def test_an_experiment_that_is_interrupted_goes_on(name, tmp_path, monkeypatch):
     module, settings = CODES[name]
     whole = module.run(settings)
-    method = {"brajard2020": "forecasts", "amemiya2023": "scored", "lorenz96": "passed"}[name]
+    method = {"brajard2020": "forecasts", "lorenz96": "passed"}.get(name, "scored")
     plain, calls = getattr(module.Experiment, method), []
 
     def counted(*args):
@@ -175,10 +187,10 @@ def test_an_experiment_that_is_interrupted_goes_on(name, tmp_path, monkeypatch):
     assert f"{name}.svg" in CliRunner().invoke(main, words).output
 
 
-@pytest.mark.parametrize("module", [brajard2020, amemiya2023])
+@pytest.mark.parametrize("module", [brajard2020, amemiya2023, bocquet_brajard])
 @pytest.mark.parametrize(
     ("change", "match"),
-    [({"skip": 10**6}, "'skip'"), ({"steps": 0}, "'steps'"), ({"observed": (7,)}, "observed|7")],
+    [({"skip": 10**6}, "'skip'"), ({"steps": 0}, "'steps'"), ({"members": 0}, "'members'")],
 )
 def test_settings_out_of_range_are_one_line(module, change, match):
     with pytest.raises(InputError, match=match):
@@ -187,10 +199,64 @@ def test_settings_out_of_range_are_one_line(module, change, match):
         module.run("huge")
 
 
+@pytest.mark.parametrize(
+    ("module", "change", "match"),
+    [
+        (brajard2020, {"observed": 41}, "41 of 40 variables"),
+        (brajard2020, {"exponents": 41}, "'exponents' is 41; give 40 at most"),
+        (amemiya2023, {"observed": (7,)}, "give numbers of 6 and 8"),
+        (bocquet_brajard, {"scales": (0.1,)}, "'scales' is .0.1,.; give factors >= 0, and 1 among"),
+        (bocquet_brajard, {"cycle_epochs": -1}, "'cycle_epochs'"),
+        (bocquet_brajard, {"scales": "1"}, "'scales' is '1'; give a number"),
+        (brajard2020, {"fewer": (1.5,)}, "'fewer' is 1.5; give a whole number"),
+    ],
+)
+def test_settings_of_one_experiment_are_one_line(module, change, match):
+    with pytest.raises(InputError, match=match):
+        module.Settings(**change)
+
+
+def test_the_cubic_term_is_that_of_plain_loops():
+    model, n = bocquet_brajard.CubicLorenz96(n=7, friction=1.5), 7
+    x = np.random.default_rng(0).standard_normal((2, n)) * 3
+    for row, found in zip(x, model.tendency(x), strict=True):
+        for i in range(n):
+            at = {k: row[(i + k) % n] for k in range(-3, 4)}
+            cubic = at[-2] * at[0] * (at[1] - at[-3]) - at[-1] * at[1] * (at[2] - at[-2])
+            own = (at[1] - at[-2]) * at[-1] - 1.5 * at[0] + 8.5
+            assert found[i] == pytest.approx(own + 0.025 * cubic)
+
+
+def test_even_and_odd_variables_are_observed_in_turn():
+    truth = ring()
+    seen = bocquet_brajard.on_a_checkerboard(truth, 0.1, seed=3).observation
+    there = seen.notnull().values
+    assert there[::2, ::2].all()
+    assert there[1::2, 1::2].all()
+    assert there.sum() == there.size / 2
+    assert 0.08 < float((seen - truth.state).std()) < 0.12
+
+
+def test_settings_are_changed_by_text():
+    found = changed(brajard2020.Settings(), {"fewer": "8", "sigma": "2", "passes": "3"})
+    assert found == brajard2020.Settings(fewer=(8,), sigma=2.0, passes=3)
+    assert changed(found, {"fewer": "8, 12"}).fewer == (8, 12)
+    for given, match in (
+        (("pases=3",), "'pases' is unknown; did you mean 'passes'"),
+        (("passes=many",), "'passes' is 'many'; give a number, or numbers with commas"),
+        (("passes=1.5",), "'passes' is 1.5; give a whole number"),
+        (("passes",), "--set is 'passes'; give NAME=VALUE, such as --set passes=4"),
+        (("passes=1", "--set", "passes=2"), "--set passes is given twice"),
+    ):
+        done = CliRunner().invoke(main, ["run", "brajard2020", "--set", *given])
+        assert done.exit_code == 2
+        assert match in done.output
+
+
 def test_the_command_names_the_experiments_that_it_knows(tmp_path):
     done = CliRunner().invoke(main, ["run", "lorenz1963", "--store", str(tmp_path / "a.zarr")])
     assert done.exit_code == 2
-    assert "give one of amemiya2023, brajard2020" in done.output
+    assert "give one of amemiya2023, bocquet_brajard, brajard2020" in done.output
 
 
 @pytest.mark.slow
@@ -259,6 +325,60 @@ def test_the_filter_is_that_of_plain_loops(observed, deviation, published):
     expected = np.sqrt((error[100:] ** 2).mean(axis=1)).mean()
     assert found == pytest.approx(expected, rel=0.06)
     assert found == pytest.approx(published, rel=0.06)
+
+
+def finite_size(model, record, first, error, members=40):
+    """Give analyses by the filter of Bocquet and Brajard in plain loops, by decompositions."""
+    random, size = np.random.default_rng(0), first.size
+    states = first + 0.2 * random.standard_normal((members, size))
+    factors, found = np.exp(np.linspace(0, 3, 2000))[:, None], []
+    for number, seen in enumerate(record.observation.values):
+        if number:
+            states = model.step(states, None)[0]
+            mean = states.mean(axis=0)
+            left, spread, right = np.linalg.svd(states - mean, full_matrices=False)
+            spread = np.sqrt(spread**2 + (members - 1) * error)
+            states = mean + left[:, :-1] * spread[:-1] @ right[:-1]
+        there, mean = np.isfinite(seen), states.mean(axis=0)
+        parts = (states - mean)[:, there] / 0.2 / (members - 1) ** 0.5
+        values, vectors = np.linalg.eigh(parts @ parts.T)
+        values, seen_by = np.clip(values, 0, None), values > 1e-12
+        pulled = vectors.T @ parts @ (seen - mean)[there] / 0.2
+        cost = (pulled[seen_by] ** 2 / values[seen_by]) / (1 + factors * values[seen_by])
+        cost = cost.sum(axis=1) / (members - 1) + (members + 1) / members / factors[:, 0]
+        wide = float(factors[np.argmin(cost + members / (members - 1) * np.log(factors[:, 0]))][0])
+        moved = vectors * wide / (1 + wide * values) @ pulled / (members - 1) ** 0.5
+        root = vectors * np.sqrt(wide / (1 + wide * values)) @ vectors.T
+        states = mean + (moved + root) @ (states - mean)
+        found.append(states.mean(axis=0))
+    return np.array(found)
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+def test_the_filter_of_bocquet_and_brajard_has_the_published_error():
+    settings = bocquet_brajard.Settings(1, 2500, scales=(1.0,))
+    experiment = bocquet_brajard.Experiment(settings, seed=0)
+    found = experiment.analysed(experiment.model, 1.0)
+    assert float(found.analysis_rmse) == pytest.approx(0.199, rel=0.03)
+    assert float(found.analysis_spread) == pytest.approx(0.205, rel=0.06)
+    truth, record = experiment.truth["test"].state.values, experiment.records["test"]
+    error = finite_size(experiment.model, record, truth[0], bocquet_brajard.MODEL_ERROR) - truth
+    plain = np.sqrt((error[500:] ** 2).mean(axis=1)).mean()
+    assert float(found.analysis_rmse) == pytest.approx(plain, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+def test_the_smallest_size_of_bocquet_and_brajard_gains():
+    scores = bocquet_brajard.collect(bocquet_brajard.run("smoke")).isel(observed=0)
+    rmse = scores.analysis_rmse.sel(scale=1.0)
+    none, corrected, true = (
+        float(rmse.sel(correction=name)) for name in ("none", "pass_1", "true")
+    )
+    assert true < corrected < 0.9 * none
+    ahead = scores.forecast_rmse
+    assert (ahead.sel(correction="pass_1") < 0.7 * ahead.sel(correction="none")).all()
 
 
 @pytest.mark.slow

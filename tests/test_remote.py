@@ -216,6 +216,7 @@ def test_the_command_line_goes_on_at_a_url(bucket, observations, tmp_path):  # n
     assert not os.path.exists("s3:")
 
 
+@pytest.mark.slow
 def test_what_is_overwritten_at_a_url_is_checked_before_it_is_deleted(bucket, observations, scheme):  # noqa: F811
     store = f"{bucket}/store.zarr"
     improve(observations, scheme, store, passes=1)

@@ -183,6 +183,7 @@ def test_an_interrupted_run_may_end_earlier(observations, scheme, tmp_path, monk
     equal(ended, improve(observations, scheme, tmp_path / "two.zarr", passes=2))
 
 
+@pytest.mark.slow
 def test_passes_may_change_between_a_number_and_auto(observations, scheme, tmp_path, monkeypatch):
     monkeypatch.setattr("daml.loop.loop.MOST", 3)
     auto = improve(observations, scheme, tmp_path / "auto.zarr", passes="auto")
@@ -265,7 +266,7 @@ def test_a_full_disk_is_told_and_leaves_the_finished_passes(observations, tmp_pa
         words, capture_output=True, text=True, check=True, cwd=Path(__file__).parent
     )
     assert "cannot write 'iteration/0001'" in done.stdout
-    assert "then go on with --resume" in done.stdout
+    assert "then continue with --resume" in done.stdout
     assert done.stdout.count("\n") == 1
     tree = opened(tmp_path / "store.zarr")
     assert list(tree["iteration"].children) == ["0000"]

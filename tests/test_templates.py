@@ -115,7 +115,7 @@ def test_coordinates_off_by_rounding_are_taken_and_others_refused():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda r: r.rename(u="v", u_error_variance="v_error_variance"), "'v' is no field of"),
+        (lambda r: r.rename(u="v", u_error_variance="v_error_variance"), "'v' is not a field of"),
         (lambda r: r.isel(y=0), r"'u' has the dimensions \('x',\) in space"),
         (lambda r: r.fillna(1.0), r"values of 'u\[1,2\]', where the model's template has none"),
         (lambda r: r.drop_vars("x").isel(x=[0, 1]), "'u' has 2 entries along 'x'.*template 4"),

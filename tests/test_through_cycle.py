@@ -297,6 +297,7 @@ def test_by_itself_the_cycle_needs_one_pass(seen):
 
 
 @pytest.mark.statistical
+@pytest.mark.slow
 def test_parameters_are_found_from_one_variable():
     truth = daml.simulate(daml.Lorenz63(), steps=4000, spinup=1000, seed=5)
     seen = daml.observe(truth, variables=["x0"], seed=6)
@@ -542,7 +543,7 @@ class Remembering(ByNumPy):
         (lambda e, s: daml.improve(daml.Lorenz63(), s, training="truth"), "'training' is 'truth'"),
         (
             lambda e, s: daml.fit_parameters(daml.Lorenz63(), ["gamma"], s, SCHEME),
-            "'gamma' is no parameter of Lorenz63",
+            "'gamma' is not a parameter of Lorenz63",
         ),
     ],
 )

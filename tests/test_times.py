@@ -10,6 +10,7 @@ import xarray as xr
 import daml
 from daml.errors import InputError
 from daml.labels.datasets import check_time, time_axis
+from daml.stores.opening import open_record
 
 
 def record(times):
@@ -109,6 +110,44 @@ def test_times_of_another_kind_are_refused_with_advice_that_works(make, match):
     code = str(caught.value).rpartition(": ")[2]  # the message ends with it
     made = eval(code, {"ds": seen, "pandas": pd})
     assert check_time(made, "observation").dtype.kind == "M"
+
+
+class Dated(Daily):
+    dt = np.timedelta64(1, "D")
+
+
+VARIANCE = xr.DataArray([[0.5]], [("variable", ["T"]), ("covariable", ["T"])])
+
+
+@pytest.mark.parametrize(("name", "length"), [("noleap", 61), ("360_day", 60)])
+def test_a_file_in_another_calendar_is_taken_when_it_is_converted(name, length, tmp_path):
+    """From 1 January 2020 on: the other calendars lack 29 February, or 31 January."""
+    calendar(name).to_netcdf(tmp_path / "record.nc", engine="h5netcdf")
+    ds = open_record(tmp_path / "record.nc")
+    with pytest.raises(InputError, match="of this calendar") as caught:
+        daml.assimilate(Dated(), ds, daml.ThreeDVar(VARIANCE))
+    made = eval(str(caught.value).rpartition(": ")[2], {"ds": ds})
+    found = daml.assimilate(Dated(), made, daml.ThreeDVar(VARIANCE))
+    assert found.sizes["time"] == length
+    values = ds.observation.values[: made.sizes["time"]]
+    np.testing.assert_array_equal(made.observation, values)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: record(DAYS.astype(str)),
+        partial(calendar, "noleap"),
+    ],
+    ids=["text", "noleap"],
+)
+def test_states_at_times_of_another_kind_are_refused(make):
+    states = make().rename(observation="state")
+    emulator = daml.LSTM(sequence_length=10, burn_in=2)
+    with pytest.raises(InputError, match=r"'time' of 'state' is of type .*; give numbers or"):
+        emulator.fit(states)
+    with pytest.raises(InputError, match=r"'time' of 'initial' is 2020-01-01.*, neither a number"):
+        daml.simulate(Dated(), steps=3, initial=states.isel(time=0))
 
 
 def test_spans_of_time_are_times_too():

@@ -186,15 +186,20 @@ def test_emulators_are_fitted_to_trajectories(truth, seen, make):
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda t, s: daml.improve(MODEL, s), "has the further dimension 'trajectory'"),
-        (lambda t, s: daml.tuned(daml.ThreeDVar(), MODEL, s), "further dimension 'trajectory'"),
+        (lambda t, s: daml.improve(MODEL, s), "a record of 246 steps is too short"),
+        (
+            lambda t, s: daml.tuned(daml.ThreeDVar(), MODEL, s.drop_vars("time")),
+            "no coordinate 'time'",
+        ),
+        (lambda t, s: daml.tuned(daml.ThreeDVar(), MODEL, s.isel(trajectory=[])), "is empty"),
+        (lambda t, s: daml.improve(MODEL, s.rename(trajectory="run")), "dimension 'run'"),
         (lambda t, s: daml.on_steps(s, MODEL), "has the further dimension 'trajectory'"),
         (lambda t, s: daml.observe(t, store="x.zarr"), "observe: a store takes the result of one"),
         (lambda t, s: daml.observe(t.isel(trajectory=[])), "'truth' has no trajectory"),
         (lambda t, s: daml.LSTM().fit(t), r"a record of 41 steps is too short .* sequence_length"),
         (
             lambda t, s: daml.LSTM(sequence_length=20).fit(t, held_out=0.1),
-            "'held_out' is 0.1, and blocks of time are held out of one record",
+            "a record of 246 steps is too short",
         ),
     ],
 )

@@ -371,7 +371,7 @@ SCRIPTS = {
     "import sys; sys.exit(0)": "ends the program when it is imported",
     "import nothing_of_that_name": "failed with ModuleNotFoundError: No module named",
     "class Own:\n    def __init__(self):\n        raise SystemExit": "failed with SystemExit",
-    "class Own:\n    pass": "Own is no model: it has no 'variables'",
+    "class Own:\n    pass": "Own is not a model: it has no 'variables'",
 }
 
 

@@ -24,11 +24,14 @@ MOST_DIMENSIONS = 3
 
 @dataclass(frozen=True, eq=False)
 class Localised:
-    """Covariance B of variables at any places, by the correlation function of Gaspari and Cohn.
+    """Covariance B of variables at any places, with the correlation function of Gaspari and Cohn.
 
     B(i, j) = s_i s_j C(r_ij), where r is the distance of two variables and C falls from 1 to 5/24
-    at the ``radius`` and to 0 at twice the radius. Only the pairs that are nearer are stored, as a
-    sparse matrix, so that it is a B for :class:`daml.ThreeDVar` with many variables.
+    at the ``radius`` and to 0 at twice the radius. Only pairs of variables that are closer are
+    stored, as a sparse matrix: use it as the B of :class:`daml.ThreeDVar`, or of
+    :class:`daml.schemes.FourDVar` with ``method="cg"``, with many variables. It has no root: the
+    root of a sparse matrix is much larger than the matrix, and these schemes need only products
+    with B.
 
     Parameters
     ----------
@@ -37,10 +40,10 @@ class Localised:
     variance : float or array (variable,)
         s^2, in units of the variables squared.
     positions : array (variable,) or (variable, dimension), optional
-        Where the variables lie, in 1 to 3 dimensions. By default where the model says.
+        Positions of the variables, in 1 to 3 dimensions. Default: those of the model.
     period : float or sequence of float, optional
-        The length after which each dimension repeats itself, or None, of ``positions`` that are
-        given here. It must be at least four times the radius.
+        For ``positions`` that are given here: the period of each dimension, or None. It must be at
+        least four times the radius.
     groups : array (variable,), optional
         A label for each variable, such as the name of its field: variables of different groups
         are uncorrelated. By default all are one group.

@@ -18,11 +18,11 @@ from daml.labels.doors import flat
 def climatological(
     run: xr.Dataset, scale: float = 1.0, max_variance: float | None = None
 ) -> xr.DataArray:
-    """Give the sample covariance of a long run, scaled.
+    """Compute the sample covariance of a long run, scaled.
 
     B = scale * cov(run); with ``max_variance`` the scale is such that the largest variance of
-    B takes that value. The raw climatology is far larger than the error of a short forecast and
-    makes every analysis nearly equal to the observation.
+    B has this value. The climatology without scaling is much larger than the error covariance of a
+    short forecast, so that analyses would be nearly equal to the observations.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def climatological(
     scale : float
         Factor on the sample covariance.
     max_variance : float, optional
-        Largest variance of the result, in units of the variable squared; stands in for scale.
+        Largest variance of the result, in units of the variable squared; replaces ``scale``.
 
     Returns
     -------
     xarray.DataArray (variable, covariable)
-        Symmetric positive definite; attrs say the scale.
+        Symmetric positive definite; the attributes give the scale.
 
     Raises
     ------

@@ -37,8 +37,8 @@ def model_error(scheme: Scheme, model: Model) -> Any:
     """
     if "model_error" in getattr(scheme, "open", ()):
         raise InputError(
-            f"{type(scheme).__name__}: 'model_error' is still to be found from innovations; have "
-            "it found: scheme, analysis = daml.tuned(scheme, model, observations)"
+            f"{type(scheme).__name__}: 'model_error' is not estimated yet; estimate it: "
+            "scheme, analysis = daml.tuned(scheme, model, observations)"
         )
     for owner in (scheme, model):
         given = getattr(owner, "model_error", None)
@@ -128,7 +128,7 @@ def _check(values: np.ndarray, what: str) -> None:
     if not np.allclose(values, values.T, rtol=0, atol=ROUNDING * largest):
         raise InputError(f"{what} is not symmetric; give (Q + Q.T) / 2")
     if np.linalg.eigvalsh(values)[0] < -ROUNDING * largest:
-        raise InputError(f"{what} is no covariance: an eigenvalue is below 0; give Q = T @ T.T")
+        raise InputError(f"{what} is not a covariance: an eigenvalue is below 0; give Q = T @ T.T")
 
 
 def dense(error: Any) -> Any:

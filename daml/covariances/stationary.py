@@ -20,13 +20,13 @@ FAR = 9.0
 
 @dataclass(frozen=True)
 class Stationary:
-    """Covariance B = s^2 C of the points of a regular grid, by Fourier transforms.
+    """Covariance B = s^2 C of the points of a regular grid, with Fourier transforms.
 
     The correlation of two points at distance r is exp(-r^2 / (2 l^2)), with r along the shortest
-    way round each dimension that is periodic. Fourier components are eigenvectors of C, so that its
-    root costs two transforms, and no matrix is made: it is a B for :class:`daml.ThreeDVar`, and for
-    :class:`daml.schemes.FourDVar` (``method="cg"``), with many variables. Dimensions that are not
-    periodic are part of a longer periodic one, whose other points have no variables.
+    way round each periodic dimension. Fourier components are eigenvectors of C, so its root costs
+    two transforms, and no matrix is formed: use it as the B of :class:`daml.ThreeDVar` or
+    :class:`daml.schemes.FourDVar` (``method="cg"``) with many variables. Dimensions that are not
+    periodic are extended to longer periodic ones, whose additional points have no variables.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Stationary:
     length : float
         l, in distances of neighbouring points.
     periodic : bool or tuple of bool
-        Whether each dimension repeats itself.
+        Whether each dimension is periodic.
 
     Raises
     ------

@@ -240,7 +240,8 @@ class Neural(Settings):
         Parameters
         ----------
         observations : xarray.Dataset
-            ``observation`` (time, variable) and its ``error_variance`` (variable).
+            ``observation`` (time, variable) and its ``error_variance`` (variable). With a dimension
+            ``trajectory`` no training sequence reaches from one into the next.
         scheme : Scheme
             Gives the analyses, by operations that torch can differentiate, as a ``ThreeDVar`` and
             the ensemble schemes but ``EnKFN`` and ``ParticleFilter`` do. If the emulator learns a

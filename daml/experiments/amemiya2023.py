@@ -21,8 +21,8 @@ from daml import figures
 from daml.emulators import CNN, LSTM, Augmented, Regression
 from daml.errors import DivergedError, InputError
 from daml.experiments.at_random import observe_at_random
-from daml.experiments.presets import performed
-from daml.labels.arguments import check_fields, checked
+from daml.experiments.presets import check_settings, performed
+from daml.labels.arguments import checked
 from daml.labels.ranges import whole
 from daml.models import Lorenz96, TwoScaleLorenz96
 from daml.progress import LOG, duration
@@ -89,7 +89,7 @@ class Settings:
     scales: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_settings(self)
         for name in ("steps", "test_steps", "substeps", "epochs", "members"):
             whole(getattr(self, name), f"amemiya2023: {name!r}")
         whole(self.updates, "amemiya2023: 'updates'", least=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import xarray as xr
 
@@ -14,6 +14,7 @@ from daml.emulators import LSTM, Augmented
 from daml.experiments.twin import Experiment
 from daml.loop.loop import Loop
 from daml.loop.passes import Pass
+from daml.models.enclosing import Around
 from daml.progress import LOG, duration
 from daml.protocols import Emulator, Model, Scheme
 from daml.running.assimilation import assimilate
@@ -33,14 +34,11 @@ FLOORS: dict[str, Scheme] = {
 
 
 @dataclass(frozen=True)
-class Hiding:
+class Hiding(Around):
     """A model some of whose variables are hidden: no record has them."""
 
     model: Model
     hidden_names: tuple[str, ...]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
 
 
 def go_beyond(experiment: Experiment, keep: Keeper) -> xr.DataTree:

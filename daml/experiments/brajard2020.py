@@ -20,8 +20,8 @@ from daml import figures, verification
 from daml.emulators import CNN
 from daml.errors import DivergedError, InputError
 from daml.experiments.at_random import interpolated, observe_at_random
-from daml.experiments.presets import performed
-from daml.labels.arguments import check_fields, checked
+from daml.experiments.presets import check_settings, performed
+from daml.labels.arguments import checked
 from daml.labels.ranges import whole
 from daml.models import Lorenz96
 from daml.progress import LOG, duration
@@ -30,6 +30,7 @@ from daml.running.forecasting import forecast, simulate
 from daml.schemes import EnKFN
 from daml.stores.keeper import Keeper
 from daml.stores.opening import loaded
+from daml.verification.predictability import lyapunov_spectrum
 
 LYAPUNOV = 0.6
 """Lyapunov time of the model in its units of time: its largest exponent is 1.67."""
@@ -37,6 +38,12 @@ SPINUP = 500
 """Steps before each record of the truth."""
 WELCH = 512
 """Steps of the pieces of which the power spectrum is a mean, at most."""
+STARTS, GROWTH, TURNING = 10, 500, 100
+"""States from which Lyapunov exponents are found, steps over which they are a mean, at most, and
+steps before, in which directions turn to those that grow."""
+APART = 1000
+"""Steps of the segments of a record, whose spin-ups would else take as long as they do: a network
+does not run faster for many segments side by side."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,8 @@ class Settings:
         Peak rate of each training.
     skip : int
         Steps at a record's head that the scores leave out.
+    exponents : int
+        Number of Lyapunov exponents of the truth and of the last network, the largest ones.
 
     Raises
     ------
@@ -89,16 +98,19 @@ class Settings:
     variance_floor: float = 0.01
     learning_rate: float = 4e-3
     skip: int = 100
+    exponents: int = 40
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_settings(self)
         names = ("steps", "test_steps", "passes", "first_epochs", "epochs", "observed", "members")
-        for name in names:
+        for name in (*names, "exponents"):
             whole(getattr(self, name), f"brajard2020: {name!r}")
         size = Lorenz96().n
         for count in (self.observed, *self.fewer):
             if not 1 <= count <= size:
                 raise InputError(f"brajard2020: {count} of {size} variables; give 1 to {size}")
+        if self.exponents > size:
+            raise InputError(f"brajard2020: 'exponents' is {self.exponents}; give {size} at most")
         if self.skip >= self.steps:
             raise InputError(f"brajard2020: 'skip' is {self.skip}; give less than 'steps'")
 
@@ -141,7 +153,7 @@ def run(
         ``/initial`` and ``/iteration/0000``, ... with the network (``emulator``) and its
         ``scores``; ``/observed/12``, ... with the scores of the passes where another number of
         variables was observed; ``/perfect/scores`` of the true model; ``/result`` with power
-        spectra.
+        spectra and Lyapunov exponents.
 
     Raises
     ------
@@ -197,7 +209,7 @@ class Experiment:
                 found = [scores for *_, scores in self.passes(count)]
                 keep({f"observed/{count}": xr.concat(found, "iteration")})
         if emulator is not None and "result" not in there:
-            keep({"result": self.spectra(emulator)})
+            keep({"result": self.spectra(emulator).merge(self.exponents(emulator))})
 
     def passes(
         self, observed: int, begun: xr.DataTree | None = None
@@ -223,7 +235,7 @@ class Experiment:
                 analysis = interpolated(record)
             else:
                 # A first network is so poor that parts of the record would not agree.
-                segments = 1 if group == groups[1] else None
+                segments = 1 if group == groups[1] else -(-settings.steps // APART)
                 analysis = assimilate(emulator, record, self.scheme, segments=segments)
                 emulator = replace(emulator, epochs=settings.epochs)
             scores = self.analysed(analysis)
@@ -287,6 +299,16 @@ class Experiment:
             },
         )
 
+    def exponents(self, emulator: CNN) -> xr.Dataset:
+        """Give the Lyapunov exponents (model, number); NaN of a network that diverges."""
+        apart = max(self.settings.test_steps // STARTS, 1)
+        starts = self.test.isel(time=slice(0, None, apart))
+        steps = min(GROWTH, self.settings.test_steps)
+        how = {"exponents": self.settings.exponents, "steps": steps, "spinup": min(TURNING, steps)}
+        models: dict[str, Any] = {"truth": self.model, "CNN": emulator}
+        found = [lyapunov_spectrum(model, starts, **how) for model in models.values()]
+        return xr.concat(found, xr.DataArray(list(models), dims="model", name="model"))
+
 
 def _root_mean_square(array: xr.DataArray, name: str) -> xr.DataArray:
     about = {"long_name": name, "units": "1"}
@@ -308,7 +330,8 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
         ``analysis_rmse``, ``analysis_spread``, ``seconds`` (iteration), ``forecast_rmse``
         (iteration, lead); iteration 0 is the network that was trained on interpolated
         observations. ``perfect_...`` of the true model; ``fewer_analysis_rmse`` (observed,
-        iteration); ``power`` (model, frequency).
+        iteration); ``power`` (model, frequency), ``exponent`` and ``standard_error`` (model,
+        number) and ``kaplan_yorke_dimension`` (model) of the truth and the last network.
 
     Raises
     ------
@@ -356,6 +379,13 @@ def table(tree: xr.DataTree) -> str:
         )
     for part in scores.get("fewer_analysis_rmse", ()):
         lines.append(f"{int(part['observed'])} of 40 observed: RMSE {float(part[-1]):.3f}")
+    for part in scores.get("exponent", ()):
+        dimension = float(scores["kaplan_yorke_dimension"].sel(model=part["model"]))
+        sizes = ", ".join(f"{value:.2f}" for value in part.values[:3])
+        lines.append(
+            f"Lyapunov exponents, {part['model'].item()}: {sizes}, ...; "
+            f"Kaplan-Yorke dimension {dimension:.1f}"
+        )
     return "\n".join(lines)
 
 

@@ -14,6 +14,9 @@ import xarray as xr
 
 from daml.errors import DivergedError, InputError, first_line
 from daml.labels.arguments import checked
+from daml.labels.trajectories import TRAJECTORY
+from daml.models.enclosing import Around
+from daml.observing.functions import Given
 from daml.pairing import certain, sized
 from daml.running.assimilation import assimilate
 from daml.running.tuning import tuned
@@ -52,41 +55,47 @@ def compare_schemes(
     segments: int | None = None,
     spinup: int | None = None,
     tolerance: float | None = None,
+    operator: Given | None = None,
 ) -> xr.Dataset:
-    """Assimilate one record by several schemes, and say how accurate and how costly each is.
+    """Assimilate one record with several schemes, and compare their accuracy and cost.
 
     Parameters
     ----------
     model, observations
         See :func:`daml.assimilate`.
     schemes : mapping of str to Scheme
-        By the names that they get. What a scheme leaves open is tuned first (:func:`daml.tuned`),
-        which is no part of its cost.
+        The schemes by name. Open settings of a scheme are tuned first (:func:`daml.tuned`), which
+        is not part of its cost.
     truth : xarray.Dataset, optional
-        ``state`` (time, variable), of a twin experiment. It judges the analyses, no more.
+        ``state`` (time, variable) of a twin experiment, used only to compute errors.
     skip : int
-        Steps at the record's head that the scores leave out.
-    segments, spinup, tolerance
+        Number of steps at the start of the record that the scores leave out.
+    segments, spinup, tolerance, operator
         See :func:`daml.assimilate`.
 
     Returns
     -------
     xarray.Dataset
-        Along ``scheme``, NaN where a scheme does not have it or where it failed: with a truth
-        ``analysis_rmse`` and ``background_rmse``, in the units of the state, at the times with
-        observations (a window's own observations count for its times before, too: compare schemes
-        whose windows end at each of these times); ``spread``;
-        ``chi_square``, the mean, 1 where a scheme is right about the size of its innovations;
-        ``log_likelihood``, the mean over the times with observations, by which schemes can be
-        compared without a truth; ``lost``, the part of the record in which an ensemble has lost the
-        observations; ``states``, how many states the model steps for each step of the record,
-        spin-ups and the start included; ``seconds``, the CPU time (s) for 1,000 steps. ``reason``
-        says why a scheme failed.
+        Scores along ``scheme``, over all trajectories if the record has many; NaN if a scheme
+        lacks a score or failed:
+
+        - ``analysis_rmse`` and ``background_rmse``, with a truth: in the units of the state, at the
+          times with observations. The analyses of a window use all of its observations, so compare
+          schemes whose windows end at each of these times;
+        - ``spread``: the root mean square;
+        - ``chi_square``: the mean, 1 if a scheme predicts the size of its innovations correctly;
+        - ``log_likelihood``: the mean over the times with observations, for comparisons without a
+          truth;
+        - ``lost``: the fraction of the record in which an ensemble has lost the observations;
+        - ``states``: number of states that the model steps for each step of the record, including
+          spin-ups and the start;
+        - ``seconds``: CPU time (s) for 1,000 steps;
+        - ``reason``: why a scheme failed.
 
     Raises
     ------
     InputError
-        If model or observations break the contract, or a scheme does not go with them. A scheme
+        If model or observations are not valid, or a scheme cannot be used with them. A scheme
         that diverges does not end the comparison.
 
     Examples
@@ -108,7 +117,7 @@ def compare_schemes(
         raise InputError("compare_schemes: there is no scheme; give {'3DVar': daml.ThreeDVar()}")
     if skip < 0:
         raise InputError(f"compare_schemes: 'skip' is {skip}; give 0 or more")
-    how = {"segments": segments, "spinup": spinup, "tolerance": tolerance}
+    how = {"segments": segments, "spinup": spinup, "tolerance": tolerance, "operator": operator}
     rows = [_scored(model, observations, scheme, truth, skip, how) for scheme in schemes.values()]
     names = [name for name in SCORES if truth is not None or not name.endswith("rmse")]
     found = {
@@ -133,19 +142,21 @@ def _scored(
         try:
             scheme = sized(scheme, model)
             if getattr(scheme, "open", ()):
-                scheme, _ = tuned(scheme, model, observations)
+                scheme, _ = tuned(scheme, model, observations, operator=how["operator"])
             analysis, seconds = _timed(counted, observations, scheme, how)
             if seconds < SHORT:
                 seconds = min(seconds, _timed(model, observations, scheme, how)[1])
         except DivergedError as error:
             return {"reason": first_line(error)}
-    steps = analysis.sizes["time"]
+    steps = analysis.sizes["time"] * analysis.sizes.get(TRAJECTORY, 1)
     found = {"states": counted.count.states / steps, "seconds": 1000 * seconds / steps}
     part = analysis.isel(time=slice(skip, None))
     seen = part["innovation"].notnull().any("observed")
     if truth is not None:
-        errors = analysis_error(part.isel(time=np.flatnonzero(seen)), truth, skip=0)
-        found |= {str(name): float(value) for name, value in errors.items()}
+        times = seen.any([dim for dim in seen.dims if dim != "time"])
+        errors = analysis_error(part.isel(time=np.flatnonzero(times)), truth, skip=0)
+        squares = (errors**2).mean()  # over trajectories
+        found |= {str(name): float(value) ** 0.5 for name, value in squares.items()}
     if "spread" in part:
         found["spread"] = float(np.sqrt((part["spread"] ** 2).mean()))
     if "chi_square" in part:
@@ -166,14 +177,11 @@ def _timed(
     return analysis, time.process_time() - since
 
 
-class _Counted:
+class _Counted(Around):
     """A model that counts the states that it steps."""
 
     def __init__(self, model: Model, count: _Count | None = None) -> None:
         self.model, self.count = model, count or _Count()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
 
     @property
     def certain(self) -> _Counted:

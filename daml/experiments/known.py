@@ -11,6 +11,7 @@ from daml.errors import InputError
 
 EXPERIMENTS = {
     "amemiya2023": "amemiya2023",
+    "bocquet_brajard": "bocquet_brajard",
     "brajard2020": "brajard2020",
     "lorenz96": "lorenz96_loop",
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from ast import literal_eval
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +12,9 @@ import xarray as xr
 
 from daml import __version__
 from daml.errors import InputError
+from daml.labels.arguments import check_fields, fitting
 from daml.labels.ranges import seed as whole_seed
+from daml.schemes.by_name import nearest
 from daml.stores.keeper import Keeper, keeper
 
 
@@ -23,6 +26,46 @@ class Experiment(Protocol):
     def run(self, keep: Keeper) -> None:
         """Make what the store lacks; keep each part as it is done."""
         ...
+
+
+def check_settings(settings: Any) -> None:
+    """Compare the fields of settings with their annotations; one number is a tuple of one.
+
+    Raises
+    ------
+    InputError
+        If one is of another type.
+    """
+    check_fields(settings)
+    for field in fields(settings):
+        if str(field.type).startswith("tuple["):
+            value, kind = getattr(settings, field.name), str(field.type)[6:].partition(",")[0]
+            several = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+            entries = value if several else [value]
+            found = [fitting("Settings", field.name, entry, kind) for entry in entries]
+            object.__setattr__(settings, field.name, tuple(found))
+
+
+def changed(settings: Any, texts: Mapping[str, str]) -> Any:
+    """Give settings with other values, which are written as text: "0.05", or "8, 12" for several.
+
+    Raises
+    ------
+    InputError
+        If there is no such setting, or a value is no number.
+    """
+    names, found = [field.name for field in fields(settings)], {}
+    for name, text in texts.items():
+        if name not in names:
+            near = nearest(name, names)
+            raise InputError(f"--set: {name!r} is unknown; {near}give one of {', '.join(names)}")
+        try:
+            found[name] = literal_eval(text)
+        except (ValueError, SyntaxError):
+            raise InputError(
+                f"--set: {name!r} is {text!r}; give a number, or numbers with commas between them"
+            ) from None
+    return replace(settings, **found)
 
 
 def performed(

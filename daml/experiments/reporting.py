@@ -22,7 +22,7 @@ KEPT = ("innovation_rmse", "held_out_rmse", "horizon_steps", "consistency")
 
 
 def published(name: str) -> xr.Dataset:
-    """Give measured scores that the documentation shows, which come with the package.
+    """Load measured scores that come with the package; the documentation shows them.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ def published(name: str) -> xr.Dataset:
         "cycle": results of :func:`daml.sweep` on five seeds, for the paper's loop, the loop with
         B from innovations, and the training through the cycle. "variants": the paper's loop with
         other settings, on three seeds. "ring": ``daml run lorenz96``, on three seeds. "ablation",
-        "attribution", "climate" and "ladder": what the
-        examples of these names measure. "hidden": no scores, but the model with hidden variables
-        that the example of this name trains, for :func:`daml.load_emulator`.
+        "attribution", "climate" and "ladder": the results of the examples of these names. "hidden":
+        no scores, but the model with hidden variables that the example of this name trains, for
+        :func:`daml.load_emulator`.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def is_twin(tree: xr.DataTree) -> bool:
 
 @checked
 def collect(tree: xr.DataTree) -> xr.Dataset:
-    """Give the scores of all passes of an experiment in one Dataset.
+    """Collect the scores of all passes of an experiment in one Dataset.
 
     Parameters
     ----------
@@ -125,24 +125,24 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
 
 @checked
 def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
-    """Give what the innovations of all passes say, without any truth.
+    """Collect the scores of all passes that need no truth, from the innovations.
 
     Returns
     -------
     xarray.Dataset
         ``innovation_rmse`` (iteration); where observations were held out also ``held_out_rmse``
-        (iteration, horizon), ``horizon_steps`` (horizon) and ``consistency`` (iteration); the same
-        of the model given as ``imperfect_...``. attrs say what the emulators are called and which
-        model was chosen.
+        (iteration, horizon), ``horizon_steps`` (horizon) and ``consistency`` (iteration); those of
+        the imperfect model as ``imperfect_...``. The attributes give the name of the emulators and
+        the model that was chosen.
 
     Raises
     ------
     InputError
-        If not even the first pass is there.
+        If the experiment does not yet have a pass.
     """
     groups = passes(tree)
     if not groups:
-        raise InputError("the experiment holds no pass yet; go on with --resume (resume=True)")
+        raise InputError("the experiment holds no pass yet; continue with --resume (resume=True)")
 
     def scores(group: str) -> xr.Dataset:
         found = loaded(tree, f"{group}/scores", needed=("innovation_rmse",))
@@ -242,7 +242,7 @@ def innovation_table(tree: xr.DataTree) -> str:
 
 @checked
 def overview(tree: xr.DataTree) -> str:
-    """Say what an experiment holds, how far it is, and its scores.
+    """Describe the settings, the progress and the scores of an experiment.
 
     Raises
     ------
@@ -260,7 +260,7 @@ def overview(tree: xr.DataTree) -> str:
         return _sweep_overview(tree)
     done, wanted = len(passes(tree)), asked(tree)
     ended = done == wanted or (wanted == "auto" and chosen(tree) is not None)
-    state = "finished" if ended else "go on with --resume"
+    state = "finished" if ended else "continue with --resume"
     apart = ("passes", "observations_sha256", "chosen", "chosen_because")
     lines = _settings({k: v for k, v in tree.attrs.items() if k not in apart})
     lines.append(f"{'passes':<14}{done} of {wanted}: {state}")
@@ -284,7 +284,7 @@ def _sweep_overview(tree: xr.DataTree) -> str:
     keys = sorted(tree["member"].children)
     done = [loaded(tree, f"member/{key}", needed=("error",)) for key in keys]
     failed = sum(bool(member["error"].item()) for member in done)
-    state = "finished" if "result" in tree.children else "go on with --resume"
+    state = "finished" if "result" in tree.children else "continue with --resume"
     lines = [f"{name:<16}{value}" for name, value in tree.attrs.items()]
     lines.append(f"{'members':<16}{len(done)} done, {failed} of them failed: {state}")
     if "result" in tree.children:

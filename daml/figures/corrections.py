@@ -18,8 +18,8 @@ def corrections(scores: xr.Dataset, axes: Panels = None) -> Figure:
     Parameters
     ----------
     scores : Dataset
-        Of ``daml.experiments.amemiya2023.collect``: `analysis_rmse` and `published_rmse` (observed,
-        correction).
+        Of ``daml.experiments.amemiya2023.collect``, or that of ``bocquet_brajard``:
+        `analysis_rmse` and `published_rmse` (observed, correction).
     axes : one Axes for each number of observed variables, optional
 
     Raises
@@ -47,7 +47,7 @@ def corrections(scores: xr.Dataset, axes: Panels = None) -> Figure:
             ax.plot(
                 at, published, color=INK, linestyle="", marker="_", markersize=18, label="published"
             )
-            ax.set(title=f"{int(measured['observed'])} of 8 observed", ylabel=label_of(found))
+            ax.set(title=f"{int(measured['observed'])} observed", ylabel=label_of(found))
             ax.set_xticks(at, names)
             ax.legend()
     return figure

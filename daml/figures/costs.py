@@ -25,9 +25,9 @@ def scheme_costs(
     cost: str = "seconds",
     axes: Axes | None = None,
 ) -> Figure:
-    """Draw a score of schemes against what they cost, a point for each.
+    """Draw a score of schemes against their cost, with one point per scheme.
 
-    Those on the dashed line are the best ones for their cost: none is as cheap and better. Schemes
+    Schemes on the dashed line are the best for their cost: no cheaper scheme is better. Schemes
     without the score are left out.
 
     Parameters

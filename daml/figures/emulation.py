@@ -14,19 +14,19 @@ from daml.labels.arguments import checked
 
 @checked
 def emulation(scores: xr.Dataset, axes: Panels = None) -> Figure:
-    """Draw the analysis against the pass, forecasts against the lead, and power spectra.
+    """Draw analyses against the pass, forecasts against the lead, power, and Lyapunov exponents.
 
     Parameters
     ----------
     scores : Dataset
         Of ``daml.experiments.brajard2020.collect``: `analysis_rmse`, `forecast_rmse`, those of the
-        true model, and optionally `fewer_analysis_rmse` and `power`.
-    axes : three Axes, optional
+        true model, and optionally `fewer_analysis_rmse`, `power` and `exponent`.
+    axes : three Axes, or four with `exponent`, optional
 
     Raises
     ------
     InputError
-        If a score is missing, or `axes` are not three Axes.
+        If a score is missing, or `axes` has another number of Axes.
 
     Examples
     --------
@@ -42,8 +42,8 @@ def emulation(scores: xr.Dataset, axes: Panels = None) -> Figure:
     skill = take(scores, "forecast_rmse", "iteration", "lead")
     climate = float(take(scores, "climate_rmse", "iteration")[0])
     with matplotlib.rc_context(STYLE):
-        figure, grid = grid_of(axes, 1, 3, height=2.6)
-        left, middle, right = grid[0]
+        figure, grid = grid_of(axes, 1, 4 if "exponent" in scores else 3, height=2.6)
+        left, middle, right = grid[0][:3]
         passes = np.arange(rmse.size)
         observed = scores.attrs.get("observed", "")
         left.plot(passes, rmse, color=LSTM, marker="o", label=f"{observed} observed")
@@ -73,4 +73,13 @@ def emulation(scores: xr.Dataset, axes: Panels = None) -> Figure:
                 )
             right.legend()
         right.set(xlabel="frequency", ylabel="power")
+        if "exponent" in scores:
+            last = grid[0][3]
+            pairs = zip(take(scores, "exponent", "model", "number"), (PERFECT, LSTM), strict=True)
+            for part, colour in pairs:
+                name = str(part["model"].values)
+                last.plot(part["number"], part, color=colour, marker=".", label=name)
+            last.axhline(0, color=INK, linewidth=0.8)
+            last.set(xlabel="number", ylabel="Lyapunov exponent")
+            last.legend()
     return figure

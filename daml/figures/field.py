@@ -57,7 +57,7 @@ def animation(array: xr.DataArray, dim: str = "time", interval: int = 100) -> Fu
     array : DataArray
         With ``dim`` and two other dimensions.
     dim : str
-        The dimension along which it moves.
+        The dimension along which the field is animated, such as "time".
     interval : int
         Milliseconds from one picture to the next.
 
@@ -69,7 +69,7 @@ def animation(array: xr.DataArray, dim: str = "time", interval: int = 100) -> Fu
     Raises
     ------
     InputError
-        If it has other dimensions.
+        If the array has other dimensions.
 
     Examples
     --------

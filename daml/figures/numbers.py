@@ -17,7 +17,7 @@ from daml.labels.arguments import checked
 
 @checked
 def hidden_numbers(numbers: xr.Dataset, axes: Axes | None = None) -> Figure:
-    """Draw what each number of hidden variables is worth, and mark the number that was chosen.
+    """Draw the score of each number of hidden variables, and mark the number that was chosen.
 
     A point is the negative log-likelihood of the held-out innovations after a short training, and
     its bar the standard error of its difference from the best, at the dotted line. The smallest

@@ -24,6 +24,7 @@ from daml.labels.dates import (
     since_first,
     span,
 )
+from daml.labels.trajectories import numbers_of
 
 LARGEST = 1e14
 """A magnitude above which a value is taken for an undeclared fill value."""
@@ -247,25 +248,34 @@ class TimeAxis:
         A model step in the same kind.
     index : numpy.ndarray (time,)
         Steps since the first time.
+    many : int
+        How many trajectories lie in a row: each has the same times, and its steps follow those of
+        the one before.
     """
 
     times: np.ndarray
     step: Any
     index: np.ndarray
+    many: int = 1
 
     @property
     def length(self) -> int:
-        """Model steps from the first time to the last, both counted."""
+        """Model steps from the first time to the last, both counted; those of all trajectories."""
         return int(self.index[-1]) + 1
+
+    @property
+    def own(self) -> int:
+        """Model steps of a trajectory."""
+        return self.length // self.many
 
     def grid(self) -> np.ndarray:
         """Give the time of every model step; the given times stay to the bit."""
         if self.length == len(self.times):
             return self.times
-        steps = np.arange(self.length)
-        grid = after(self.times[0], steps, self.step)
-        grid[self.index] = self.times
-        return grid
+        given = len(self.times) // self.many
+        grid = after(self.times[0], np.arange(self.own), self.step)
+        grid[self.index[:given]] = self.times[:given]
+        return np.tile(grid, self.many)
 
 
 def step_like(times: np.ndarray, dt: Any, time_unit: str = "s") -> Any:
@@ -294,6 +304,11 @@ def time_axis(dataset: xr.Dataset, name: str, dt: Any, time_unit: str = "s") -> 
         more than 1e-3 dt plus the rounding of its own type; or if dt is a number, and so small
         that the record would be mostly missing.
     """
+    numbers = numbers_of(dataset)
+    if numbers.any():
+        one = time_axis(dataset.isel(time=np.flatnonzero(numbers == 0)), name, dt, time_unit)
+        index = one.index + one.length * np.arange(numbers[-1] + 1)[:, None]
+        return TimeAxis(dataset["time"].values, one.step, index.ravel(), len(index))
     times = check_time(dataset, name)
     step = step_like(times, dt, time_unit)
     if is_calendar(step):

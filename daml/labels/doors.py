@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.fields import ERROR, flatten, forms_of, has_fields, is_flat
 from daml.labels.templates import Template
 
@@ -69,7 +69,7 @@ def flat(dataset: xr.Dataset, model: object = None) -> xr.Dataset:
     found = flatten(dataset)
     if model is not None and any(form.sizes for form in forms_of(found).values()):
         raise InputError(
-            f"{type(model).__name__}: it has no 'template', so that it is not known where the "
+            f"{name_of(model)}: it has no 'template', so that it is not known where the "
             "fields that are given lie on its grid; give daml.flatten(fields), with the model's "
             "names along 'variable', or make the model a daml.models.Gridded"
         )
@@ -109,7 +109,7 @@ def _range(array: xr.DataArray, name: str) -> tuple[Any, Any]:
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"{name!r}: 'valid_range' is {given!r}; give the smallest and the largest valid "
-                "value, or take the attribute away"
+                "value, or remove the attribute"
             ) from error
     return low, high
 

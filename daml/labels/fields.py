@@ -85,31 +85,30 @@ def _names(field: str, shape: tuple[int, ...]) -> tuple[str, ...]:
 
 @checked
 def flatten(dataset: xr.Dataset) -> xr.Dataset:
-    """Put fields, each with dimensions of its own, on one axis ``variable``.
+    """Put fields, each with its own dimensions, on one axis ``variable``.
 
     Parameters
     ----------
     dataset : xarray.Dataset
-        Each data variable is a field. Its dimensions are those of space, and of "time", "member",
-        "start", "lead" and "trajectory" the same as those of all other fields. Of a record of
-        observations there is also ``<field>_error_variance`` for each field, with any of the
-        field's dimensions.
+        Each data variable is a field, with dimensions of space, and with those of "time", "member",
+        "start", "lead" and "trajectory" that all other fields have, too. A record of observations
+        also has ``<field>_error_variance`` for each field, with any of the field's dimensions.
 
     Returns
     -------
     xarray.Dataset
         ``state`` (..., variable), or ``observation`` (time, variable) and ``error_variance``
-        (variable) or (time, variable). Names along ``variable`` are those of the field with places
-        along its dimensions, "u[3,5]". The coordinate ``field`` (variable) is the name of the
-        field, and ``at_<dimension>`` (variable) the place along a dimension, -1 where the field
-        does not have it. All coordinates stay; a coordinate of the name of each field has its
-        attributes. A Dataset that is flat is returned as it is.
+        (variable) or (time, variable). Names along ``variable`` are the field and the indices along
+        its dimensions, "u[3,5]". The coordinate ``field`` (variable) is the name of the
+        field, and ``at_<dimension>`` (variable) the index along a dimension, -1 if the field
+        does not have it. All coordinates are kept; a coordinate with the name of each field has its
+        attributes. A Dataset that is already flat is returned unchanged.
 
     Raises
     ------
     InputError
-        If the fields do not share the dimensions that are none of space, one holds no real numbers,
-        or a record lacks an error variance.
+        If the fields do not share the dimensions other than those of space, a field does not hold
+        real numbers, or a record lacks an error variance.
 
     See Also
     --------
@@ -142,26 +141,26 @@ def flatten(dataset: xr.Dataset) -> xr.Dataset:
 
 @checked
 def unflatten(dataset: xr.Dataset) -> xr.Dataset | xr.DataTree:
-    """Give the fields of a flat Dataset.
+    """Convert a flat Dataset to fields.
 
     Parameters
     ----------
     dataset : xarray.Dataset
         Result of :func:`flatten`, or a result of daml for a model with a ``template``, such as an
-        analysis. Points that are missing along ``variable``, masked or left out, are NaN.
+        analysis. Points that are missing along ``variable`` become NaN.
 
     Returns
     -------
     xarray.Dataset or xarray.DataTree
-        For ``state``, or ``observation`` with ``error_variance``, a Dataset with a data variable
-        for each field. For anything else a DataTree with a Dataset of the fields for each data
-        variable (..., variable), such as ``analysis``, ``background`` and ``spread``; other data
-        variables are those of the root.
+        For ``state``, or ``observation`` with ``error_variance``, a Dataset with one data variable
+        per field. Otherwise a DataTree with one node per data variable (..., variable), such as
+        ``analysis``, ``background`` and ``spread``, which holds the fields; other data variables
+        are in the root.
 
     Raises
     ------
     InputError
-        If nothing says of which fields the variables are.
+        If the Dataset does not say to which fields its variables belong.
 
     Examples
     --------

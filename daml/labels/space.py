@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.arguments import shown
 
 PLACING = (
@@ -58,7 +58,7 @@ class StateSpace:
         InputError
             If positions or periods are no numbers, or of another shape.
         """
-        owner, names = type(model).__name__, tuple(model.variables)
+        owner, names = name_of(model), tuple(model.variables)
         positions, period = getattr(model, "positions", None), getattr(model, "period", None)
         if positions is None:
             return cls(names)

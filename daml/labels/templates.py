@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from array_api_compat import array_namespace
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.fields import AT, ERROR, Form, described, flatten, forms_of, has_fields, is_flat
 
 NEAR = 1e-6
@@ -44,7 +44,7 @@ class Template:
         given = getattr(model, "template", None)
         if given is None or isinstance(model, type):
             return None
-        owner = type(model).__name__
+        owner = name_of(model)
         template = cls.given(given, owner)
         variables = tuple(getattr(model, "variables", ()))
         if variables[: len(template.names)] != template.names:  # hidden ones may follow
@@ -216,7 +216,7 @@ class Template:
         for field, form in forms.items():
             if field not in self.forms:
                 raise InputError(
-                    f"{field!r} is no field of the model, which has {', '.join(self.forms)}; "
+                    f"{field!r} is not a field of the model, which has {', '.join(self.forms)}; "
                     f"rename it, or leave it out: ds.drop_vars({field!r})"
                 )
             own = self.forms[field]

@@ -18,6 +18,8 @@ TRAJECTORY = "trajectory"
 """The dimension along which trajectories lie."""
 SHARED = ("error_variance", "error_covariance", "operator")
 """What observations have once, where it is the same for all."""
+NUMBER = "_trajectory"
+"""The coordinate along ``time`` with the number of the trajectory of each row; see `in_a_row`."""
 
 
 def by_trajectory(function: Callable[P, xr.Dataset]) -> Callable[P, xr.Dataset]:
@@ -52,11 +54,56 @@ def by_trajectory(function: Callable[P, xr.Dataset]) -> Callable[P, xr.Dataset]:
     return called
 
 
+def parts_of(dataset: xr.Dataset) -> list[xr.Dataset]:
+    """Give each trajectory of a Dataset by itself; one without the dimension as it is."""
+    many = dataset.sizes.get(TRAJECTORY)
+    if many is None:
+        return [dataset]
+    return [dataset.isel({TRAJECTORY: place}, drop=True) for place in range(many)]
+
+
+def joined_like(found: list[xr.Dataset], dataset: xr.Dataset, what: str) -> xr.Dataset:
+    """Join what was found of each of the `parts_of` a Dataset; the text of errors: ``what``."""
+    if TRAJECTORY not in dataset.dims:
+        return found[0]
+    return _joined(found, _labels({"observations": dataset}, what))
+
+
+def in_a_row(dataset: xr.Dataset) -> xr.Dataset:
+    """Give the rows of all trajectories along ``time``, one trajectory after the other.
+
+    What works on rows needs to know no more; what must not cross a seam goes by `numbers_of`. A
+    Dataset without the dimension is returned as it is.
+
+    Examples
+    --------
+    >>> two = xr.Dataset({"u": (("trajectory", "time"), [[1, 2], [3, 4]])}, {"time": [0.0, 1.0]})
+    >>> in_a_row(two).u.values, in_a_row(two).time.values, numbers_of(in_a_row(two))
+    (array([1, 2, 3, 4]), array([0., 1., 0., 1.]), array([0, 0, 1, 1]))
+    """
+    if not {TRAJECTORY, "time"} <= set(dataset.dims):
+        return dataset
+    rows = dataset.assign_coords({TRAJECTORY: np.arange(dataset.sizes[TRAJECTORY])})
+    rows = rows.stack(row=(TRAJECTORY, "time"), create_index=False)
+    times = rows.variables.get("time")
+    rows = rows.drop_vars("time", errors="ignore").rename({"row": "time", TRAJECTORY: NUMBER})
+    if times is not None:
+        rows = rows.assign_coords(time=("time", times.values, times.attrs))
+    return rows.transpose("time", ...)
+
+
+def numbers_of(dataset: xr.Dataset | xr.DataArray) -> np.ndarray:
+    """Give the number (time,) of the trajectory of each row; 0 for all of one record."""
+    if NUMBER in dataset.coords:
+        return np.asarray(dataset.coords[NUMBER].values)
+    return np.zeros(dataset.sizes.get("time", 0), dtype=np.int64)
+
+
 def _labels(many: dict[str, xr.Dataset], what: str) -> xr.DataArray:
     """Give the coordinate of the trajectories, which all Datasets share."""
     (first, one), *others = many.items()
     for key, other in others:
-        if not one[TRAJECTORY].equals(other[TRAJECTORY]):
+        if not np.array_equal(one[TRAJECTORY].values, other[TRAJECTORY].values):
             raise InputError(
                 f"{what}: {first!r} has {one.sizes[TRAJECTORY]} trajectories, and {key!r} has "
                 f"{other.sizes[TRAJECTORY]}, or others; give the same"

@@ -23,7 +23,7 @@ from daml.observing.functions import Function, Through
 from daml.observing.records import Readings
 from daml.pairing import check_lag
 from daml.protocols import CycleTrained, Emulator, Model, Scheme
-from daml.running.assimilation import assimilated
+from daml.running.assimilation import analysed
 from daml.running.tuning import estimated
 from daml.schemes.estimation import Pairs, observed_pairs
 from daml.stores.keeper import TrainingCheckpoint
@@ -80,30 +80,29 @@ class Assimilator:
         variables = tuple(model.variables)
         readings = Readings(observations, StateSpace.of(model), function, variables)
         record = readings.of(model)
-        held_out = HeldOut(record.axis.length, fraction) if fraction else None
-        check_length(model, scheme, emulator, observations, record, held_out, way)
+        axis, rows = record.axis, readings.observations
+        held_out = HeldOut(axis.length, fraction, axis.many) if fraction else None
+        check_length(model, scheme, emulator, rows, record, held_out, way)
         if smooths:
-            check_lag(lag, record.axis.length, scheme, "improve: targets='smoothed'")
+            check_lag(lag, axis.own, scheme, "improve: targets='smoothed'")
         how = smooths, lag, forcings, table
         return cls(observations, scheme, held_out, way, readings, *how)
 
     @cached_property
     def _pairs(self) -> Pairs:
         """Covariance and number of pairs of the observations, computed once."""
-        return observed_pairs(self.observations)
+        return observed_pairs(self.readings.observations)
 
     def _analysed(self, model: Model, scheme: Scheme) -> xr.Dataset:
-        driven = lent(model, self.table)
-        return assimilated(driven, self.observations, scheme, self.readings.of(model))
+        return analysed(lent(model, self.table), self.readings, scheme)
 
     def _targets(self, done: Pass) -> xr.Dataset:
         """Give the analysis of a pass to train on: that of the scheme, or the smoothed one."""
         if not self.smooths:
             return done.analysis
-        driven = lent(done.model, self.table)
-        given = driven, self.observations, done.scheme, self.readings.of(done.model)
-        segments = 1 if self.lag is None else None
-        return assimilated(*given, segments=segments, lag=self.lag).load()
+        driven, segments = lent(done.model, self.table), 1 if self.lag is None else None
+        how: dict[str, Any] = {"segments": segments, "lag": self.lag}
+        return analysed(driven, self.readings, done.scheme, **how).load()
 
     def _tuned(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import t
 
-from daml.training.held_out import SHORT, HeldOut, longer
+from daml.training.held_out import HeldOut
 
 PATIENCE = 3
 """Number of passes without a gain after which a loop stops."""
@@ -139,8 +139,7 @@ def too_short(errors: xr.DataArray, held_out: HeldOut) -> str:
     count, blocks = int(there.sum()), len(held_out.blocks)
     if count >= FEWEST:
         return ""
-    rows = math.ceil(FEWEST * SHORT * blocks / max(count, 1))
-    enough = longer(rows, held_out.steps, held_out.fraction)
+    enough = held_out.more(FEWEST * blocks / max(count, 1))
     return (
         f"the record of {held_out.steps} steps is too short to tell, as it makes {count} held-out "
         f"block{'s' * (count != 1)} with observations and {FEWEST} are needed; give {enough}"

@@ -11,6 +11,7 @@ import xarray as xr
 
 from daml.labels.datasets import names, pack
 from daml.labels.lacking import completed
+from daml.labels.trajectories import in_a_row
 from daml.observing.records import Readings, Record
 from daml.protocols import Model, Observed
 from daml.running.forecasting import ahead
@@ -86,7 +87,7 @@ class Judge:
         (observed,) are the variances of the observations. At least one held-out row has a value
         (:func:`daml.loop.preconditions.check_length`).
         """
-        leads = tuple(n for n in LEADS if n <= int(held_out.blocks[0, 0]) // 2)
+        leads = tuple(n for n in LEADS if n <= held_out.room // 2)
         wide = cls(record, record.axis.grid(), held_out, leads, readings)
         errors = np.nanmean(wide.squares(model, analysis), axis=0) - 1
         observed = record.seen(np.arange(record.axis.length))
@@ -106,12 +107,13 @@ class Judge:
         analysis : xarray.Dataset
             ``analysis`` (time, variable): the states to start from.
         """
-        starting, _ = pack(analysis, "analysis", tuple(model.variables))
+        starting, _ = pack(in_a_row(analysis), "analysis", tuple(model.variables))
         record = self.record if self.readings is None else self.readings.of(model)
         operator = self._held(record).operator
         blocks, farthest = self.held_out.blocks, self.horizons[-1]
         heads = np.concatenate([np.arange(a - farthest, b, PIECE) for a, b in blocks])
-        warmup = min(WARMUP, int(heads.min()))
+        # Pieces may run on into another trajectory, but not as far as a block of one.
+        warmup = min(WARMUP, int((heads % self.held_out.own).min()))
         cut = Cut(len(heads) * PIECE, PIECE, warmup)
         seen, variance, numbers = self.seen
         place = np.full(len(starting) + PIECE + farthest, -1)
@@ -194,7 +196,7 @@ class Judge:
 
     def _consistency(self, analysis: xr.Dataset) -> float:
         """Give the mean of d' (H B H' + R)^-1 d over the number of values in d."""
-        held = analysis[["chi_square", "innovation"]].isel(time=self.held_out.judged)
+        held = in_a_row(analysis[["chi_square", "innovation"]]).isel(time=self.held_out.judged)
         counts = held["innovation"].count("observed")
         return float((held["chi_square"] * counts).sum() / counts.sum().clip(1))
 

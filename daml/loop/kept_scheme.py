@@ -23,7 +23,7 @@ def load_scheme(
     iteration: int | None = None,
     scheme: Scheme | None = None,
 ) -> Scheme:
-    """Load the scheme of a pass, with the B and whatever else the loop found for it.
+    """Load the scheme of a pass, with the B and other settings that the loop tuned for it.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def load_scheme(
         An experiment (tree or store).
     iteration : int, optional
         Number of the pass; -1 is the last. Default: the pass that the loop chose, or the last if
-        nothing was held out. If the loop chose the model given, the scheme of that model.
+        nothing was held out. If the loop chose the imperfect model, the scheme of this model.
     scheme : Scheme, optional
         A scheme of a class of your own, as it was given to the loop. Its ``restored`` is called
         with the Dataset that its ``to_dataset`` gave.

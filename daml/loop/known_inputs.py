@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.forcings import Forcings
 from daml.loop.preconditions import parameters
 from daml.models.forced import check_given, names_of
@@ -31,7 +31,7 @@ def forcings_of(model: Model, emulator: Emulator, forcings: xr.Dataset | None) -
     needed = (*names_of(model), *names_of(base))
     if not needed and "forcings" not in parameters(getattr(emulator, "fit", parameters)):
         raise InputError(
-            f"improve: forcings are given, and neither {type(model).__name__} nor "
+            f"improve: forcings are given, and neither {name_of(model)} nor "
             f"{type(emulator).__name__} takes any; leave them out, or give the model their names: "
             "forcings = ('name', ...), step(x, memory, forcing)"
         )

@@ -76,9 +76,10 @@ class Loop:
     warm_start : bool
         Whether each training starts from the weights of the previous pass.
     held_out : float
-        Fraction of the record, in blocks of time, that is assimilated but not trained on. It is
-        used to estimate the B of an emulator, to end each training, to score each pass and to
-        choose one, or the model given where no pass is significantly better. 0 holds nothing out.
+        Fraction of the record, in blocks of time or in whole trajectories where these are short,
+        that is assimilated but not trained on. It is used to estimate the B of an emulator, to end
+        each training, to score each pass and to choose one, or the model given where no pass
+        is significantly better. 0 holds nothing out.
     targets : {"analyses", "smoothed"}
         Whether an emulator is trained on the analyses themselves, or on the same record smoothed
         (:func:`daml.smooth`), which needs a scheme that carries a covariance, such as an ensemble.
@@ -312,7 +313,7 @@ class Loop:
         choice = chosen(last.errors, given, name)
         keep.tell(choice)
         if choice["chosen"] == "given":
-            held_out = HeldOut(last.analysis.sizes["time"], self.held_out)
+            held_out = HeldOut.of(last.analysis, self.held_out)
             advice = too_short(last.errors, held_out) or (
                 "try a longer record, or training='cycle'"
                 if self.training == "analyses"
@@ -403,7 +404,8 @@ def improve(
     observations : xarray.Dataset
         ``observation`` (time, variable), NaN where a value is missing, and its ``error_variance``
         (variable) or (time, variable), or ``error_covariance`` (variable, covariable). ``operator``
-        (variable, model_variable) is H if the model's variables are not observed directly.
+        (variable, model_variable) is H if the model's variables are not observed directly. With a
+        dimension ``trajectory``, each trajectory starts afresh, and analyses have it, too.
     scheme : Scheme, optional
         Computes the analyses; what it leaves open, such as B, is tuned for each model. Default:
         ``ThreeDVar("innovations")``; with ``training="cycle"``, ``ThreeDVar("model")`` if the
@@ -423,9 +425,10 @@ def improve(
     warm_start : bool
         Whether each training starts from the weights of the previous pass.
     held_out : float
-        Fraction of the record, in blocks of time, that is assimilated but not trained on. It is
-        used to tune the scheme for an emulator, to end each training, to score each pass and to
-        choose one. 0 holds nothing out; then no pass is chosen, and ``passes`` must be a number.
+        Fraction of the record, in blocks of time or in whole trajectories where these are short,
+        that is assimilated but not trained on. It is used to tune the scheme for an emulator, to
+        end each training, to score each pass and to choose one. 0 holds nothing out; then
+        no pass is chosen, and ``passes`` must be a number.
     training : {"analyses", "cycle"}
         "analyses" trains on the analyses of the previous pass. "cycle" trains through the
         assimilation cycle, on how far each forecast is from the next observations. The result

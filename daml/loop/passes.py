@@ -11,6 +11,7 @@ import xarray as xr
 from daml.emulators.own import called, dataset_of, history, trained
 from daml.errors import InputError
 from daml.labels.datasets import check_dims, names
+from daml.labels.trajectories import in_a_row
 from daml.loop.choosing import settled
 from daml.loop.judging import SQUARES, Judge
 from daml.progress import Progress
@@ -49,7 +50,7 @@ class Pass:
     def datasets(self) -> dict[str, xr.Dataset]:
         """Give the Datasets to keep of the pass, by group."""
         kept = {self.group: self.analysis}
-        scores = innovation_statistics(self.analysis)
+        scores = innovation_statistics(in_a_row(self.analysis))
         kept[f"{self.group}/scores"] = scores if self.judged is None else scores.merge(self.judged)
         if hasattr(self.scheme, "to_dataset"):
             kept[f"{self.group}/scheme"] = _kept(self.scheme, names(self.analysis))

@@ -15,7 +15,9 @@ from daml.labels.datasets import first_time, names
 from daml.labels.definitions import is_users
 from daml.labels.forcings import Forcings
 from daml.labels.space import StateSpace
+from daml.labels.trajectories import in_a_row
 from daml.loop.passes import TRAININGS
+from daml.models.enclosing import Around
 from daml.models.forced import names_of
 from daml.observing.batches import picked, placed
 from daml.observing.functions import Through
@@ -82,9 +84,9 @@ def check_loop(
     if getattr(scheme, "open", ()):  # it cannot run before it is tuned
         return
     how = tuple(model.variables), model.dt, getattr(model, "time_unit", "s")
-    record = read(observations, *how, function, space)
+    record = read(in_a_row(observations), *how, function, space)
     first = FirstGuess(model, record, record.axis.grid(), None)
-    steps = np.arange(min(STEPS, record.axis.length))[:, None]
+    steps = np.arange(min(STEPS, record.axis.own))[:, None]
     spread = np.std(record.nearest(steps[:, 0]), axis=0).max() or 1.0
     tried, device = offered(scheme, record), home(model)
     start = EnsembleStart(model, record, first)
@@ -190,14 +192,11 @@ def check_targets(targets: str, lag: int | None, training: str, scheme: Scheme) 
     check_smoothed(scheme, "Loop: targets='smoothed'")
 
 
-class _Shifted:
+class _Shifted(Around):
     """A model to whose forecasts a constant is added."""
 
     def __init__(self, model: Model, shift: float) -> None:
         self.model, self.shift = model, shift
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
 
     def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
         moved, memory = self.model.step(x, memory)
@@ -228,7 +227,8 @@ def check_length(
     model, scheme, emulator, training
         See :class:`daml.Loop`.
     observations : xarray.Dataset
-        ``observation`` (time, variable) and its ``error_variance`` (variable).
+        ``observation`` (time, variable) and its ``error_variance`` (variable); of many trajectories
+        the rows of all.
     record : Record
         The same observations as read.
     held_out : HeldOut or None
@@ -239,7 +239,7 @@ def check_length(
     InputError
         If it is too short to train on, or too few values are held out or left to train on.
     """
-    _check_sequences(emulator, record.axis.length, training)
+    _check_sequences(emulator, record.axis.own, training)
     present = record.kind_present[record.kind]
     given = present, observations, tuple(model.variables)
     _check_values(scheme, *given, None, knows_covariance(model))

@@ -70,8 +70,8 @@ class Each(Around):
         for needed in ("variables", "dt", "start", "step"):
             if not hasattr(model, needed):
                 raise InputError(
-                    f"each: {type(model).__name__} is no model: it has no {needed!r}; a model has "
-                    "variables, dt, start(x, time) and step(x, memory)"
+                    f"each: {type(model).__name__} is not a model: it has no {needed!r}; a model "
+                    "has variables, dt, start(x, time) and step(x, memory)"
                 )
         if workers < 1:
             raise InputError(f"each: 'workers' is {workers}; give 1 or more")

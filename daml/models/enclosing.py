@@ -13,6 +13,11 @@ class Around:
 
     model: Model
 
+    @property
+    def enclosed(self) -> Model:
+        """The model inside, by whose name errors call this one."""
+        return self.model
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or "model" not in vars(self):  # a copy is empty at first
             raise AttributeError(name)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from daml.arrays import alike
-from daml.errors import DamlError, InputError, StepError, first_line
+from daml.errors import DamlError, InputError, StepError, first_line, name_of
 from daml.labels.arguments import checked, shown
 from daml.labels.forcings import Forcings, Schedule
 from daml.models.enclosing import Around
@@ -72,7 +72,7 @@ def names_of(model: object) -> tuple[str, ...]:
     names = tuple(found) if isinstance(found, (tuple, list)) else (found,)
     if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
         raise InputError(
-            f"{type(model).__name__}: 'forcings' is {names if len(names) > 1 else shown(found)}; "
+            f"{name_of(model)}: 'forcings' is {names if len(names) > 1 else shown(found)}; "
             "give a tuple of different names, such as ('wind',)"
         )
     return names
@@ -92,7 +92,7 @@ def given(model: Model, forcings: xr.Dataset | None, what: str) -> Model:
         return model
     if not names:
         raise InputError(
-            f"{what}: forcings are given, and {type(model).__name__} takes none; leave them out, "
+            f"{what}: forcings are given, and {name_of(model)} takes none; leave them out, "
             "or give the model their names: forcings = ('name', ...), step(x, memory, forcing)"
         )
     return cast("Model", Forced(model, Forcings.read(forcings, names)))
@@ -103,7 +103,7 @@ def check_given(model: object) -> None:
     names = names_of(model)
     if names:
         raise InputError(
-            f"{type(model).__name__}: it takes the forcings {names}, and none are given; give "
+            f"{name_of(model)}: it takes the forcings {names}, and none are given; give "
             "forcings=dataset, or daml.models.forced(model, dataset)"
         )
 
@@ -230,7 +230,7 @@ def stepped(model: Any, x: Array, memory: Memory, forcing: np.ndarray) -> tuple[
         raise
     except (Exception, SystemExit) as error:
         raise StepError(
-            f"{type(model).__name__}: 'step' failed ({type(error).__name__}: {first_line(error)}); "
+            f"{name_of(model)}: 'step' failed ({type(error).__name__}: {first_line(error)}); "
             f"it takes x (..., variable), memory and forcing (..., {forcing.shape[-1]}), and gives "
             "(state, memory)"
         ) from error

@@ -15,25 +15,24 @@ if TYPE_CHECKING:
 
 
 class Gridded:
-    """A model whose states are fields; a subclass says what they are and how they move.
+    """Base class of models of fields; a subclass defines the fields and their step.
 
     Attributes
     ----------
     template : xarray.Dataset
-        A data variable, with dimensions of space alone, for each field. Its coordinates, units and
-        other attributes are those of all results. A value of NaN is no variable, such as land;
-        other values are a typical state.
+        One data variable per field, with dimensions of space only. Its coordinates, units and other
+        attributes are those of all results. Points with NaN, such as land, are not part of the
+        state; the other values are a typical state.
     dt : float or numpy.timedelta64
         Length of a step; see :class:`daml.protocols.Model`.
     arrays : tuple of str
-        ("numpy", "torch") if ``move`` takes tensors of torch's, too, and torch differentiates it.
+        ("numpy", "torch") if ``move`` also takes torch tensors, and torch differentiates it.
     period : float or sequence of float, optional
-        Length after which each dimension repeats itself, or None; see
-        :class:`daml.protocols.Model`.
+        Period of each dimension, or None; see :class:`daml.protocols.Model`.
 
     Notes
     -----
-    One with ``forcings`` writes ``move(fields, forcing)``, with their values (..., forcing).
+    A model with ``forcings`` defines ``move(fields, forcing)``, with their values (..., forcing).
 
     ``variables`` are the points of all fields, named "u[3,5]"; ``positions`` follow from the
     coordinates of the template, in km where they are latitudes and longitudes (units
@@ -42,7 +41,7 @@ class Gridded:
     Raises
     ------
     InputError
-        If the template is no Dataset of fields, when it is first used.
+        If the template is not a Dataset of fields; raised when it is first used.
 
     Examples
     --------

@@ -56,12 +56,12 @@ def runge_kutta(tendency: Callable[[Array], Array], x: Array, dt: float, substep
 
 @dataclass(frozen=True)
 class ODE(ABC):
-    """A model given by its right-hand side, stepped by the classical Runge-Kutta scheme.
+    """Base class of models that are given by their right-hand side; steps are Runge-Kutta steps.
 
-    A subclass names its ``variables`` and writes ``tendency`` once, on the Array API, so that
-    NumPy and torch both run it and torch differentiates it. One with ``forcings`` writes
+    A subclass names its ``variables`` and defines ``tendency`` with the Array API, so that
+    NumPy and torch both run it and torch differentiates it. A model with ``forcings`` defines
     ``tendency(x, forcing)``; forcings (..., forcing) are those at the start of a step, and constant
-    during it.
+    during it. The scheme is the classical one of fourth order.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ class ODE(ABC):
     substeps : int
         Runge-Kutta steps in each dt.
     time_unit : str
-        Length of a model time unit on a record whose time is datetime64, as NumPy abbreviates
-        it ("s", "h", "D").
+        Model time unit on a record whose time is datetime64, as abbreviated by NumPy ("s", "h",
+        "D").
 
     Raises
     ------

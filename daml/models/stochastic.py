@@ -25,21 +25,21 @@ TURN = 1 << 62
 
 
 class Stochastic(Around):
-    """A model to whose steps random errors are added, drawn from N(0, Q).
+    """A model with random errors, drawn from N(0, Q), after each step.
 
-    The draws follow from the seed and the number of the step since the time 0 (of dates: since
-    1970): a run that goes on from the end of another one is the rest of a longer one. All states of
+    The draws depend on the seed and the number of the step since the time 0 (with dates: since
+    1970), so a run that is continued from its end equals a longer run. All states of
     one time get the same draw, except for the members (..., member, variable) of an ensemble, each
     of which gets its own.
 
     In :func:`daml.assimilate` the scheme accounts for the error instead: the cycle steps the model
-    without it, ensembles draw it with a seed of their own, and :class:`daml.schemes.SigmaPoint`
+    without it, ensembles draw it with their own seed, and :class:`daml.schemes.SigmaPoint`
     and :class:`daml.schemes.ExtendedKalman` add Q to their covariance.
 
     Parameters
     ----------
     model : Model
-        Gives the step without noise. Its further attributes (``climate``, ``positions``, ...) are
+        The model without random errors. Its other attributes (``climate``, ``positions``, ...) are
         those of this model, too.
     model_error : float, array or xarray.DataArray
         Q: one variance for all variables, variances (variable,) or a covariance (variable,
@@ -50,7 +50,7 @@ class Stochastic(Around):
     Raises
     ------
     InputError
-        If Q is no covariance of the model's variables, or the seed is negative.
+        If Q is not a covariance of the model's variables, or the seed is negative.
 
     Examples
     --------

@@ -91,6 +91,11 @@ class Record:
         window[self.axis.index[inside] - first] = source[inside].values
         return np.asarray(window[steps - first])
 
+    def apart(self, steps: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Give how many steps lie between two; those of two trajectories are far apart."""
+        seams = steps // self.axis.own != others // self.axis.own
+        return np.asarray(np.abs(steps - others) + self.axis.length * seams)
+
     @cached_property
     def noise(self) -> TabledNoise:
         """R and what is missing, by kind; a scheme that writes into it raises."""
@@ -180,7 +185,7 @@ class Record:
             if len(present):
                 after = np.clip(np.searchsorted(present, steps), 0, len(present) - 1)
                 before = np.clip(after - 1, 0, None)
-                nearer = np.abs(present[before] - steps) <= np.abs(present[after] - steps)
+                nearer = self.apart(present[before], steps) <= self.apart(present[after], steps)
                 near = present[np.where(nearer, before, after)]
                 found[:, places] = np.searchsorted(self.axis.index, near)[:, None]
         return found

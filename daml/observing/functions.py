@@ -14,7 +14,7 @@ from array_api_compat import array_namespace
 from daml.errors import DamlError, InputError, first_line
 from daml.labels.datasets import is_hidden, names
 from daml.labels.descriptions import description
-from daml.observing.operators import Selection
+from daml.observing.operators import Selection, Tangent
 from daml.observing.places.moving import moves
 from daml.observing.places.pointwise import PointFunctions, check_functions
 
@@ -139,6 +139,31 @@ class Function:
         found = found.reshape(*at.shape[:-1], len(self.observed), self.size)
         return found.numpy() if isinstance(x, np.ndarray) else found
 
+    def linearised(self, at: Any) -> Any:
+        """Give what has ``apply`` and ``adjoint`` of the function that is linear around states.
+
+        By torch, without a matrix; by the function's own ``tangent`` where it has one.
+
+        Raises
+        ------
+        InputError
+            If torch cannot differentiate the function.
+        """
+        if isinstance(self.call, _Reordered):
+            return self.call.linearised(at)
+        if hasattr(self.call, "tangent"):
+            return Tangent(self.call.tangent(at))
+        import torch
+
+        start = torch.as_tensor(at, dtype=torch.float64) if isinstance(at, np.ndarray) else at
+        try:
+            seen, back = torch.func.vjp(self.apply, start)[:2]
+            # The product with the transpose is linear: its own transpose is the function again.
+            along = torch.func.vjp(lambda y: back(y)[0], torch.zeros_like(seen))[1]
+        except Exception as error:
+            raise _not_differentiated(error, "tangent(x), (..., observed, variable)") from error
+        return Around(along, back)
+
     def adjoint(self, y: Any) -> Any:
         """Give H' y (..., variable) of observations (..., observed) of a linear H, by torch.
 
@@ -169,6 +194,33 @@ class Function:
         return Function(_Reordered(self, tuple(places), size), self.observed, size)
 
 
+@dataclass(frozen=True, eq=False)
+class Around:
+    """A function that is linear around states, by products with tensors alone."""
+
+    along: Callable[[Any], Any]
+    """Gives a tuple of the product of changes of the states (..., variable)."""
+    back: Callable[[Any], Any]
+    """Gives a tuple of the product of (..., observed) with the transpose."""
+
+    def apply(self, x: Any) -> Any:
+        """Give (..., observed) of changes of the states (..., variable)."""
+        return _by_torch(self.along, x)
+
+    def adjoint(self, y: Any) -> Any:
+        """Give (..., variable) of (..., observed), by the transpose."""
+        return _by_torch(self.back, y)
+
+
+def _by_torch(product: Callable[[Any], Any], array: Any) -> Any:
+    """Give a product of an array, NumPy's or torch's."""
+    import torch
+
+    if isinstance(array, np.ndarray):
+        return product(torch.from_numpy(np.ascontiguousarray(array)))[0].numpy()
+    return product(array)[0]
+
+
 @dataclass(frozen=True)
 class _Reordered:
     """A function of states in another order, or of some of their variables."""
@@ -197,6 +249,26 @@ class _Reordered:
     def adjoint(self, y: Any) -> Any:
         found = self.function.adjoint(y)
         return Selection(self.places, self.size).adjoint(found)
+
+    def linearised(self, at: Any) -> _Through:
+        chosen = Selection(self.places, self.size)
+        return _Through(chosen, self.function.linearised(chosen.apply(at)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Through:
+    """What is linear around states of some variables, of changes of all of them."""
+
+    chosen: Selection
+    around: Any
+
+    def apply(self, x: Any) -> Any:
+        """Give (..., observed) of changes of the states (..., variable)."""
+        return self.around.apply(self.chosen.apply(x))
+
+    def adjoint(self, y: Any) -> Any:
+        """Give (..., variable) of (..., observed), by the transpose."""
+        return self.chosen.adjoint(self.around.adjoint(y))
 
 
 def _not_differentiated(error: Exception, method: str) -> InputError:

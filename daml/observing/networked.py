@@ -65,7 +65,7 @@ def networked(
     unknown = [field for field in wanted if field not in template.forms]
     if unknown:
         raise InputError(
-            f"observe: {unknown[0]!r} is no field of the truth, which has "
+            f"observe: {unknown[0]!r} is not a field of the truth, which has "
             f"{', '.join(template.forms)}; a network sees fields"
         )
     sites, outside = _sites(template, source, network, wanted, error_variance, every, missing, seed)

@@ -96,6 +96,21 @@ class LinearOperator(_Linear):
         return self.rows
 
 
+@dataclass(frozen=True, eq=False)
+class Tangent:
+    """An H that is linear around states, as matrices (..., observed, variable)."""
+
+    rows: Any
+
+    def apply(self, x: Any) -> Any:
+        """Give (..., observed) of changes of the states (..., variable)."""
+        return (self.rows @ x[..., None])[..., 0]
+
+    def adjoint(self, y: Any) -> Any:
+        """Give (..., variable) of (..., observed), by the transposes."""
+        return (y[..., None, :] @ self.rows)[..., 0, :]
+
+
 Operator = ObservationOperator
 
 
@@ -104,6 +119,27 @@ def seen_of(operator: Operator, rows: Any, at: Any) -> Any:
     if operator.linear:
         return operator.apply(rows)
     return rows @ namespace(rows).matrix_transpose(operator.tangent(at))
+
+
+def linearised(operator: Any, at: Any) -> Any:
+    """Give what has ``apply`` and ``adjoint`` of an H that is linear around states.
+
+    Where H allows it no matrix (..., observed, variable) is made.
+    """
+    if operator.linear and hasattr(operator, "adjoint"):
+        return operator
+    if hasattr(operator, "linearised"):
+        return operator.linearised(at)
+    return Tangent(operator.tangent(at))
+
+
+def check_linearised(operator: Operator, size: int) -> None:
+    """Refuse an H of states of a size that has no products with its tangent, either way."""
+    if not operator.linear:
+        tried = getattr(operator, "trial", None) or operator  # at one time, where it changes
+        at = np.ones((1, size))
+        around = linearised(tried, at)
+        around.adjoint(around.apply(at))
 
 
 def check_tangent(operator: Operator, size: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.arguments import checked, shown
 from daml.labels.space import StateSpace
 from daml.labels.templates import Template
@@ -36,49 +36,51 @@ def from_points(
     moving: bool | None = None,
     operator: Mapping[str, Callable[[Any], Any]] | None = None,
 ) -> xr.Dataset:
-    """Give a record of observations at any places and times, from a table.
+    """Make a record from a table of observations at any places and times.
 
-    What is observed is interpolated linearly between the points of the model's grid around it,
-    without those that are masked. Times are those of the nearest step of the model, see
+    The operator of the record interpolates linearly between the surrounding points of the model's
+    grid, without those that are masked. Times are moved to the nearest step of the model, see
     :func:`daml.on_steps`.
 
-    Of fixed places, such as stations, each place of a field that an instrument sees is a variable
-    of the record, with a row of its ``operator``. Of places that change from time to time, such as
-    those of ships, tracks and satellites, the values of a time lie side by side in slots, as many
-    as there are at one time at most, each with its ``place`` and ``weight`` at this time.
+    With fixed places, such as stations, each observed place is a variable of the record, with a row
+    of its ``operator``. If places change in time, as those of ships and satellites do, the values
+    of each time are stored side by side in slots, each with its ``place`` and ``weight`` at this
+    time. The number of slots is the largest number of values at one time.
 
     Parameters
     ----------
     points : pandas.DataFrame or xarray.Dataset
-        A row, or an entry along one dimension, for each observation: ``time``, ``observation``,
-        ``error_variance``; the coordinates of the field, such as ``lat`` and ``lon``; ``field``,
-        unless the model has only one; and ``instrument``, if several may be at one place, each with
-        errors of its own.
+        One row, or one entry along the only dimension, per observation, with the columns ``time``,
+        ``observation`` and ``error_variance``; the coordinates of the field, such as ``lat`` and
+        ``lon``; ``field``, unless the model has only one; and ``instrument``, if there may be
+        several instruments at one place with independent errors.
     model : Model
         With a ``template``, whose dimensions have coordinates (:class:`daml.models.Gridded`).
     tolerance, start
         See :func:`daml.on_steps`.
     moving : bool, optional
-        Whether places change in time. Unless given they do where more than half of them are seen at
-        one time alone, of several, or where they are so many that an operator for all of them would
-        have more than 33 million entries. Both forms give the same analyses; estimates of B, as in
+        Whether places change in time. Default: True if more than half of the places are observed at
+        one of several times only, or if an operator for all places would have more than 33 million
+        entries. Both forms give the same analyses; estimates of B, as in
         ``ThreeDVar("innovations")``, need fixed places.
     operator : mapping of str to callable, optional
-        For each ``field`` of the table that is none of the model's, a function of a dict of the
+        For each ``field`` of the table that the model lacks, a function of a dict of the
         model's fields at the points (..., point), such as
         ``{"speed": lambda fields: (fields["u"] ** 2 + fields["v"] ** 2) ** 0.5}``. Give it to
-        ``assimilate``, ``smooth`` or ``improve`` again. The record is a moving one.
+        ``assimilate``, ``smooth`` or ``improve`` again. The record then has the form for moving
+        places.
 
     Returns
     -------
     xarray.Dataset
-        ``observation`` and ``error_variance`` (time, variable). Of fixed places also ``operator``
-        (variable, model_variable). Of places that change, ``place`` (time, variable, corner), the
-        variables of the model around a value by their place along ``model_variable``, -1 where a
-        value is missing, and their ``weight``; along ``variable`` are the slots, which are named by
-        their field and instrument, "u#0", "u#1", and the coordinates of the values, such as ``lat``
-        and ``lon`` (time, variable). Attributes are those of :func:`daml.on_steps`, and
-        ``outside``: how many rows lie outside of the grid or where it is masked, and are left out.
+        ``observation`` and ``error_variance`` (time, variable). With fixed places also ``operator``
+        (variable, model_variable). With moving places ``variable`` are the slots, named by field
+        and instrument, "u#0", "u#1"; ``place`` (time, variable, corner) are the indices along
+        ``model_variable`` of the model's variables around a value, -1 where a value is missing, and
+        ``weight`` their weights; and there are the coordinates of the values, such as ``lat`` and
+        ``lon`` (time, variable). The attributes are those of :func:`daml.on_steps`, and
+        ``outside``, the number of rows that were left out because they lie outside of the grid or
+        where it is masked.
 
     Raises
     ------
@@ -104,7 +106,7 @@ def from_points(
     array([[0.5 , 0.5 , 0.  ],
            [0.  , 0.25, 0.75]])
 
-    A ship sees another place each time:
+    A ship is at another place at each time:
 
     >>> ship = pd.DataFrame({"time": [0.0, 1.0, 2.0], "x": [0.5, 0.7, 0.9],
     ...                      "observation": [0.9, 0.8, 0.4], "error_variance": 0.01})
@@ -116,7 +118,7 @@ def from_points(
     template = Template.of(model)
     if template is None:
         raise InputError(
-            f"from_points: {type(model).__name__} has no template, which says where its variables "
+            f"from_points: {name_of(model)} has no template, which says where its variables "
             "lie; make it a daml.models.Gridded"
         )
     through = _through(template, operator, moving)
@@ -129,7 +131,7 @@ def from_points(
     good = inside & near.kept & np.isfinite(table["observation"].to_numpy())
     if not good.any():
         raise InputError(
-            f"from_points: none of {len(table)} rows lies on the grid of {type(model).__name__}, "
+            f"from_points: none of {len(table)} rows lies on the grid of {name_of(model)}, "
             f"{weights.reach()}, within the tolerance in time and with a value; look at units"
         )
     rows = np.flatnonzero(good)
@@ -169,8 +171,8 @@ def _through(
         )
     if moving is False:
         raise InputError(
-            "from_points: 'moving' is False, and points that are seen through a function have no "
-            "row of an operator; leave 'moving' out"
+            "from_points: 'moving' is False, and points that are observed through a function have "
+            "no row of an operator; leave 'moving' out"
         )
     functions = check_functions(operator, "from_points")
     taken = [name for name in functions.call if name in template.forms]
@@ -241,7 +243,7 @@ def _table(points: Any, template: Template, through: Mapping[str, Any]) -> pd.Da
     unknown = [name for name in given if name not in (*template.forms, *through)]
     if unknown:
         raise InputError(
-            f"from_points: {unknown[0]!r} is no field of the model, which has "
+            f"from_points: {unknown[0]!r} is not a field of the model, which has "
             f"{', '.join(template.forms)}; rename it, or give a function of these fields: "
             f"operator={{{unknown[0]!r}: ...}}"
         )

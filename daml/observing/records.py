@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from daml.errors import InputError
 from daml.labels.datasets import check_dims, check_dtype, check_names, check_values, names
 from daml.labels.datasets import time_axis as read_time
 from daml.labels.space import StateSpace
+from daml.labels.trajectories import in_a_row, parts_of
 from daml.observing.fixed import Record
 from daml.observing.functions import Through
 from daml.observing.guarded import LIMIT, PERIOD, limits, periods
@@ -122,6 +124,9 @@ def read(
 class Readings:
     """Observations that are read once for each order of a model's variables.
 
+    Of many trajectories, ``observations`` and their record have the rows of all in a row, and
+    ``each`` has those of every trajectory, which is a record of its own.
+
     ``space`` says where the variables lie of models that do not say it themselves: of emulators.
     ``function`` is H where that is a function of states whose variables are in the order of
     ``variables``.
@@ -134,7 +139,7 @@ class Readings:
         function: Through | None = None,
         variables: tuple[str, ...] = (),
     ) -> None:
-        self.observations, self.space = observations, space
+        self.given, self.observations, self.space = observations, in_a_row(observations), space
         self.function, self.variables = function, variables
         self.found: dict[tuple[Any, ...], Record] = {}
 
@@ -149,6 +154,13 @@ class Readings:
             function = operator_for(self.function, self.variables, how[0])
             self.found[how] = read(self.observations, *how, function, space)
         return self.found[how]
+
+    @cached_property
+    def each(self) -> list[Readings]:
+        """The same of each trajectory; itself of one record."""
+        if self.observations is self.given:
+            return [self]
+        return [self.part(one) for one in parts_of(self.given)]
 
     def part(self, observations: xr.Dataset) -> Readings:
         """Give the same for a part of the observations."""

@@ -51,7 +51,7 @@ def observe(
     seed: Seed = 0,
     store: str | Path | None = None,
 ) -> xr.Dataset:
-    """Give noisy, partial observations of a true record: y = H x + e, e ~ N(0, R).
+    """Draw noisy, partial observations of a true record: y = H x + e, e ~ N(0, R).
 
     Parameters
     ----------
@@ -61,25 +61,25 @@ def observe(
         Names of the observed variables; default: all. With a function as ``operator``, the names of
         its results; default: "y0", "y1", ....
     operator : xarray.DataArray (variable, model_variable) or callable, optional
-        A matrix H in place of ``variables``, or a function of states (..., variable) to what is
-        observed (..., observed), linear or not. A matrix, and a linear function as one, travels
-        with the observations; another function is given to ``assimilate`` again.
+        A matrix H in place of ``variables``, or a function, linear or not, from states (...,
+        variable) to observed values (..., observed). A matrix is stored with the observations, and
+        a linear function as its matrix. Give a nonlinear function to ``assimilate`` again.
     network : Stations, Tracks or RandomPlaces of daml.networks, optional
-        Draws places between the points of the grid of a truth of fields, at which all fields, or
-        those that ``variables`` name, are observed; then ``error_variance`` may go by fields. The
-        record is like that of :func:`daml.from_points`, in memory.
+        Draws places between the grid points of a truth of fields. All fields, or those that
+        ``variables`` names, are observed there, and ``error_variance`` may be given by field. The
+        record has the form of :func:`daml.from_points`, in memory.
     every : int
-        Observe each so-many-th time.
+        Observe only every ``every``-th time.
     error_variance : float, or one for each observed quantity
         Diagonal of R, in units of the observed quantity squared. A mapping, a ``pandas.Series`` or
-        an ``xarray.DataArray`` with a coordinate goes by its names, and further names are ignored;
-        a list or an array without names goes by the order of what is observed.
+        an ``xarray.DataArray`` with a coordinate is matched by name, and additional names are
+        ignored; a list or an array without names is in the order of the observed quantities.
     missing : float
         Probability, from 0 to below 1, that a single value is missing.
     seed : int or numpy.random.Generator
-        The noise follows from it and from the place in the record, not from how it is chunked.
+        Seed of the noise, which does not depend on the chunks of the record.
     store : str or path, optional
-        A new Zarr store that takes the observations block by block; memory, unless given.
+        A new Zarr store to which the observations are written block by block; default: in memory.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def observe(
     Raises
     ------
     InputError
-        If truth breaks the contract or an argument is out of its range.
+        If the truth is not a valid Dataset or an argument is out of range.
 
     Examples
     --------

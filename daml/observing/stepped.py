@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.arguments import checked, plain
 from daml.labels.datasets import check_dims, check_names, check_time, step_like
 from daml.labels.dates import after, is_calendar, is_span, offsets, since_first
@@ -28,21 +28,21 @@ def on_steps(
 ) -> xr.Dataset:
     """Put observations at uneven times on the nearest steps of a model.
 
-    Values of one quantity that come to lie on the same step count as independent ones: they become
-    their mean, weighted by the inverse of their error variances, with the error variance of such a
-    mean. The error that a move in time adds is not known here: where states change much within half
-    a step, give larger error variances.
+    Values of one quantity that are moved to the same step are treated as independent: they are
+    replaced by their mean, weighted by the inverse of their error variances, with the error
+    variance of this mean. The error that a move in time adds is not included: if states change much
+    within half a step, give larger error variances.
 
     Parameters
     ----------
     observations : xarray.Dataset
         ``observation`` (time, variable) and ``error_variance`` (variable) or (time, variable), in
-        memory; or fields, see :func:`daml.flatten`. Times rise.
+        memory; or fields, see :func:`daml.flatten`. Times must not decrease.
     model : Model
         Its ``dt`` is the length of a step.
     tolerance : float or timedelta, optional
-        Values farther from a step in time are left out, in the unit of the times. Default: none is,
-        as half a step is the farthest.
+        Largest distance in time from a step, in the unit of the times; values farther away are left
+        out. Default: half a step, so none are.
     start : float or datetime, optional
         A time at which there is a step; by default the first one of the observations.
 
@@ -50,14 +50,14 @@ def on_steps(
     -------
     xarray.Dataset
         ``observation`` (time, variable) and ``error_variance`` (time, variable), at whole steps.
-        Its attributes say how many values were ``moved`` in time, the ``farthest_move`` in model
-        steps, how many were ``left_out``, and how many were ``merged`` with others.
+        Attributes: the number of values that were ``moved`` in time, ``left_out`` and ``merged``
+        with others, and the ``farthest_move`` in model steps.
 
     Raises
     ------
     InputError
-        If the observations break the contract but for uneven times, have correlated errors, or all
-        would be left out.
+        If the observations are not a valid record, apart from uneven times, have correlated errors,
+        or all would be left out.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def nearest(times: np.ndarray, model: Model, tolerance: Any, start: Any, what: s
     if not kept.any():
         raise InputError(
             f"{what}: no value lies within 'tolerance' ({tolerance}) of a step of "
-            f"{type(model).__name__}, whose dt is {model.dt}; give a larger tolerance"
+            f"{name_of(model)}, whose dt is {model.dt}; give a larger tolerance"
         )
     return Nearest(origin, step, index, away, kept)
 

@@ -17,14 +17,15 @@ from daml.labels.datasets import (
     check_dims,
     check_names,
     first_time,
+    names,
     time_axis,
 )
 from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
-from daml.labels.trajectories import by_trajectory
+from daml.labels.trajectories import by_trajectory, joined_like
 from daml.models.forced import check_reach, given
 from daml.observing.functions import Given, Through, seen_through
-from daml.observing.records import GIVEN, Record, read
+from daml.observing.records import GIVEN, Readings, Record, read
 from daml.pairing import certain, check_lag, check_members, check_scheme, has_window, sized
 from daml.running import converging
 from daml.running.checks import check_model, remembers, typical
@@ -68,72 +69,72 @@ def assimilate(
     keep_members: bool = False,
     store: str | Path | None = None,
 ) -> xr.Dataset:
-    """Cycle a model through a record: analysis, step, analysis, ...
+    """Assimilate a record with a model: analysis, step, analysis, ...
 
     Long records are cut into segments that run as one batch, each starting ``spinup`` steps
-    early. Where the spin-up of a segment meets the end of the one before, the largest difference
-    of the two analyses, in standard deviations of the record, is known: above ``tolerance`` the
-    spin-up is doubled.
+    early. If the largest difference between the analyses of two segments where they meet, in
+    standard deviations of the record, is above ``tolerance``, the spin-up is doubled.
 
     Parameters
     ----------
     model : Model
-        Gives the background.
+        The model that makes the backgrounds.
     observations : xarray.Dataset
-        A record (see the guide, "The Datasets"); its times are whole steps of the model.
+        A record (see the guide, "The Datasets"); its times are whole model steps apart.
     scheme : Scheme
-        Gives the analysis.
+        The scheme that makes the analyses.
     segments : int, optional
-        Number of segments; 1 is the exact sequential run. Default: the root of the record's
-        length, with segments of 100 to 500 steps each; the sequential run if the start is
-        forgotten too slowly for that.
+        Number of segments; 1 is the exact sequential run. Default: the square root of the record's
+        length, with segments of 100 to 500 steps each; 1 if the cycle forgets its initial state too
+        slowly for that.
     spinup : int, optional
-        Model steps by which a segment starts early, at first. Unless given, 100, or so many that
-        there are 40 times with observations among them.
+        Initial number of model steps by which a segment starts early. Default: 100, or more, so
+        that they include 40 times with observations.
     tolerance : float, optional
         Largest difference between segments, in standard deviations of a variable's analysis
-        (default: 0.01). Two runs of an ensemble never become equal: there it is the mean squared
-        difference in units of the mean variance of the analysis's members (default: 0.5).
+        (default: 0.01). Because two runs of an ensemble never become equal, for an ensemble it is
+        the mean squared difference in units of the mean variance of the members (default: 0.5).
     initial : xarray.Dataset, optional
-        ``state`` (variable): the background at the first time. Unless given, the nearest values
-        observed, and the model's climate for what is never observed. Or an analysis by the same
-        model and scheme that ends before the first time: the cycle goes on from its end, and with
-        ``segments=1`` gives the bits of one run over both records.
+        ``state`` (variable): the background at the first time. Default: the nearest observed
+        values, and the model's climate for variables that are never observed. Or an analysis with
+        the same model and scheme that ends before the first time: the cycle continues from its end,
+        and with ``segments=1`` the result is bit for bit that of one run over both records.
     operator : callable, optional
-        H as a function of states (..., variable) to what is observed (..., observed), linear or
-        not, in place of the observations' own. With ``ThreeDVar`` torch differentiates one that is
-        not linear.
+        H as a function, linear or not, from states (..., variable) to observed values (...,
+        observed), in place of the operator of the observations. ``ThreeDVar`` requires that torch
+        can differentiate a nonlinear function.
     forcings : xarray.Dataset, optional
         Known inputs of a model that names them as its ``forcings``: for each name a data variable
-        (time, ...). See :func:`daml.models.forced`. They reach over all steps.
+        (time, ...). See :func:`daml.models.forced`. They must cover all steps.
     keep_members : bool
         Whether the result also has the members of an ensemble, ``background_members`` and
         ``analysis_members`` (time, member, variable).
     store : str or path, optional
-        A new Zarr store that takes the result part by part, so that memory does not grow with
-        the record; the observations may be larger than memory, too.
+        A new Zarr store to which the result is written part by part, so that memory does not grow
+        with the record; the observations may be larger than memory, too.
 
     Returns
     -------
     xarray.Dataset
-        ``background``, ``analysis`` (time, variable), ``innovation`` (time, observed): one row
-        per model step; and the scheme's own ``outputs``. ``chi_square`` (time) is 1 in the mean
-        where the scheme is right about the size of the innovations. A scheme that asks the model
-        for B also gives the standard deviations that it expects, ``background_spread`` and
-        ``innovation_spread``, ``normalized_innovation``, whose variance is 1 where they are right,
-        and ``log_likelihood`` (time). Variables ``end_...`` say where the cycle ends, to go on from
-        there (``initial``). attrs say segments, spin-up and difference,
-        and of an ensemble how many segments were started again. With
-        ``store`` opened lazily; of observations that are Dask's lazy, too, and computed as a whole
-        (attrs without those).
+        ``background``, ``analysis`` (time, variable), ``innovation`` (time, observed): one row per
+        model step; and the scheme's own ``outputs``. The mean of ``chi_square`` (time) is 1 if the
+        scheme predicts the size of the innovations correctly. A scheme that takes B from the model
+        also returns the expected standard deviations, ``background_spread`` and
+        ``innovation_spread``, ``normalized_innovation``, whose variance is 1 if they are right, and
+        ``log_likelihood`` (time). The variables ``end_...`` hold the end of the cycle, from which
+        it can be continued (``initial``). The attributes give the number of segments, the spin-up,
+        the difference between segments, and for an ensemble the number of segments that were
+        restarted. With ``store`` the result is opened lazily. With observations in Dask arrays it
+        is lazy, too, computed as a whole, and lacks these attributes.
 
     Raises
     ------
     InputError
-        If model or observations break the contract, if ``segments`` were asked for and the
-        start is not forgotten or a segment with its spin-up is as long as the record, if the
-        members of a scheme of one state are asked for, or if ``initial`` is an analysis that cannot
-        go on: without its end, by another model or scheme, or later than the observations.
+        If model or observations are not valid; if ``segments`` is given and the cycle does not
+        forget its initial state, or a segment with its spin-up is as long as the record; if
+        ``keep_members`` is set for a scheme with a single state; or if ``initial`` is an analysis
+        that cannot be continued: it lacks its end, is of another model or scheme, or ends later
+        than the first observation.
     DivergedError
         If the cycle leaves the finite numbers, or an ensemble has lost the observations in more
         than half of the record.
@@ -147,11 +148,11 @@ def assimilate(
 
     Notes
     -----
-    An ensemble that is too small or too narrow can lose the observations and never find them again:
-    its innovations are as large as those of a free run, and far larger than its spread says. It is
-    lost where, over a piece of the record as long as a segment, ``chi_square`` is above 3 in the
-    mean, and the squared innovations above half the variance of what is observed. Such a segment
-    is started again, once, with twice the spin-up.
+    An ensemble that is too small or too narrow can lose the observations for good: its innovations
+    are as large as those of a free run, and much larger than its spread. It counts as lost if, over
+    a part of the record as long as a segment, the mean ``chi_square`` is above 3 and the mean
+    squared innovation above half the variance of the observations. Such a segment is restarted
+    once, with twice the spin-up.
 
     Examples
     --------
@@ -250,7 +251,7 @@ def assimilated(
     total = len(times)
     labels = labels_of(model, as_given, observations, times, operator, keep_members)
     going, observations = going_on(initial if keep_end else None, model, as_given, observations)
-    labels = labels if going is None else labels.assign_attrs(going.about(total, scheme))
+    labels = labels if going is None else going.labelled(labels, scheme, names(observations))
     outputs = outputs_of(scheme, keep_members, checks=checks(scheme, observations))
     if lag != 0:
         lag = check_lag(lag, total, scheme, "smooth")
@@ -275,6 +276,14 @@ def assimilated(
     about = model, scheme, observations, labels, outputs, function, space, going
     more: Any = {"further": run.ended, "further_like": partial(end_like, *about)}
     return filled(labels, filling, run, store, chunk, source=lazily, **more if keep_end else {})
+
+
+def analysed(model: Model, readings: Readings, scheme: Scheme, **how: Any) -> xr.Dataset:
+    """Do the same with observations that were read already, each trajectory by itself."""
+    found = [
+        assimilated(model, one.observations, scheme, one.of(model), **how) for one in readings.each
+    ]
+    return joined_like(found, readings.given, "assimilate")
 
 
 @dataclass
@@ -348,7 +357,7 @@ def _joined(
         early = max(2 * early, 1)
         if segments is not None and early + length + tail >= total:
             raise InputError(
-                f"{what}: with {segments} segments the start is not forgotten (difference "
+                f"{what}: with {segments} segments the cycle does not forget its start (difference "
                 f"{difference:.3g} after {early // 2} steps, tolerance {tolerance:g}); use "
                 "segments=1"
             )

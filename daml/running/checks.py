@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from daml.arrays import fetch, home, put
-from daml.errors import DivergedError, InputError, StepError, first_line
+from daml.errors import DivergedError, InputError, StepError, first_line, name_of
 from daml.labels.arguments import fitting, shown
 from daml.labels.dates import CALENDAR, check_text, is_span, months_of, span, unit_of_time
 from daml.labels.space import StateSpace
@@ -33,7 +33,7 @@ def check_model(model: Model, time: Any = 0.0) -> None:
     """
     check_settings(model)
     check_given(model)
-    name, size = type(model).__name__, len(model.variables)
+    name, size = name_of(model), len(model.variables)
     rows = 3 if size != 3 else 4  # so that states and variables are not mistaken for each other
     states = typical(model, rows)
     x = _placed(model, states)
@@ -72,7 +72,7 @@ def _placed(model: Model, states: np.ndarray) -> Array:
         return put(states.copy(), device)
     except Exception as error:
         raise InputError(
-            f"{type(model).__name__}: its 'device' is {device!r}, on which torch cannot compute "
+            f"{name_of(model)}: its 'device' is {device!r}, on which torch cannot compute "
             f"here ({first_line(error)}); give 'cpu', or leave it out"
         ) from error
 
@@ -113,7 +113,7 @@ def _advice(model: Model, states: np.ndarray, time: Any, error: StepError) -> st
 
 def _check_rows(model: Model, states: Any, moved: Any, time: Any) -> None:
     """Refuse a step that mixes states (row, variable), or gives the same array each time."""
-    name, together = type(model).__name__, fetch(moved).copy()
+    name, together = name_of(model), fetch(moved).copy()
 
     def step(rows: slice) -> np.ndarray:
         x = states[rows] * 1.0  # a copy, where the states live
@@ -142,13 +142,13 @@ def _check_rows(model: Model, states: Any, moved: Any, time: Any) -> None:
 
 def check_settings(model: Model) -> None:
     """Refuse what is no model, or whose names, step or climate are none; run nothing."""
-    name = type(model).__name__
+    name = name_of(model)
     if isinstance(model, type):
         raise InputError(f"{model.__name__} is a class, not a model; make one: {model.__name__}()")
     for needed in ("variables", "dt", "start", "step"):
         if not hasattr(model, needed):
             raise InputError(
-                f"{name} is no model: it has no {needed!r}; a model has variables, dt, "
+                f"{name} is not a model: it has no {needed!r}; a model has variables, dt, "
                 "start(x, time) and step(x, memory)"
             )
     variables = model.variables
@@ -187,7 +187,7 @@ def check_settings(model: Model) -> None:
 
 def _check_dt(model: Model) -> None:
     """Refuse a step that is no positive number or span of time, and a unit that is none."""
-    name, dt = type(model).__name__, model.dt
+    name, dt = name_of(model), model.dt
     unit = getattr(model, "time_unit", "s")
     if isinstance(dt, str):
         check_text(dt, name)
@@ -237,7 +237,7 @@ def remembers(model: Model, time: Any = 0.0) -> bool:
     one, two, again = tried
     if not np.array_equal(two, again, equal_nan=True):
         raise InputError(
-            f"{type(model).__name__}: it steps the same states to different ones, and the scheme "
+            f"{name_of(model)}: it steps the same states to different ones, and the scheme "
             "carries a covariance by its steps; leave the random part out and give its variance as "
             "'model_error', or use an ensemble, e.g. daml.schemes.ETKF(20)"
         )

@@ -7,7 +7,7 @@ import xarray as xr
 
 from daml.arrays import fetch, home, put, stacked
 from daml.covariances.dense import labelled
-from daml.errors import DivergedError, InputError, StepError
+from daml.errors import DivergedError, InputError, StepError, name_of
 from daml.labels.datasets import first_time, names
 from daml.observing.noise import observing
 from daml.observing.records import Record, read
@@ -74,7 +74,7 @@ def scaled_climatology(
         if np.isnan(spread).any():
             unknown = variables[int(np.argmax(np.isnan(spread)))]
             raise InputError(
-                f"{type(model).__name__}: free runs diverge, and {unknown!r} is not observed, so "
+                f"{name_of(model)}: free runs diverge, and {unknown!r} is not observed, so "
                 "that no climatology is known; give a B: daml.ThreeDVar(B)"
             )
         uncorrelated = np.eye(len(variables))
@@ -168,5 +168,5 @@ def free_runs(
                 found.append(x)
     states = np.swapaxes(fetch(stacked(found)), 0, 1)
     when = np.broadcast_to(times[rows][:, None], states.shape[:2])
-    check_finite(states, when, variables, f"a free run of {type(model).__name__}")
+    check_finite(states, when, variables, f"a free run of {name_of(model)}")
     return states

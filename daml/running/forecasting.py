@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from daml import __version__
 from daml.arrays import fetch, home, put, stacked
-from daml.errors import InputError, StepError
+from daml.errors import InputError, StepError, name_of
 from daml.labels.arguments import checked
 from daml.labels.datasets import (
     first_time,
@@ -57,23 +57,23 @@ def simulate(
     model : Model
         The model that is run.
     steps : int
-        Rows of the record; the first is the state after the spin-up.
+        Number of rows of the record; the first is the state after the spin-up.
     spinup : int
-        Steps before it that are thrown away.
+        Number of steps before the first row, which are discarded.
     seed : int or numpy.random.Generator
-        The run starts from a standard normal state drawn from it. For a model that has
-        ``climate`` and ``climate_spread`` the state has their mean and standard deviations.
+        Seed of the random initial state. It is drawn from a normal distribution with mean and
+        standard deviation ``climate`` and ``climate_spread``, if the model has these, otherwise
+        from the standard normal one.
     initial : xarray.Dataset, optional
-        ``state`` (variable), in the model's units: where to start instead; of (trajectory,
-        variable) a run starts from each. With a date as its coordinate ``time`` the run goes on
-        from it. Hidden variables that it lacks start at the model's climate.
+        ``state`` (variable), in the model's units: the initial state; with (trajectory, variable)
+        one run starts from each state. If it has a date as its coordinate ``time``, the run starts
+        there. Hidden variables that it lacks start at the model's climate.
     forcings : xarray.Dataset, optional
         Known inputs of a model that names them as its ``forcings``: for each name a data variable
-        (time, ...). See :func:`daml.models.forced`. They reach over all steps. The run starts at
-        their first time, or at that of ``initial``, and its record after the spin-up; of numbers,
-        too.
+        (time, ...). See :func:`daml.models.forced`. They must cover all steps. The run starts at
+        their first time, or at that of ``initial``; the record starts after the spin-up.
     store : str or path, optional
-        A new Zarr store that takes the record block by block; memory, unless given.
+        A new Zarr store to which the record is written block by block; default: in memory.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def simulate(
     Raises
     ------
     InputError
-        If an argument is out of range or the model is none.
+        If an argument is out of range or ``model`` is not a model.
     DivergedError
         If the state leaves the finite numbers.
 
@@ -127,7 +127,7 @@ def simulate(
         since = first - early if early else first
         for done, states in _states(model, x, times, since, spinup):
             rows = slice(done, done + len(states))
-            check_finite(states, times[rows], variables, type(model).__name__)
+            check_finite(states, times[rows], variables, name_of(model))
             arrays["state"][rows] = states
         return {}
 
@@ -156,7 +156,13 @@ def _times(model: Model, first: Any, steps: int, spinup: int, goes_on: bool = Fa
     Dates go on from the one of the first state; numbers count from the first row, unless they go
     on, too.
     """
-    if np.asarray(first).dtype.kind == "M" or goes_on:
+    kind = np.asarray(first).dtype.kind
+    if kind not in "fiumM":
+        raise InputError(
+            f"simulate: 'time' of 'initial' is {first}, neither a number nor datetime64; give "
+            "initial=state.assign_coords(time=numpy.datetime64('2000-01-01')), or drop it"
+        )
+    if kind == "M" or goes_on:
         step = step_like(np.asarray(first), model.dt, getattr(model, "time_unit", "s"))
         numbers = spinup + np.arange(steps)
         return np.asarray(
@@ -165,11 +171,11 @@ def _times(model: Model, first: Any, steps: int, spinup: int, goes_on: bool = Fa
     dt = model.dt
     if months_of(dt, getattr(model, "time_unit", "s")):
         raise InputError(
-            f"simulate: the step of {type(model).__name__} follows the calendar; give a state "
+            f"simulate: the step of {name_of(model)} follows the calendar; give a state "
             "with a date: initial=state.assign_coords(time=numpy.datetime64('2000-01-01'))"
         )
     return np.arange(steps) * (
-        span(dt, "s", type(model).__name__).to_timedelta64() if is_span(dt) else float(dt)
+        span(dt, "s", name_of(model)).to_timedelta64() if is_span(dt) else float(dt)
     )
 
 
@@ -212,30 +218,29 @@ def forecast(
     warmup: int = 100,
     forcings: xr.Dataset | None = None,
 ) -> xr.Dataset:
-    """Forecast from every state of a record, the model's memory warmed up on the states before.
+    """Forecast from every state of a record, after a warm-up of the model's memory.
 
-    From an analysis with members each of them is forecast.
+    If the record is an analysis with members, each member is forecast.
 
     Parameters
     ----------
     model : Model
         The model that forecasts.
     initial : xarray.Dataset
-        ``state``, or else ``analysis``, (time, variable): the states to start from, a step of
-        the model apart. Variables that the model lacks are left out. Hidden variables of the model
-        that are missing are filtered along the states (:class:`daml.schemes.SigmaPoint`), which
-        count as observations that are nearly exact; each start uses the states up to it. Where
-        there is ``analysis_members`` (time, member, variable), as
-        ``assimilate(..., keep_members=True)`` gives it, or a ``state`` with these dims, there are
-        forecasts of each member.
+        ``state``, or else ``analysis``, (time, variable): the initial states, one model step
+        apart. Variables that the model lacks are left out. Hidden variables of the model
+        that are missing are estimated with a filter (:class:`daml.schemes.SigmaPoint`), which takes
+        the states up to each start as nearly exact observations. If there is ``analysis_members``
+        (time, member, variable), as ``assimilate(..., keep_members=True)`` returns it, or a
+        ``state`` with these dims, each member is forecast.
     leads : int or sequence of int
         Model steps to forecast; 4 means 1, 2, 3, 4.
     warmup : int
-        A memory has run over at least this many of the states just before a start. The first
-        ``warmup`` states are no starts.
+        Number of states before each start over which the memory is run, at least. No forecast
+        starts from the first ``warmup`` states.
     forcings : xarray.Dataset, optional
         Known inputs of a model that names them as its ``forcings``; see :func:`daml.models.forced`.
-        They reach over the record and all leads beyond its end.
+        They must cover the record and all leads beyond its end.
 
     Returns
     -------
@@ -248,7 +253,7 @@ def forecast(
     InputError
         If the record breaks the contract, has gaps, or is shorter than the warm-up.
     DivergedError
-        If the filter of hidden variables loses the states.
+        If the filter for hidden variables diverges from the states.
 
     Examples
     --------

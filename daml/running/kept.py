@@ -10,7 +10,7 @@ import xarray as xr
 
 from daml import __version__
 from daml.arrays import fetch, member_mean, on_its_own, stacked
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.datasets import ANALYSED, DEVIATIONS, MEMBERS, SPREAD, names
 from daml.labels.descriptions import description
 from daml.labels.doors import coordinates
@@ -156,7 +156,7 @@ class Kept:
                 "give it in the extras of Update, or no 'gives_deviations'"
             )
         parts = {name: fetch(stacked([kept[name] for kept in found])) for name in names}
-        what = f"the cycle of {type(self.model).__name__}"
+        what = f"the cycle of {name_of(self.model)}"
         times, scheme = self.times[steps], type(self.scheme).__name__
         if not np.isfinite(parts["analysis"]).all():
             check_analysis(scheme, parts["background"], parts["analysis"], times)

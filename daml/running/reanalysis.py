@@ -35,21 +35,21 @@ def smooth(
     keep_members: bool = False,
     store: str | Path | None = None,
 ) -> xr.Dataset:
-    """Give the analysis of each time from the observations before it and after it.
+    """Estimate the state at each time from the observations before and after it.
 
-    The scheme assimilates the record as in :func:`assimilate`. Then what the observations say of
-    each state is carried back in time, by the regression of the state on the one that the model
-    made of it (ensemble Rauch-Tung-Striebel smoother). The result is the best estimate of the past,
-    and no start for a forecast to be judged: it knows the observations that come later.
+    The scheme assimilates the record as in :func:`assimilate`. Then the corrections are carried
+    back in time by the regression of each state on its forecast at the next time (ensemble
+    Rauch-Tung-Striebel smoother). The result is an estimate of the past. Do not verify forecasts
+    from it: it contains the observations that come later.
 
     Parameters
     ----------
     model, observations, scheme
-        See :func:`assimilate`. The scheme carries the covariance of its errors: an ensemble,
+        See :func:`assimilate`. The scheme must propagate the covariance of its errors: an ensemble,
         :class:`daml.schemes.SigmaPoint` or :class:`daml.schemes.ExtendedKalman`.
     lag : int, optional
-        Model steps after each time whose observations are used. Unless given, all that follow:
-        the whole record runs in one piece, and its members are held in memory.
+        Number of model steps after each time whose observations are used. Default: all later
+        observations; the whole record then runs in one segment, and its members are held in memory.
     segments, spinup, tolerance, initial, operator, forcings
         See :func:`assimilate`. Each segment runs ``lag`` steps beyond its end.
     keep_members : bool
@@ -69,8 +69,8 @@ def smooth(
     Raises
     ------
     InputError
-        As :func:`assimilate` does, and if the lag is less than 1 or not within the record, if there
-        are segments without a lag, or if the scheme has one state.
+        See :func:`assimilate`; and if the lag is less than 1 or not within the record, if there
+        are segments without a lag, or if the scheme has no covariance.
     DivergedError
         If the cycle leaves the finite numbers.
 

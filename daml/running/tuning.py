@@ -11,14 +11,18 @@ import numpy as np
 import xarray as xr
 
 from daml.covariances.model_error import knows_model_error
-from daml.errors import DamlError, InputError, first_line
+from daml.errors import DamlError, InputError, first_line, name_of
 from daml.labels.arguments import checked, shown
+from daml.labels.datasets import first_time
 from daml.labels.doors import flat_record
+from daml.labels.trajectories import TRAJECTORY, in_a_row
 from daml.models.forced import given
+from daml.observing.functions import Given, described, seen_through
 from daml.observing.records import Readings
 from daml.pairing import check_linear, knows_covariance
 from daml.protocols import Model, Scheme
-from daml.running.assimilation import assimilated
+from daml.running.assimilation import analysed
+from daml.running.checks import check_model, typical
 from daml.running.climatology import free_runs, scaled_climatology
 from daml.schemes.estimation import Pairs, observed_pairs
 
@@ -31,6 +35,7 @@ def tuned(
     *,
     before: Scheme | None = None,
     rows: np.ndarray | None = None,
+    operator: Given | None = None,
     forcings: xr.Dataset | None = None,
 ) -> tuple[Scheme, xr.Dataset]:
     """Tune a scheme for a model, and give it with its analysis.
@@ -49,13 +54,18 @@ def tuned(
     model : Model
         The model that gives the forecasts.
     observations : xarray.Dataset
-        ``observation`` (time, variable) and its ``error_variance`` (variable).
+        ``observation`` (time, variable) and its ``error_variance`` (variable). Of a record with a
+        dimension ``trajectory`` the innovations of all trajectories count, each of which starts
+        afresh.
     before : Scheme, optional
         The scheme that was tuned for a similar model, to start from. By default the B of a
         :class:`daml.ThreeDVar` starts from :func:`daml.covariance.scaled_climatology`.
-    rows : numpy.ndarray (time,) of bool, optional
+    rows : numpy.ndarray (time,) or (trajectory, time) of bool, optional
         The model steps whose innovations are used: those that the model was not trained on.
         Default: all.
+    operator : callable, optional
+        H as a function of states; see :func:`daml.assimilate`. With one that is not linear no B can
+        be estimated: give a scheme that needs none, or has one.
     forcings : xarray.Dataset, optional
         Known inputs of the model; see :func:`daml.assimilate`.
 
@@ -90,8 +100,17 @@ def tuned(
     """
     model = given(model, forcings, "tuned")
     observations = flat_record(observations, model)
-    found = cache(lambda: observed_pairs(observations))
-    return estimated(scheme, model, Readings(observations), found, before, rows)
+    variables, function = tuple(model.variables), None
+    if operator is not None:
+        check_model(model, first_time(observations))
+        about = variables, typical(model), "tuned"
+        observations, function = seen_through(observations, operator, *about)
+    readings = Readings(observations, None, function, variables)
+    found = cache(lambda: observed_pairs(readings.observations))
+    scheme, analysis = estimated(scheme, model, readings, found, before, rows)
+    if operator is not None:
+        analysis.attrs["operator"] = described(operator, observations, variables)
+    return scheme, analysis
 
 
 def estimated(
@@ -109,7 +128,7 @@ def estimated(
     trial = _Trial(model, readings, found, rows)
     if hasattr(scheme, "tuned"):
         scheme = _made(scheme, trial, before)
-    return scheme, trial.run(scheme)
+    return scheme, trial.analysis(scheme)
 
 
 def _made(scheme: Any, trial: _Trial, before: Scheme | None) -> Scheme:
@@ -148,7 +167,7 @@ class _Trial:
 
     @property
     def model(self) -> str:
-        return type(self.stepped).__name__
+        return name_of(self.stepped)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -163,20 +182,25 @@ class _Trial:
         return knows_model_error(self.stepped)
 
     def shortened(self, times: int) -> _Trial:
-        part = self.observations.isel(time=slice(0, times))
+        given = self.readings.given
+        part = given.isel(time=slice(0, times))
+        if TRAJECTORY in given.dims:  # whole ones, as far as possible
+            part = part.isel({TRAJECTORY: slice(0, -(-times // max(part.sizes["time"], 1)))})
         return _Trial(self.stepped, self.readings.part(part), self.pairs, None)
 
-    def run(self, scheme: Scheme) -> xr.Dataset:
+    def analysis(self, scheme: Scheme) -> xr.Dataset:
+        """Give the analysis as :func:`daml.assimilate` gives it."""
         if self.last is None or self.last[0] is not scheme:
-            record = self.readings.of(self.stepped)
-            found = assimilated(self.stepped, self.observations, scheme, record)
-            self.last = scheme, found
+            self.last = scheme, analysed(self.stepped, self.readings, scheme)
         return self.last[1]
 
+    def run(self, scheme: Scheme) -> xr.Dataset:
+        return in_a_row(self.analysis(scheme))
+
     def judged(self, analysis: xr.Dataset) -> xr.Dataset:
-        rows = self.rows
-        if rows is None:
+        if self.rows is None:
             return analysis
+        rows = self.rows.ravel()
         if rows.shape != (analysis.sizes["time"],) or rows.dtype != bool:
             raise InputError(
                 f"tuned: 'rows' has {rows.size} entries of type {rows.dtype}; give True or False "

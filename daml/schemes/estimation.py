@@ -13,6 +13,7 @@ from daml.covariances.dense import check, labelled
 from daml.errors import InputError, warn
 from daml.labels.arguments import checked
 from daml.labels.datasets import check_dims, check_names, names
+from daml.labels.trajectories import numbers_of
 from daml.observing.noise import observing
 
 LEAST = 0.01
@@ -30,16 +31,16 @@ def from_innovations(
     climatology: xr.DataArray,
     error_factor: float = 1.0,
 ) -> xr.DataArray:
-    """Estimate B from innovations: their covariance less that of the observation errors.
+    """Estimate B from innovations: their covariance minus that of the observation errors.
 
     With d = y - H xb, H B H' = cov(d) - R. A missing value leaves out only its own pairs. To reduce
     the sampling noise of cov(d), it is shrunk towards s H C H' + R, where C is the climatology and
     s scales it to the same size: by the oracle approximating shrinkage, in coordinates in which
-    that matrix is the identity. The eigenvalues of H B H' are at least 0.01 in units of R.
+    this matrix is the identity. The eigenvalues of H B H' are at least 0.01 in units of R.
 
     Only the part of an innovation that a change of the state can cause is used: two sensors of one
-    quantity give the B of one sensor with half their error variance. What is not observed follows
-    by regression: with G = C H' (H C H')^-1,
+    quantity give the B of one sensor with half their error variance. Variables that are not
+    observed follow by regression: with G = C H' (H C H')^-1,
 
     B = G (H B H') G' + s (C - G H C).
 
@@ -49,20 +50,20 @@ def from_innovations(
     Parameters
     ----------
     analysis : xarray.Dataset
-        ``innovation`` (time, observed), in memory or lazy, of times that the model was not trained
-        on; from others B would be too small.
+        ``innovation`` (time, observed), in memory or lazy, at times on which the model was not
+        trained; from other times B would be too small.
     observations : xarray.Dataset
         ``observation`` (time, variable) and its ``error_variance`` (variable). R is the mean of the
         error covariance over the values that are present.
     climatology : xarray.DataArray (variable, covariable)
-        C; it matters little for quantities that are observed often.
+        C, which has little influence on quantities that are observed often.
     error_factor : float
         Factor on R.
 
     Returns
     -------
     xarray.DataArray (variable, covariable)
-        B, symmetric positive definite. Its attribute ``innovations`` is their number.
+        B, symmetric positive definite. Its attribute ``innovations`` is the number of innovations.
 
     Raises
     ------
@@ -332,9 +333,11 @@ def lagged(innovation: xr.DataArray) -> float:
             f"lagged: 'innovation' has the dimensions {innovation.dims}; give ('time', 'observed')"
         )
     values = innovation.transpose("time", "observed").values
-    values = values[np.isfinite(values).any(axis=1)]
+    there = np.isfinite(values).any(axis=1)
+    values, numbers = values[there], numbers_of(innovation)[there]
     scaled = np.nan_to_num(values / np.nanstd(values, axis=0))
     pairs = np.isfinite(values[1:]) & np.isfinite(values[:-1])
+    pairs &= (numbers[1:] == numbers[:-1])[:, None]
     return float((scaled[1:] * scaled[:-1])[pairs].mean())
 
 

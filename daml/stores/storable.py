@@ -301,8 +301,8 @@ def _compare(one: xr.Dataset, two: xr.Dataset, what: str) -> None:
         if not _same(variable.attrs, other.attrs):
             changed = _changed(variable.attrs, other.attrs)
             raise InputError(
-                f"{what}: {name!r} has the attribute {changed!r}, which whoever reads a store "
-                f"applies to the values; apply it, and remove it: del ds[{name!r}].attrs"
+                f"{what}: {name!r} has the attribute {changed!r}, which programs that read a store "
+                f"apply to the values; apply it, and remove it: del ds[{name!r}].attrs"
                 f"[{changed!r}]"
             )
         text = {variable.dtype.kind, other.dtype.kind} <= set("OUT")

@@ -211,15 +211,15 @@ def check_free(store: str | Path | Place, overwrite: bool = False) -> None:
     there = where.exists()
     if there and not overwrite:
         raise InputError(
-            f"{where.address} exists; give another path, --resume (resume=True) to go on with it, "
+            f"{where.address} exists; give another path, --resume (resume=True) to continue it, "
             "or --overwrite (overwrite=True)"
         )
     if there:
         stranger = _stranger(where)
         if stranger is not None:
             raise InputError(
-                f"{where.address} is no store that daml wrote whole ({stranger}), and stays; give "
-                "another path"
+                f"{where.address} is not a store that daml wrote completely ({stranger}), and is "
+                "not changed; give another path"
             )
     where.check_writable(replaced=there)
 

@@ -189,7 +189,7 @@ def _seeds(given: Any) -> tuple[int, ...]:
     if not found or min(found) < 0 or len(set(found)) < len(found):
         what = found or shown(given)
         raise InputError(
-            f"seeds is {what}; give how many (1 or more), or a list of different whole numbers"
+            f"seeds is {what}; give a number of 1 or more, or a list of different whole numbers"
         )
     return tuple(found)
 

@@ -36,8 +36,8 @@ def sweep(
 ) -> xr.Dataset:
     """Run the twin experiment for each combination of parameters and each seed.
 
-    A member's random numbers follow from its own parameters and its seed: neither the rest of the
-    grid, nor the order, nor the workers change a result.
+    The random numbers of a member depend only on its own parameters and its seed, so the rest of
+    the grid, the order and the workers do not change results.
 
     Parameters
     ----------
@@ -59,9 +59,10 @@ def sweep(
     device : str
         Device of the LSTM.
     store : str or path, optional
-        A Zarr store that takes each member as it is done, and the result as its group ``result``.
+        A Zarr store to which each member is written when it is done, and the result as the group
+        ``result``.
     scheduler : str, optional
-        Address of a Dask cluster that exists.
+        Address of the scheduler of a running Dask cluster.
     workers : int, optional
         Number of workers of the cluster that is started if no ``scheduler`` is given; default: one
         per core. 0 starts none: the members run in this process.
@@ -71,12 +72,12 @@ def sweep(
     Returns
     -------
     xarray.Dataset
-        Dims: a parameter of the grid each, then ``seed``. ``analysis_rmse``, ``background_rmse``
-        (..., iteration, record), ``mfe``, ``mfe_reduction`` (..., iteration, lead),
-        ``pass_seconds`` (..., iteration), and ``held_out_square_error`` (..., iteration, block,
-        lead) where something was held out; the same of the imperfect and the perfect model, as
-        far as they have it, as ``imperfect_...`` and ``perfect_...``; ``error``,
-        "" where a member is fine, else its scores are NaN; ``seconds`` and ``experiment_seed``.
+        One dimension per parameter of the grid, then ``seed``. ``analysis_rmse``,
+        ``background_rmse`` (..., iteration, record), ``mfe``, ``mfe_reduction`` (..., iteration,
+        lead), ``pass_seconds`` (..., iteration), and ``held_out_square_error`` (..., iteration,
+        block, lead) if observations were held out; the corresponding scores of the imperfect and
+        the perfect model as ``imperfect_...`` and ``perfect_...``; ``error``, the message of a
+        member that failed, whose scores are NaN, otherwise ""; ``seconds`` and ``experiment_seed``.
 
     Raises
     ------

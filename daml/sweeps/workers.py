@@ -98,7 +98,7 @@ def finished(
                 if future.cancelled():
                     raise StoreError(
                         f"scheduler {scheduler or 'here'}: lost; what was finished is kept: start "
-                        "it, then go on with --resume (resume=True)"
+                        "it, then continue with --resume (resume=True)"
                     ) from error
                 told = f"{type(error).__name__}: {first_line(error)}"
                 if isinstance(error, KilledWorker):

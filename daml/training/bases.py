@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from daml.arrays import fetch, home
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.models.forced import held
 from daml.pairing import takes_tensors
 from daml.protocols import Memory, Model
@@ -91,7 +91,7 @@ def check_torch(model: Model, what: str) -> None:
     reason = no_gradient(model, typical(model))
     if reason:
         raise InputError(
-            f"{what}: no gradient passes through the step of {type(model).__name__} ({reason}); "
+            f"{what}: no gradient passes through the step of {name_of(model)} ({reason}); "
             "write it on the Array API, xp = array_api_compat.array_namespace(x), without NumPy's "
             "functions"
         )

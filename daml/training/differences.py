@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from daml.errors import InputError, first_line
+from daml.errors import InputError, first_line, name_of
 from daml.models.forced import held
 from daml.protocols import Memory, Model
 from daml.running.cycling.stepping import advance
@@ -72,7 +72,7 @@ class Differenced:
         InputError
             If the model has a memory, or steps the same states to different ones.
         """
-        name = type(self.model).__name__
+        name = name_of(self.model)
         try:
             memory = self.model.start(self.states.copy())
         except Exception as error:

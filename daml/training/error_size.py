@@ -37,7 +37,7 @@ def fit_error_size(scale: torch.nn.Parameter, groups: list[slice], streams: Stre
     streams : Streams
         The record, the model and the scheme, and the climate to start from.
     """
-    burn_in = min(BURN_IN, streams.steps // 4)
+    burn_in = min(BURN_IN, streams.course.own // 4)
     sequences, objective = _sequences(streams, burn_in), streams.judging(burn_in)
     start = scale.detach().clone()
 
@@ -56,11 +56,12 @@ def fit_error_size(scale: torch.nn.Parameter, groups: list[slice], streams: Stre
 
 
 def _sequences(streams: Streams, burn_in: int) -> Tensors:
-    """Give sequences over the whole record."""
-    values, kind, start, counts, steps = streams.course.tensors
-    total = len(values)
-    number = int(np.clip(total // LONG, 1, MOST))
-    long = -(-total // number)
-    heads = np.clip(np.arange(number) * long - burn_in, 0, max(total - long - burn_in, 0))
-    rows = heads[:, None] + np.arange(min(long + burn_in, total))
-    return [tensor[rows] for tensor in (values, kind, start, counts, steps)]
+    """Give sequences over the whole record, each within a trajectory."""
+    own = streams.course.own
+    many = streams.steps // own
+    number = int(np.clip(own // LONG, 1, max(MOST // many, 1)))
+    long = -(-own // number)
+    heads = np.clip(np.arange(number) * long - burn_in, 0, max(own - long - burn_in, 0))
+    heads = np.add.outer(own * np.arange(many), heads).ravel()
+    rows = heads[:, None] + np.arange(min(long + burn_in, own))
+    return [tensor[rows] for tensor in streams.course.tensors]

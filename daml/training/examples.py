@@ -16,6 +16,7 @@ from daml.labels.datasets import (
     check_dims,
     check_dtype,
     check_names,
+    check_time,
     check_values,
     names,
     time_axis,
@@ -102,17 +103,13 @@ class Examples:
                 f"{self.what}: a record of {self.length + 1} steps is too short to train on; give "
                 f"more than {setting} ({length}), or shorten that"
             )
-        if self.trajectories and held_out:
-            raise InputError(
-                f"{self.what}: 'held_out' is {held_out}, and blocks of time are held out of one "
-                "record, not of many trajectories; give held_out=0"
-            )
         self.schedule = None if forcings is None else Schedule(forcings, *self.step)
         self.columns = () if forcings is None else forcings.columns
         if self.schedule is not None:
             self.schedule.check(self.times[0], self.times[-2], self.what)
         self.base = None if base is None else self._checked(lent(base, forcings), owner)
-        self.held_out = HeldOut(self.length + 1, held_out) if held_out else None
+        rows, many = self.length + 1, self.trajectories or 1
+        self.held_out = HeldOut(many * rows, held_out, many) if held_out else None
         rows = segments.rows_at_once(len(self.variables))
         count = math.ceil(self.steps / max(rows, 4 * length))
         whole = self.trajectories or self.steps
@@ -126,6 +123,8 @@ class Examples:
         check_names(analysis, self.name)
         array = analysis[self.name]
         check_dtype(array, self.name)
+        if array.sizes.get(TRAJECTORY) == 1:
+            analysis, array = analysis.isel({TRAJECTORY: 0}), array.isel({TRAJECTORY: 0})
         many = tuple(dim for dim in (TRAJECTORY,) if dim in array.dims)
         if array.ndim != 2 + len(many):
             raise InputError(f"{self.what}: {self.name!r} has {array.dims}; give (time, variable)")
@@ -160,13 +159,20 @@ class Examples:
     def __getitem__(self, number: int) -> Block:
         """Give a block."""
         first, stop = int(self.edges[number]), int(self.edges[number + 1])
-        if self.trajectories is not None:
-            return self._rows(0, self.length, slice(first, stop))
-        block = self._rows(first, stop)
+        rows: tuple[slice, ...]
+        if self.trajectories is None:
+            block, rows = self._rows(first, stop), (slice(first + 1, stop + 1),)
+        else:
+            group = slice(first, stop)
+            block, rows = self._rows(0, self.length, group), (group, slice(1, None))
         if self.held_out is None:
             return block
-        trained = ~self.held_out.untrained[first + 1 : stop + 1]
+        trained = ~self._by_row(self.held_out.untrained)[rows]
         return block._replace(weights=block.weights * trained)
+
+    def _by_row(self, held: np.ndarray) -> np.ndarray:
+        """Give what is said of rows, those of all trajectories in a row, as (trajectory, time)."""
+        return held if self.trajectories is None else held.reshape(self.trajectories, -1)
 
     def judged(self, length: int, burn_in: int) -> list[Block]:
         """Give sequences of a length whose targets, after the burn-in, cover what is held out."""
@@ -174,9 +180,12 @@ class Examples:
             return []
         found = []
         for rows in self.held_out.sequences(length, burn_in):
-            first = max(int(rows[0]) - 1, 0)
-            block = self._rows(first, first + length)
-            counts = self.held_out.judged[first + 1 : first + length + 1]
+            number, row = divmod(int(rows[0]), self.held_out.own)
+            first = max(row - 1, 0)
+            seen = slice(first + 1, first + length + 1)
+            one: Any = () if self.trajectories is None else (number,)
+            block = self._rows(first, first + length, *one)
+            counts = self._by_row(self.held_out.judged)[(*one, seen)]
             found.append(block._replace(weights=block.weights * counts))
         return found
 
@@ -185,10 +194,10 @@ class Examples:
         length = None if self.trajectories is None else self.length
         return Blocks(self.steps, len(self), read, length)
 
-    def _rows(self, first: int, stop: int, group: slice | None = None) -> Block:
+    def _rows(self, first: int, stop: int, group: slice | int | None = None) -> Block:
         """Give the states from one row to another, and what each goes on to.
 
-        They are those of a ``group`` of trajectories, where there are many.
+        They are those of a ``group`` of trajectories, or of one, where there are many.
         """
         many = () if group is None else (group,)
         states = np.asarray(self.array[(*many, slice(first, stop + 1))].values, dtype=np.float64)
@@ -257,6 +266,7 @@ def _step_of(analysis: xr.Dataset, name: str, what: str) -> tuple[float, str]:
     times = analysis["time"].values if "time" in analysis.coords else np.empty(0)
     if len(times) < 2:
         raise InputError(f"{what}: {name!r} needs a coordinate 'time' of two entries or more")
+    check_time(analysis, name)
     if times.dtype.kind == "M" and len(set(np.diff(times).tolist())) > 1:
         months = np.diff(times.astype("M8[M]")).astype(np.int64)
         if months[0] > 0 and (months == months[0]).all():

@@ -14,7 +14,7 @@ import xarray as xr
 
 from daml.arrays import home
 from daml.covariances.model_error import model_error
-from daml.errors import DivergedError, InputError
+from daml.errors import DivergedError, InputError, name_of
 from daml.pairing import certain
 from daml.protocols import Forecast, Memory, Model, Observed, Run, Scheme, Setting, Update
 from daml.randomness import Stream, normal
@@ -106,7 +106,7 @@ def _later(part: xr.DataArray) -> np.ndarray:
 
 def _check(model: Model, scheme: Scheme) -> None:
     """Refuse what cannot be augmented."""
-    name, what = type(model).__name__, type(scheme).__name__
+    name, what = name_of(model), type(scheme).__name__
     if "positions" in getattr(scheme, "needs", ()):
         raise InputError(
             f"fit_parameters: {what} analyses each variable from the observations near it, and a "

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 from daml.covariances.dense import labelled
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.arguments import checked
 from daml.labels.ranges import number
 from daml.models.forced import is_scheduled, names_of
@@ -126,7 +126,7 @@ def fit_parameters(
     number(uncertainty, "fit_parameters: 'uncertainty'", "a fraction in (0, 1]", above=0, most=1)
     if names_of(model) or is_scheduled(model):
         raise InputError(
-            f"fit_parameters: {type(model).__name__} takes forcings, and parameters are estimated "
+            f"fit_parameters: {name_of(model)} takes forcings, and parameters are estimated "
             "of models without them alone; give one that computes them from its own clock"
         )
     variables = tuple(model.variables)
@@ -166,7 +166,7 @@ def _check_names(model: Model, parameters: Sequence[str]) -> None:
     for name in parameters:
         if name not in known or not isinstance(getattr(model, name), float):
             raise InputError(
-                f"fit_parameters: {name!r} is no parameter of {type(model).__name__} with a "
+                f"fit_parameters: {name!r} is not a parameter of {name_of(model)} with a "
                 f"float as its value; give some of {known}"
             )
     if len(set(parameters)) < len(parameters):

@@ -101,7 +101,7 @@ def teach(
             if training.vain >= HOPELESS or (ended and not training.loss < ignorance):
                 raise DivergedError(
                     f"the training lost the observations in its {streams.count} cycles, at update "
-                    f"{number} of {total}: forecasts say less of a value (loss "
+                    f"{number} of {total}: forecasts predict observations worse (loss "
                     f"{training.loss:.3g}) than the mean and the covariance of the record do "
                     f"({ignorance:.3g}); check the model's dt, and the names, units and errors of "
                     "the observations, or give a longer record or observations more often"

@@ -38,8 +38,8 @@ class Streams:
     """Cycles along a record, evenly spread at first, each with its ensemble.
 
     The memory of a base starts anew in each update, at the time that a stream has come to. A stream
-    that loses the observations, or comes to the end of the record, starts again from the
-    nearest observations and the climate of the other streams.
+    that loses the observations, or comes to the end of the record, or of its trajectory, starts
+    again from the nearest observations and the climate of the other streams.
 
     Parameters
     ----------
@@ -137,10 +137,12 @@ class Streams:
         return int(lost.sum())
 
     def make_room(self, length: int, random: np.random.Generator) -> None:
-        """Start the streams again elsewhere that come to the end of the record."""
-        last = self.steps - 1 - length
-        ended = self.rows > last
-        self.restart(ended, random.integers(0, last + 1, ended.sum()))
+        """Start the streams again elsewhere that come to the end of the record, or to a seam."""
+        own = self.course.own
+        starts = own - length  # rows of a trajectory from which there is room
+        ended = self.rows % own >= starts
+        drawn = random.integers(0, self.steps // own * starts, ended.sum())
+        self.restart(ended, drawn // starts * own + drawn % starts)
 
     def restart(self, which: np.ndarray, rows: np.ndarray) -> None:
         """Start streams (stream,) again at rows of the record."""

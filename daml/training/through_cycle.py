@@ -14,6 +14,7 @@ from daml.arrays import fetch, put
 from daml.errors import InputError
 from daml.labels.doors import flat_record
 from daml.labels.space import StateSpace
+from daml.labels.trajectories import in_a_row
 from daml.models.forced import check_reach
 from daml.observing.batches import picked, placed
 from daml.observing.functions import Through
@@ -189,7 +190,7 @@ class Course:
     model : Model
         To be trained.
     observations : xarray.Dataset
-        As the contract says.
+        As the contract says. The rows of many trajectories lie in a row, and no sequence is of two.
     held_out : float
         Part of the record that the loss leaves out; see :class:`daml.training.held_out.HeldOut`.
     like : torch.Tensor
@@ -215,14 +216,14 @@ class Course:
         operator: Through | None = None,
     ) -> None:
         self.what = what
-        observations = flat_record(observations, model)
+        observations = in_a_row(flat_record(observations, model))
         variables = tuple(model.variables)
         how = variables, model.dt, getattr(model, "time_unit", "s")
         self.record = read(observations, *how, operator, StateSpace.of(model))
         times = self.record.axis.grid()
         check_reach(model, times[0], times[max(len(times) - 2, 0)], what)
         steps = np.arange(len(times))
-        self.held_out = HeldOut(len(times), held_out) if held_out else None
+        self.held_out = self.apart(held_out) if held_out else None
         self.model, self.guess = model, FirstGuess(model, self.record, times, None)
         start = self.guess.state(steps)
         counts = np.ones(len(times)) if self.held_out is None else ~self.held_out.untrained
@@ -231,6 +232,15 @@ class Course:
         values = like.new_tensor(seen.values)
         floats = like.new_tensor(start), like.new_tensor(counts)
         self.tensors: Tensors = [values, kind, *floats, torch.as_tensor(steps)]
+
+    @property
+    def own(self) -> int:
+        """Steps of a trajectory."""
+        return self.record.axis.own
+
+    def apart(self, fraction: float) -> HeldOut:
+        """Give a part of the record that is held out."""
+        return HeldOut(self.record.axis.length, fraction, self.record.axis.many)
 
     @cached_property
     def ignorance(self) -> float:
@@ -261,13 +271,16 @@ class Course:
 
     def blocks(self, length: int) -> Blocks:
         """Give all of it to train on, in sequences of a length."""
-        steps = len(self.tensors[0])
+        steps, many = self.own, self.record.axis.many
         if steps < length:
             raise InputError(
                 f"{self.what}: a record of {steps} steps is too short to train on; give at least "
                 f"sequence_length ({length}), or shorten that"
             )
-        return Blocks(steps, 1, lambda number: self.tensors)
+        if many == 1:
+            return Blocks(steps, 1, lambda number: self.tensors)
+        apart = [tensor.reshape(many, steps, *tensor.shape[1:]) for tensor in self.tensors]
+        return Blocks(many * steps, 1, lambda number: apart, steps)
 
     def watch(self, network: torch.nn.Module, objective: Innovations, length: int) -> Watch | None:
         """Give the judge of a training: the objective on the held-out blocks."""

@@ -19,7 +19,7 @@ from daml.verification.scores import binned
 def calibration(
     analysis: xr.Dataset, *, skip: int = 1000, window: int = 1000, bins: int = 20
 ) -> xr.Dataset:
-    """Hold the spread that was expected against the innovations that came.
+    """Compare the expected spread of innovations with the actual innovations.
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ def calibration(
         Result of :func:`daml.assimilate` with ``ThreeDVar("model")``: ``innovation``,
         ``innovation_spread`` and ``normalized_innovation`` (time, observed).
     skip : int
-        Steps at the record's head that are left out.
+        Number of steps at the start of the record that are left out.
     window : int
-        Steps over which chi-square is a mean.
+        Number of steps over which chi-square is averaged.
     bins : int
         Number of bins of the probability, and of the spread.
 
@@ -128,7 +128,7 @@ def spread_map(
     *,
     variables: Sequence[str] | None = None,
 ) -> xr.DataArray:
-    """Give the spread that was expected of the background in bins of the analysis.
+    """Compute the expected spread of the background in bins of the analysis.
 
     Parameters
     ----------
@@ -137,13 +137,13 @@ def spread_map(
     x, y : tuple of str and numpy.ndarray
         A variable and the edges of its bins.
     variables : sequence of str, optional
-        Variables whose spread is meant, such as those that are not hidden. Default: all.
+        Variables whose spread is used, for example those that are not hidden. Default: all.
 
     Returns
     -------
     xarray.DataArray (x_bin, y_bin)
         Root mean square over the variables and times in a bin, at the bins' centres; NaN where
-        the record never was.
+        the bin is empty.
 
     Raises
     ------
@@ -169,11 +169,11 @@ def spread_map(
 
 @checked
 def valid_time(forecast: xr.Dataset, truth: xr.Dataset, *, threshold: float = 0.4) -> xr.DataArray:
-    """Give for how long each forecast holds: the valid prediction time.
+    """Compute the valid prediction time of each forecast.
 
-    Up to the first lead at which the root mean square over the variables of its error, each in
-    standard deviations of the truth, is above the threshold. Variables whose truth is missing are
-    left out; a forecast that is not finite has failed.
+    This is the time to the first lead at which the root mean square error over the variables, each
+    in standard deviations of the truth, is above the threshold. Variables whose truth is missing
+    are left out; a forecast that is not finite has failed.
 
     Parameters
     ----------
@@ -187,13 +187,13 @@ def valid_time(forecast: xr.Dataset, truth: xr.Dataset, *, threshold: float = 0.
     -------
     xarray.DataArray (start)
         The times, in units of ``lead``; starts whose forecasts reach beyond the truth are left out.
-        A forecast that never fails counts with its last lead. Missing (NaN, or NaT where leads are
-        spans of time) where nothing is known of the truth at a lead before it fails.
+        A forecast that does not fail has its last lead. The value is missing (NaN, or NaT if leads
+        are time spans) if the truth is missing at a lead before the forecast fails.
 
     Raises
     ------
     InputError
-        If a start is no time of the truth.
+        If the truth lacks the time of a start.
 
     References
     ----------

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.arguments import checked
 from daml.labels.datasets import pack
 from daml.labels.dates import is_span, span
@@ -25,7 +25,7 @@ BLOCKS = 20
 def lyapunov_exponent(
     model: Model, initial: xr.Dataset, *, steps: int = 500, spinup: int = 100, seed: int = 0
 ) -> float:
-    """Give the largest Lyapunov exponent, per unit of the model's time.
+    """Compute the largest Lyapunov exponent, per unit of the model's time.
 
     It is the first one of :func:`lyapunov_spectrum`, where the arguments are described.
 
@@ -75,28 +75,29 @@ def lyapunov_spectrum(
     spinup: int = 100,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Give the largest Lyapunov exponents, per unit of the model's time, and how sure they are.
+    """Compute the largest Lyapunov exponents, per unit of the model's time, with standard errors.
 
-    Small differences of state and memory are carried along by the tangent of the step, which torch
-    differentiates. After each step a QR factorisation makes them orthonormal again; the means of
-    the logarithms of the diagonal of R are the exponents.
+    The tangent of the step, which torch computes, moves small differences of state and memory
+    along. After each step a QR factorisation makes them orthonormal again; the exponents are the
+    means of the logarithms of the diagonal of R.
 
     Parameters
     ----------
     model : Model
-        Made of torch's operations: daml's own, an LSTM over one of them.
+        torch must be able to differentiate its step: daml's own models, or an LSTM with one as
+        base.
     initial : xarray.Dataset
-        ``state`` (time, variable): states to start from, each on its own. They run side by side,
-        so that some ten take little more time than one. Hidden variables that are missing start at
+        ``state`` (time, variable): independent initial states. They run side by side,
+        so ten take little more time than one. Hidden variables that are missing start at
         the model's climate; the spin-up brings them onto the attractor.
     exponents : int, optional
         Number of exponents; default: one for each variable. A step takes as many copies of the
         states.
     steps : int
-        Over which, and over all starts, growth is a mean.
+        Number of steps over which, with all starts, the growth is averaged.
     spinup : int
-        Steps before that, in which the differences turn into the directions that grow most. Where
-        two exponents are close this takes long.
+        Number of steps before that, in which the differences turn into the directions of the
+        largest growth. If two exponents are close, this takes long.
     seed : int
         Seed of the first differences.
 
@@ -195,7 +196,7 @@ def _growth(
     size, starts = sum(part[0].numel() for part in leaves), len(x)
     if many > size > 0:
         raise InputError(
-            f"{owner}: 'exponents' is {many}, and state and memory of {type(model).__name__} are "
+            f"{owner}: 'exponents' is {many}, and state and memory of {name_of(model)} are "
             f"{size} numbers; give at most as many"
         )
     generator = torch.Generator().manual_seed(seed)
@@ -240,7 +241,7 @@ def _moved(
             moved, along = torch.func.jvp(step, tuple(leaves), tuple(tangent))[:2]
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(
-            f"{owner}: no tangent passes through the step of {type(model).__name__} "
+            f"{owner}: no tangent passes through the step of {name_of(model)} "
             f"({str(error).splitlines()[0]}); write it with torch"
         ) from error
     return list(moved), list(along), trees[-1]

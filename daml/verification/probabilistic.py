@@ -43,12 +43,13 @@ def crps(
     by: Sequence[str] | None = None,
     seed: int = 0,
 ) -> xr.DataArray:
-    """Give the continuous ranked probability score: 0 is perfect, and one member's is its error.
+    """Compute the continuous ranked probability score; lower is better, and 0 is perfect.
 
-    Of N members x_i and the true y it is ``mean |x_i - y| - sum |x_i - x_j| / (2 N (N - 1))``, the
-    fair score, whose mean does not depend on N for members drawn from one distribution. Of a mean
-    m and a spread s it is the score of a Gaussian, s (z (2 P(z) - 1) + 2 p(z) - 1 / sqrt(pi)) with
-    z = (y - m) / s and the normal distribution P and density p.
+    For N members x_i and the true y it is ``mean |x_i - y| - sum |x_i - x_j| / (2 N (N - 1))``, the
+    fair score, whose expected value does not depend on N for members from one distribution. For a
+    mean m and a spread s it is the score of a Gaussian, s (z (2 P(z) - 1) + 2 p(z) - 1 / sqrt(pi))
+    with z = (y - m) / s and the normal distribution P and density p. For a single member it is the
+    absolute error.
 
     Parameters
     ----------
@@ -59,9 +60,9 @@ def crps(
         ``state`` (time, variable) at all times of an analysis, or ``observation`` (time, variable)
         with ``error_variance`` or ``error_covariance``, and ``operator`` where H is a matrix.
     of : str, optional
-        What is scored: "forecast", "analysis", "background" or the name of a variable with the
-        dim ``member``. Default: "forecast" if there is one, else "analysis", or "background" where
-        it is compared with observations.
+        The variable to score: "forecast", "analysis", "background" or the name of a variable with
+        the dim ``member``. Default: "forecast" if there is one, otherwise "analysis", or
+        "background" for a comparison with observations.
     by : sequence of str, optional
         Dims that the result keeps (default: ``lead``, if there is one).
     seed : int
@@ -115,11 +116,11 @@ def rank_histogram(
     by: Sequence[str] | None = None,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Give how often the truth lies below all members, between the first and the second, and so on.
+    """Count how often the truth has each rank among the members: below all, above the first, ...
 
-    It is flat where truth and members are drawn from one distribution. A U says that the ensemble
-    has too little spread, a hill that it has too much, a slope that it is biased. A truth that
-    equals some members counts in equal parts for the ranks that it may have.
+    The histogram is flat if truth and members are drawn from one distribution. It is U-shaped if
+    the ensemble has too little spread, hill-shaped if it has too much, and sloped if it is biased.
+    A truth that equals some members is counted in equal parts for the ranks that it may have.
 
     Parameters
     ----------
@@ -129,11 +130,11 @@ def rank_histogram(
     Returns
     -------
     xarray.Dataset
-        ``frequency`` (..., rank), whose sum over ``rank`` 1 to N + 1 is 1; ``cases`` (...), how
-        many values of the truth are counted; ``flat_low`` and ``flat_high`` (...), between which
-        95 % of the frequencies of a flat histogram of as many independent cases lie. Neighbours in
-        time are not independent: the bounds are too narrow then, unless rows are selected that are
-        far enough apart. A member that is not finite counts as larger than any truth.
+        ``frequency`` (..., rank), whose sum over ``rank`` 1 to N + 1 is 1; ``cases`` (...), the
+        number of values of the truth that are counted; ``flat_low`` and ``flat_high`` (...),
+        between which 95 % of the frequencies of a flat histogram of as many independent cases lie.
+        Neighbouring times are not independent, so select rows that are far enough apart; otherwise
+        the bounds are too narrow. A member that is not finite counts as larger than any truth.
 
     Raises
     ------
@@ -212,7 +213,7 @@ def spread_error(
     by: Sequence[str] | None = None,
     members: int | None = None,
 ) -> xr.Dataset:
-    """Give the spread, the error of the mean, and their ratio: 1 for a calibrated ensemble.
+    """Compute the spread, the error of the mean, and their ratio: 1 for a calibrated ensemble.
 
     The spread is sqrt((N + 1) / N mean s^2), where s^2 is the variance of N members, with N - 1:
     the error of a mean of N members is larger than their spread, as the mean is a sample, too. The
@@ -224,7 +225,7 @@ def spread_error(
     estimate, truth, of, by
         See :func:`crps`.
     members : int, optional
-        N, where the estimate has a mean and a spread only. Default: without the factor.
+        N, if the estimate has only a mean and a spread. Default: no factor.
 
     Returns
     -------

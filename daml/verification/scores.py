@@ -33,10 +33,10 @@ def analysis_error(
     skip: int = 1000,
     variables: Sequence[str] | None = None,
 ) -> xr.Dataset:
-    """Give the RMSE of analysis and background against the truth.
+    """Compute the RMSE of analysis and background against the truth.
 
-    RMSE = sqrt(mean over time and variables of (estimate - truth)^2), where the truth is known. An
-    estimate that is not finite there has an infinite error.
+    RMSE = sqrt(mean over time and variables of (estimate - truth)^2), over the values at which the
+    truth is known. An estimate that is not finite has an infinite error.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def analysis_error(
     truth : xarray.Dataset
         ``state`` (time, variable), at the same times.
     skip : int
-        Steps at the record's head that are left out.
+        Number of steps at the start of the record that are left out.
     variables : sequence of str, optional
-        Over which, or over which fields; those that both have, unless given.
+        Names of the variables or fields to score. Default: those that both Datasets have.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def squared(estimate: xr.DataArray, true: xr.DataArray, over: str | None = None)
 @checked
 @by_trajectory
 def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
-    """Give each forecast's squared error, the mean over variables, beside its true start.
+    """Compute the squared error of each forecast, averaged over variables.
 
     Variables whose truth is missing are left out. A forecast that is not finite has an infinite
     error.
@@ -134,7 +134,7 @@ def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     InputError
-        If a start is no time of the truth.
+        If the truth lacks the time of a start.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
 
 @checked
 def mfe(errors: xr.Dataset) -> xr.DataArray:
-    """Give the model forecast error (lead): the root mean square over starts and variables.
+    """Compute the model forecast error (lead): the root mean square over starts and variables.
 
     Starts without a known truth at the lead are left out.
 
@@ -188,7 +188,7 @@ def mfe(errors: xr.Dataset) -> xr.DataArray:
 
 @checked
 def reduction(error: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
-    """Give by how much an error is below a reference, in % of the reference.
+    """Compute the reduction of an error with respect to a reference, in % of the reference.
 
     Examples
     --------
@@ -206,7 +206,7 @@ def error_map(
     x: tuple[str, np.ndarray],
     y: tuple[str, np.ndarray],
 ) -> xr.DataArray:
-    """Give the model forecast error in bins of the true start: a map over the attractor.
+    """Compute the model forecast error in bins of the true initial state: a map over the attractor.
 
     Parameters
     ----------
@@ -274,8 +274,9 @@ def binned(
 
 
 @checked
+@by_trajectory
 def innovation_statistics(analysis: xr.Dataset, *, skip: int = 0) -> xr.Dataset:
-    """Give what innovations say, without any truth.
+    """Compute statistics of the innovations, which need no truth.
 
     Parameters
     ----------

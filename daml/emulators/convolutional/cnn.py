@@ -31,31 +31,31 @@ class _Layers:
 
 @dataclass(frozen=True)
 class CNN(Neural, _Layers):  # the fields of the last class come first
-    """An emulator of convolutions: the increment at a point follows from the points near it.
+    """A convolutional emulator: the increment at a point depends on the points near it.
 
-    Weights are the same everywhere, so that few of them are learned from all points of a record.
-    The variables must lie on a regular grid of one or two dimensions, with as many variables at
-    each point; points may be missing, such as land. Each layer is a convolution and a rectifier,
-    and a linear map of the channels at each point follows the last one. The base says where
-    variables lie, otherwise ``grid``, otherwise the fields of the record that it is fitted to.
+    Weights are the same everywhere, so all points of a record train the same few weights. The
+    variables must lie on a regular grid of one or two dimensions, with the same number of variables
+    at each point; points may be missing, such as land. Each layer is a convolution and a rectifier;
+    after the last one follows a linear map of the channels at each point. The grid is that of the
+    base, otherwise of ``grid``, otherwise of the fields of the record to which it is fitted.
 
     Parameters
     ----------
     channels : tuple of int
         Channels of each hidden layer.
     kernel : int
-        Number of points along each dimension that a layer sees; odd.
+        Number of points along each dimension on which a layer acts; odd.
     bilinear : bool
-        Whether the first layer has three times its channels, of which a third is multiplied by
-        another third, as products occur in the equations of fluids. ``CNN(bilinear=True)`` is the
-        network of Brajard et al. (2020), with 9,387 weights on one field.
+        Whether the first layer has three times its channels, of which one third is multiplied by
+        another third, because the equations of fluids contain products. ``CNN(bilinear=True)`` is
+        the network of Brajard et al. (2020), with 9,387 weights on one field.
     grid : Model or xarray.Dataset, optional
-        A model whose ``positions`` and ``period``, or whose ``template``, say where the variables
-        lie (it is not stepped), or a Dataset of fields without time. Default: that of the base, or
-        of the record.
+        A model whose ``positions`` and ``period``, or whose ``template``, define the grid (it is
+        not stepped), or a Dataset of fields without time. Default: the grid of the base, or of the
+        record.
     periodic : bool or tuple of bool, optional
-        Whether each dimension is periodic. Default: as the ``period`` of the base or the grid says.
-        Beyond the other ends states count as their mean.
+        Whether each dimension is periodic. Default: according to the ``period`` of the base or the
+        grid. Beyond the ends of other dimensions, states are set to their mean.
     epochs : int, optional
         Epochs of a training. Default: 16, or more if these make fewer than 500 updates.
     window : int, optional
@@ -86,7 +86,7 @@ class CNN(Neural, _Layers):  # the fields of the last class come first
     Raises
     ------
     InputError
-        If a setting is out of range, or the variables lie on no regular grid.
+        If a setting is out of range, or the variables do not lie on a regular grid.
 
     References
     ----------
@@ -187,7 +187,8 @@ class CNN(Neural, _Layers):  # the fields of the last class come first
         record = flat(analysis, self._ground)
         if self._ground is None and has_fields(record):
             values = record["analysis" if "analysis" in record else "state"]
-            there = values.isel(time=0).notnull().values
+            first = values.isel(time=0).notnull()
+            there = first.all([dim for dim in first.dims if dim != "variable"]).values
             record = record.isel(variable=there) if not there.all() else record
             return replace(self, grid=Ground.of_fields(record)), record
         names = tuple(record["variable"].values.tolist()) if "variable" in record.coords else ()

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.fields import AT, unflatten
 from daml.labels.space import PLACING, StateSpace
 from daml.labels.templates import Template
@@ -140,7 +140,7 @@ def lattice_of(model: Any, periodic: Any, owner: str) -> Lattice:
         periods = StateSpace.of(model).period
         ring = _around(periodic, periods if not template.on_sphere else None, len(shape), owner)
         return Lattice(shape, fields, cells, ring)
-    space, name = StateSpace.of(model), type(model).__name__
+    space, name = StateSpace.of(model), name_of(model)
     if space.positions is None:
         raise InputError(
             f"{owner}: the variables of {name} have no positions, so that they lie on no grid; "
@@ -174,7 +174,7 @@ def _of_template(
     template: Template, model: Any, owner: str
 ) -> tuple[tuple[int, ...], int, np.ndarray]:
     """Give shape, number of fields and cells of the variables of fields."""
-    name, forms = type(model).__name__, template.forms
+    name, forms = name_of(model), template.forms
     spaces = [dict(form.sizes) for form in forms.values()]
     if any(space != spaces[0] for space in spaces) or not 1 <= len(spaces[0]) <= 2:
         told = ", ".join(f"{field!r} {tuple(form.sizes)}" for field, form in forms.items())

@@ -34,43 +34,43 @@ from daml.training.bases import base_step, differentiable
 
 @dataclass(frozen=True)
 class Augmented(Learned):
-    """A model with hidden variables: states that its base lacks, taught by the innovations.
+    """A model with hidden variables that its base lacks, learned from the innovations.
 
     The state is that of the base and the hidden variables z, u = (x, z). A step is half a
-    correction g(u) / 2, a step of the base, and half a correction again, where g is a network with
-    a linear map beside it. A scheme that carries a covariance estimates z with x, though no
-    observation shows it: if two variables go together, an observation of the one informs about
-    the other. :meth:`fit_cycle` learns g and the covariance Q of the model error from the
+    correction g(u) / 2, a step of the base, and half a correction again, where g is the sum of a
+    network and a linear map. A scheme that carries a covariance estimates z together with x,
+    although z is never observed: if two variables are correlated, an observation of one informs
+    about the other. :meth:`fit_cycle` learns g and the covariance Q of the model error from the
     innovations of that scheme alone.
 
     Parameters
     ----------
     hidden_variables : int or "auto"
-        Their number. "auto" tries 0, 1, 2, ... on short trainings and takes the smallest number
-        whose held-out likelihood is about as good as the best; ``numbers`` says why.
+        Number of hidden variables. "auto" tries 0, 1, 2, ... with short trainings and chooses the
+        smallest number whose held-out likelihood is within its standard error of the best;
+        ``numbers`` has the scores.
     units, layers : int
-        Units of a layer of g, and layers.
+        Number of units per layer of g, and of layers.
     reach : int, optional
         For a base whose variables lie along a line or evenly around a ring (its ``positions`` and
-        ``period``; as many at each place): g has the same weights at all places, each of which sees
-        the variables within ``reach`` places on either side, Q is as local, and
-        ``hidden_variables`` is their number at each place. They are then called "hidden0_0",
-        "hidden0_1", ..., with the number of the place last, and have its position. Default: g is
-        dense.
+        ``period``), with the same number at each place. g then has the same weights at all places
+        and depends on the variables within ``reach`` places on either side, Q is local, too, and
+        ``hidden_variables`` is their number at each place. Their names are "hidden0_0",
+        "hidden0_1", ..., with the number of the place last. Default: g is dense.
     updates : int, optional
-        Updates of the weights in a training. Default: 1,140, in three stages.
+        Number of updates of the weights in a training. Default: 1,140, in three stages.
     base : Model, optional
         The model that is corrected; it needs only a step. None: the whole step is learned, which
-        takes more ``units``, and :meth:`fit` comes first.
+        takes more ``units``; call :meth:`begin` first.
     device : str
         Device of the network: "cpu", "cuda", ...
     seed : int
-        Decides the first weights, and the stretches of a training.
+        Seed of the initial weights and of the sequences of a training.
 
     Raises
     ------
     InputError
-        If a setting is out of range, or a variable of the base is called as hidden ones are.
+        If a setting is out of range, or a variable of the base has the name of a hidden one.
 
     References
     ----------
@@ -325,19 +325,20 @@ class Augmented(Learned):
         operator: Given | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        """Teach the hidden variables through the assimilation cycle, by the innovations.
+        """Learn the hidden variables through the assimilation cycle, from the innovations.
 
-        Up to 200 cycles run side by side along the record, and are carried on from update to
-        update with their covariances, so that none has to find the hidden variables anew. Gradients
+        Up to 200 cycles run side by side along the record. Each is continued from update to update
+        with its covariance, so that the hidden variables need not be estimated again. Gradients
         pass through 40 to 60 steps at a time. As these leave Q too large, its size is fitted at the
-        end by the likelihood of whole cycles. An emulator that is trained already goes on from its
-        weights, at the rates of the later stages.
+        end by the likelihood of whole cycles. Training of an emulator that is already trained
+        continues from its weights, at the learning rates of the later stages.
 
         Parameters
         ----------
         observations : xarray.Dataset
             ``observation`` (time, variable) and its ``error_variance`` (variable), of 400 model
-            steps at least.
+            steps at least. With a dimension ``trajectory``, of 100 steps or more each, a cycle
+            that comes to the end of one starts again in another.
         scheme : Scheme
             Carries a covariance and gives the likelihood of innovations, by operations that torch
             can differentiate: :class:`daml.schemes.SigmaPoint`, or for more than about 50 variables
@@ -346,7 +347,7 @@ class Augmented(Learned):
             Known inputs in time of a base that takes some; see :func:`daml.models.forced`.
         held_out : float
             Fraction of the record, in blocks of time, that is not trained on. The likelihood there
-            picks the weights and ends the training. 0: none.
+            selects the weights and ends the training. 0: none.
         operator : callable, optional
             H as a function of states (..., variable) of the base to what is observed (...,
             observed), in place of the ``operator`` of the observations.
@@ -361,10 +362,10 @@ class Augmented(Learned):
         Raises
         ------
         InputError
-            If the emulator has not begun, the scheme cannot teach it, or the observations lack a
-            variable, have wrong dims or values, or are too few.
+            If :meth:`begin` was not called, the scheme cannot be used to train, or the observations
+            lack a variable, have wrong dims or values, or are too few.
         DivergedError
-            If the training does not come to follow the observations.
+            If the trained filter does not follow the observations.
         """
         how: dict[str, Any] = {"held_out": held_out, "operator": operator}
         how["forcings"] = self._of_base(forcings)

@@ -17,7 +17,6 @@ from daml.labels.forcings import Forcings
 from daml.observing.functions import Given
 from daml.training.bases import check_differentiable
 from daml.training.error_size import fit_error_size
-from daml.training.held_out import HeldOut
 from daml.training.stages import Stage, teach
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def tried(
     def score(hidden: int) -> np.ndarray:
         lesson = Lesson.of(emulator, hidden, held_out=fraction, most=FEW, **given)
         teach(lesson.network, lesson.streams, stages, None, (emulator.seed,))
-        return lesson.judged(HeldOut(lesson.streams.steps, fraction))
+        return lesson.judged(lesson.course.apart(fraction))
 
     return compared(score, kept)
 

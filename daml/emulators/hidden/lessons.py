@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 MOST, FEWEST, APART = 200, 16, 50
 """Streams at most, divided by the places that share weights, as each place teaches them, but not
 below the second number; and steps of the record for each at least."""
-BURN_IN, JUDGED = 200, 400
-"""Steps of a held-out sequence: those at its start that are not judged, and all."""
+JUDGED, LEAST = 400, 100
+"""Steps of a held-out sequence, the first half of which is not judged, and of a trajectory, which
+may be shorter, at least."""
 
 
 @dataclass(frozen=True)
@@ -66,26 +67,30 @@ class Lesson:
         observations, function = seen_through(observations, operator, *about)
         driven = lent(opened, forcings)
         course = Course(driven, observations, held_out, like, operator=function)
-        steps = len(course.tensors[0])
-        if steps < JUDGED:
+        steps, own = len(course.tensors[0]), course.own
+        if steps < JUDGED or own < LEAST:
+            one = own == steps
             raise InputError(
-                f"{type(emulator).__name__}.fit_cycle: a record of {steps} steps is too short to "
-                f"train on; give {JUDGED} or more"
+                f"{type(emulator).__name__}.fit_cycle: a {'record' if one else 'trajectory'} of "
+                f"{own} steps is too short to train on; give {JUDGED if one else LEAST} or more"
+                f"{'' if one else f', and {JUDGED} in all'}"
             )
         given = offered(scheme, course.record)
         scheme = sized(getattr(given, "by_model_error", given), opened)
-        objective = Innovations(lambda: driven, scheme, course.record, like, BURN_IN)
+        objective = Innovations(lambda: driven, scheme, course.record, like, JUDGED // 2)
         most = max(most // network.copies, FEWEST)
         count = int(np.clip(steps // APART, 1, most))
         streams = Streams(course, objective, count, known.climate, known.climate_spread)
-        watch = course.watch(network, streams.judging(BURN_IN), JUDGED)
+        long = min(JUDGED, own)
+        watch = course.watch(network, streams.judging(long // 2), long)
         return cls(known, network, course, streams, watch)
 
     def judged(self, held_out: HeldOut) -> np.ndarray:
         """Give the negative log-likelihood of a value in each held-out block (block,)."""
-        sequences = self.course.judged(held_out, JUDGED, BURN_IN)
+        long = min(JUDGED, self.course.own)
+        sequences = self.course.judged(held_out, long, long // 2)
         with torch.no_grad():
-            found = torch.stack(self.streams.judging(BURN_IN).each(sequences)).cpu().numpy()
+            found = torch.stack(self.streams.judging(long // 2).each(sequences)).cpu().numpy()
         total, count = found.reshape(2, len(held_out.blocks), -1).sum(-1)
         return np.asarray(total[count > 0] / count[count > 0])
 

@@ -59,7 +59,7 @@ def check_names(kind: str, owner: str, variables: tuple[str, ...]) -> None:
     taken = [name for name in variables if is_hidden(name)]
     if taken:
         raise InputError(
-            f"{kind}: {owner} has a variable {taken[0]!r}, and hidden variables are called so; "
+            f"{kind}: {owner} has a variable {taken[0]!r}, which is the name of a hidden variable; "
             "give it another name"
         )
 
@@ -82,6 +82,6 @@ def check_fitted(kind: str, emulator: Any) -> None:
     """Refuse an emulator that has not seen analyses yet."""
     if emulator.fitted is None:
         raise InputError(
-            f"{kind}.fit_cycle: it has not begun; give "
+            f"{kind}.fit_cycle: call 'begin' first; give "
             f"{kind}(...).begin(analysis).fit_cycle(observations, scheme)"
         )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.space import PLACING, StateSpace
 from daml.protocols import Model
 
@@ -65,7 +65,7 @@ def places_of(base: Model | None, reach: int, owner: str) -> Places:
     what = f"{owner}: 'reach' is {reach}"
     if base is None:
         raise InputError(f"{what}, and there is no base to say where variables lie; give 'base'")
-    space, name = StateSpace.of(base), type(base).__name__
+    space, name = StateSpace.of(base), name_of(base)
     if space.positions is None:
         raise InputError(f"{what}, and the variables of {name} have no positions; {PLACING}")
     if space.positions.shape[1] != 1:

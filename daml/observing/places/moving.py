@@ -218,6 +218,19 @@ class MovingRecord(Record):
 
         return self._observed(loaded, self.kind_present[self.kind[steps]])
 
+    def placed(self, steps: np.ndarray) -> dict[str, np.ndarray]:
+        """Give where the values of steps (step,) lie, by the names of a record.
+
+        A ``place`` is that of a variable in a state of the model, or -1.
+        """
+        there = self.kind_present[self.kind[steps]][..., None]
+        places = np.where(there, self.loaded(self.track.places, steps), -1)
+        places = np.where(places >= 0, self.track.order[places], -1)
+        found = {"place": places, "weight": self.loaded(self.track.weights, steps) * there}
+        if self.track.where is not None:
+            found["position"] = np.where(there, self.loaded(self.track.where, steps), np.nan)
+        return found
+
     def around(self, steps: np.ndarray, count: int) -> Iterator[Observed]:
         """Give the observations at so many times nearest to steps (step,), the nearest one last.
 
@@ -225,7 +238,8 @@ class MovingRecord(Record):
         """
         some = np.asarray(self.kind_present.any(axis=1))
         times = np.flatnonzero(some[self.kind])
-        away = np.abs(times - steps[:, None]) + 0.25 * (times > steps[:, None])  # equal: the first
+        steps = steps[:, None]
+        away = self.apart(times, steps) + 0.25 * (times > steps)  # equal: the first
         count = min(count, len(times))
         near = np.argpartition(away, count - 1, axis=1)[:, :count]
         order = np.argsort(-np.take_along_axis(away, near, axis=1), axis=1)

@@ -12,6 +12,7 @@ import xarray as xr
 
 from daml.arrays import alike, namespace
 from daml.errors import DamlError, InputError, first_line
+from daml.observing.operators import Tangent
 from daml.observing.places.interpolation import CHANGING, Interpolation, dense
 
 Call = Callable[[dict[str, Any]], Any]
@@ -111,6 +112,21 @@ class Pointwise:
 
     def tangent(self, x: Any) -> Any:
         """Give dH/dx at each state (..., variable): (..., observed, variable), by torch."""
+        found = dense(self.around.places, self._weights(x), self.around.size)
+        return found.detach().numpy() if isinstance(x, np.ndarray) else found
+
+    def linearised(self, at: Any) -> Interpolation | Tangent:
+        """Give H that is linear around states (..., variable), by torch.
+
+        Without a matrix, unless a gradient passes through the states.
+        """
+        if getattr(at, "requires_grad", False):
+            return Tangent(self.tangent(at))
+        weights = self._weights(at).detach().cpu().numpy()
+        return Interpolation(self.around.places, weights, self.around.size)
+
+    def _weights(self, x: Any) -> Any:
+        """Give the slopes (..., observed, part times corner) by the variables around each point."""
         import torch
 
         at = torch.as_tensor(x, dtype=torch.float64) if isinstance(x, np.ndarray) else x
@@ -128,9 +144,7 @@ class Pointwise:
                 ) from error
         corners = self.around.places.shape[-1] // self.parts
         weights = alike(self.around.weights * self.present[..., None], at)
-        weights = weights * slope.repeat_interleave(corners, dim=-1)
-        found = dense(self.around.places, weights, self.around.size)
-        return found.detach().numpy() if isinstance(x, np.ndarray) else found
+        return weights * slope.repeat_interleave(corners, dim=-1)
 
     def matrix(self) -> np.ndarray:
         """Refuse: there is no matrix for all times."""
@@ -220,8 +234,8 @@ def groups_of(observations: xr.Dataset, functions: PointFunctions | None) -> tup
     lacking = [name for name in told if name not in given]
     if lacking:
         raise InputError(
-            f"observations: points of {lacking[0]!r} are seen through a function; give it again: "
-            f"operator={{{lacking[0]!r}: ...}}"
+            f"observations: points of {lacking[0]!r} are observed through a function; give it "
+            f"again: operator={{{lacking[0]!r}: ...}}"
         )
     unused = [name for name in given if name not in told]
     if unused:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from daml.arrays import alike, namespace
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.arguments import shown
 
 
@@ -31,7 +31,7 @@ class Bounds:
         InputError
             If they are no pairs of numbers, or a name is unknown.
         """
-        given, owner = getattr(model, "bounds", None), type(model).__name__
+        given, owner = getattr(model, "bounds", None), name_of(model)
         if given is None:
             return None
         if not isinstance(given, Mapping):
@@ -43,7 +43,7 @@ class Bounds:
             rows = [place for place, known in enumerate(names) if name in known]
             if not rows:
                 raise InputError(
-                    f"{owner}: 'bounds' names {name!r}, which is no variable or field of the "
+                    f"{owner}: 'bounds' names {name!r}, which is not a variable or field of the "
                     "model; rename it"
                 )
             low[rows], high[rows] = least, most = _pair(pair, f"{owner}: 'bounds' of {name!r}")

@@ -96,7 +96,7 @@ def checks(scheme: Scheme, observations: xr.Dataset) -> bool:
     if not is_ensemble and not hasattr(scheme, "innovation_variance"):
         raise InputError(
             f"{type(scheme).__name__}: the record asks for a check of gross errors "
-            "('gross_error'), and the scheme does not say how large innovations should be; give "
+            "('gross_error'), and the scheme does not predict the size of innovations; give "
             "daml.ThreeDVar or an ensemble, e.g. daml.schemes.ETKF(20), or leave 'gross_error' out"
         )
     return True

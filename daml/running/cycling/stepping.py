@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from daml.errors import DamlError, StepError, first_line
+from daml.errors import DamlError, StepError, first_line, name_of
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory
@@ -43,13 +43,13 @@ def advance(model: Any, x: Array, memory: Memory, *forcing: Array) -> tuple[Arra
     except (Exception, SystemExit) as error:
         reason = first_line(error)
         raise StepError(
-            f"{type(model).__name__}: 'step' failed ({type(error).__name__}: {reason})"
+            f"{name_of(model)}: 'step' failed ({type(error).__name__}: {reason})"
         ) from error
 
 
 def _state(model: Stepping, x: Array, result: Any) -> tuple[Array, Memory]:
     """Give state and memory of what a step returned; refuse what is no state."""
-    name = type(model).__name__
+    name = name_of(model)
     if not (isinstance(result, tuple) and len(result) == 2):
         many = f" of {len(result)}" if isinstance(result, tuple) else ""
         raise StepError(

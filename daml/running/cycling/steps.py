@@ -14,6 +14,7 @@ from daml.randomness import Stream, normal, ranks
 from daml.running.cycling.bounds import Bounds
 from daml.running.cycling.stepping import advance
 from daml.running.cycling.tangents import Tangents
+from daml.running.cycling.widening import widened
 
 if TYPE_CHECKING:
     from daml.protocols import Array, Memory, Model, Run, Scheme, Update
@@ -47,6 +48,7 @@ class Steps:
         if given is None and error is not None and getattr(scheme, "members", None) is not None:
             self.root = _placed(error_root(error), like)
             self.seed, self.order = getattr(scheme, "seed", 0), ranks(model.variables)
+            self.drawn = getattr(scheme, "drawn", True)
 
     @property
     def near(self) -> Array | None:
@@ -66,6 +68,8 @@ class Steps:
         """
         x, memory = advance(self.model, x, memory)
         if self.root is not None and x.ndim == run.step.ndim + 2:
+            if not self.drawn:
+                return widened(x, self.root), memory
             x = x + drawn_errors(self.seed, run.step, self.root, self.order, x)
         return x, memory
 

@@ -52,50 +52,50 @@ def forecast_ahead(
 ) -> xr.Dataset:
     """Forecast from the end of an analysis, beyond its record.
 
-    :func:`daml.forecast` starts at each state of a record, so that forecasts can be compared with
-    what came; this function looks ahead from the last one. The model goes on with the memory that
-    it had in the cycle. Of an ensemble each member is forecast, and each has a random error N(0, Q)
-    added after each step where the model has a ``model_error``, as in the cycle. A ``model_error``
-    of the scheme alone is not added.
+    :func:`daml.forecast` starts from each state of a record, to verify forecasts; this function
+    starts from the last state only. The model keeps the memory that it had in the cycle. Each
+    member of an ensemble is forecast; if the model has a ``model_error``, a random error N(0, Q) is
+    added to each member after each step, as in the cycle. A ``model_error`` of the scheme is not
+    added.
 
     Parameters
     ----------
     model : Model
-        The one of the analysis.
+        The model with which the analysis was made.
     analysis : xarray.Dataset
-        What :func:`daml.assimilate` gave, whole, with its variables ``end_...``.
+        The complete result of :func:`daml.assimilate`, with its variables ``end_...``.
     leads : int or sequence of int
         Model steps to forecast; 4 means 1, 2, 3, 4.
     members : int, optional
-        Of an analysis of one state: forecast so many members besides, drawn from a Gaussian around
-        the last analysis. Of an ensemble only its own number.
+        For an analysis with a single state: number of members that are drawn from a Gaussian around
+        the last analysis and also forecast. For an ensemble it must be its own number.
     seed : int or numpy.random.Generator
-        Seed of these draws, and of the errors that are added. With the seed of the scheme these are
-        the errors of a cycle that goes on.
+        Seed of these draws and of the model errors. With the seed of the scheme, the model errors
+        are those of the continued cycle.
     covariance : xarray.DataArray, optional
         The covariance (variable, covariable) of the error of the last analysis, in units of the
-        variables squared, that ``members`` are drawn with; for 3DVar (I - K H) B. Unless given, the
-        standard deviations ``spread`` of the analysis at its last time, where it has them, without
+        variables squared, with which ``members`` are drawn; for 3DVar (I - K H) B. Default: the
+        standard deviations ``spread`` of the analysis at its last time, if it has them, without
         correlations.
     forcings : xarray.Dataset, optional
         Known inputs of a model that names them as its ``forcings``; see :func:`daml.models.forced`.
-        They reach over all leads, and back to the start of the scheme's last window.
+        They must cover all leads, and the time back to the start of the scheme's last window.
 
     Returns
     -------
     xarray.Dataset
-        ``forecast`` (lead, variable), of members their mean; ``lead`` in model time with
-        ``lead_steps``, ``time`` (lead) for which a forecast is, and ``start``, the last time of the
-        analysis. Of members also ``spread`` (lead, variable), their standard deviation, and
+        ``forecast`` (lead, variable), the mean of the members if there are any; ``lead`` in model
+        time with ``lead_steps``, the valid ``time`` (lead), and ``start``, the last time of the
+        analysis. With members also ``spread`` (lead, variable), their standard deviation, and
         ``forecast_members`` (lead, member, variable).
 
     Raises
     ------
     InputError
-        If the analysis has no end or is of another model, if members are asked for and no spread is
-        known, or if the members of the end are not those of the last analysis: they have different
-        weights, or the record ends within the ``shift`` of a scheme with a window
-        (``keep_members=True`` keeps them).
+        If the analysis lacks its end or is of another model; if ``members`` is given and no spread
+        is known; or if the members at the end are not available: they have different weights, or
+        the record ends within the ``shift`` of a scheme with a window (then use
+        ``keep_members=True``).
     DivergedError
         If a forecast leaves the finite numbers.
 
@@ -138,8 +138,8 @@ def _checked_end(model: Model, analysis: xr.Dataset) -> End:
     """Give the end of an analysis by a model; refuse others."""
     if not {"time", "variable"} <= set(analysis["analysis"].dims if "analysis" in analysis else ()):
         raise InputError(
-            "forecast_ahead: 'analysis' has no variable 'analysis' (time, variable); give what "
-            "daml.assimilate gave, whole"
+            "forecast_ahead: 'analysis' has no variable 'analysis' (time, variable); give the "
+            "complete result of daml.assimilate"
         )
     end = check_end(End.found(analysis), analysis, ASKED)
     check_same(analysis, model, None, ASKED)

@@ -10,6 +10,7 @@ import xarray as xr
 
 from daml.arrays import fetch
 from daml.labels.datasets import names
+from daml.observing.places.moving import MovingRecord
 from daml.stores.memories import NoArrays, apart
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ TOLD: dict[str, tuple[tuple[str, ...], str]] = {
     "error_variance": (ROW, "their error variances"),
     "error_covariance": (("observed", "end_covariable"), "the covariance of their errors"),
     "observation_time": (ROW[:1], "their times"),
+    "place": ((*ROW, "end_corner"), "the model's variables around each, of places that change"),
+    "weight": ((*ROW, "end_corner"), "those of the interpolation"),
+    "position": ((*ROW, "end_dimension"), "where they lie"),
 }
 """What of an end has a name of its own, with dimensions and a description."""
 KEPT = "numbers, arrays, and tuples, named tuples, lists and dicts of them"
@@ -91,17 +95,16 @@ class End(NamedTuple):
         the window that goes on.
         """
         told = self.told | told | {"time": times[-1], "cycle": np.array([*cycle, self.window])}
-        if len(rows) and getattr(record.operator, "changes", False):
-            lacks = "its last window has observations at places that change; use a scheme without"
-            told.pop("observation", None)
-            return self._replace(told=told, plan=f"{lacks} a window", arrays={})
         if len(rows):
             there = record.kind_present[record.kind[rows]]
             values = np.where(there, record.values(rows), np.nan)
+            variance = record.kind_variance[record.kind[rows]]
+            if isinstance(record, MovingRecord):
+                variance = record.loaded(record.track.variance, rows)
+                told |= record.placed(rows)
             if self.window:
                 values[: self.window] = self.told["observation"][: self.window]
             told["observation"] = values
-            variance = record.kind_variance[record.kind[rows]]
             told["error_variance"] = np.where(there, variance, np.nan)
             told["observation_time"] = times[rows]
             if record.covariance is not None:

@@ -62,11 +62,16 @@ class GoingOn:
         told = self.end.told
         return Watched(told["counts"], told["signs"]) if "signs" in told else None
 
-    def about(self, total: int, scheme: Scheme) -> dict[str, Any]:
-        """Give attributes of an analysis of ``total`` steps: what is left over of its windows."""
+    def labelled(self, labels: xr.Dataset, scheme: Scheme, observed: tuple[str, ...]) -> xr.Dataset:
+        """Give the labels of an analysis with what is left over of its windows.
+
+        A window may bring places of its own, which ``observed`` has, too.
+        """
+        labels = labels.assign_coords(observed=list(observed))
         if not has_window(scheme):
-            return {}
-        return {"left_over": (self.origin + self.skip + total - 1) % scheme.shift}
+            return labels
+        last = self.origin + self.skip + labels.sizes["time"] - 1
+        return labels.assign_attrs(left_over=last % scheme.shift)
 
     def places(self, shift: int | None) -> Placing:
         """Give where segments begin; ``shift`` is that of a scheme with windows."""
@@ -102,6 +107,8 @@ def going_on(
     joined = observations
     if rows or ahead > 1:
         before = _before(end) if rows else _gap(end, model, observations)
+        if "place" in before:
+            before, observations = _placed(before, tuple(model.variables), observations)
         joined = _joined(before, observations, end.told.get("error_covariance"))
     window = end.window if has_window(scheme) else 0
     origin = int(end.told["step"]) + 1 - rows
@@ -139,13 +146,42 @@ def _ahead(end: End, model: Model, observations: xr.Dataset) -> int:
 
 def _before(end: End) -> xr.Dataset:
     """Give the observations of the last window, and those after it, as a record."""
+    dims = {"observation": (), "error_variance": (), "place": ("corner",), "weight": ("corner",)}
+    dims["position"] = ("dimension",)
     return xr.Dataset(
-        {
-            "observation": (("time", "variable"), end.told["observation"]),
-            "error_variance": (("time", "variable"), end.told["error_variance"]),
-        },
+        {n: (("time", "variable", *d), end.told[n]) for n, d in dims.items() if n in end.told},
         {"time": end.told["observation_time"], "variable": list(end.observed)},
     )
+
+
+def _placed(
+    before: xr.Dataset, variables: tuple[str, ...], observations: xr.Dataset
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Give two records whose places change with the slots of both, and places of one order."""
+    if "place" not in observations or set(observations["place"].dims) != set(before["place"].dims):
+        raise InputError(
+            "assimilate: the last window of 'initial' has observations at places that change in "
+            "time, and goes on into a record without such; end the record before at the end of a "
+            "window, or use a scheme without one"
+        )
+    slots = names(observations)
+    some = before["observation"].notnull().any("time").values
+    added = [n for n in np.asarray(names(before))[some].tolist() if n not in slots]
+    if added and "through" in observations["place"].attrs:
+        raise InputError(
+            f"assimilate: the last window of 'initial' has observations in the slot {added[0]!r}, "
+            "which the new record lacks, and points that are seen through functions; end the "
+            "record before at the end of a window, or use a scheme without one"
+        )
+    order = observations.indexes["model_variable"].get_indexer(list(variables))
+    place = before["place"]
+    before = before.assign(place=place.copy(data=np.where(place >= 0, order[place], -1)))
+    wide = {"variable": [*slots, *added]}
+    before, observations = (
+        one.reindex(wide, fill_value={"place": -1, "weight": 0.0, "position": np.nan})
+        for one in (before, observations)
+    )
+    return before, observations
 
 
 def _gap(end: End, model: Model, observations: xr.Dataset) -> xr.Dataset:
@@ -192,7 +228,12 @@ def _joined(
         parts["error_variance"] = _stacked(before["error_variance"].variable, wide.variable)
     timed = [name for name, array in observations.variables.items() if "time" in array.dims]
     for name in map(str, set(timed) & set(GIVEN) - {"observation", "error_variance"}):  # places
-        parts[name] = _repeated(observations[name].variable, len(head), name, before)
+        array = observations[name].variable
+        if name in before:
+            own = before[name].variable.transpose(*array.dims)
+            parts[name] = _stacked(xr.Variable(array.dims, own.values, array.attrs), array)
+        else:
+            parts[name] = _repeated(array, len(head), name, before)
     kept = observations.drop_vars(timed)
     times = np.concatenate((before["time"].values, observations["time"].values))
     return kept.assign(parts).assign_coords(time=("time", times, observations["time"].attrs))

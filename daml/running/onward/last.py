@@ -9,7 +9,7 @@ import xarray as xr
 
 from daml.arrays import alike, fetch, home, put
 from daml.covariances.model_error import error_root, of_variables
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.datasets import pack, step_like
 from daml.labels.dates import offsets
 from daml.pairing import certain
@@ -40,7 +40,7 @@ class FreeSteps:
         self.model, self.seed, self.order = certain(model), seed, ranks(model.variables)
         q, self.root = getattr(model, "model_error", None), None
         if q is not None:
-            self.root = error_root(of_variables(q, tuple(model.variables), type(model).__name__))
+            self.root = error_root(of_variables(q, tuple(model.variables), name_of(model)))
 
     def moved(self, x: Array, memory: Memory, step: int, many: bool) -> tuple[Array, Memory]:
         """Move states (..., variable) to a model step; there are ``many``, members, or one."""

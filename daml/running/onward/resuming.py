@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from daml.arrays import put
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.pairing import certain
 from daml.protocols import Observed, Run
 from daml.running.cycling.ending import History, Stand
@@ -50,7 +50,7 @@ def resumed(
     end = going.end
     x, memory = point(end, "model", model, device)
     front = point(end, "front", model, device) if "front" in end.told else None
-    known = remembered(end, "scheme", known, ASSIMILATE, type(model).__name__, device)
+    known = remembered(end, "scheme", known, ASSIMILATE, name_of(model), device)
     near = end.told.get("near")
     errors = tuple(put(part[None], device) for part in end.told.get("errors", ()))
     return Stand(x, memory, known, History(near, tuple(times), errors, front))
@@ -74,7 +74,7 @@ def point(
     x = put(end.told["state" if whose == "model" else whose][None], device)
     stepping, times = certain(model), np.full(x.shape[:-1], time)
     start = stepping.start(x, times)
-    memory = remembered(end, whose, start, asked, type(model).__name__, device)
+    memory = remembered(end, whose, start, asked, name_of(model), device)
     renewed = getattr(stepping, "renewed", None)
     # Forcings have another clock in each record.
     return x, memory if renewed is None else renewed(memory, x, times)

@@ -53,17 +53,17 @@ def check_end(end: End | None, initial: xr.Dataset, asked: Asked = ASSIMILATE) -
     if end is None:
         raise InputError(
             f"{function}: {argument!r} is an analysis without its end (a smoothed one, one of "
-            "an older daml, or without its variables 'end_...'); give what daml.assimilate gave, "
-            f"whole, {otherwise}"
+            "an older daml, or without its variables 'end_...'); give the complete result of "
+            f"daml.assimilate, {otherwise}"
         )
     if isinstance(end.plan, str):
-        raise InputError(f"{function}: {argument!r} cannot go on: {end.plan}, {otherwise}")
+        raise InputError(f"{function}: {argument!r} cannot be continued: {end.plan}, {otherwise}")
     ends_at = np.asarray(end.told["time"])
     if not ends_at.ndim and ends_at != ends_at:
         raise InputError(
-            f"{function}: the end of {argument!r} is not known, as the memory of its scheme or "
-            "model looks otherwise than after a few steps, and its observations were Dask's; give "
-            f"store= where it is made, or observations in memory (ds.load()), {otherwise}"
+            f"{function}: the end of {argument!r} is not known, because its observations were in "
+            "Dask arrays and the memory of its scheme or model changed its form; make it with "
+            f"store=, or with observations in memory (ds.load()), {otherwise}"
         )
     last = np.atleast_1d(initial["time"].values)[-1:] if "time" in initial else np.array([])
     if ends_at.ndim or not (last == ends_at).all():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.labels.datasets import pack
 from daml.labels.doors import flat
 from daml.labels.lacking import at_climate
@@ -57,7 +57,7 @@ class FirstGuess:
         self.times, self.bounds = times, Bounds.of(model)
         if self.bounds is not None and isinstance(record.operator, Selection):
             places = list(record.operator.places)
-            self.bounds.check(record.observed, places, record.mean, type(model).__name__)
+            self.bounds.check(record.observed, places, record.mean, name_of(model))
         self.initial = None
         if initial is not None:
             self.initial = one_state(initial, model, "assimilate")
@@ -89,7 +89,7 @@ class FirstGuess:
         if not np.isfinite(climate).all():
             name = model.variables[int(np.argmax(self.fit.unseen))]
             raise InputError(
-                f"{type(model).__name__}: {name!r} is not observed, and free runs diverge, so that "
+                f"{name_of(model)}: {name!r} is not observed, and free runs diverge, so that "
                 "it is not known where to start it; give the model a 'climate', an array with a "
                 "typical value of each variable, or another dt"
             )

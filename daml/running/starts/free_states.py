@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from daml.arrays import fetch, home, put
-from daml.errors import InputError
+from daml.errors import InputError, name_of
 from daml.observing.batches import picked
 from daml.observing.places.moving import MovingRecord
 from daml.observing.records import Record
@@ -51,7 +51,7 @@ class FreeStates:
         states = states[np.isfinite(states).all(axis=1)]
         if not len(states):
             raise InputError(
-                f"{type(model).__name__}: free runs diverge, so that it is not known where to "
+                f"{name_of(model)}: free runs diverge, so that it is not known where to "
                 "start; give 'initial', or the model a 'climate', an array with a typical value of "
                 "each variable"
             )

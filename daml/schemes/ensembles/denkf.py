@@ -19,7 +19,7 @@ class DEnKF(Ensemble):
 
     Parameters
     ----------
-    members, inflation, rotate, seed, error_factor, model_error
+    members, inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`daml.schemes.ETKF`.
 
     Raises

@@ -28,14 +28,14 @@ class EnKF(Ensemble):
     """Ensemble Kalman filter with perturbed observations.
 
     With the Kalman gain K of the ensemble, each member x moves to x + K (y + e - H(x)), where e is
-    drawn from N(0, R), anew for each member and time. The mean of the e over the members is
-    removed, and the rest multiplied by the root of N / (N - 1), so that each keeps the variance of
-    its error; their sample covariance exceeds R by this factor. H need not be linear: the members
-    see it.
+    drawn from N(0, R), independently for each member and time. The mean of the e over the members
+    is removed, and the rest multiplied by the root of N / (N - 1), so that each keeps the variance
+    of its error; their sample covariance exceeds R by this factor. H need not be linear: it is
+    applied to the members.
 
     Parameters
     ----------
-    members, inflation, rotate, error_factor, model_error
+    members, inflation, rotate, error_factor, model_error, drawn
         See :class:`daml.schemes.ETKF`.
     seed : int
         Seed of all random numbers: the first ensemble, perturbations, rotations and model errors.

@@ -26,16 +26,16 @@ HALVINGS = 50
 class EnKFN(ETKF):
     """Finite-size ensemble Kalman filter: the observations decide how much to inflate.
 
-    That mean and covariance of a small ensemble are samples is part of the prior. In its dual form
-    the analysis is that of an ETKF whose background anomalies are multiplied by l, where u = l^2
-    minimises d' (I + u S' S)^-1 d / (N - 1) + e / u + c log u. With p = e / c where e = (N + 1) / N
-    and c = N / (N - 1), e is divided and c multiplied by the root of p^m, m being the mean of the
-    eigenvalues of (I + S S')^-1: where observations say nothing, nothing is inflated. There is no
-    inflation to tune; a factor can still be given.
+    The prior accounts for the sampling errors of the mean and the covariance of a small ensemble.
+    In its dual form the analysis is that of an ETKF whose background anomalies are multiplied by l,
+    where u = l^2 minimises d' (I + u S' S)^-1 d / (N - 1) + e / u + c log u. With p = e / c where e
+    = (N + 1) / N and c = N / (N - 1), e is divided and c multiplied by the root of p^m, where m is
+    the mean of the eigenvalues of (I + S S')^-1: without information from observations there is no
+    inflation. There is no inflation to tune; a factor can still be given.
 
     Parameters
     ----------
-    members, inflation, rotate, seed, error_factor, model_error
+    members, inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`daml.schemes.ETKF`.
     certainty : float
         Factor on e and c, above 0 (default: 1). With a larger one the covariance of the ensemble is

@@ -195,15 +195,15 @@ class RTPS:
 class Additive:
     """Noise that is drawn for each member and added after each analysis.
 
-    It stands for errors of the model in directions in which the ensemble has no spread. The mean
-    of the members stays; their covariance grows by that of the noise in the mean.
+    It represents errors of the model in directions in which the ensemble has no spread. The mean
+    of the members does not change; their covariance increases on average by that of the noise.
 
     Parameters
     ----------
     covariance : xarray.DataArray
-        Covariance of the noise: B (variable, covariable); variances (variable,), where there are no
-        correlations; or a root L (variable, mode), with any name for its second dimension, where
-        B = L L'. In the last two cases B is never formed.
+        Covariance of the noise: B (variable, covariable); variances (variable,), without
+        correlations; or a root L (variable, mode) with B = L L', with any name for its second
+        dimension. In the last two cases B is not formed.
     scale : float or "innovations"
         Factor on the covariance. "innovations": estimated by :func:`daml.tuned` and in each pass of
         :func:`daml.improve`.
@@ -363,7 +363,7 @@ def _within(what: str, value: Any, least: float, most: float) -> float | str:
             else ""
         )
         raise InputError(
-            f"{what} is {shown(value)}; give a number {wide}, or {INNOVATIONS!r} to have it found"
+            f"{what} is {shown(value)}; give a number {wide}, or {INNOVATIONS!r} to estimate it"
             f"{others}"
         )
     return cast("float", number)

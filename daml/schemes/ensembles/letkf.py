@@ -29,11 +29,11 @@ observations, that are kept beside them."""
 class LETKF(Ensemble):
     """Local ensemble transform Kalman filter with the symmetric root.
 
-    Each variable has an analysis of its own, that of an :class:`ETKF` of the observations near it.
+    Each variable is analysed separately, by an :class:`ETKF` with the observations near it.
     The error variance of an observation is divided by the taper of Gaspari and Cohn, so that its
-    influence falls with its distance from the variable and ends at twice ``radius``. A few members
-    suffice then for a state of any size. Memory and time grow linearly with the number of
-    variables.
+    influence falls with its distance from the variable and ends at twice ``radius``. With this
+    localisation a few members suffice for a state of any size. Memory and time grow linearly with
+    the number of variables.
 
     Parameters
     ----------
@@ -42,28 +42,28 @@ class LETKF(Ensemble):
     radius : float
         The half-width of the taper, in the unit of the model's ``positions``: an observation at
         this distance has 5/24 of its weight, one at twice the distance none. See
-        :func:`daml.schemes.half_width` for radii as DAPPER counts them.
+        :func:`daml.schemes.half_width` to convert the radii of DAPPER.
     inflation : float, RTPP, RTPS, Additive or "innovations"
-        How the anomalies are widened after each analysis; see :class:`ETKF`.
+        How the anomalies are increased after each analysis; see :class:`ETKF`.
     rotate : bool
-        Whether the anomalies are turned at random after each analysis, the same turn everywhere.
-    seed, error_factor, model_error
+        Whether the anomalies are rotated at random after each analysis, in the same way everywhere.
+    seed, error_factor, model_error, drawn
         See :class:`ETKF`.
 
     Raises
     ------
     InputError
-        If an argument is out of range; in a cycle, if the model has no positions, if it is not
-        known where the observations lie, or if their errors are correlated.
+        If an argument is out of range; in a cycle, if the model or the observations have no
+        positions, or if the errors of the observations are correlated.
 
     Notes
     -----
-    What is observed lies where the model's variable of its name does. Observations by a matrix or
-    a function need a coordinate ``position`` along ``variable``.
+    An observation has the position of the model's variable of the same name. Observations through a
+    matrix or a function need a coordinate ``position`` along ``variable``.
 
-    ``chi_square`` and ``log_likelihood`` compare each innovation with its own expected variance: of
-    an ensemble that is smaller than the number of observations the covariances between them are not
-    meant.
+    ``chi_square`` and ``log_likelihood`` compare each innovation with its own expected variance.
+    They ignore the covariances between innovations, which an ensemble that is smaller than the
+    number of observations does not represent.
 
     References
     ----------

@@ -30,9 +30,9 @@ one; others are as long as the next multiple of this step."""
 
 @checked
 def half_width(loc_rad: float) -> float:
-    """Give the half-width that stands for a radius as DAPPER counts it.
+    """Convert a localisation radius of DAPPER to the half-width of the taper.
 
-    DAPPER's ``loc_rad`` is the distance at which a Gaussian would be exp(-1/2); its taper is 0 from
+    DAPPER's ``loc_rad`` is the distance at which a Gaussian is exp(-1/2); its taper is 0 from
     3.64 ``loc_rad`` on.
 
     Parameters

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from daml.errors import DivergedError, InputError
+from daml.labels.trajectories import numbers_of
 from daml.protocols import Trial
 
 LEAST = 50
@@ -22,8 +23,8 @@ APART = 3
 ROUNDS = 4
 """Searches at most along each of several open numbers."""
 YOUNG = 100
-"""Rows at the start of a record that are not counted, unless it is short: ensembles that have only
-just started differ from those that follow."""
+"""Rows at the start of a record, or of each trajectory, that are not counted, unless it is short:
+ensembles that have only just started differ from those that follow."""
 Made = Callable[[Mapping[str, float]], Any]
 """Gives the scheme with numbers for what is open."""
 
@@ -113,8 +114,10 @@ class _Scores:
                 judged = self.trial.judged(self.trial.run(self.made(numbers)))
         except DivergedError:
             return -np.inf
-        values = judged["log_likelihood"].values
-        return float(values[min(YOUNG, len(values) // 4) :].mean())
+        values, trajectory = judged["log_likelihood"].values, numbers_of(judged)
+        places = np.arange(len(values)) - np.searchsorted(trajectory, trajectory)
+        old = places >= np.minimum(YOUNG, np.bincount(trajectory)[trajectory] // 4)
+        return float(values[old].mean())
 
     def best(self, places: Mapping[str, range]) -> dict[str, int]:
         """Give the places of the highest score, out of all that are named."""

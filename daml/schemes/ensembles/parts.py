@@ -70,6 +70,7 @@ class Ensemble(Erring):
     seed: int = 0
     error_factor: float | str = 1.0
     model_error: Any = None
+    drawn: bool = True
 
     wide: ClassVar[float] = 1.3
     """Where inflation starts."""
@@ -173,7 +174,7 @@ class Ensemble(Erring):
         name = type(self).__name__
         if self.open:
             raise InputError(
-                f"{name}: {self.open[0]!r} is still to be found from innovations; have it found: "
+                f"{name}: {self.open[0]!r} is not estimated yet; estimate it: "
                 "scheme, analysis = daml.tuned(scheme, model, observations)"
             )
         inflating, known = self.rule.prepare(setting, name), self.known(setting)

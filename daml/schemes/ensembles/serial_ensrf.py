@@ -13,18 +13,18 @@ from daml.schemes.ensembles.parts import Ensemble, Prepared, analysed
 
 @dataclass(frozen=True)
 class SerialEnSRF(Ensemble):
-    """Ensemble square root filter that takes one observation after the other.
+    """Ensemble square root filter that assimilates one observation after another.
 
-    Each observation, in units of its error and with the signal s (member,) in the anomalies A,
-    moves the mean by the gain K of this observation alone, and the anomalies by
-    A - s K sqrt(N - 1) / (1 + (1 + s' s)^(-1/2)), s by the root of N - 1. What the members will
-    show of the observations that follow moves along. Observations are taken in the order of
-    their sorted names; where their errors are correlated, in the order in which they are given,
-    after a change of variables that makes them independent.
+    Each observation is in units of its error, and s (member,) are its anomalies divided by
+    sqrt(N - 1). It moves the mean by the gain K of this observation alone, and the anomalies A to
+    A - s K sqrt(N - 1) / (1 + (1 + s' s)^(-1/2)). The members' equivalents of the observations that
+    follow are updated, too. Observations are assimilated in the order of their sorted names, or, if
+    their errors are correlated, in the order in which they are given, after a change of variables
+    that makes them independent.
 
     Parameters
     ----------
-    members, inflation, rotate, seed, error_factor, model_error
+    members, inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`daml.schemes.ETKF`.
 
     Raises

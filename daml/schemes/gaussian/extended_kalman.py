@@ -34,16 +34,16 @@ class Carried(NamedTuple):
 
 @dataclass(frozen=True)
 class ExtendedKalman(OpenError):
-    """Extended Kalman filter: a covariance that the tangent of the model moves.
+    """Extended Kalman filter: the tangent of the model propagates the covariance.
 
     The covariance P of an analysis becomes M P M' + Q, where M is the derivative of the model's
     step and Q the model error. The Kalman filter updates state and covariance with the derivative
-    of H at the forecast. Where torch cannot differentiate the model's step, M is found by central
-    differences; H, if it is not linear, is a function that torch differentiates or that has its own
+    of H at the forecast. If torch cannot differentiate the model's step, M is computed by central
+    differences. A nonlinear H is a function that torch differentiates or that has its own
     ``tangent``.
 
-    n x n covariances are made, and M costs 2n states or a gradient: this is a scheme for small
-    models that are weakly nonlinear from one observation to the next. It takes models without a
+    The scheme forms n x n covariances, and M costs 2n states or a gradient, so it is for small
+    models that are weakly nonlinear from one observation to the next. The model must not have a
     memory.
 
     Parameters
@@ -51,7 +51,7 @@ class ExtendedKalman(OpenError):
     model_error : float, array, xarray.DataArray or "innovations", optional
         Q; see :class:`daml.schemes.SigmaPoint`.
     inflation : float
-        Multiplies the standard deviations after each analysis, where something was observed.
+        Factor on the standard deviations after each analysis in which something was observed.
 
     Raises
     ------
@@ -95,11 +95,11 @@ class ExtendedKalman(OpenError):
         Raises
         ------
         InputError
-            If it is not known how uncertain the first guess is.
+            If the uncertainty of the first guess is not known.
         """
         if setting.deviation is None:
             raise InputError(
-                "ExtendedKalman: it starts from how uncertain the first guess of a cycle is, and "
+                "ExtendedKalman: it needs the uncertainty of the first guess of a cycle, and "
                 "there is none here; use it in daml.assimilate or daml.improve"
             )
         check_tangent(setting.operator, len(setting.variables))

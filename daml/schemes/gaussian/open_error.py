@@ -36,7 +36,7 @@ class OpenError(Erring):
         if self.open and self.model_error != INNOVATIONS:
             raise InputError(
                 f"{type(self).__name__}: 'model_error' is {shown(self.model_error)}; give a "
-                f"variance, variances or a covariance, or {INNOVATIONS!r} to have it found"
+                f"variance, variances or a covariance, or {INNOVATIONS!r} to estimate it"
             )
 
     def tuned(self: S, trial: Trial, before: Scheme | None = None) -> S:

@@ -9,13 +9,24 @@ import numpy as np
 import xarray as xr
 
 from daml.arrays import alike, namespace
+from daml.covariances.acting import described, restored
 from daml.covariances.dense import check, climatological
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
-from daml.labels.datasets import names, pack
-from daml.protocols import Forecast, Observed, Outputs, Run, Setting, Update
+from daml.labels.datasets import check_names, listed, named, names, pack
+from daml.protocols import (
+    Covariance,
+    CovarianceProduct,
+    Forecast,
+    Observed,
+    Outputs,
+    Run,
+    Setting,
+    Update,
+)
 from daml.schemes.ensembles.parts import SILENT
 from daml.schemes.labelled import CHI_SQUARE, analyse
+from daml.schemes.variational.by_actions import Actions
 from daml.schemes.variational.gains import Tables, tables
 from daml.stores.opening import check_whole
 
@@ -25,22 +36,24 @@ MOMENTS = ("mean", "covariance")
 class Climate(NamedTuple):
     """What is known before a cycle."""
 
-    gains: Tables
+    gains: Tables | Actions
     mean: Any
     """(variable,)."""
     root: Any
-    """L (variable, variable) of the covariance L L' of the climate."""
+    """L (variable, variable) of the covariance L L' of the climate; None of one by its actions."""
     signal: Any
-    """Variances of H x in the climate (observed,); None where H changes in time."""
+    """Variances of H x in the climate (observed,); None where H changes in time, or the mean one of
+    a covariance by its actions where they are not known."""
 
 
 @dataclass(frozen=True)
 class OptimalInterpolation:
-    """Interpolation of the observations by the statistics of the climate.
+    """Interpolation of the observations with climatological statistics.
 
-    The background of each analysis is the climatological mean m, its covariance B that of the
-    climate: m + B H' (H B H' + R)^-1 (y - H m), for a linear H. The model's forecast is used only
-    where nothing is observed. A scheme that is no better than this one makes no use of its model.
+    The background of each analysis is the climatological mean m, and B is the climatological
+    covariance: m + B H' (H B H' + R)^-1 (y - H m), for a linear H. The model's forecast is used
+    only at times without observations. This is a baseline: a scheme that is no better makes no use
+    of its model.
 
     Parameters
     ----------
@@ -48,11 +61,16 @@ class OptimalInterpolation:
         A long run of the model (``state`` with the dims time and variable, from
         :func:`daml.simulate`), or its ``mean`` (variable) and ``covariance`` (variable,
         covariable). Only these two are kept.
+    covariance : object, optional
+        B by its actions, as a :class:`daml.ThreeDVar` takes it, such as a
+        :class:`daml.covariance.Localised`, for many variables: of the ``climatology`` only the mean
+        is used then. By default that of the ``climatology``.
 
     Raises
     ------
     InputError
-        If the climatology has neither, or is too short a run.
+        If the climatology has neither, or is too short a run; in a cycle, if it lacks a variable,
+        or H is not linear.
 
     References
     ----------
@@ -70,6 +88,9 @@ class OptimalInterpolation:
     """
 
     climatology: xr.Dataset | None = field(default=None, metadata={"needed": True})
+    covariance: CovarianceProduct | Covariance | None = field(
+        default=None, metadata={"later": True}
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -77,17 +98,28 @@ class OptimalInterpolation:
         if given is None:
             return
         if "state" in given:
-            covariance, (values, _) = climatological(given), pack(given, "state")
-            mean = values.reshape(-1, values.shape[-1]).mean(axis=0)
-            given = xr.Dataset({"mean": ("variable", mean), "covariance": covariance})
+            given = _moments(given, of_two=self.covariance is None)
             object.__setattr__(self, "climatology", given)
-        lacking = [name for name in MOMENTS if name not in given]
+        lacking = [name for name in self._moments if name not in given]
         if lacking:
             raise InputError(
                 f"OptimalInterpolation: 'climatology' has no {lacking[0]!r}; give a run of the "
                 "model (daml.simulate), or its 'mean' and 'covariance'"
             )
-        check(given["covariance"], names(given), "the covariance of 'climatology'")
+        if self.covariance is None:
+            check(given["covariance"], names(given), "the covariance of 'climatology'")
+            return
+        check_names(given["mean"], "the mean of 'climatology'")
+
+    @property
+    def _moments(self) -> tuple[str, ...]:
+        """What is used of the climatology."""
+        return MOMENTS if self.covariance is None else MOMENTS[:1]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What is required of the model: what the covariance needs."""
+        return frozenset(getattr(self.covariance, "needs", ()))
 
     @property
     def outputs(self) -> Outputs:
@@ -96,7 +128,8 @@ class OptimalInterpolation:
 
     def to_dataset(self) -> xr.Dataset:
         """Give mean and covariance; for a store."""
-        return self._given()
+        found = self._given()[list(self._moments)]
+        return found if self.covariance is None else found.merge(described(self.covariance))
 
     def restored(self, dataset: xr.Dataset) -> OptimalInterpolation:
         """Give this scheme with what ``to_dataset`` gave.
@@ -106,8 +139,11 @@ class OptimalInterpolation:
         StoreError
             If some of it is lost.
         """
-        check_whole(dataset, MOMENTS, "the scheme that was kept")
-        return replace(self, climatology=dataset[list(MOMENTS)])
+        acting = restored(dataset)
+        covariance = self.covariance if acting is None else acting
+        kept = MOMENTS if covariance is None else MOMENTS[:1]
+        check_whole(dataset, kept, "the scheme that was kept")
+        return replace(self, climatology=dataset[list(kept)], covariance=covariance)
 
     def prepare(self, setting: Setting) -> Climate:
         """Work out the gain of each pattern of observations.
@@ -118,6 +154,8 @@ class OptimalInterpolation:
             If the climatology is missing or does not cover the variables, or H is not linear.
         """
         given = self._given()
+        if self.covariance is not None:
+            return self._by_actions(setting)
         covariance = check(given["covariance"], setting.variables, "climatology")
         mean = given["mean"].sel(variable=list(setting.variables)).values.astype(np.float64)
         like, signal = setting.noise.variance, None
@@ -126,6 +164,23 @@ class OptimalInterpolation:
             signal = alike(np.einsum("ov,vw,ow->o", matrix, covariance, matrix), like)
         gains = tables(setting, covariance, 1.0, "exact")
         return Climate(gains, alike(mean, like), gains.alone.root, signal)
+
+    def _by_actions(self, setting: Setting) -> Climate:
+        """Give the same with a B by its actions."""
+        if not setting.operator.linear:
+            setting.operator.matrix()  # which says why there is none
+        mean = named(self._given()["mean"])
+        lacking = [name for name in setting.variables if name not in mean.indexes["variable"]]
+        if lacking:
+            raise InputError(
+                f"OptimalInterpolation: the mean of 'climatology' lacks the variable {lacking[0]!r}"
+                f" (it has {listed(names(mean))}); give it for {listed(setting.variables)}"
+            )
+        actions = Actions.of(setting, self.covariance, (1.0, 1.0), "OptimalInterpolation")
+        like, values = setting.noise.variance, mean.sel(variable=list(setting.variables)).values
+        known = None if actions.prepared is None else actions.prepared.diagonal
+        signal = actions.mean_variance() if known is None else alike(known, like)
+        return Climate(actions, alike(values.astype(np.float64), like), None, signal)
 
     def update(
         self, forecast: Forecast, observed: Observed, run: Run, memory: Climate
@@ -136,7 +191,7 @@ class OptimalInterpolation:
         mean = xp.zeros_like(x) + memory.mean
         analysis, square = memory.gains.analysed(mean, observed)
         present, signal = xp.astype(observed.present, x.dtype), memory.signal
-        if not observed.tabled:
+        if not observed.tabled and memory.root is not None:
             signal = xp.sum((observed.operator.tangent(x) @ memory.root) ** 2, axis=-1)
         informed = xp.sum(present * signal / observed.variance, axis=-1) > SILENT
         state = xp.where(informed[..., None], analysis, x)
@@ -153,3 +208,11 @@ class OptimalInterpolation:
                 "OptimalInterpolation(daml.simulate(model, steps=10000, spinup=500))"
             )
         return self.climatology
+
+
+def _moments(run: xr.Dataset, *, of_two: bool) -> xr.Dataset:
+    """Give the mean of a run, and its covariance if ``of_two``."""
+    found = {"covariance": climatological(run)} if of_two else {}
+    values, _ = pack(run, "state")
+    mean = values.reshape(-1, values.shape[-1]).mean(axis=0)
+    return xr.Dataset(found, {"variable": list(names(run))}).assign(mean=("variable", mean))

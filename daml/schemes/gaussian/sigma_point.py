@@ -29,9 +29,9 @@ class SigmaPoint(OpenError):
     """Sigma-point (unscented) Kalman filter: 2n states around the mean, no random numbers.
 
     With n variables, mean m and covariance P = L L', the model steps the points m + sqrt(n) L_i and
-    m - sqrt(n) L_i, which have this mean and covariance. Of the stepped points the mean and the
-    covariance, plus the model error Q, are those of the forecast; with a Q the points are placed
-    anew. H, which need not be linear, is applied to the points, and the Kalman filter updates the
+    m - sqrt(n) L_i, which have this mean and covariance. The mean and the covariance of the stepped
+    points, plus the model error Q, are those of the forecast; with a Q new points are placed. H,
+    which need not be linear, is applied to the points, and the Kalman filter updates the
     whole state by their covariances. L is a Cholesky root.
 
     A step costs 2n states, and n x n covariances are made: this is a scheme for small models. It
@@ -42,12 +42,11 @@ class SigmaPoint(OpenError):
     model_error : float, array, xarray.DataArray or "innovations", optional
         Q, the covariance of the error of a step: one variance for all variables, variances
         (variable,) or a covariance (variable, covariable), in units of the variables squared.
-        Default: the model's own ``model_error``, or none. "innovations": found by
-        :func:`daml.tuned` and in each pass of :func:`daml.improve`, unless the model has its own:
-        the variances of the model's climatology, times the factor with which the innovations are
-        most likely.
+        Default: the model's own ``model_error``, or none. "innovations": the model's own if it has
+        one, otherwise the variances of its climatology times the factor with which the innovations
+        are most likely, estimated by :func:`daml.tuned` and in each pass of :func:`daml.improve`.
     inflation : float
-        Multiplies the standard deviations after each analysis, where something was observed.
+        Factor on the standard deviations after each analysis in which something was observed.
 
     Raises
     ------

@@ -8,10 +8,11 @@ from typing import Any, Self, cast
 import numpy as np
 import xarray as xr
 
+from daml.covariances.acting import acts, described, matrix, restored
 from daml.covariances.dense import check
 from daml.errors import InputError
 from daml.labels.datasets import names
-from daml.protocols import Scheme, Trial
+from daml.protocols import Covariance, CovarianceProduct, Scheme, Setting, Trial
 from daml.schemes.ensembles.etkf import ETKF
 from daml.stores.opening import check_whole
 
@@ -29,7 +30,7 @@ class Blended(ETKF):
 
     _: KW_ONLY
     beta: float | str = 0.5
-    background_covariance: xr.DataArray | str = CLIMATOLOGICAL
+    background_covariance: xr.DataArray | str | CovarianceProduct | Covariance = CLIMATOLOGICAL
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,7 +39,7 @@ class Blended(ETKF):
             if beta != INNOVATIONS:
                 raise InputError(
                     f"{name}: 'beta' is {beta!r}; give a number from 0 to 1, or {INNOVATIONS!r} to "
-                    "have it found"
+                    "estimate it"
                 )
         elif not 0 <= beta <= 1:
             raise InputError(
@@ -49,15 +50,29 @@ class Blended(ETKF):
             if given != CLIMATOLOGICAL:
                 raise InputError(
                     f"{name}: 'background_covariance' is {given!r}; give an xarray.DataArray "
-                    f"(variable, covariable), or {CLIMATOLOGICAL!r}"
+                    f"(variable, covariable), one by its actions, or {CLIMATOLOGICAL!r}"
                 )
             return
+        if self._acts:
+            return
+        given = cast("xr.DataArray", given)
         if "variable" not in given.coords:
             raise InputError(
                 f"{name}: 'background_covariance' has no names along 'variable'; see "
                 "daml.climatological"
             )
         check(given, names(given), f"{name}: 'background_covariance'")
+
+    @property
+    def _acts(self) -> bool:
+        """Whether the climatology is given by its actions."""
+        return acts(self.background_covariance)
+
+    @property
+    def of_climatology(self) -> frozenset[str]:
+        """What the climatology requires of the model."""
+        given = self.background_covariance
+        return frozenset(getattr(given, "needs", ()) if self.beta != 0 else ())
 
     @property
     def open(self) -> tuple[str, ...]:
@@ -87,8 +102,10 @@ class Blended(ETKF):
         """Give what an ensemble has to store, the weight of the climatology, and this itself."""
         told = {"long_name": "weight of the climatology in B", "units": "1"}
         found = super().to_dataset().assign(beta=((), float(self.beta), told))
+        if self._acts:
+            return found.merge(described(self.background_covariance))
         if not isinstance(self.background_covariance, str):
-            found["background_covariance"] = self.background_covariance
+            found["background_covariance"] = cast("xr.DataArray", self.background_covariance)
         return found
 
     def restored(self, dataset: xr.Dataset) -> Self:
@@ -100,16 +117,22 @@ class Blended(ETKF):
             If a variable is missing or damaged.
         """
         check_whole(dataset, ("beta",), "the scheme that was kept")
-        covariance = dataset.get("background_covariance", self.background_covariance)
+        acting = restored(dataset)
+        given = dataset.get("background_covariance", self.background_covariance)
+        covariance = given if acting is None else acting
         scheme = super().restored(dataset)
         return replace(scheme, beta=float(dataset["beta"]), background_covariance=covariance)
 
-    def climatology(self, variables: tuple[str, ...]) -> np.ndarray | None:
+    def climatology(self, setting: Setting) -> np.ndarray | None:
         """Give the constant part of B (variable, variable); None where its weight is 0."""
-        if self.beta == 0 or isinstance(self.background_covariance, str):
+        given, name = self.background_covariance, type(self).__name__
+        if self.beta == 0 or isinstance(given, str):
             return None
-        name = type(self).__name__
-        return check(self.background_covariance, variables, f"{name}: 'background_covariance'")
+        if self._acts:
+            return matrix(given, setting, name)
+        return check(
+            cast("xr.DataArray", given), setting.variables, f"{name}: 'background_covariance'"
+        )
 
     def _numbers(self) -> dict[str, Any]:
         """Give the numbers that may be open, by name."""

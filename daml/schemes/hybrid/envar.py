@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-from daml.arrays import alike, namespace
-from daml.protocols import Forecast, Observed, Run, Setting, Update
-from daml.schemes.ensembles.parts import Prepared, Seen, analysed
+from daml.arrays import alike, member_mean, namespace
+from daml.errors import InputError
+from daml.observing.operators import linearised
+from daml.protocols import Forecast, Observed, Outputs, Run, Setting, Update
+from daml.schemes.ensembles.parts import Prepared, Seen, analysed, chi_square
 from daml.schemes.hybrid.blended import Blended
 from daml.schemes.hybrid.localised import Localised
 from daml.schemes.hybrid.seeing import Look, Sees, Solved, covariance, informed, narrowed
+from daml.schemes.labelled import CHI_SQUARE
+from daml.schemes.variational.by_actions import Actions
 
 
 class Known(NamedTuple):
@@ -20,40 +24,46 @@ class Known(NamedTuple):
     """The constant part of B (variable, variable), times its weight; or None."""
     tapers: Any
     """Correlations (variable, variable) of the localisation; None without."""
+    actions: Actions | None = None
+    """The constant part of B by its actions, in place of the matrix."""
 
 
 @dataclass(frozen=True)
 class EnVar(Localised, Blended):  # type: ignore[override]
     """Hybrid of an ensemble and 3DVar: a blend of climatology and ensemble covariance.
 
-    The mean of the members x is analysed with B = beta C + (1 - beta) P, C being a constant
-    covariance and P that of the members: x + B H' (H B H' + R)^-1 (y - H x). The members are set
-    around it with the anomalies of an :class:`ETKF`: P alone says how uncertain they are, and C
+    The mean of the members x is analysed with B = beta C + (1 - beta) P, where C is a constant
+    covariance and P that of the members: x + B H' (H B H' + R)^-1 (y - H x). The members are placed
+    around it with the anomalies of an :class:`ETKF`: their spread follows from P alone, and C
     corrects the mean in directions in which they do not spread. With beta = 0 this is the ETKF,
     with beta = 1 the mean is analysed as by a :class:`daml.ThreeDVar`.
 
     With a ``radius`` P is multiplied, entry by entry, by the correlations of Gaspari and Cohn
-    between the places of the variables. The anomalies of the analysis follow from this P by the
-    square root of its gain (Whitaker and Hamill 2002). Unlike an :class:`LETKF`, which weighs
-    observations by their distances, this takes observations that have no place of their own, and
-    errors that are correlated. Matrices (variable, variable) are made for each state: it is for
-    some hundreds of variables.
+    between the positions of the variables. The anomalies of the analysis follow from this P by the
+    square root of its gain (Whitaker and Hamill 2002). Unlike an :class:`LETKF`, which weights
+    observations by their distances, this scheme takes observations without a position and with
+    correlated errors. It forms matrices (variable, variable) for each state, so it is for
+    some hundreds of variables. Without a ``radius``, and if C is not given as a matrix, it forms no
+    such matrix: conjugate gradients in the space of the observations compute the mean, and the
+    state may have many variables.
 
     Parameters
     ----------
     members : int
         N, 2 or more.
     beta : float or "innovations"
-        Weight of the climatology, from 0 to 1. "innovations": the one for which innovations are
-        most likely is found by :func:`daml.tuned` and in each pass of :func:`daml.improve`.
-    background_covariance : xarray.DataArray or "climatological"
+        Weight of the climatology, from 0 to 1. "innovations": the weight for which innovations are
+        most likely, estimated by :func:`daml.tuned` and in each pass of :func:`daml.improve`.
+    background_covariance : xarray.DataArray or "climatological", or an object
         C (variable, covariable), in units of the products of the variables. "climatological": the
-        scaled climatology of the model, as a :class:`daml.ThreeDVar` takes it; a loop takes that of
-        its first model.
+        scaled climatology of the model, as for :class:`daml.ThreeDVar`; a loop uses that of
+        its first model. Or, for many variables, an object that multiplies by a covariance, such as
+        :class:`daml.covariance.Localised`. Without a ``radius`` there is then no
+        ``log_likelihood``, so ``beta``, ``inflation`` and ``error_factor`` cannot be estimated.
     radius : float, optional
         Half-width of the correlations with which P is localised, in the unit of the model's
         ``positions``: 5/24 at this distance, none from twice the distance on. Default: P as it is.
-    inflation, rotate, seed, error_factor, model_error
+    inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`ETKF`.
 
     Raises
@@ -64,8 +74,8 @@ class EnVar(Localised, Blended):  # type: ignore[override]
 
     Notes
     -----
-    The members see an H that is not linear, as those of an ETKF do; what observations see of C, and
-    of a localised P, follows from the tangent of H at the mean.
+    A nonlinear H is applied to the members, as in an ETKF; for C and for a localised P its tangent
+    at the mean is used.
 
     References
     ----------
@@ -94,10 +104,36 @@ class EnVar(Localised, Blended):  # type: ignore[override]
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_radius()
+        if self._by_products and self._sought():
+            raise InputError(
+                f"EnVar: {self._sought()[0]!r} is to be found by the likelihood of innovations, "
+                "and 'background_covariance', a "
+                f"{type(self.background_covariance).__name__}, has no matrix that gives it; give a "
+                "number, or the matrix"
+            )
+
+    @property
+    def _by_products(self) -> bool:
+        """Whether the mean is analysed without a matrix (variable, variable)."""
+        return self._acts and self.radius is None and self.beta != 0
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it asks of the model."""
+        return super().needs | self.of_climatology
+
+    @property
+    def outputs(self) -> Outputs:
+        """What an analysis has besides."""
+        return CHI_SQUARE if self._by_products else super().outputs
 
     def known(self, setting: Setting) -> Known:
         """Give the climatology, and the correlations of the localisation."""
-        climatology = self.climatology(setting.variables)
+        if self._by_products:
+            factors = float(self.beta), float(self.error_factor)
+            given = self.background_covariance
+            return Known(None, None, Actions.of(setting, given, factors, "EnVar"))
+        climatology = self.climatology(setting)
         tapers = self.tapers(setting, seen=climatology is not None)
         if climatology is not None:
             climatology = float(self.beta) * alike(climatology, setting.noise.variance)
@@ -108,6 +144,12 @@ class EnVar(Localised, Blended):  # type: ignore[override]
     ) -> tuple[Update, Prepared]:
         """Give the analysed ensembles (..., member, variable)."""
         part = self.seen(forecast, observed)
+        if (actions := memory.own.actions) is not None:
+            found = self.transformed(part, run)
+            mean, square = self._mean_by_products(forecast, observed, part, actions)
+            how = part, run, memory
+            members = self.around(mean, found.anomalies, *how, turned=found.turned)
+            return analysed(forecast, members, chi_square(observed, square)), memory
         own, static = self._views(forecast, observed, part, memory.own)
         mean, solved = self._mean(part, own, static)
         if own is None:
@@ -134,6 +176,30 @@ class EnVar(Localised, Blended):  # type: ignore[override]
         if known.climatology is not None:
             static = look.sees(known.climatology)
         return own, static
+
+    def _mean_by_products(
+        self, forecast: Forecast, observed: Observed, part: Seen, actions: Actions
+    ) -> tuple[Any, Any]:
+        """Give the mean of the analysis, and d' S^-1 d (...), without a matrix of S."""
+        xp, x, size = namespace(part.seen), forecast.state, forecast.state.shape[-1]
+        equivalent, share = observed.operator.apply(x), (1 - float(self.beta)) / (self.members - 1)
+        centre = member_mean(equivalent)
+        seen = equivalent - centre[..., None, :]
+
+        def of_members(y: Any) -> Any:
+            return (share * xp.matrix_transpose(seen @ y[..., None]) @ seen)[..., 0, :]
+
+        operator, distance = observed.operator, observed.values - centre
+        if operator.linear:
+            cross, square = actions.seen(operator)
+        else:
+            around = linearised(operator, part.mean[..., :size])
+            cross, square = actions.seen_around(around, distance)
+        weights, total = actions.weights(distance, observed, square, of_members)
+        pull = share * xp.matrix_transpose(seen @ weights[..., None])
+        moved = part.mean + (pull @ part.anomalies)[..., 0, :]
+        further = moved[..., :size] + float(self.beta) * cross(weights)
+        return xp.concat((further, moved[..., size:]), axis=-1), total
 
     def _mean(self, part: Seen, own: Sees | None, static: Sees | None) -> tuple[Any, Solved]:
         """Give the mean of the analysis, and the weights of the observations in it.

@@ -13,8 +13,8 @@ from daml.observing.operators import check_tangent
 from daml.protocols import Observed, Outputs, Run, Setting, Update, Window
 from daml.schemes.ensembles.parts import Prepared
 from daml.schemes.hybrid.blended import Blended
+from daml.schemes.variational.controls import Control, MatrixRoot
 from daml.schemes.windowed.by_tangents import ByTangents
-from daml.schemes.windowed.controls import Control, MatrixRoot
 from daml.schemes.windowed.four_d_var import analysed
 from daml.schemes.windowed.iterations import ITERATED
 from daml.schemes.windowed.shares import go_on_by_windows
@@ -24,16 +24,16 @@ from daml.schemes.windowed.window_minimum import check_search
 
 @dataclass(frozen=True)
 class ETKF4DVar(Blended):
-    """4DVar whose B is that of an ensemble, which an ETKF analyses beside it.
+    """4DVar with the B of an ensemble, which is analysed by an ETKF.
 
     The mean of the members at the start of a window is the background of a :class:`FourDVar` with a
-    perfect model and B = beta C + (1 - beta) P, P being the covariance of the members there and C a
-    constant one. Beside it the members are analysed as by an :class:`ETKF` which takes one time of
-    the window after the other, each time by the covariances of its start with what is seen later;
-    then they are set around the analysis of 4DVar, and move on with it.
+    perfect model and B = beta C + (1 - beta) P, where P is the covariance of the members there and
+    C a constant one. The members are analysed by an :class:`ETKF`, which takes one time of the
+    window after another and uses the covariances between the start and these times. Then they are
+    placed around the analysis of 4DVar.
 
-    With beta = 0 (the default) B has all that the flow has made of errors, and nothing else: the
-    cost is that of an :class:`IEnKS`, with the tangent of the model in place of the members.
+    With beta = 0 (the default) B depends on the flow only: the cost is that of an :class:`IEnKS`,
+    with the tangent of the model in place of the members.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class ETKF4DVar(Blended):
     quasi_static, outer_loops, tolerance
         How the cost is minimised; see :class:`FourDVar`. In long windows ``quasi_static=True``
         follows the global minimum.
-    inflation, rotate, seed, error_factor, model_error
+    inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`ETKF`. A model error is drawn for the members; 4DVar takes the model as it is.
 
     Raises
@@ -84,7 +84,6 @@ class ETKF4DVar(Blended):
     tolerance: float = 1e-3
 
     carries: ClassVar[bool] = False
-    needs: ClassVar[frozenset[str]] = frozenset({"gradient", "memoryless"})
     window_advice: ClassVar[str] = (
         "a shorter window, quasi_static=True where it has observations at many times, or a shorter "
         "shift"
@@ -96,6 +95,11 @@ class ETKF4DVar(Blended):
         check_search(self.outer_loops, self.tolerance, "ETKF4DVar")
 
     @property
+    def needs(self) -> frozenset[str]:
+        """What is required of the model: how its steps change with the state, and what C needs."""
+        return frozenset({"gradient", "memoryless"}) | self.of_climatology
+
+    @property
     def outputs(self) -> Outputs:
         """What an analysis has besides."""
         return {**super().outputs, **ITERATED}
@@ -103,7 +107,7 @@ class ETKF4DVar(Blended):
     def known(self, setting: Setting) -> Any:
         """Give the root (variable, variable) of the climatology times its weight, or None."""
         check_tangent(setting.operator, len(setting.variables))
-        climatology = self.climatology(setting.variables)
+        climatology = self.climatology(setting)
         if climatology is None:
             return None
         root = np.linalg.cholesky(float(self.beta) * climatology)

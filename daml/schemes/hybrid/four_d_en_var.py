@@ -20,17 +20,17 @@ from daml.schemes.windowed.views import Views, outputs, parted
 class FourDEnVar(Localised, ETKF):  # type: ignore[override]
     """Four-dimensional ensemble-variational assimilation (4DEnVar).
 
-    The mean x at the start of a window is analysed with all its new observations y_k, which see the
-    members on their way: x + sum_k P_0k H_k' S^-1 (y - H M(x)), where S has the blocks H_j P_jk
-    H_k' + R and P_jk is the covariance of the members at the times j and k. Trajectories of the
-    members stand for the tangent and the adjoint of the model of 4DVar, and one step is made from
-    the background. The members are set around it as by an :class:`ETKF` of all these observations.
+    The mean x at the start of a window is analysed with all its new observations y_k: x + sum_k
+    P_0k H_k' S^-1 (y - H M(x)), where S has the blocks H_j P_jk H_k' + R and P_jk is the covariance
+    of the members between the times j and k. Trajectories of the members replace the tangent and
+    the adjoint of the model in 4DVar, and a single step is made from the background. The members
+    are placed around the analysis as by an :class:`ETKF` with all these observations.
 
-    Without a ``radius`` this is the :class:`IEnKS` of one iteration. With one, each P_jk is
-    multiplied, entry by entry, by the correlations of Gaspari and Cohn between the places of the
-    variables, which stay where they are in time: a few members suffice then for a state of many
-    variables, if the window is so short that what is seen has not moved far. Matrices (variable,
-    variable) are made for each pair of times with observations.
+    Without a ``radius`` this is an :class:`IEnKS` with one iteration. With a radius, each P_jk is
+    multiplied, entry by entry, by the correlations of Gaspari and Cohn between the positions of the
+    variables, which do not depend on time. A few members then suffice for a state of many
+    variables, if the window is so short that signals do not travel far. Matrices (variable,
+    variable) are formed for each pair of times with observations.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class FourDEnVar(Localised, ETKF):  # type: ignore[override]
     radius : float, optional
         Half-width of the correlations, in the unit of the model's ``positions``; see
         :class:`EnVar`. Default: the covariances as they are.
-    inflation, rotate, seed, error_factor, model_error
+    inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`ETKF`.
 
     Raises

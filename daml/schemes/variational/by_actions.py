@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import scipy.sparse
 
-from daml.arrays import alike, namespace
+from daml.arrays import alike, fetch, namespace
+from daml.covariances.acting import of_setting, times
 from daml.covariances.sparse import Sparse
 from daml.errors import InputError
 from daml.observing.noise import fetched
+from daml.observing.operators import Selection, check_linearised
 from daml.protocols import Forecast, ObservationOperator, Observed, Setting
 from daml.schemes.variational.conjugate_gradients import solution
 
@@ -27,70 +29,97 @@ Times = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Actions:
-    """What a cycle with a B by its actions and a linear H knows; see :meth:`analysed`."""
+    """What a cycle with a B by its actions knows; see :meth:`analysed`."""
 
-    times: Times
-    """Gives B x (..., variable)."""
+    covariance: Any
+    """B."""
+    size: int
+    """Number of variables."""
     prepared: _Prepared | None
     """What is known of H, where it is the same at all times."""
     correlation: Any
     """R (observed, observed) by its standard deviations; None if errors are not correlated."""
     factors: tuple[float, float]
     """On B and on R."""
+    owner: str
+    """The name of the scheme, for errors."""
 
     @classmethod
-    def of(cls, setting: Setting, covariance: Any, factors: tuple[float, float]) -> Actions:
+    def of(
+        cls, setting: Setting, covariance: Any, factors: tuple[float, float], owner: str
+    ) -> Actions:
         """Give it for a setting; ``factors`` multiply B and R.
 
         Raises
         ------
         InputError
-            If H is not linear, or B is not one of the variables of the setting.
+            If B is not one of the variables of the setting, or torch cannot differentiate an H that
+            is not linear.
         """
         operator, size = setting.operator, len(setting.variables)
-        if not operator.linear:
-            raise InputError(
-                f"ThreeDVar: B is a {type(covariance).__name__}, which needs a linear H, and "
-                "'operator' is not linear; give B as an xarray.DataArray, or an ensemble scheme, "
-                "e.g. daml.schemes.ETKF(20)"
-            )
-        if hasattr(covariance, "placed"):
-            covariance = covariance.placed(setting.space)
-        _check_size(_size(covariance, size), covariance, size)
+        covariance = of_setting(covariance, setting, owner)
+        check_linearised(operator, size)
         noise, correlation = fetched(setting.noise), None
         if noise.covariance is not None:
             deviation = np.sqrt(noise.covariance.diagonal())
             scaled = noise.covariance / (deviation * deviation[:, None])
             correlation = alike(scaled, setting.noise.variance)
         prepared = _prepared(operator, covariance)
-        return cls(partial(_times, covariance), prepared, correlation, factors)
+        return cls(covariance, size, prepared, correlation, factors, owner)
+
+    def times(self, x: Any) -> Any:
+        """Give B x (..., variable) of states (..., variable)."""
+        return times(self.covariance, x)
 
     def analysed(self, background: Any, observed: Observed) -> tuple[Any, Any]:
-        """Give the analysis (..., variable), and the chi-square (...) of the innovation.
+        """Give the analysis (..., variable) for a linear H, and chi-square (...) of the innovation.
 
-        The weights w of the innovation d solve (H B H' + R) w = d, by conjugate gradients in units
-        of the standard deviations of R, and the analysis is xb + B H' w.
+        The weights w of the innovation d solve (H B H' + R) w = d, and the analysis is xb + B H' w.
         """
-        xp = namespace(background)
+        cross, square = self.seen(observed.operator)
+        distance = observed.values - observed.operator.apply(background)
+        weights, size = self.weights(distance, observed, square)
+        return background + self.factors[0] * cross(weights), per_value(size, observed)
+
+    def weights(
+        self, distance: Any, observed: Observed, square: Times, further: Times | None = None
+    ) -> tuple[Any, Any]:
+        """Give the w (..., observed) that solves (f H B H' + C + R) w = d, and d' w (...).
+
+        By conjugate gradients in units of the standard deviations of R.
+
+        Parameters
+        ----------
+        distance : array (..., observed)
+            d; what it is where a value is missing does not matter.
+        observed : Observed
+        square : callable
+            Gives H B H' y.
+        further : callable, optional
+            Gives C y of a further covariance, symmetric; by default there is none.
+        """
+        xp = namespace(distance)
         wide, error = self.factors
-        cross, square = self._seen(observed.operator)
-        present = xp.astype(observed.present, background.dtype)
+        present = xp.astype(observed.present, distance.dtype)
         weight = present / xp.sqrt(observed.variance * error)
-        distance = (observed.values - observed.operator.apply(background)) * weight
 
         def product(y: Any) -> Any:
-            return self._noise(y, present) + wide * weight * square(weight * y)
+            own = self._noise(y, present) + wide * weight * square(weight * y)
+            return own if further is None else own + weight * further(weight * y)
 
-        steps = 2 * distance.shape[-1]
-        if isinstance(distance, np.ndarray):
-            found = solution(xp, product, distance, steps, TOLERANCE)
+        right, steps = distance * weight, 2 * distance.shape[-1]
+        if isinstance(right, np.ndarray):
+            found = solution(xp, product, right, steps, TOLERANCE)
         else:
             from daml.schemes.variational import differentiable
 
-            found = differentiable.solved(product, distance, steps, TOLERANCE)
-        counts = xp.sum(present, axis=-1)
-        total = xp.vecdot(distance, found) / xp.where(counts > 0, counts, np.nan)
-        return background + wide * cross(weight * found), total
+            found = xp.zeros_like(right)
+            if further is not None:  # its gradient passes through what is left of d
+                with xp.no_grad():
+                    found = solution(xp, product, right, steps, TOLERANCE)
+            left = right if further is None else right - product(found)
+            found = found + differentiable.solved(product, left, steps, TOLERANCE)
+        return weight * found, xp.vecdot(right, found)
 
     def innovation_variance(self, forecast: Forecast, observed: Observed) -> Any:
         """Give the diagonal (..., observed) of H B H' + R.
@@ -103,15 +132,20 @@ class Actions:
         known = self.prepared
         if known is None or known.operator is not observed.operator or known.diagonal is None:
             raise InputError(
-                "ThreeDVar: B is given by its actions, which do not say how large innovations "
-                "should be, and the record asks for a check of gross errors ('gross_error'); leave "
+                f"{self.owner}: the record asks for a check of gross errors ('gross_error'), and "
+                "this B, which is not a matrix, does not predict the size of innovations; leave "
                 "it out, or give an ensemble, e.g. daml.schemes.LETKF(20, radius=...)"
             )
         wide, error = self.factors
         return wide * alike(known.diagonal, observed.variance) + error * observed.variance
 
-    def _seen(self, operator: Any) -> tuple[Times, Times]:
-        """Give the products with B H' and H B H'."""
+    def mean_variance(self) -> float:
+        """Give the mean of the diagonal of B, roughly: by one product with random signs."""
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], self.size)
+        return self.factors[0] * float(signs @ self.times(signs)) / self.size
+
+    def seen(self, operator: Any) -> tuple[Times, Times]:
+        """Give the products with B H' and H B H', of an H that has ``apply`` and ``adjoint``."""
         known = self.prepared
         if known is not None and known.operator is operator and known.cross is not None:
             return known.cross, cast("Times", known.square)
@@ -121,11 +155,65 @@ class Actions:
 
         return cross, partial(_squared, operator, cross)
 
+    def seen_around(self, around: Any, like: Any) -> tuple[Times, Times]:
+        """Give the products with B H' and H B H' of an H that is linear around states.
+
+        By the columns of B alone of the variables that H sees there, if these are few: all others
+        have zeros in H' y of random y.
+
+        Parameters
+        ----------
+        around : object
+            That H, by ``apply`` and ``adjoint``.
+        like : array (..., observed)
+            Any array of the shape and the kind of y.
+        """
+        if not hasattr(self.covariance, "columns"):
+            return self.seen(around)
+        drawn = np.random.default_rng(0).standard_normal(tuple(like.shape))
+        slope = around.adjoint(alike(drawn, like))
+        slope = fetch(slope.detach() if hasattr(slope, "detach") else slope)
+        entries = np.flatnonzero((slope != 0).reshape(-1, self.size).any(axis=0))
+        if len(entries) * MANY > self.size or not len(entries):
+            return self.seen(around)
+        columns, squares = self._columns(entries)
+        chosen = Selection(tuple(entries.tolist()), self.size)
+
+        def cross(y: Any) -> Any:
+            return columns.times(chosen.apply(around.adjoint(y)))
+
+        def square(y: Any) -> Any:
+            part = squares.times(chosen.apply(around.adjoint(y)))
+            return around.apply(chosen.adjoint(part))
+
+        return cross, square
+
+    def _columns(self, entries: np.ndarray) -> tuple[Sparse, Sparse]:
+        """Give columns (variable, entry) of B, and their rows (entry, entry), of the last H."""
+        last, key = self._last, entries.tobytes()
+        if key not in last:
+            columns = self.covariance.columns(entries)
+            last.clear()
+            last[key] = columns, Sparse(scipy.sparse.csr_array(columns.matrix[entries]))
+        return last[key]
+
+    @cached_property
+    def _last(self) -> dict[bytes, tuple[Sparse, Sparse]]:
+        return {}
+
     def _noise(self, y: Any, present: Any) -> Any:
         """Give R y in units of standard deviations; y where a value is missing."""
         if self.correlation is None:
             return y
         return (1 - present) * y + present * ((present * y) @ self.correlation)
+
+
+def per_value(square: Any, observed: Observed) -> Any:
+    """Give squares (...) by the number of values; NaN, which no gradient passes, without any."""
+    xp = namespace(square)
+    counts = xp.sum(xp.astype(observed.present, square.dtype), axis=-1)
+    alone = xp.ones_like(counts)
+    return xp.where(counts > 0, square / xp.where(counts > 0, counts, alone), np.nan * alone)
 
 
 class _Prepared(NamedTuple):
@@ -170,30 +258,6 @@ def _crossed(columns: Sparse, back: Sparse, y: Any) -> Any:
     return columns.times(back.times(y))
 
 
-def _squared(operator: ObservationOperator, cross: Times, y: Any) -> Any:
+def _squared(operator: Any, cross: Times, y: Any) -> Any:
     """Give H B H' y."""
     return operator.apply(cross(y))
-
-
-def _times(covariance: Any, x: Any) -> Any:
-    """Give B x, by the root of B where there is no shorter way."""
-    if hasattr(covariance, "times"):
-        return covariance.times(x)
-    return covariance.root(covariance.root_adjoint(x))
-
-
-def _size(covariance: Any, size: int) -> int:
-    """Give the number of variables of B; where it does not say, that of a product."""
-    if hasattr(covariance, "size"):
-        return int(covariance.size)
-    if hasattr(covariance, "root"):
-        return int(covariance.root(np.zeros(covariance.control)).shape[-1])
-    return int(covariance.times(np.zeros(size)).shape[-1])
-
-
-def _check_size(found: int, covariance: Any, size: int) -> None:
-    if found != size:
-        raise InputError(
-            f"ThreeDVar: 'background_covariance', a {type(covariance).__name__}, is one of {found} "
-            f"variables, and the model has {size}; give a B of as many"
-        )

@@ -27,7 +27,12 @@ def conjugate_gradients(xp: Any, operator: Any, target: Any) -> Any:
 
 
 def solution(
-    xp: Any, product: Callable[[Any], Any], right: Any, steps: int, tolerance: float = 0.0
+    xp: Any,
+    product: Callable[[Any], Any],
+    right: Any,
+    steps: int,
+    tolerance: float = 0.0,
+    inner: Callable[[Any, Any], Any] | None = None,
 ) -> Any:
     """Solve C v = b for a batch, with C symmetric positive definite.
 
@@ -44,21 +49,28 @@ def solution(
     tolerance : float
         A state is done when its residual is shorter than this part of b; others side by side do
         not change it.
+    inner : callable, optional
+        Gives the scalar products (...) in which C is symmetric, by default those of the entries.
     """
+
+    def dot(one: Any, other: Any) -> Any:
+        found = xp.sum(one * other, axis=-1) if inner is None else inner(one, other)
+        return found[..., None]
+
     residual, v = right, xp.zeros_like(right)
-    direction, size = residual, xp.sum(residual * residual, axis=-1)[..., None]
+    direction, size = residual, dot(residual, residual)
     least = tolerance**2 * size
     for _ in range(steps):
         going = size > least
         if not xp.any(going):
             break
         mapped = product(direction)
-        curvature = xp.sum(direction * mapped, axis=-1)[..., None]
+        curvature = dot(direction, mapped)
         alive = going & (curvature > 0)
         step = xp.where(alive, size / xp.where(alive, curvature, xp.ones_like(curvature)), 0 * size)
         v = v + step * direction
         residual = residual - step * mapped
-        new = xp.sum(residual * residual, axis=-1)[..., None]
+        new = dot(residual, residual)
         alive = size > 0
         ratio = xp.where(alive, new / xp.where(alive, size, xp.ones_like(size)), 0 * size)
         direction, size = residual + ratio * direction, new

@@ -39,6 +39,7 @@ def minimised(
     at_first: tuple[Any, Any] | None = None,
     iterations: int = ITERATIONS,
     tolerance: float = TOLERANCE,
+    inner: Callable[[Any, Any], Any] | None = None,
 ) -> Minimum:
     """Minimise the cost of each control of a batch.
 
@@ -60,15 +61,18 @@ def minimised(
         Most iterations.
     tolerance : float
         Length of the last step.
+    inner : callable, optional
+        Gives the scalar products (...) of controls, by default those of their entries.
     """
     xp = namespace(v)
+    dot = xp.vecdot if inner is None else inner
     misfit, value = cost(v) if at_first is None else at_first
     going = xp.ones_like(value) > 0
     count, converged = xp.zeros_like(value), ~going
     for _ in range(iterations):
         move = step(v, misfit)
         move = xp.where(going[..., None], move, xp.zeros_like(move))
-        last = going & (xp.vecdot(move, move) <= tolerance**2)
+        last = going & (dot(move, move) <= tolerance**2)
         size, before = xp.ones_like(value), value
         for _ in range(HALVINGS):
             tried = v + size[..., None] * move

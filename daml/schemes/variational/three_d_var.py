@@ -35,6 +35,7 @@ from daml.schemes.variational.gauss_newton import GaussNewton
 from daml.schemes.variational.given_covariance import check_factor, check_given, matrix_of
 from daml.schemes.variational.open_covariance import Known, estimated
 from daml.schemes.variational.open_factor import consistent
+from daml.schemes.variational.outer_loops import OuterLoops
 from daml.stores.opening import check_whole
 
 METHODS = ("exact", "cg")
@@ -57,26 +58,25 @@ class ThreeDVar:
     background_covariance : xarray.DataArray, or "innovations", "climatological" or "model", or an \
 object
         B (variable, covariable), symmetric positive definite, in units of the products of the
-        variables. Or how it is found: "innovations" and "climatological" are estimated by
-        :func:`daml.tuned` and by the loop, from the innovations of each model, or once as the
-        scaled climatology of the model that the loop starts from, as in Goodliff and Miyoshi
-        (2025). "model" asks the model for the B of each of its forecasts, which an LSTM has that
-        was trained through the cycle. An object with the actions of
-        :class:`daml.protocols.CovarianceProduct` or :class:`daml.protocols.Covariance`, such as
-        :class:`daml.covariance.Localised` or :class:`daml.covariance.Stationary`, is a B of many
-        variables: no matrix of all of them is made, and H must be linear.
+        variables. Or how it is estimated, by :func:`daml.tuned` and by the loop: "innovations"
+        from the innovations of each model; "climatological" once, as the scaled climatology of the
+        imperfect model, as in Goodliff and Miyoshi (2025). "model" takes the B of each forecast
+        from the model, such as an LSTM that was trained through the cycle. For many variables, an
+        object with the methods of :class:`daml.protocols.CovarianceProduct` or
+        :class:`daml.protocols.Covariance`, such as :class:`daml.covariance.Localised` or
+        :class:`daml.covariance.Stationary`; no matrix of all variables is then formed.
     error_factor : float or "estimated"
-        Factor on the observations' error covariance R. "estimated" is for an R of unknown size:
-        the factor is found from innovations, together with B.
+        Factor on the observations' error covariance R. "estimated", for an R of unknown size,
+        estimates it from innovations, together with B.
     background_factor : float or "estimated"
-        Factor on a B that is given. "estimated" is the one for which the mean chi-square of the
-        innovations is 1, found by :func:`daml.tuned` and by the loop.
+        Factor on a B that is given. "estimated" is the factor for which the mean chi-square of the
+        innovations is 1, estimated by :func:`daml.tuned` and by the loop.
     method : {"exact", "cg"}
         "exact" computes the gain K = B H' (H B H' + R)^-1; "cg" uses conjugate gradients,
         preconditioned with the Cholesky factor of B. The two agree to rounding. With a nonlinear H
         it is how each iteration solves for its step. With a B by its actions both mean the same:
         (H B H' + R) w = y - H xb is solved by conjugate gradients, in units of R (PSAS: Cohn et al.
-        1998), and the analysis is xb + B H' w.
+        1998), and the analysis is xb + B H' w; with a nonlinear H so is each iteration.
 
     Raises
     ------
@@ -262,27 +262,27 @@ object
         seen = Seen.of(observations, variables, np.ones(len(variables)))
         return seen.least, f"to estimate B for {seen.rank} observed quantities"
 
-    def prepare(self, setting: Setting) -> Tables | Observing | GaussNewton | Actions:
+    def prepare(self, setting: Setting) -> Tables | Observing | GaussNewton | OuterLoops:
         """Compute the gain of each pattern of observations, if H is linear and B is a matrix.
 
         Raises
         ------
         InputError
             If B lacks some of the variables, or is still to be estimated; or if H is nonlinear and
-            the model gives B or B is given by its actions, or torch cannot differentiate H.
+            the model gives B, or torch cannot differentiate H.
         """
         self._check_one()
         if isinstance(self.background_factor, str):
             raise InputError(
-                "ThreeDVar: 'background_factor' is still 'estimated'; have it found: scheme, "
+                "ThreeDVar: 'background_factor' is still 'estimated'; estimate it: scheme, "
                 "analysis = daml.tuned(scheme, model, observations)"
             )
         factor = float(self.error_factor)
         if self._asks_model:
             return Observing.of(setting, factor)
         if self._acts:
-            factors = float(self.background_factor), factor
-            return Actions.of(setting, self.background_covariance, factors)
+            how = self.background_covariance, (float(self.background_factor), factor)
+            return OuterLoops(Actions.of(setting, *how, "ThreeDVar"))
         if not setting.operator.linear:
             given = self.given(setting.variables)
             return GaussNewton.of(setting, given, factor, self.method)

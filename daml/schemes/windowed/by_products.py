@@ -38,7 +38,7 @@ class ByProducts(WindowCost):
             products = Products(alone, zero)
             v = products.step(misfit, zero)
             left = misfit - products.forward(v)
-            squares[pair[0]] = xp.vecdot(v, v) + xp.vecdot(left, left)
+            squares[pair[0]] = self.control.inner(v, v) + xp.vecdot(left, left)
         return self.of_time(squares)
 
 
@@ -84,7 +84,7 @@ class Products(Recorded):
         def product(s: Any) -> Any:
             return s + self.adjoint(self.forward(s))
 
-        return solution(namespace(v), product, right, 2 * least, INNER)
+        return solution(namespace(v), product, right, 2 * least, INNER, self.cost.control.inner)
 
 
 def _joined(parts: Sequence[Any]) -> Any:

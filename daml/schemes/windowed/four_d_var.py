@@ -11,15 +11,16 @@ import numpy as np
 import xarray as xr
 
 from daml.arrays import alike, namespace
-from daml.covariances.acting import acts, described
+from daml.covariances.acting import acts, described, matrix, of_setting
 from daml.covariances.acting import restored as restored_covariance
 from daml.covariances.model_error import error_root
 from daml.errors import InputError
 from daml.labels.arguments import check_fields
 from daml.labels.html import shown
-from daml.observing.operators import check_tangent
+from daml.observing.operators import check_linearised, check_tangent
 from daml.protocols import (
     Covariance,
+    CovarianceProduct,
     Observed,
     Outputs,
     Run,
@@ -34,11 +35,11 @@ from daml.schemes.ensembles.parts import ERROR_FACTORS
 from daml.schemes.erring import Erring
 from daml.schemes.labelled import CHI_SQUARE
 from daml.schemes.variational.by_model import OUTPUTS
+from daml.schemes.variational.controls import Control, MatrixRoot, Root, root_of
 from daml.schemes.variational.given_covariance import check_factor, check_given, matrix_of
+from daml.schemes.variational.implicit import is_recorded, recorded
 from daml.schemes.windowed.by_products import ByProducts
 from daml.schemes.windowed.by_tangents import ByTangents
-from daml.schemes.windowed.controls import ActingRoot, Control, MatrixRoot, Root
-from daml.schemes.windowed.implicit import is_recorded, recorded
 from daml.schemes.windowed.iterations import ITERATED
 from daml.schemes.windowed.shares import go_on_by_windows
 from daml.schemes.windowed.window_cost import WindowCost
@@ -63,15 +64,15 @@ class Prepared(NamedTuple):
 class FourDVar(Erring):
     """Four-dimensional variational assimilation.
 
-    The state x at the start of a window, from which the model M goes through all its observations,
+    The state x at the start of a window, from which the model M runs through the window,
     minimises (incremental 4DVar)
 
     J(x) = (x - xb)' B^-1 (x - xb) + sum over k of (y_k - H(M_k(x)))' R^-1 (y_k - H(M_k(x))),
 
-    the sum being over the times whose observations are new: with a ``shift`` less than the window,
-    those of the times before are part of xb already. Where there is a model error Q, the errors q_k
+    where the sum is over the times with new observations: with a ``shift`` less than the window,
+    earlier observations are already part of xb. With a model error Q, the errors q_k
     of the steps are varied, too, and the sum over all steps of (q_k - qb_k)' Q^-1 (q_k - qb_k) is
-    added (weak constraint); qb_k is what the window before found, and 0 for new steps.
+    added (weak constraint); qb_k is the estimate of the previous window, and 0 for new steps.
 
     Each outer loop linearises model and H around the last x and minimises the quadratic cost (the
     inner loop); its step is halved until J falls.
@@ -80,11 +81,12 @@ class FourDVar(Erring):
     ----------
     background_covariance : xarray.DataArray, or "innovations" or "climatological", or an object
         B (variable, covariable) at the start of each window, symmetric positive definite, in units
-        of the products of the variables. Or how :func:`daml.tuned` and the loop find it:
-        "climatological" is the scaled climatology of the model; "innovations" this times the factor
-        for which the innovations are most likely. An object with the actions of
-        :class:`daml.protocols.Covariance`, such as :class:`daml.covariance.Stationary`, is a B of
-        many variables.
+        of the products of the variables. Or how :func:`daml.tuned` and the loop estimate it:
+        "climatological" is the scaled climatology of the model; "innovations" is this climatology
+        times the factor for which the innovations are most likely. For many variables, an object
+        with the methods of :class:`daml.protocols.CovarianceProduct` or
+        :class:`daml.protocols.Covariance`, such as :class:`daml.covariance.Localised` or
+        :class:`daml.covariance.Stationary`; with ``method="cg"`` no matrix is formed.
     window : int
         Model steps that are analysed together.
     shift : int, optional
@@ -93,17 +95,19 @@ class FourDVar(Erring):
         Q of a step; see :class:`daml.schemes.ExtendedKalman`. By default that of the model, if
         it has one. 0 takes the model to be perfect (strong constraint).
     quasi_static : bool
-        Whether the new observations of a window join one time after the other, each minimum being
-        the start for the next one. It follows the global minimum where a long window has many.
+        Whether the new observations of a window are added one time after another, each minimum
+        being the start for the next one. This follows the global minimum if a long window has many
+        minima.
     method : {"exact", "cg"}
-        The inner loop. "exact" makes the tangents of all steps, by torch or by differences (of a
-        model with a memory by torch alone), and solves for the step in the smaller of two spaces,
-        that of the control or that of the observations. "cg" needs products with the tangents and
-        their adjoints alone, which torch takes from one recorded run of the model through the
-        window, and solves for the step by conjugate gradients, preconditioned by the root of B: it
-        is for many variables. It gives no ``log_likelihood``.
+        The inner loop. "exact" computes the tangents of all steps, by torch or by differences (by
+        torch only, if the model has a memory), and solves for the step in the smaller of two
+        spaces, that of the control or that of the observations. "cg", for many variables, needs
+        only products with the tangents and their adjoints, which torch takes from one recorded run
+        of the model through the window, and solves for the step by conjugate gradients,
+        preconditioned by the root of B, or by B itself if it has no root (Derber and Rosati 1989).
+        It gives no ``log_likelihood``.
     outer_loops : int
-        Most outer loops.
+        Maximum number of outer loops.
     tolerance : float
         Length of the last outer loop's step, in standard deviations of the background's errors, at
         which the minimisation has converged.
@@ -118,9 +122,10 @@ class FourDVar(Erring):
 
     Notes
     -----
-    The analysis has ``chi_square``, ``iterations`` and ``converged`` (time), the latter two of the
-    window in which a time is new. A window that is longer than the model is predictable has many
-    minima: where the outer loops end before they have converged, a warning says so.
+    The analysis has ``chi_square``, ``iterations`` and ``converged`` (time); the latter two are
+    those of the window in which a time is new. A window that is longer than the model is
+    predictable has many minima: a warning is given if the outer loops often end before they have
+    converged.
 
     References
     ----------
@@ -128,7 +133,8 @@ class FourDVar(Erring):
     implementation of 4D-Var, using an incremental approach. Q. J. R. Meteorol. Soc. 120, 1367-1387.
     Tremolet, Y. (2006): Accounting for an imperfect model in 4D-Var. Q. J. R. Meteorol. Soc. 132,
     2483-2504. Pires, C., Vautard, R. and Talagrand, O. (1996): On extending the limits of
-    variational assimilation in nonlinear chaotic systems. Tellus A 48, 96-121.
+    variational assimilation in nonlinear chaotic systems. Tellus A 48, 96-121. Derber, J. and
+    Rosati, A. (1989): A global oceanic data assimilation system. J. Phys. Oceanogr. 19, 1333-1347.
 
     Examples
     --------
@@ -141,7 +147,7 @@ class FourDVar(Erring):
     True
     """
 
-    background_covariance: xr.DataArray | str | Covariance = "innovations"
+    background_covariance: xr.DataArray | str | CovarianceProduct | Covariance = "innovations"
     _: KW_ONLY
     window: int
     shift: int | None = None
@@ -177,8 +183,9 @@ class FourDVar(Erring):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What is required of the model: how its steps change with the state."""
-        return frozenset({"model_error", "gradient" if self.method == "exact" else "tensors"})
+        """What is required of the model: how its steps change with the state, and what B needs."""
+        own = {"model_error", "gradient" if self.method == "exact" else "tensors"}
+        return frozenset(own | set(getattr(self.background_covariance, "needs", ())))
 
     @property
     def outputs(self) -> Outputs:
@@ -275,22 +282,16 @@ class FourDVar(Erring):
             differentiate a nonlinear H.
         """
         size = len(setting.variables)
-        check_tangent(setting.operator, size)
-        if self._acts:
-            return Prepared(self._acting(size))
-        root = np.linalg.cholesky(self.given(setting.variables))
+        check = check_tangent if self.method == "exact" else check_linearised
+        check(setting.operator, size)
+        if not self._acts:
+            root = np.linalg.cholesky(self.given(setting.variables))
+            return Prepared(MatrixRoot(alike(root, setting.noise.variance)))
+        given = self.background_covariance
+        if self.method == "cg" or hasattr(given, "root"):
+            return Prepared(root_of(of_setting(given, setting, "FourDVar"), size))
+        root = np.linalg.cholesky(matrix(given, setting, "FourDVar"))
         return Prepared(MatrixRoot(alike(root, setting.noise.variance)))
-
-    def _acting(self, size: int) -> ActingRoot:
-        """Give the root of a B by its actions; refuse one of another number of variables."""
-        given = cast("Covariance", self.background_covariance)
-        found = given.root(np.zeros(given.control)).shape
-        if found != (size,):
-            raise InputError(
-                f"FourDVar: the root of 'background_covariance', a {type(given).__name__}, gives "
-                f"{found[0]} variables, and the model has {size}; give a B of as many"
-            )
-        return ActingRoot(given)
 
     def update(
         self,
@@ -329,9 +330,10 @@ def analysed(
     if not cost.seen:
         iterations, converged, v = nothing, nothing + 1, cost.control.zero()
     else:
-        with xp.no_grad() if (records := is_recorded(cost)) else nullcontext():
+        records = is_recorded(cost.window.state, cost.window.background[-1])
+        with xp.no_grad() if records else nullcontext():
             found = minimum(cost, outer_loops, tolerance, quasi_static)
-        v = recorded(cost, found.control) if records else found.control
+        v = recorded(cost.control, cost.distance, found.control) if records else found.control
         iterations, converged = found.iterations, xp.astype(found.converged, nothing.dtype)
     start, errors = cost.control.moved(v)
     made = {"iterations": [iterations] * fresh, "converged": [converged] * fresh}

@@ -23,18 +23,18 @@ from daml.schemes.windowed.views import Factor, Views, outputs, parted
 
 @dataclass(frozen=True)
 class IEnKS(Ensemble):
-    """Iterative ensemble Kalman smoother: the analysis of a window by the members alone.
+    """Iterative ensemble Kalman smoother: analyses a window with the members alone.
 
-    The members at the start of a window are moved through it, and show how the observations of all
+    The members are run from the start of a window to its end, and show how the observations at all
     its times depend on the start: neither the model nor H needs a tangent. With the mean x and the
     anomalies A of N members, the analysis x + A' w / sqrt(N - 1) is the minimum of w' w + d' d,
-    where d = R^(-1/2) (y - H(M(x))), found by Gauss-Newton iterations (the transform variant:
-    members around an iterate are spread as the analysis is). The ensemble gets the covariance of
-    the minimum, and moves on through the window.
+    where d = R^(-1/2) (y - H(M(x))). It is computed by Gauss-Newton iterations (the transform
+    variant: the members around an iterate have the spread of the analysis). The ensemble gets the
+    covariance of the minimum, and is run through the window.
 
-    With ``window`` and ``shift`` of one step from an observation to the next, this is the iterative
-    ensemble Kalman filter (IEnKF); with ``iterations=1`` the four-dimensional ETKF, and in a linear
-    model both are the ETKF.
+    If ``window`` and ``shift`` reach from one observation to the next, this is the iterative
+    ensemble Kalman filter (IEnKF); with ``iterations=1`` it is the four-dimensional ETKF. With a
+    linear model both are the ETKF.
 
     Parameters
     ----------
@@ -43,20 +43,20 @@ class IEnKS(Ensemble):
     window : int
         Model steps that are analysed together.
     shift : int, optional
-        Model steps from a window to the next, at most ``window`` (default: all of them). A longer
-        window than shift makes the past better known from which the next forecast starts: each
-        observation is used in one window, that in which it is new.
+        Number of model steps from a window to the next, at most ``window`` (the default). If the
+        window is longer than the shift, the past state from which the next forecast starts is more
+        accurate; each observation is used once, in the window in which it is new.
     iterations : int
-        Gauss-Newton iterations at most (default: 10). They end where the mean changes by less than
-        0.05 standard deviations of the analysis.
+        Maximum number of Gauss-Newton iterations (default: 10). They end when the mean changes by
+        less than 0.05 standard deviations of the analysis.
     finite_size : bool or float
         Whether the prior is that of :class:`daml.schemes.EnKFN`, with which no inflation is needed;
         a number is its ``certainty``, True is 1.
     multiple : bool
-        Whether an observation is used in each window that it is in, by an equal part (multiple data
-        assimilation), which is for windows so long that the new observations alone would have many
-        minima. The analysis itself is of whole observations.
-    inflation, rotate, seed, error_factor, model_error
+        Whether an observation is used in all windows that contain it, with equal parts of its
+        weight (multiple data assimilation). Use this for windows so long that the cost of the new
+        observations alone has many minima. The analysis itself uses observations with full weight.
+    inflation, rotate, seed, error_factor, model_error, drawn
         See :class:`daml.schemes.ETKF`.
 
     Raises
@@ -66,8 +66,7 @@ class IEnKS(Ensemble):
 
     Notes
     -----
-    The analysis has ``iterations`` and ``converged`` (time), those of the window in which a time is
-    new.
+    The analysis has ``iterations`` and ``converged`` (time) of the window in which a time is new.
 
     References
     ----------

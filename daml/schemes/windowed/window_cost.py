@@ -13,7 +13,7 @@ from daml.arrays import namespace
 from daml.protocols import Observed, Window
 from daml.schemes.ensembles.parts import chi_square
 from daml.schemes.matrices import identity
-from daml.schemes.windowed.controls import Control
+from daml.schemes.variational.controls import Control
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,22 @@ class WindowCost(ABC):
 
     def of_states(self, v: Any, states: Sequence[Any]) -> tuple[Any, Any]:
         """Give the same of a control and the states that follow from it."""
-        xp = namespace(v)
+        misfit = self._misfit(states)
+        return misfit, self.control.inner(v, v) + namespace(v).vecdot(misfit, misfit)
+
+    def distance(self, changes: Sequence[Any]) -> Any:
+        """Give the sum of |R^(-1/2) (y - H(x))|^2 (...) for changes of the start and the errors."""
+        control, (first, *rest) = self.control, changes
+        how: tuple[Any, ...] = (control.start + first,)
+        if rest:
+            how = (*how, tuple(q + e for q, e in zip(control.errors, rest, strict=True)))
+        misfit = self._misfit(self.window.moved(*how))
+        return namespace(misfit).vecdot(misfit, misfit)
+
+    def _misfit(self, states: Sequence[Any]) -> Any:
+        """Give R^(-1/2) (y - H(x)) (..., observed) of all times."""
         parts = [self.white(o.values - o.operator.apply(states[p]), o) for p, o in self.seen]
-        misfit = parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
-        return misfit, xp.vecdot(v, v) + xp.vecdot(misfit, misfit)
+        return parts[0] if len(parts) == 1 else namespace(parts[0]).concat(parts, axis=-1)
 
     def white(self, values: Any, observed: Observed) -> Any:
         """Give R^(-1/2) of (..., observed), 0 where a value is missing."""

@@ -51,11 +51,16 @@ def minimum(
             at_first=stage.at_background() if count == 1 else None,
             iterations=outer_loops,
             tolerance=max(ROUGH, tolerance),
+            inner=cost.control.inner,
         )
         v, made = found.control, made + found.iterations
     if len(cost.seen) > 1 and quasi_static:
         known = cost.at(v)
     last = minimised(
-        *(cost.at, cost.step, v), at_first=known, iterations=outer_loops, tolerance=tolerance
+        *(cost.at, cost.step, v),
+        at_first=known,
+        iterations=outer_loops,
+        tolerance=tolerance,
+        inner=cost.control.inner,
     )
     return last._replace(iterations=last.iterations + made)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from daml.arrays import namespace
+from daml.covariances.acting import times
 from daml.protocols import Covariance, Window
 
 
 class Root(Protocol):
-    """L of a covariance B = L L', as it acts on batches."""
+    """L of a covariance B = L L', as it acts on batches of controls v, the x = L v."""
 
     @property
     def control(self) -> int:
@@ -22,11 +24,40 @@ class Root(Protocol):
         ...
 
     def rows(self, rows: Any) -> Any:
-        """Give G L (..., row, control) of matrices G (..., row, variable)."""
+        """Give L' g (..., row, control) of each row g of (..., row, variable)."""
+        ...
+
+    def inner(self, one: Any, other: Any) -> Any:
+        """Give the scalar products (...) of controls, in which B is the identity."""
+        ...
+
+    def lifted(self, slope: Any) -> Any:
+        """Give the control whose scalar products are those of the entries with ``slope``."""
+        ...
+
+    def lowered(self, v: Any) -> Any:
+        """Give the slope (..., control) of which a control is the ``lifted``."""
         ...
 
 
-class MatrixRoot(NamedTuple):
+class _Plain:
+    """A root whose controls have the scalar products of their entries."""
+
+    def inner(self, one: Any, other: Any) -> Any:
+        """Give the scalar products (...) of controls."""
+        return namespace(one).vecdot(one, other)
+
+    def lifted(self, slope: Any) -> Any:
+        """Give the control whose scalar products are those of the entries with ``slope``."""
+        return slope
+
+    def lowered(self, v: Any) -> Any:
+        """Give the slope (..., control) of which a control is the ``lifted``."""
+        return v
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixRoot(_Plain):
     """A root that is a matrix L (variable, control), or (..., variable, control): one a state."""
 
     matrix: Any
@@ -43,11 +74,12 @@ class MatrixRoot(NamedTuple):
         return (self.matrix @ v[..., None])[..., 0]
 
     def rows(self, rows: Any) -> Any:
-        """Give G L (..., row, control)."""
+        """Give L' g (..., row, control)."""
         return rows @ self.matrix
 
 
-class ActingRoot(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ActingRoot(_Plain):
     """The root of a covariance that is given by its actions."""
 
     covariance: Covariance
@@ -62,8 +94,62 @@ class ActingRoot(NamedTuple):
         return self.covariance.root(v)
 
     def rows(self, rows: Any) -> Any:
-        """Give G L (..., row, control)."""
+        """Give L' g (..., row, control)."""
         return self.covariance.root_adjoint(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class ProductRoot:
+    """What stands for the root of a B whose products alone are known: no root is made.
+
+    A control v = L' w is represented by w: then L v = B w, the control L' g of a slope g has w = g,
+    and v' v = w' B w, so that conjugate gradients need products with B alone (Derber and Rosati
+    1989). A control holds w and x = B w side by side, since sums of such pairs are pairs again; one
+    iteration then takes one product. The iterations are those with any root of B.
+
+    References
+    ----------
+    Derber, J. and Rosati, A. (1989): A global oceanic data assimilation system. J. Phys. Oceanogr.
+    19, 1333-1347. Gurol, S., Weaver, A. T., Moore, A. M., Piacentini, A., Arango, H. G. and
+    Gratton, S. (2014): B-preconditioned minimization algorithms for variational data assimilation
+    with the dual formulation. Q. J. R. Meteorol. Soc. 140, 539-556.
+    """
+
+    covariance: Any
+    size: int
+    """Number of variables."""
+
+    @property
+    def control(self) -> int:
+        """Number of entries of a control."""
+        return 2 * self.size
+
+    def root(self, v: Any) -> Any:
+        """Give x (..., variable)."""
+        return v[..., self.size :]
+
+    def rows(self, rows: Any) -> Any:
+        """Give g and B g (..., row, control)."""
+        return namespace(rows).concat((rows, times(self.covariance, rows)), axis=-1)
+
+    def inner(self, one: Any, other: Any) -> Any:
+        """Give w' B w (...) of the w of two controls."""
+        return namespace(one).vecdot(one[..., : self.size], other[..., self.size :])
+
+    def lifted(self, slope: Any) -> Any:
+        """Give the control whose scalar products are those of the x with ``slope``."""
+        return self.rows(slope[..., None, self.size :])[..., 0, :]
+
+    def lowered(self, v: Any) -> Any:
+        """Give the slope (..., control) by the x of which a control is the ``lifted``."""
+        w = v[..., : self.size]
+        return namespace(v).concat((0 * w, w), axis=-1)
+
+
+def root_of(covariance: Any, size: int) -> ActingRoot | ProductRoot:
+    """Give the root of a B by its actions, or what stands for it."""
+    acting = hasattr(covariance, "root")
+    return ActingRoot(covariance) if acting else ProductRoot(covariance, size)
 
 
 class Control(NamedTuple):
@@ -109,6 +195,29 @@ class Control(NamedTuple):
             return start, None
         firsts = range(first, v.shape[-1], size)
         return start, tuple(self._error(v[..., place : place + size]) for place in firsts)
+
+    def inner(self, one: Any, other: Any) -> Any:
+        """Give the scalar products (...) of controls: v' v is how far v is from the background."""
+        if not self.errors:
+            return self.root.inner(one, other)
+        first = self.root.control
+        of_start = self.root.inner(one[..., :first], other[..., :first])
+        return of_start + namespace(one).vecdot(one[..., first:], other[..., first:])
+
+    def lifted(self, slope: Any) -> Any:
+        """Give the control whose scalar products are those of the entries with ``slope``."""
+        return self._with_start(slope, self.root.lifted)
+
+    def lowered(self, v: Any) -> Any:
+        """Give the slope (..., control) of which a control is the ``lifted``."""
+        return self._with_start(v, self.root.lowered)
+
+    def _with_start(self, v: Any, made: Callable[[Any], Any]) -> Any:
+        """Give a control with another part for the start."""
+        if not self.errors:
+            return made(v)
+        first = self.root.control
+        return namespace(v).concat((made(v[..., :first]), v[..., first:]), axis=-1)
 
     def adjoint(self, start: Any, errors: Sequence[Any]) -> Any:
         """Give the gradient by the control (..., control) of those by the start and the errors."""
