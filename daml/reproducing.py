@@ -1,4 +1,4 @@
-"""The command that runs a published experiment."""
+"""The command that runs an experiment other than the paper's own."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ Examples:
   daml run brajard2020 --preset smoke --figures brajard
   daml run amemiya2023 --store amemiya.zarr --seed 1
   daml run brajard2020 --set passes=4 --set fewer=8,12
+  daml run lorenz96 --preset smoke --figures ring
 """
 
 
 @click.command(name="run", epilog=RUN)
-@click.argument("name", metavar="[brajard2020|amemiya2023|bocquet_brajard]")
+@click.argument("name", metavar="[brajard2020|amemiya2023|bocquet_brajard|lorenz96]")
 @click.option(
     "--preset",
     default="fast",
@@ -34,7 +35,7 @@ Examples:
     "folder",
     default=None,
     metavar="FOLDER",
-    help="Folder in which to draw the figure. By default none is drawn.",
+    help="Folder in which to draw the figures. By default none is drawn.",
 )
 @click.option(
     "--set",
@@ -57,11 +58,12 @@ def reproduce(
     overwrite: bool,
     resume: bool,
 ) -> None:
-    """Run the published experiment NAME, and print its scores.
+    """Run the experiment NAME, and print its scores.
 
     NAME is brajard2020, a network that learns Lorenz 96 from sparse observations; amemiya2023,
-    networks that correct a model without its fast scale; or bocquet_brajard, networks that correct
-    a model without a cubic term. See daml paper for the experiment of Goodliff and Miyoshi (2025).
+    networks that correct a model without its fast scale; bocquet_brajard, networks that correct a
+    model without a cubic term; or lorenz96, the loop of Goodliff and Miyoshi (2025) on Lorenz 96.
+    daml paper runs the experiment of Goodliff and Miyoshi (2025) itself.
     """
     from daml.experiments.known import experiment
     from daml.experiments.presets import changed

@@ -27,14 +27,16 @@ def logo() -> str:
 
 
 def drawn() -> dict[str, Figure]:
-    """Give the figures of the paper, of its variants, and what comes after, by name."""
-    scores = daml.reports.published("seed_0")
+    """Give the figures of the paper, of its variants, of the ring, and what follows, by name."""
+    scores, ring = (daml.reports.published(name) for name in ("seed_0", "ring"))
     return {
         "loop": figures.loop_diagram(),
         "paper_2": figures.analysis_rmse(scores),
         "paper_3": figures.error_reduction(scores),
         "paper_4": figures.error_maps(scores),
         "variants": figures.variants(daml.reports.published("variants")),
+        "ring_2": figures.analysis_variants(ring.mean("seed", keep_attrs=True)),
+        "ring_3": figures.variants(ring),
         "ladder": figures.ladder(daml.reports.published("ladder")),
     }
 

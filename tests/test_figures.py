@@ -51,6 +51,7 @@ FIELD = xr.DataArray(
 )
 FIGURES = {
     "analysis_rmse": lambda: daml.figures.analysis_rmse(published("seed_0")),
+    "analysis_variants": lambda: daml.figures.analysis_variants(published("ring").mean("seed")),
     "attribution": lambda: daml.figures.attribution(published("attribution")),
     "error_maps": lambda: daml.figures.error_maps(published("seed_0")),
     "error_reduction": lambda: daml.figures.error_reduction(published("seed_0")),
@@ -132,6 +133,28 @@ def test_with_axes_it_draws_there():
         assert axes.lines
     finally:
         plt.close(figure)
+
+
+def test_panels_of_variants_hold_all_points_and_name_whole_iterations():
+    """Loops of one pass and of several, the second one with the larger errors."""
+    dims, nan = ("variant", "record", "iteration"), np.nan
+    level = (dims[:2], [[0.7], [0.7]])
+    scores = xr.Dataset(
+        {
+            "analysis_rmse": (dims, [[[0.6, nan, nan]], [[0.8, 1.4, 2.5]]]),
+            "imperfect_analysis_rmse": level,
+            "perfect_analysis_rmse": level,
+        },
+        {"variant": ["one", "three"], "record": ["test"], "iteration": [0, 1, 2]},
+        {"emulator": "CNN"},
+    )
+    one, three = daml.figures.analysis_variants(scores).axes
+    assert one.get_ylim() == three.get_ylim()
+    assert three.get_ylim()[0] == 0
+    assert three.get_ylim()[1] > 2.5
+    assert one.get_xticks().tolist() == [0]
+    assert one.get_xlabel() == "iteration n"
+    assert one.lines[0].get_label() == "CNN-n, analysis"
 
 
 def test_what_goes_beyond_the_paper_has_levels_and_columns():

@@ -1,5 +1,6 @@
 """The experiments of other papers, at sizes that take seconds, and at the smallest preset."""
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -9,7 +10,7 @@ from click.testing import CliRunner
 
 from daml.cli import main
 from daml.errors import DivergedError, InputError
-from daml.experiments import amemiya2023, bocquet_brajard, brajard2020
+from daml.experiments import amemiya2023, bocquet_brajard, brajard2020, lorenz96_loop
 from daml.experiments.at_random import interpolated, observe_at_random
 from daml.experiments.presets import changed
 
@@ -28,10 +29,15 @@ CORRECTED = amemiya2023.Settings(
 CUBIC = bocquet_brajard.Settings(
     *(60, 40, 1, 1), cycle_epochs=0, skip=10, scales=(1.0,), held_out=0.0
 )
+LOOPED = lorenz96_loop.Settings(
+    *(350, 120, 1, ("3DVar",), ("CNN",), ("analyses",)), epochs=1, held_out=0.3, skip=50, n=10
+)
+TWICE = replace(LOOPED, trainings=("analyses", "cycle"), cycle_epochs=1)
 CODES = {
     "brajard2020": (brajard2020, SPARSE),
     "amemiya2023": (amemiya2023, CORRECTED),
     "bocquet_brajard": (bocquet_brajard, CUBIC),
+    "lorenz96": (lorenz96_loop, TWICE),
 }
 
 
@@ -94,14 +100,69 @@ def test_each_correction_is_scored_and_drawn(tmp_path):
     assert names == ["amemiya2023.png", "amemiya2023.svg"]
 
 
+def test_the_loop_on_a_ring_is_scored_and_drawn(tmp_path):
+    tree = lorenz96_loop.run(LOOPED)
+    scores = lorenz96_loop.collect(tree)
+    assert scores.variant.values.tolist() == ["3DVar, CNN on analyses"]
+    assert scores.lead_steps.values.tolist() == [1, 2, 4, 10, 20]
+    assert (scores.perfect_analysis_rmse < scores.imperfect_analysis_rmse).all()
+    expected = 100 * (1 - scores.mfe / scores.imperfect_mfe)
+    np.testing.assert_allclose(scores.mfe_reduction, expected)
+    lines = lorenz96_loop.table(tree).splitlines()
+    assert [line[:23].rstrip() for line in lines[1:]] == [
+        "3DVar, imperfect model",
+        "3DVar, perfect model",
+        "3DVar, CNN on analyses",
+    ]
+    names = [path.stem for path in lorenz96_loop.draw(tree, tmp_path)]
+    assert names[::2] == ["lorenz96_analysis_rmse", "lorenz96_error_reduction"]
+    with pytest.raises(InputError, match="holds no loop"):
+        lorenz96_loop.collect(tree["correction/3DVar_perfect"])
+
+
+def test_the_truth_of_the_ring_is_damped_by_the_cube():
+    model, x = lorenz96_loop.Damped(n=5), np.array([1.0, -2.0, 3.0, 0.0, 4.0])
+    expected = [
+        (x[(i + 1) % 5] - x[i - 2]) * x[i - 1] - x[i] - 0.01 * x[i] ** 3 + 10 for i in range(5)
+    ]
+    np.testing.assert_allclose(model.tendency(x), expected)
+    assert lorenz96_loop.observed(10) == ["x0", "x1", "x2", "x5", "x6", "x7"]
+    loops = lorenz96_loop.PRESETS["fast"].loops
+    assert ("3DVar", "LSTM", "cycle") in loops
+    assert ("LETKF", "LSTM", "cycle") not in loops
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"skip": 2000}, "'skip' is 2000; give 0 or more, and less than"),
+        ({"n": 4}, "'n'.*5"),
+        ({"passes": 0}, "'passes'"),
+        ({"cycle_epochs": 0}, "'cycle_epochs'"),
+        ({"held_out": 0.9}, "'held_out'"),
+        ({"learners": ("GRU",)}, r"'learners' is \('GRU',\); give some of LSTM, CNN, each once"),
+        ({"schemes": ()}, r"'schemes' is \(\); give some of 3DVar, LETKF, each once"),
+        ({"schemes": ("LETKF",), "trainings": ("cycle",)}, "no loop is left"),
+    ],
+)
+def test_settings_of_the_loop_on_a_ring_out_of_range_are_one_line(change, match):
+    with pytest.raises(InputError, match=match):
+        lorenz96_loop.Settings(**change)
+
+
 @pytest.mark.parametrize(
     "name",
-    ["brajard2020", pytest.param("amemiya2023", marks=pytest.mark.slow), "bocquet_brajard"],
+    [
+        "brajard2020",
+        pytest.param("amemiya2023", marks=pytest.mark.slow),
+        "bocquet_brajard",
+        pytest.param("lorenz96", marks=pytest.mark.slow),
+    ],
 )
 def test_an_experiment_that_is_interrupted_goes_on(name, tmp_path, monkeypatch):
     module, settings = CODES[name]
     whole = module.run(settings)
-    method = {"brajard2020": "forecasts"}.get(name, "scored")
+    method = {"brajard2020": "forecasts", "lorenz96": "passed"}.get(name, "scored")
     plain, calls = getattr(module.Experiment, method), []
 
     def counted(*args):
@@ -331,3 +392,15 @@ def test_the_smallest_size_of_bocquet_and_brajard_gains():
     assert true < corrected < 0.9 * none
     ahead = scores.forecast_rmse
     assert (ahead.sel(correction="pass_1") < 0.75 * ahead.sel(correction="none")).all()
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+@pytest.mark.parametrize("seed", range(5))
+def test_the_smallest_loop_on_a_ring_gains_with_each_pass(seed):
+    scores = lorenz96_loop.collect(lorenz96_loop.run("smoke", seed=seed)).sel(record="test")
+    rmse = scores.analysis_rmse.isel(variant=0).values
+    given = float(scores.imperfect_analysis_rmse[0])
+    assert rmse[1] < rmse[0] < 0.85 * given
+    assert float(scores.perfect_analysis_rmse[0]) < rmse[1]
+    assert (scores.mfe_reduction[0, -1] > 10).all()

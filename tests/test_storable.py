@@ -13,6 +13,7 @@ import daml
 from daml.errors import InputError
 from daml.running import segmented
 from daml.stores import filling, storable
+from daml.stores.keeper import keeper
 from daml.stores.opening import open_record, open_tree
 
 UNITS = ("s", "ms", "us", "ns")
@@ -345,3 +346,17 @@ def test_a_multiindex_of_variables_is_kept(tmp_path):
     equal(run()["observations"].to_dataset().load(), seen)
     equal(open_tree(tmp_path / "store.zarr")["observations"].to_dataset().load(), seen)
     equal(run(resume=True)["observations"].to_dataset().load(), seen)
+
+
+def test_groups_may_be_added_in_any_order(tmp_path):
+    """Zarr reads a group only where all that lies in it is named together."""
+    part = xr.Dataset({"a": ("x", [1.0, 2.0])})
+    keep = keeper(tmp_path / "a.zarr", {"daml_version": daml.__version__})
+    groups = ["iteration/0000/scores", "correction/b/scores", "correction/a", "iteration/0001"]
+    with keep.open():
+        for group in groups:
+            keep({group: part})
+    tree = keep.tree()
+    for group in groups:
+        xr.testing.assert_equal(tree[group].to_dataset(), part)
+    assert list(tree["correction"].children) == ["b", "a"]

@@ -146,6 +146,14 @@ def test_a_template_that_is_none_is_refused():
         Template.given(3, "Waves")
 
 
+def test_a_template_may_be_a_map_of_a_record_with_its_date():
+    class Dated(Waves):
+        template = TEMPLATE.assign_coords(time=np.datetime64("2005-04-01", "ns"))
+
+    found = daml.assimilate(Dated(), RECORD, SCHEME)
+    xr.testing.assert_equal(found.analysis, daml.assimilate(MODEL, RECORD, SCHEME).analysis)
+
+
 def test_positions_follow_from_the_coordinates():
     space = StateSpace.of(MODEL)
     names = MODEL.variables

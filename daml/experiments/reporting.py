@@ -30,9 +30,10 @@ def published(name: str) -> xr.Dataset:
         "seed_0": the scores of ``daml paper --preset fast --seed 0``. "paper", "innovations" and
         "cycle": results of :func:`daml.sweep` on five seeds, for the paper's loop, the loop with
         B from innovations, and the training through the cycle. "variants": the paper's loop with
-        other settings, on three seeds. "ablation", "attribution", "climate" and "ladder": the
-        results of the examples of these names. "hidden": no scores, but the model with hidden
-        variables that the example of this name trains, for :func:`daml.load_emulator`.
+        other settings, on three seeds. "ring": ``daml run lorenz96``, on three seeds. "ablation",
+        "attribution", "climate" and "ladder": the results of the examples of these names.
+        "hidden": no scores, but the model with hidden variables that the example of this name
+        trains, for :func:`daml.load_emulator`.
 
     Returns
     -------

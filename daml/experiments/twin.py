@@ -13,18 +13,15 @@ from daml import verification
 from daml.covariances.dense import climatological
 from daml.emulators import LSTM
 from daml.errors import InputError
+from daml.experiments.judged_twin import Twin
 from daml.labels.ranges import number, whole
-from daml.labels.space import StateSpace
 from daml.loop.loop import Loop
 from daml.loop.passes import Pass, Scored
 from daml.models import CoupledLorenz63, Lorenz63, Lorenz96
-from daml.observing.records import Readings
-from daml.observing.simulated import observe
 from daml.progress import Progress
 from daml.protocols import Model, Scheme
-from daml.running.assimilation import assimilate, assimilated
-from daml.running.forecasting import forecast, simulate
-from daml.running.tuning import tuned
+from daml.running.assimilation import assimilate
+from daml.running.forecasting import simulate
 from daml.schemes import WAYS, ThreeDVar
 from daml.stores.keeper import Keeper
 
@@ -125,7 +122,7 @@ class Preset:
             raise InputError(f"'background' is {self.background!r}; give one of {WAYS}")
 
 
-class Experiment:
+class Experiment(Twin):
     """Truth, observations and covariances of a seed, and how a model scores on them.
 
     ``scheme`` assimilates in place of 3DVar with the preset's B.
@@ -142,48 +139,37 @@ class Experiment:
         system: str = "lorenz63",
     ) -> None:
         self.preset, self.given_scheme = preset, scheme
-        self.imperfect, self.perfect, self.observed, self.edges = SYSTEMS[system]
+        steps, system_of = preset.steps, SYSTEMS[system]
         # The paper's loop is measured with one rate for all passes.
         decay = {"rate_decay": 1.0} if preset.background == "climatological" else {}
         settings = decay | dict(settings or {})
-        base = self.imperfect if preset.correction else None
+        base = system_of.imperfect if preset.correction else None
         if preset.background == "model":
             settings["covariance"] = "predicted"
         settings |= {n: getattr(preset, n) for n in ("epochs", "cycle_epochs", "window")}
         self.emulator = LSTM(base=base, device=device, seed=seed, **settings)
         random = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
-        steps = preset.steps
-
-        def free(model: Model, generator: np.random.Generator) -> xr.Dataset:
-            return simulate(model, steps=steps, spinup=SPINUP, seed=generator)
-
-        records = ("train", "test")
-        self.truth = {r: free(self.perfect, g) for r, g in zip(records, random[:2], strict=True)}
-        self.observations = {
-            r: observe(self.truth[r], variables=self.observed, seed=g)
-            for r, g in zip(records, random[2:4], strict=True)
-        }
-        # An emulator has the positions of the model that it replaces.
-        self.test_record = Readings(self.observations["test"], StateSpace.of(self.imperfect))
+        super().__init__(
+            *(system_of.imperfect, system_of.perfect, system_of.observed),
+            steps=(steps, steps),
+            spinup=SPINUP,
+            skip=preset.skip,
+            random=random[:4],
+        )
+        self.edges = system_of.edges
+        self.keeps_chi_square = scheme is not None
         self.climate = {
-            "imperfect": free(self.imperfect, random[4]),
-            "perfect": free(self.perfect, random[5]),
+            case: simulate(model, steps=steps, spinup=SPINUP, seed=generator)
+            for case, model, generator in (
+                ("imperfect", self.imperfect, random[4]),
+                ("perfect", self.perfect, random[5]),
+            )
         }
 
     def scheme(self, case: str, max_variance: float) -> ThreeDVar:
         """Give 3DVar with the scaled climatology of the imperfect or the perfect model."""
         largest = None if np.isinf(max_variance) else max_variance
         return ThreeDVar(climatological(self.climate[case], max_variance=largest))
-
-    def analysis_rmse(self, record: str, analysis: xr.Dataset) -> xr.Dataset:
-        """Give RMSE of analysis and background over the observed variables."""
-        return verification.analysis_error(
-            analysis, self.truth[record], skip=self.preset.skip, variables=self.observed
-        )
-
-    def forecast_error(self, model: Model) -> xr.Dataset:
-        """Give the errors of forecasts from the test record's true states."""
-        return verification.forecast_error(forecast(model, self.truth["test"]), self.truth["test"])
 
     def run(self, keep: Keeper, sensitivity: bool = True) -> xr.DataTree:
         """Run and score all passes that are left; keep each as it is done.
@@ -242,11 +228,7 @@ class Experiment:
         scheme = self.given_scheme
         if scheme is None and self.preset.background == "climatological":
             scheme = self.scheme("perfect", self.preset.max_variance)
-        scheme = ThreeDVar() if scheme is None else scheme
-        if getattr(scheme, "open", ()):
-            scheme, _ = tuned(scheme, self.perfect, self.observations["train"])
-        analyses = [assimilate(self.perfect, seen, scheme) for seen in self.observations.values()]
-        return self._rmse(analyses)
+        return self.perfect_rmse(ThreeDVar() if scheme is None else scheme)
 
     def sensitivity(self) -> xr.Dataset:
         """Give both models' RMSE of the analysis (model, max_variance) for other sizes of B."""
@@ -267,28 +249,10 @@ class Experiment:
 
     def score(self, done: Pass, reference: xr.DataArray | None) -> xr.Dataset:
         """Give the scores of a pass; ``reference`` is the imperfect model's forecast error."""
-        seen = self.observations["test"]
-        test = assimilated(done.model, seen, done.scheme, self.test_record.of(done.model))
-        scores = self._rmse([done.analysis, test])
         errors = self.forecast_error(done.model)
-        scores["mfe"] = verification.mfe(errors)
-        if reference is not None:
-            scores["mfe_reduction"] = verification.reduction(scores["mfe"], reference)
+        scores = self.scored(done, errors, reference)
         scores["mfe_map"] = verification.error_map(errors, *self.edges)
         return scores
-
-    def _rmse(self, analyses: list[xr.Dataset]) -> xr.Dataset:
-        """Give RMSE (record) of the analyses of both records; ``chi_square`` of a predicted B."""
-        parts = [self.analysis_rmse(r, a) for r, a in zip(self.truth, analyses, strict=True)]
-        told = {"long_name": "squared innovation per degree of freedom", "units": "1"}
-        for part, analysis in zip(parts, analyses, strict=True):
-            if "normalized_innovation" in analysis:
-                normal = analysis["normalized_innovation"].isel(time=slice(self.preset.skip, None))
-                part["chi_square"] = (normal**2).mean().assign_attrs(told)
-            elif self.given_scheme is not None and "chi_square" in analysis:
-                later = analysis["chi_square"].isel(time=slice(self.preset.skip, None))
-                part["chi_square"] = later.mean().assign_attrs(told)
-        return xr.concat(parts, xr.DataArray(list(self.truth), dims="record", name="record"))
 
 
 def _told(done: Pass, scores: xr.Dataset) -> dict[str, str]:

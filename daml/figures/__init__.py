@@ -16,6 +16,7 @@ from daml.figures.diagnosis import calibration
 from daml.figures.diagram import loop_diagram
 from daml.figures.drawings import (
     analysis_rmse,
+    analysis_variants,
     error_maps,
     error_reduction,
     innovations,
@@ -32,6 +33,7 @@ from daml.figures.spread import attribution, ladder, sweep_scores
 __all__ = [
     "STYLE",
     "analysis_rmse",
+    "analysis_variants",
     "animation",
     "attribution",
     "calibration",

@@ -60,29 +60,16 @@ def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None)
     InputError
         If a variable, a dim, the record or a model is missing, or the Axes do not fit.
     """
-    rmse = pick(take(scores, "analysis_rmse", "record", "iteration"), "record", record)
-    imperfect, perfect = (
-        float(pick(take(scores, f"{model}_analysis_rmse", "record"), "record", record))
-        for model in ("imperfect", "perfect")
-    )
     both = "sensitivity_analysis_rmse" in scores and not isinstance(axes, Axes)
     with matplotlib.rc_context(STYLE):
         figure, grid = grid_of(axes, 1 + both, 1, height=3.2 + 2.6 * both)
         ax: Axes = grid[0, 0]
-        if "background_rmse" in scores:
-            background = take(scores, "background_rmse", "record", "iteration")
-            background = pick(background, "record", record)
-            style = {"marker": "o", "markerfacecolor": "white", "linestyle": ":"}
-            _against_iteration(ax, background, "LSTM-n, background", **style)
-        _against_iteration(ax, rmse, "LSTM-n, analysis")
-        ax.axhline(imperfect, color=IMPERFECT, linestyle="--", label="imperfect model, analysis")
-        ax.axhline(perfect, color=PERFECT, linestyle="-.", label="perfect model, analysis")
+        _analysis(ax, scores, record)
         if "sensitivity_analysis_rmse" in scores and record == "test":
             sizes = take(scores, "sensitivity_analysis_rmse", "model", "max_variance")
             best = float(pick(sizes, "model", "perfect").min())
             ax.axhline(best, color=PERFECT, linestyle=":", label="perfect model, with its best B")
         beyond.levels(ax, scores, record)
-        ax.set_ylabel(f"RMSE, {record} record" if "background_rmse" in scores else label_of(rmse))
         ax.legend(ncols=2, **LEGEND)
         if both:
             _sensitivity(grid[1, 0], scores)
@@ -136,7 +123,8 @@ def variants(scores: xr.Dataset, axes: Panels = None) -> Figure:
     ----------
     scores : Dataset
         With `mfe_reduction` (variant, seed, iteration, lead) in % and the coordinate `lead_steps`
-        (lead). A variant ends where it has no more values.
+        (lead). A variant ends where it has no more values. The attribute `emulator` says what is
+        trained.
     axes : array of Axes, optional
         Two for each two variants.
 
@@ -156,19 +144,61 @@ def variants(scores: xr.Dataset, axes: Panels = None) -> Figure:
     """
     reduction = take(scores, "mfe_reduction", "variant", "seed", "iteration", "lead")
     steps = take(scores, "lead_steps", "lead")
-    rows = math.ceil(reduction.sizes["variant"] / 2)
     low, high = min(0.0, float(reduction.min())), max(0.0, float(reduction.max()))
     with matplotlib.rc_context(STYLE):
-        figure, grid = grid_of(axes, rows, 2, height=2.4 * rows)
-        for place in grid.flat[reduction.sizes["variant"] :]:
-            place.set_axis_off()
+        figure, grid = _panels(reduction, axes)
         for ax, of_variant in zip(grid.flat, reduction, strict=False):
             _reductions(ax, of_variant.dropna("iteration", how="all"), steps)
             _worse(ax, low - 0.03 * (high - low), 1.05 * high)
             ax.set_title(str(of_variant["variant"].values), loc="left")
             ax.set_ylabel(fill(label_of(reduction), 24))
+            ax.set_xlabel(_iterations(scores))
         handles = grid[0, 0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper center", ncols=4)
+    return figure
+
+
+@checked
+def analysis_variants(scores: xr.Dataset, record: str = "test", axes: Panels = None) -> Figure:
+    """Draw Figure 2 for several variants of the experiment, two in a row.
+
+    Parameters
+    ----------
+    scores : Dataset
+        With `analysis_rmse` (variant, record, iteration), `imperfect_analysis_rmse` and
+        `perfect_analysis_rmse` (variant, record), and optionally `background_rmse`. A variant ends
+        where it has no more values. The attribute `emulator` says what is trained.
+    record : str
+        ``"train"`` or ``"test"``.
+    axes : array of Axes, optional
+        Two for each two variants.
+
+    Raises
+    ------
+    InputError
+        If a variable, a dim or the record is missing, or the Axes do not fit.
+
+    Examples
+    --------
+    >>> dims = ("variant", "record")
+    >>> scores = xr.Dataset(
+    ...     {"analysis_rmse": ((*dims, "iteration"), [[[0.6, 0.5]]]),
+    ...      "imperfect_analysis_rmse": (dims, [[0.7]]), "perfect_analysis_rmse": (dims, [[0.4]])},
+    ...     coords={"variant": ["3DVar"], "record": ["test"], "iteration": [0, 1]})
+    >>> analysis_variants(scores).axes[0].get_title(loc="left")
+    '3DVar'
+    """
+    rmse = take(scores, "analysis_rmse", "variant", "record", "iteration")
+    with matplotlib.rc_context(STYLE):
+        figure, grid = _panels(rmse, axes, sharey=True)
+        for number, name in enumerate(rmse["variant"].values):
+            ax, part = grid.flat[number], scores.isel(variant=number)
+            known = part["analysis_rmse"].notnull().any("record")
+            _analysis(ax, part.isel(iteration=np.flatnonzero(known)), record)
+            ax.set_title(str(name), loc="left")
+        grid[0, 0].set_ylim(bottom=0)  # of all panels, when all are drawn
+        handles = grid[0, 0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside upper center", ncols=2)
     return figure
 
 
@@ -251,11 +281,45 @@ def innovations(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
     return figure
 
 
+def _analysis(ax: Axes, scores: xr.Dataset, record: str) -> None:
+    """Draw the RMSE of the analyses of one loop, with the levels of both models."""
+    rmse = pick(take(scores, "analysis_rmse", "record", "iteration"), "record", record)
+    name = scores.attrs.get("emulator", "LSTM")
+    if "background_rmse" in scores:
+        background = pick(take(scores, "background_rmse", "record", "iteration"), "record", record)
+        style = {"marker": "o", "markerfacecolor": "white", "linestyle": ":"}
+        _against_iteration(ax, background, f"{name}-n, background", **style)
+    _against_iteration(ax, rmse, f"{name}-n, analysis")
+    for model, colour, line in (("imperfect", IMPERFECT, "--"), ("perfect", PERFECT, "-.")):
+        level = float(pick(take(scores, f"{model}_analysis_rmse", "record"), "record", record))
+        ax.axhline(level, color=colour, linestyle=line, label=f"{model} model, analysis")
+    ax.set_xlabel(_iterations(scores))
+    ax.set_ylabel(f"RMSE, {record} record" if "background_rmse" in scores else label_of(rmse))
+
+
+def _iterations(scores: xr.Dataset) -> str:
+    """Give the label of the iterations, which leaves room for a short name alone."""
+    return ITERATION if scores.attrs.get("emulator", "LSTM") == "LSTM" else "iteration n"
+
+
+def _panels(array: xr.DataArray, axes: Panels, **options: Any) -> tuple[Figure, Any]:
+    """Give a figure with an Axes for each variant, two in a row."""
+    count = array.sizes["variant"]
+    rows = math.ceil(count / 2)
+    figure, grid = grid_of(axes, rows, 2, height=2.4 * rows, **options)
+    for place in grid.flat[count:]:
+        place.set_axis_off()
+    return figure, grid
+
+
 def _against_iteration(ax: Axes, array: xr.DataArray, label: str, **style: Any) -> None:
     options = {"color": LSTM, "marker": "o", "zorder": 3, **style}
     ax.plot(array["iteration"], array, label=label, **options)
     ax.set(xlabel=ITERATION, ylabel=label_of(array))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if array.sizes["iteration"] > 1:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:  # the locator finds no whole number but one
+        ax.set_xticks(array["iteration"].values)
 
 
 def _reductions(ax: Axes, reduction: xr.DataArray, steps: xr.DataArray) -> None:

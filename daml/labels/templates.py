@@ -64,6 +64,8 @@ class Template:
                 f"{owner}: 'template' is a {type(fields).__name__}; give an xarray.Dataset with a "
                 "data variable (y, x) for each field of the state"
             )
+        if "time" not in fields.dims:  # a map taken out of a record still has its date
+            fields = fields.drop_vars("time", errors="ignore")
         template = cls(flatten(fields))
         dims = template.flat["state"].dims if "state" in template.flat else ()
         if dims != ("variable",):

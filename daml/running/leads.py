@@ -40,7 +40,10 @@ def record_of(model: Model, initial: xr.Dataset, warmup: int) -> tuple[str, Time
     if axis.length != len(axis.times):
         raise InputError(f"forecast: {name!r} has gaps in time; fill them first")
     if axis.length <= warmup:
-        raise InputError(f"forecast: {axis.length} states are too few for a warm-up of {warmup}")
+        raise InputError(
+            f"forecast: {axis.length} states are too few for a warm-up of {warmup}; give more of "
+            "them, or a smaller 'warmup' (0 for a model without a memory)"
+        )
     return name, axis
 
 

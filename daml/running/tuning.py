@@ -106,6 +106,9 @@ def tuned(
         about = variables, typical(model), "tuned"
         observations, function = seen_through(observations, operator, *about)
     readings = Readings(observations, None, function, variables)
+    many = observations.sizes.get(TRAJECTORY)
+    if rows is not None and many is not None and rows.ndim == 2 and len(rows) == many:
+        rows = rows.ravel()
     found = cache(lambda: observed_pairs(readings.observations))
     scheme, analysis = estimated(scheme, model, readings, found, before, rows)
     if operator is not None:
@@ -200,7 +203,7 @@ class _Trial:
     def judged(self, analysis: xr.Dataset) -> xr.Dataset:
         if self.rows is None:
             return analysis
-        rows = self.rows.ravel()
+        rows = self.rows
         if rows.shape != (analysis.sizes["time"],) or rows.dtype != bool:
             raise InputError(
                 f"tuned: 'rows' has {rows.size} entries of type {rows.dtype}; give True or False "

@@ -143,6 +143,7 @@ class Store:
             found = {name: self.place.read(f"{name}/{ROOT}") for name in _above(group)}
             found |= self.place.documents(group)
             visible.update({name: json.loads(document) for name, document in found.items()})
+        root["consolidated_metadata"]["metadata"] = _together(visible)
         root["attributes"] |= attrs or {}
         self.place.put(ROOT, json.dumps(root).encode())
 
@@ -173,6 +174,22 @@ class Store:
             If another run holds it.
         """
         return self.place.lock()
+
+
+def _together(visible: dict[str, Any]) -> dict[str, Any]:
+    """Order what is visible so that all that lies in a group follows it, as zarr reads it.
+
+    Otherwise a store to which a pass was added after another group could not be opened.
+    """
+    first: dict[str, int] = {}
+    for name in visible:
+        for group in (*reversed(_above(name)), name):
+            first.setdefault(group, len(first))
+
+    def place_of(name: str) -> list[int]:
+        return [first[group] for group in (*reversed(_above(name)), name)]
+
+    return {name: visible[name] for name in sorted(visible, key=place_of)}
 
 
 def _above(group: str) -> list[str]:

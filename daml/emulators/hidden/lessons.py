@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 MOST, FEWEST, APART = 200, 16, 50
 """Streams at most, divided by the places that share weights, as each place teaches them, but not
 below the second number; and steps of the record for each at least."""
-JUDGED, LEAST = 400, 100
-"""Steps of a held-out sequence, the first half of which is not judged, and of a trajectory, which
-may be shorter, at least."""
+BURN_IN, JUDGED, LEAST = 200, 400, 100
+"""Steps of a held-out sequence: those at its start that are not judged, and all; and of a
+trajectory at least, whose sequences may be shorter."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,26 @@ class Lesson:
             )
         given = offered(scheme, course.record)
         scheme = sized(getattr(given, "by_model_error", given), opened)
-        objective = Innovations(lambda: driven, scheme, course.record, like, JUDGED // 2)
+        objective = Innovations(lambda: driven, scheme, course.record, like, BURN_IN)
         most = max(most // network.copies, FEWEST)
         count = int(np.clip(steps // APART, 1, most))
         streams = Streams(course, objective, count, known.climate, known.climate_spread)
-        long = min(JUDGED, own)
-        watch = course.watch(network, streams.judging(long // 2), long)
+        watch = course.watch(network, streams.judging(_early(own)), min(JUDGED, own))
         return cls(known, network, course, streams, watch)
 
     def judged(self, held_out: HeldOut) -> np.ndarray:
         """Give the negative log-likelihood of a value in each held-out block (block,)."""
-        long = min(JUDGED, self.course.own)
-        sequences = self.course.judged(held_out, long, long // 2)
+        own, early = self.course.own, _early(self.course.own)
+        sequences = self.course.judged(held_out, min(JUDGED, own), early)
         with torch.no_grad():
-            found = torch.stack(self.streams.judging(long // 2).each(sequences)).cpu().numpy()
+            found = torch.stack(self.streams.judging(early).each(sequences)).cpu().numpy()
         total, count = found.reshape(2, len(held_out.blocks), -1).sum(-1)
         return np.asarray(total[count > 0] / count[count > 0])
+
+
+def _early(own: int) -> int:
+    """Give the steps of a held-out sequence that are not judged, in trajectories of ``own``."""
+    return min(BURN_IN, min(JUDGED, own) // 2)
 
 
 def _begun(emulator: Any, hidden: int) -> tuple[Taught, Correction]:
