@@ -27,7 +27,7 @@ def logo() -> str:
 
 
 def drawn() -> dict[str, Figure]:
-    """Give the figures of the paper, of its variants, of the ring, and what comes after, by name."""
+    """Give the figures of the paper, its variants, the ring and what comes after, by name."""
     scores, ring = (daml.reports.published(name) for name in ("seed_0", "ring"))
     return {
         "loop": figures.loop_diagram(),

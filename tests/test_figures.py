@@ -154,7 +154,7 @@ def test_panels_of_variants_hold_all_points_and_name_whole_iterations():
     assert three.get_ylim()[1] > 2.5
     assert one.get_xticks().tolist() == [0]
     assert one.get_xlabel() == "iteration n"
-    assert [line.get_label() for line in one.lines][0] == "CNN-n, analysis"
+    assert one.lines[0].get_label() == "CNN-n, analysis"
 
 
 def test_what_goes_beyond_the_paper_has_levels_and_columns():
