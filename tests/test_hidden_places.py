@@ -202,7 +202,7 @@ class Crowded(Lorenz96):
         (Plane(n=8), 1, "the positions of Plane have 2 dimensions"),
         (Uneven(n=8), 1, "the variables of Uneven do not lie evenly around the ring"),
         (Crowded(n=8), 1, "Crowded has from 1 to 2 variables at a place"),
-        (daml.models.each(daml.Lorenz63()), 1, "the variables of Each have no positions"),
+        (daml.models.each(daml.Lorenz63()), 1, "the variables of Lorenz63 have no positions"),
     ],
 )
 def test_a_base_without_such_places_is_refused(base, reach, text):

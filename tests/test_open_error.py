@@ -158,7 +158,7 @@ class Knowing(Still):
     model_error = 0.05
 
 
-@pytest.mark.parametrize("emulator", [Still(), Knowing()])
+@pytest.mark.parametrize("emulator", [pytest.param(Still(), marks=pytest.mark.slow), Knowing()])
 def test_a_loop_keeps_the_model_error_of_each_pass(emulator, tmp_path):
     model, seen, _ = imperfect(150)
     how = {"passes": 1, "held_out": 0, "store": tmp_path / "loop.zarr"}

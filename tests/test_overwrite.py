@@ -97,6 +97,7 @@ def test_what_fails_before_the_first_pass_is_whole_changes_nothing(folder, how, 
     read_all(opened(folder / "store.zarr"))
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_later_is_resumed(folder):
     store = folder / "store.zarr"
     with pytest.raises(KeyboardInterrupt):

@@ -41,7 +41,12 @@ def test_the_figures_are_drawn_by_their_commands(tmp_path):
     assert len(list((tmp_path / "figures").iterdir())) == 8
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "--seed" in c])
+VARIANTS = [c for c in COMMANDS if "--seed" in c]
+
+
+@pytest.mark.parametrize(
+    "command", [VARIANTS[0], *(pytest.param(c, marks=pytest.mark.slow) for c in VARIANTS[1:])]
+)
 def test_a_variant_is_kept_with_its_settings_and_not_resumed_with_others(command):
     run(f"{command} --store variant.zarr")
     attrs = open_tree("variant.zarr").attrs

@@ -203,6 +203,7 @@ def test_a_url_that_leads_nowhere(bucket, url, text, observations, scheme):  # n
         daml.load_emulator(url)
 
 
+@pytest.mark.slow
 def test_the_command_line_goes_on_at_a_url(bucket, observations, tmp_path):  # noqa: F811
     observations.to_netcdf(tmp_path / "record.nc")
     words = ["improve", str(tmp_path / "record.nc"), "--model", "lorenz63", "--epochs", "1"]

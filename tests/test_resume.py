@@ -56,7 +56,7 @@ def straight(observations, scheme, tmp_path_factory):
     return improve(observations, scheme, tmp_path_factory.mktemp("straight") / "store.zarr")
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
 def test_killed_at_random_it_ends_the_same_and_is_readable_at_any_moment(
     kills, observations, straight, tmp_path
 ):

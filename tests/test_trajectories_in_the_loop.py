@@ -235,7 +235,9 @@ EMULATOR = {"hidden": 2, "layers": 1, "cycle_epochs": 1, "sequence_length": 20, 
 TEACHERS = {"3DVar": daml.ThreeDVar(B), "ETKF": ETKF(4, inflation=1.1)}
 
 
-@pytest.mark.parametrize("name", TEACHERS)
+@pytest.mark.parametrize(
+    "name", [n if n == "ETKF" else pytest.param(n, marks=pytest.mark.slow) for n in TEACHERS]
+)
 def test_trainings_through_the_cycle_take_trajectories(name):
     scheme = TEACHERS[name]
     how = {"sequence_length": 20, "burn_in": 5, "held_out": 0}
@@ -315,6 +317,7 @@ def test_a_loop_goes_on_from_its_store(far, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_smoothed_trajectories_are_trained_on(far):
     scheme = ETKF(4, inflation=1.1)
     tree = improved(far, targets="smoothed", lag=5, scheme=scheme)
@@ -325,6 +328,7 @@ def test_smoothed_trajectories_are_trained_on(far):
     np.testing.assert_allclose(loaded(tree).step(x)[0], alone.step(x)[0])
 
 
+@pytest.mark.slow
 def test_a_warning_says_how_many_trajectories_are_needed(far):
     with pytest.warns(UserWarning, match="held-out blocks .* give 17 trajectories or more; load"):
         daml.improve(

@@ -249,6 +249,7 @@ CALLS = {
     figures.error_maps: {"scores": TRUTH, "axes": None},
     figures.innovations: {"scores": TRUTH, "axes": None},
     figures.attribution: {"result": TRUTH, "axes": None},
+    figures.analysis_variants: {"scores": TRUTH, "record": "test", "axes": None},
     figures.hidden_numbers: {"numbers": TRUTH, "axes": None},
     figures.ladder: {"result": TRUTH, "axes": None},
     figures.field: {"array": TRUTH.state, "axes": None},
