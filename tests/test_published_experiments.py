@@ -127,6 +127,9 @@ def test_the_truth_of_the_ring_is_damped_by_the_cube():
     ]
     np.testing.assert_allclose(model.tendency(x), expected)
     assert lorenz96_loop.observed(10) == ["x0", "x1", "x2", "x5", "x6", "x7"]
+    settings = changed(LOOPED, {"schemes": "3DVar, LETKF", "learners": "LSTM", "inflation": "1.1"})
+    assert settings.loops == [(name, "LSTM", "analyses") for name in ("3DVar", "LETKF")]
+    assert settings.inflation == 1.1
     loops = lorenz96_loop.PRESETS["fast"].loops
     assert ("3DVar", "LSTM", "cycle") in loops
     assert ("LETKF", "LSTM", "cycle") not in loops

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.signal import welch
 
 from daml import figures, verification
 from daml.emulators import CNN
 from daml.errors import DivergedError, InputError
 from daml.experiments.at_random import interpolated, observe_at_random
+from daml.experiments.attractors import exponents, spectra
 from daml.experiments.presets import check_settings, performed
 from daml.labels.arguments import checked
 from daml.labels.ranges import whole
@@ -30,17 +30,13 @@ from daml.running.forecasting import forecast, simulate
 from daml.schemes import EnKFN
 from daml.stores.keeper import Keeper
 from daml.stores.opening import loaded
-from daml.verification.predictability import lyapunov_spectrum
 
 LYAPUNOV = 0.6
 """Lyapunov time of the model in its units of time: its largest exponent is 1.67."""
 SPINUP = 500
 """Steps before each record of the truth."""
-WELCH = 512
-"""Steps of the pieces of which the power spectrum is a mean, at most."""
-STARTS, GROWTH, TURNING = 10, 500, 100
-"""States from which Lyapunov exponents are found, steps over which they are a mean, at most, and
-steps before, in which directions turn to those that grow."""
+APART = 1000
+"""Steps of a segment: in shorter ones, whose number saves a network no time, spin-ups cost more."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +201,10 @@ class Experiment:
             if f"observed/{count}" not in there:
                 keep({f"observed/{count}": self.scores_of(count)})
         if emulator is not None and "result" not in there:
-            keep({"result": self.spectra(emulator).merge(self.exponents(emulator))})
+            models = {"truth": self.model, "CNN": emulator}
+            free = spectra(models, self.test.isel(time=0), self.settings.test_steps)
+            grown = exponents(models, self.truth, self.settings.exponents, self.settings.test_steps)
+            keep({"result": free.merge(grown)})
 
     def passes(
         self, observed: int, begun: xr.DataTree | None = None
@@ -230,9 +229,10 @@ class Experiment:
             if group == "initial":
                 analysis = interpolated(record)
             else:
-                # Segments would add their spin-ups and save nothing: the network's time goes by the
-                # number of states. Those of a first network would not agree, either.
-                analysis = assimilate(emulator, record, self.scheme, segments=1)
+                # The analyses of poor networks do not forget their start.
+                poor = group == groups[1] or observed < settings.observed
+                segments = 1 if poor else -(-settings.steps // APART)
+                analysis = assimilate(emulator, record, self.scheme, segments=segments)
                 emulator = replace(emulator, epochs=settings.epochs)
             scores = self.analysed(analysis)
             emulator = emulator.fit(analysis)
@@ -283,38 +283,6 @@ class Experiment:
         climate = self.test["state"] - self.test["state"].mean()
         scores["climate_rmse"] = 2**0.5 * _root_mean_square(climate, "of two states at random")
         return scores
-
-    def spectra(self, emulator: CNN) -> xr.Dataset:
-        """Give the power spectra (model, frequency) of free runs; NaN of one that diverges."""
-        rows = {}
-        for name, model in (("truth", self.model), ("CNN", emulator)):
-            initial = self.test.isel(time=0)
-            try:
-                run = simulate(model, steps=self.settings.test_steps, spinup=100, initial=initial)
-                values = run["state"].values
-            except DivergedError:
-                values = np.full((self.settings.test_steps, self.model.n), np.nan)
-            step = min(WELCH, len(values))
-            frequency, power = welch(values, fs=1 / self.model.dt, nperseg=step, axis=0)
-            rows[name] = power.mean(axis=1)
-        power = np.stack(list(rows.values()))
-        return xr.Dataset(
-            {"power": (("model", "frequency"), power, {"long_name": "power", "units": "1"})},
-            {
-                "model": list(rows),
-                "frequency": ("frequency", frequency, {"long_name": "frequency", "units": "1"}),
-            },
-        )
-
-    def exponents(self, emulator: CNN) -> xr.Dataset:
-        """Give the Lyapunov exponents (model, number); NaN of a network that diverges."""
-        apart = max(self.settings.test_steps // STARTS, 1)
-        starts = self.test.isel(time=slice(0, None, apart))
-        steps = min(GROWTH, self.settings.test_steps)
-        how = {"exponents": self.settings.exponents, "steps": steps, "spinup": min(TURNING, steps)}
-        models: dict[str, Any] = {"truth": self.model, "CNN": emulator}
-        found = [lyapunov_spectrum(model, starts, **how) for model in models.values()]
-        return xr.concat(found, xr.DataArray(list(models), dims="model", name="model"))
 
 
 def _root_mean_square(array: xr.DataArray, name: str) -> xr.DataArray:

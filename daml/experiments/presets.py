@@ -49,6 +49,8 @@ def check_settings(settings: Any) -> None:
 def changed(settings: Any, texts: Mapping[str, str]) -> Any:
     """Give settings with other values, which are written as text: "0.05", or "8, 12" for several.
 
+    Settings that hold names take names: "LSTM, CNN".
+
     Raises
     ------
     InputError
@@ -59,6 +61,10 @@ def changed(settings: Any, texts: Mapping[str, str]) -> Any:
         if name not in names:
             near = nearest(name, names)
             raise InputError(f"--set: {name!r} is unknown; {near}give one of {', '.join(names)}")
+        now = getattr(settings, name)
+        if isinstance(now, tuple) and all(isinstance(one, str) for one in now) and now:
+            found[name] = tuple(part.strip() for part in text.split(",") if part.strip())
+            continue
         try:
             found[name] = literal_eval(text)
         except (ValueError, SyntaxError):

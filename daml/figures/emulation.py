@@ -42,8 +42,9 @@ def emulation(scores: xr.Dataset, axes: Panels = None) -> Figure:
     skill = take(scores, "forecast_rmse", "iteration", "lead")
     climate = float(take(scores, "climate_rmse", "iteration")[0])
     with matplotlib.rc_context(STYLE):
-        figure, grid = grid_of(axes, 1, 4 if "exponent" in scores else 3, height=2.6)
-        left, middle, right = grid[0][:3]
+        rows, columns = (2, 2) if "exponent" in scores else (1, 3)
+        figure, grid = grid_of(axes, rows, columns, height=2.6 * rows)
+        left, middle, right, *last = (panel for row in grid for panel in row)
         passes = np.arange(rmse.size)
         observed = scores.attrs.get("observed", "")
         left.plot(passes, rmse, color=LSTM, marker="o", label=f"{observed} observed")
@@ -74,12 +75,11 @@ def emulation(scores: xr.Dataset, axes: Panels = None) -> Figure:
             right.legend()
         right.set(xlabel="frequency", ylabel="power")
         if "exponent" in scores:
-            last = grid[0][3]
             pairs = zip(take(scores, "exponent", "model", "number"), (PERFECT, LSTM), strict=True)
             for part, colour in pairs:
                 name = str(part["model"].values)
-                last.plot(part["number"], part, color=colour, marker=".", label=name)
-            last.axhline(0, color=INK, linewidth=0.8)
-            last.set(xlabel="number", ylabel="Lyapunov exponent")
-            last.legend()
+                last[0].plot(part["number"], part, color=colour, marker=".", label=name)
+            last[0].axhline(0, color=INK, linewidth=0.8)
+            last[0].set(xlabel="number", ylabel="Lyapunov exponent")
+            last[0].legend()
     return figure
