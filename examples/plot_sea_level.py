@@ -6,7 +6,7 @@ Altimeters have measured the height of the sea along their tracks; daily maps of
 made of these measurements. Here are such maps between Spain, Algeria and Sardinia from April to
 June 2005. We hide them, observe them along three tracks a day with noise, and estimate them again:
 by interpolation, by 3DVar, by an ensemble, by the full Kalman filter, and with a network that
-learns from analyses of April and May. All are judged in June, at all points. Two minutes.
+learns from analyses of April and May. All are judged in June, at all points. Half a minute.
 
 The maps are of the Copernicus Marine Service ("DT merged all satellites Mediterranean Sea Gridded
 SSALTO/DUACS Sea Surface Height L4 product"), whose licence allows copies of them, changed ones
