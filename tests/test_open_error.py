@@ -125,6 +125,7 @@ def test_what_is_open_must_be_found_before_a_cycle(kind):
         daml.assimilate(model, seen, ETKF(4, model_error="innovations"))
 
 
+@pytest.mark.slow
 def test_a_model_error_is_found_through_an_operator_that_is_not_linear():
     model, _, truth = imperfect(150)
 

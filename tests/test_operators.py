@@ -208,6 +208,7 @@ def test_a_function_that_torch_does_not_take_has_no_tangent():
         function.tangent(np.ones((2, 3)))
 
 
+@pytest.mark.slow
 def test_a_loop_takes_a_linear_function():
     truth = daml.simulate(daml.Lorenz63(), steps=600, spinup=200, seed=1)
     seen = daml.observe(truth, operator=lambda x: x[..., :2] + x[..., 1:], seed=2)

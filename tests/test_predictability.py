@@ -67,6 +67,7 @@ def test_the_spectrum_of_lorenz_63_is_the_published_one():
 
 
 @pytest.mark.statistical
+@pytest.mark.slow
 def test_the_standard_error_is_that_of_repeated_runs():
     model, repeated = daml.Lorenz63(), []
     how = {"exponents": 1, "steps": 40, "spinup": 40}

@@ -156,7 +156,7 @@ def test_settings_of_the_loop_on_a_ring_out_of_range_are_one_line(change, match)
 @pytest.mark.parametrize(
     "name",
     [
-        "brajard2020",
+        pytest.param("brajard2020", marks=pytest.mark.slow),
         pytest.param("amemiya2023", marks=pytest.mark.slow),
         "bocquet_brajard",
         pytest.param("lorenz96", marks=pytest.mark.slow),

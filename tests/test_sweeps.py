@@ -416,6 +416,7 @@ def test_scores_are_drawn_with_their_spread_over_the_seeds():
         figures.sweep_scores(result, "mfe", over="size")
 
 
+@pytest.mark.slow
 def test_what_was_held_out_is_kept_where_something_was():
     grid = {"background": ["climatological", "innovations"], "correction": [False, True]}
     result = sweep(grid, seeds=1, more={"steps": 1200}, workers=0)
