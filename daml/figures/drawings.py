@@ -151,8 +151,9 @@ def variants(scores: xr.Dataset, axes: Panels = None) -> Figure:
             _reductions(ax, of_variant.dropna("iteration", how="all"), steps)
             _worse(ax, low - 0.03 * (high - low), 1.05 * high)
             ax.set_title(str(of_variant["variant"].values), loc="left")
-            ax.set_ylabel(fill(label_of(reduction), 24))
             ax.set_xlabel(_iterations(scores))
+        for ax, column in zip(grid.flat, (0, 1) * len(grid), strict=True):
+            ax.set_ylabel("" if column else fill(label_of(reduction), 24))
         handles = grid[0, 0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper center", ncols=4)
     return figure
@@ -196,6 +197,8 @@ def analysis_variants(scores: xr.Dataset, record: str = "test", axes: Panels = N
             known = part["analysis_rmse"].notnull().any("record")
             _analysis(ax, part.isel(iteration=np.flatnonzero(known)), record)
             ax.set_title(str(name), loc="left")
+        for ax in grid[:, 1:].flat:
+            ax.set_ylabel("")
         grid[0, 0].set_ylim(bottom=0)  # of all panels, when all are drawn
         handles = grid[0, 0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper center", ncols=2)
