@@ -21,7 +21,7 @@ from daml import figures
 from daml.emulators import CNN, LSTM, Augmented, Regression
 from daml.errors import DivergedError, InputError
 from daml.experiments.at_random import observe_at_random
-from daml.experiments.presets import check_settings, performed
+from daml.experiments.presets import check_settings, corrections_of, groups_of, performed, timed
 from daml.labels.arguments import checked
 from daml.labels.ranges import whole
 from daml.models import Lorenz96, TwoScaleLorenz96
@@ -193,7 +193,7 @@ class Experiment:
     def run(self, keep: Keeper) -> None:
         """Score what is left of the corrections; keep each as it is done."""
         done = keep.begun
-        there = set() if done is None else {path.lstrip("/") for path in done.groups}
+        there = groups_of(done)
         for observed in self.settings.observed:
             groups = {name: f"correction/{observed}_{name}" for name in self.corrections()}
             if there.issuperset(groups.values()):
@@ -215,8 +215,7 @@ class Experiment:
     def scored(self, model: Model, observed: int, name: str, start: float) -> xr.Dataset:
         """Give the scores of a correction that was begun at a time."""
         scores = (self.swept_points if name == "hidden" else self.swept)(model, observed)
-        seconds = time.perf_counter() - start
-        scores["seconds"] = ((), seconds, {"long_name": "time", "units": "s"})
+        seconds = timed(scores, start)
         best = float(scores["analysis_rmse"].min())
         LOG.info("amemiya2023: %s_%s: rmse=%.4f, %s", observed, name, best, duration(seconds))
         return scores
@@ -299,9 +298,7 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
     InputError
         If it holds no score.
     """
-    groups = list(tree["correction"].children) if "correction" in tree.children else []
-    if not groups:
-        raise InputError("amemiya2023: the experiment holds no score; give one that ran")
+    groups = corrections_of(tree, "amemiya2023")
     pairs = [(int(group.partition("_")[0]), group.partition("_")[2]) for group in groups]
     observed = list(dict.fromkeys(number for number, _ in pairs))
     names = list(dict.fromkeys(name for _, name in pairs))

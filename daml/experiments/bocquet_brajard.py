@@ -9,6 +9,7 @@ that the filter makes with them.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from daml import figures, verification
 from daml.arrays import namespace
 from daml.emulators import CNN
 from daml.errors import DivergedError, InputError
-from daml.experiments.presets import check_settings, performed
+from daml.experiments.presets import check_settings, corrections_of, groups_of, performed, timed
 from daml.labels.arguments import checked
 from daml.labels.ranges import whole
 from daml.models import Lorenz96
@@ -219,7 +220,7 @@ class Experiment:
         factor on the model error at which its innovations were most likely.
         """
         begun, settings = keep.begun, self.settings
-        there = set() if begun is None else {path.lstrip("/") for path in begun.groups}
+        there = groups_of(begun)
         passes = [f"pass_{number + 1}" for number in range(settings.passes)]
         last: Any = self.model
         scale = 1.0
@@ -239,8 +240,7 @@ class Experiment:
                 if name not in ("none", "true"):
                     kept = {f"{group}/emulator": last.to_dataset()}
                 scores = self.scored(CubicLorenz96() if name == "true" else last)
-                seconds = time.perf_counter() - start
-                scores["seconds"] = ((), seconds, {"long_name": "time", "units": "s"})
+                seconds = timed(scores, start)
                 rmse = float(scores["analysis_rmse"].min())
                 LOG.info("bocquet_brajard: %s: rmse=%.4f, %s", name, rmse, duration(seconds))
                 keep({**kept, f"{group}/scores": scores})
@@ -250,8 +250,9 @@ class Experiment:
     @property
     def network(self) -> CNN:
         """The network of each pass, before its training."""
-        epochs = self.settings.epochs, self.settings.cycle_epochs or None
-        return CNN(base=self.model, seed=self.seed, epochs=epochs[0], cycle_epochs=epochs[1])
+        settings = self.settings
+        cycle = settings.cycle_epochs or None
+        return CNN(base=self.model, seed=self.seed, epochs=settings.epochs, cycle_epochs=cycle)
 
     def through_cycle(self, emulator: CNN, scale: float) -> CNN:
         """Train a network further through the cycle of an ETKF, on the innovations."""
@@ -275,22 +276,18 @@ class Experiment:
 
     def analysed(self, model: Model, scale: float) -> xr.Dataset:
         """Give what an analysis of the test record is worth; NaN where the filter fails."""
-        values = dict.fromkeys(("analysis_rmse", "analysis_spread", "log_likelihood"), np.nan)
-        try:
+        rmse = spread = likelihood = np.nan
+        with suppress(DivergedError):
             analysis = assimilate(model, self.records["test"], self.scheme(scale))
-        except DivergedError:
-            pass
-        else:
             later = analysis.isel(time=slice(self.settings.skip, None))
             squares = (later["analysis"] - self.truth["test"]["state"]) ** 2, later["spread"] ** 2
             rmse, spread = (float(np.sqrt(part.mean("variable")).mean()) for part in squares)
             likelihood = float(later["log_likelihood"].mean())
-            values = dict(zip(values, (rmse, spread, likelihood), strict=True))
-        names = {name: name.replace("_", " ").replace("rmse", "RMSE") for name in values}
         return xr.Dataset(
             {
-                name: ((), value, {"long_name": names[name], "units": "1"})
-                for name, value in values.items()
+                "analysis_rmse": ((), rmse, {"long_name": "analysis RMSE", "units": "1"}),
+                "analysis_spread": ((), spread, {"long_name": "analysis spread", "units": "1"}),
+                "log_likelihood": ((), likelihood, {"long_name": "log likelihood", "units": "1"}),
             }
         )
 
@@ -336,9 +333,7 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
     InputError
         If it holds no score.
     """
-    names = list(tree["correction"].children) if "correction" in tree.children else []
-    if not names:
-        raise InputError("bocquet_brajard: the experiment holds no score; give one that ran")
+    names = corrections_of(tree, "bocquet_brajard")
     parts = [loaded(tree, f"correction/{name}/scores") for name in names]
     result = xr.concat(parts, xr.DataArray(names, dims="correction", name="correction"))
     likely = _likely(result)

@@ -20,7 +20,7 @@ from daml.emulators import CNN
 from daml.errors import DivergedError, InputError
 from daml.experiments.at_random import interpolated, observe_at_random
 from daml.experiments.attractors import exponents, spectra
-from daml.experiments.presets import check_settings, performed
+from daml.experiments.presets import check_settings, groups_of, performed, timed
 from daml.labels.arguments import checked
 from daml.labels.ranges import whole
 from daml.models import Lorenz96
@@ -188,7 +188,7 @@ class Experiment:
     def run(self, keep: Keeper) -> None:
         """Make what is left of the passes; keep each as it is done."""
         begun = keep.begun
-        there = set() if begun is None else {path.lstrip("/") for path in begun.groups}
+        there = groups_of(begun)
         if "perfect" not in there:
             record = self.record(self.settings.observed)
             perfect = assimilate(self.model, record, EnKFN(self.settings.members, seed=self.seed))
@@ -237,8 +237,7 @@ class Experiment:
             scores = self.analysed(analysis)
             emulator = emulator.fit(analysis)
             scores = scores.merge(self.forecasts(emulator))
-            seconds = time.perf_counter() - start
-            scores["seconds"] = ((), seconds, {"long_name": "time of the pass", "units": "s"})
+            seconds = timed(scores, start, "time of the pass")
             told = f"analysis_rmse={float(scores.analysis_rmse):.3f}"
             LOG.info(
                 "brajard2020: %s observed, %s: %s, %s", observed, group, told, duration(seconds)

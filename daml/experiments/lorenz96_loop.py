@@ -21,7 +21,7 @@ from daml import figures
 from daml.emulators import CNN, LSTM
 from daml.errors import InputError
 from daml.experiments.judged_twin import Twin
-from daml.experiments.presets import performed
+from daml.experiments.presets import corrections_of, groups_of, performed
 from daml.labels.arguments import check_fields, checked
 from daml.labels.ranges import whole
 from daml.loop.loop import Loop
@@ -258,7 +258,7 @@ class Experiment(Twin):
     def run(self, keep: Keeper) -> None:
         """Run what is left of the loops; keep each as it is done."""
         begun = keep.begun
-        there = set() if begun is None else {path.lstrip("/") for path in begun.groups}
+        there = groups_of(begun)
         first: dict[str, Pass] = {}
         references: dict[str, xr.DataArray] = {}
         for parts in self.settings.loops:
@@ -320,7 +320,7 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
     InputError
         If it holds no loop.
     """
-    there = list(tree["correction"].children) if "correction" in tree.children else []
+    there = corrections_of(tree, "lorenz96", "loop")
     groups = [group for group in there if not group.endswith(("_imperfect", "_perfect"))]
     if not groups:
         raise InputError("lorenz96: the experiment holds no loop; give one that ran")

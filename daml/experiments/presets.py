@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from ast import literal_eval
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
@@ -72,6 +73,32 @@ def changed(settings: Any, texts: Mapping[str, str]) -> Any:
                 f"--set: {name!r} is {text!r}; give a number, or numbers with commas between them"
             ) from None
     return replace(settings, **found)
+
+
+def groups_of(tree: xr.DataTree | None) -> set[str]:
+    """Give the paths of the groups of a run that is resumed; none for a new run."""
+    return set() if tree is None else {path.lstrip("/") for path in tree.groups}
+
+
+def corrections_of(tree: xr.DataTree, name: str, what: str = "score") -> list[str]:
+    """Give the names of the corrections that a run has kept.
+
+    Raises
+    ------
+    InputError
+        If there is none; it says that the experiment of this name holds none of ``what``.
+    """
+    found = list(tree["correction"].children) if "correction" in tree.children else []
+    if not found:
+        raise InputError(f"{name}: the experiment holds no {what}; give one that ran")
+    return found
+
+
+def timed(scores: xr.Dataset, start: float, long_name: str = "time") -> float:
+    """Add the seconds since a start to scores, and give them."""
+    seconds = time.perf_counter() - start
+    scores["seconds"] = ((), seconds, {"long_name": long_name, "units": "s"})
+    return seconds
 
 
 def performed(
