@@ -12,43 +12,62 @@ from daml.emulators.recurrent import Recurrent
 
 @dataclass(frozen=True)
 class GRU(Recurrent):
-    """An emulator with gated recurrent units, which have three gates where an LSTM has four.
+    """An emulator with a network of gated recurrent units (GRU).
 
-    It predicts the increment over a base and carries its memory from step to step, as
-    :class:`daml.LSTM` does; with as many units it has a quarter fewer weights.
+    In each step the network predicts an increment, which is added to the step of the model
+    ``base``, or without a base to the last state. Inputs and increments are standardised with the
+    means and standard deviations of the record to which the emulator is first fitted. The network
+    carries its memory from step to step. Its recurrent layers have a quarter fewer weights than
+    those of a :class:`daml.LSTM` with the same number of units.
 
     Parameters
     ----------
-    hidden, layers : int
-        Number of units per layer, and of layers.
+    hidden : int
+        Number of units per layer.
+    layers : int
+        Number of recurrent layers.
     epochs : int, optional
-        Epochs of a training. Default: 16, or more if these make fewer than 500 updates.
+        Number of epochs of a training on analyses. Default: as many as make 500 updates of the
+        weights, but at least 16 and at most 500.
     window : int, optional
-        Number of last states that the network sees, instead of a memory; at most
-        ``sequence_length``. A step and a training take as many times longer as the window has
-        states.
+        Number of last states that the network reads in each step; it then has no memory. At most
+        ``sequence_length``. A step and a training take about ``window`` times as long. Default: no
+        window; the network carries its memory from step to step.
     base : Model, optional
-        Model whose step is corrected; default: the last state. It steps NumPy arrays, unless its
-        ``arrays`` names torch, as those of a :class:`daml.models.ODE` do, or it has a ``device``.
+        Model whose step the network corrects. Default: none; the network then predicts the change
+        from the last state. The base is stepped with NumPy arrays. If its ``arrays`` contains
+        "torch", as that of a :class:`daml.models.ODE` does, or it has a ``device`` other than the
+        CPU, it must also step torch tensors. Training through the cycle takes the gradient of its
+        step from torch if it can, and from finite differences otherwise.
     device : str
         Device on which torch computes: "cpu" or "cuda".
     seed : int
-        Seed of the initial weights and of the order of the sequences.
-    sequence_length, burn_in, batch_size, learning_rate
-        Steps of a training sequence; steps at its start that the loss leaves out; sequences per
-        update; and peak rate of Adam (cosine decay to 5 %, gradient norm clipped at 1).
+        Seed of the initial weights and of the order of the training sequences.
+    sequence_length : int
+        Number of steps in each training sequence.
+    burn_in : int
+        Number of steps at the start of each sequence that the loss ignores, while the network
+        builds up its memory.
+    batch_size : int
+        Number of sequences per update of the weights.
+    learning_rate : float
+        Peak learning rate of the optimiser, Adam. The rate decays to 5 % of it along a cosine, and
+        the norm of the gradient is clipped at 1.
     rate_decay : float
-        Factor by which each further training lowers the rate, down to a fifth of it.
+        When a fitted emulator is trained again, as in each further pass of a loop, the peak
+        learning rate is multiplied by this factor, down to a fifth of ``learning_rate``.
     covariance : {"predicted", "constant"}, optional
-        Whether the network also learns the background covariance B of its forecasts, through the
-        cycle (:meth:`fit_cycle`): predicted from its memory, or constant in time.
+        How the background error covariance B of the forecasts is learned in a training through the
+        cycle (:meth:`fit_cycle`): "predicted" gives each forecast its own B, which the network
+        predicts from its memory; "constant" learns one B for all times. Default: B is not learned.
     cycle_epochs : int, optional
-        Epochs of a training through the cycle. Default: 1,200 updates (800 with a base), at most
-        800 epochs.
+        Number of epochs of a training through the cycle. Default: as many as make 1,200 updates of
+        the weights (800 with a base), but at least 16 and at most 800.
     variance_floor : float, optional
-        Weights each target of a training on analyses by 1 / (s^2 + variance_floor), where s is the
-        ``spread`` of the analysis; a target whose s is NaN does not count. In units of the
-        variables squared. Default: all count alike.
+        Gives each target of a training on analyses the weight 1 / (s^2 + variance_floor), where s
+        is the ``spread`` of the analysis, which the record must have. The unit is that of the
+        variables, squared. Targets with a missing s (NaN) are ignored. Default: all targets have
+        the same weight.
 
     Raises
     ------
@@ -73,6 +92,7 @@ class GRU(Recurrent):
     def network(self, size: int, forcing: int = 0) -> Network:
         """Give a network for ``size`` variables, with initial weights drawn from the seed.
 
-        It has as many further inputs as there are columns of forcings.
+        Its inputs are the variables, and after them the values of the forcings, ``forcing`` in
+        number.
         """
         return self.with_layers(torch.nn.GRU, size, forcing)

@@ -42,7 +42,7 @@ class Learned(ABC):
 
     @property
     def known(self) -> Any:
-        """The result of a training; an emulator that is not fitted raises `InputError`."""
+        """The result of the training; an emulator that is not fitted raises `InputError`."""
         if self.fitted is None:
             name = type(self).__name__
             raise InputError(
@@ -55,12 +55,12 @@ class Learned(ABC):
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Names along the last axis of a state."""
+        """Names of the variables, along the last axis of a state."""
         return cast("tuple[str, ...]", self.known.variables)
 
     @property
     def dt(self) -> float:
-        """Length of a step, that of the record that the emulator was fitted to."""
+        """Length of a step; it is that of the record to which the emulator was fitted."""
         return cast("float", self.known.dt)
 
     @property
@@ -70,7 +70,7 @@ class Learned(ABC):
 
     @property
     def climate(self) -> np.ndarray:
-        """Mean state (variable,) of the record that the emulator was fitted to."""
+        """Mean state (variable,) of the record to which the emulator was first fitted."""
         return cast("np.ndarray", self.known.mean)
 
     @property
@@ -80,34 +80,34 @@ class Learned(ABC):
 
     @property
     def template(self) -> Any:
-        """The fields of the base's state, if it has any."""
+        """The ``template`` of the base, the fields of its state; None if it has none."""
         return getattr(self._ground, "template", None)
 
     @property
     def forcings(self) -> tuple[str, ...]:
-        """Names of the forcings that a step takes: those that it was fitted with."""
+        """Names of the forcings that a step takes, with which the emulator was fitted."""
         if self.fitted is not None:
             return cast("tuple[str, ...]", self.fitted.forcings)
         return names_of(self.base)
 
     @property
     def schedule(self) -> Any:
-        """The forcings of a base that has its own (:func:`daml.models.forced`)."""
+        """Forcings that the base brings along (:func:`daml.models.forced`); None if it has none."""
         return getattr(self.base, "schedule", None)
 
     @property
     def positions(self) -> Any:
-        """Where the variables lie, if the base says it."""
+        """Positions of the variables in space, from the base; None if it has none."""
         return getattr(self._ground, "positions", None)
 
     @property
     def period(self) -> Any:
-        """Lengths after which the base's space repeats itself, if it does."""
+        """Lengths after which space repeats itself, from the base; None if it does not."""
         return getattr(self._ground, "period", None)
 
     @property
     def bounds(self) -> Any:
-        """Bounds of the base's variables, if it has any."""
+        """Bounds of the variables, from the base; None if it has none."""
         return getattr(self.base, "bounds", None)
 
     @property
@@ -116,23 +116,29 @@ class Learned(ABC):
         return (getattr(self, "window", None) or 1) > 1
 
     def start(self, x: Any, time: Any = None) -> Memory:
-        """Give an empty memory, together with that of the base."""
+        """Give the memory to start from at states ``x`` (..., variable).
+
+        It is a tuple: an empty memory of the emulator, and the memory of the base.
+        """
         return None, None if self.base is None else self.base.start(x, time)
 
     @abstractmethod
     def step(
         self, x: Any, memory: Memory = (None, None), forcing: Any = None
     ) -> tuple[Any, Memory]:
-        """Move states (..., variable) by one dt, with forcings (..., forcing) if it takes some."""
+        """Step states (..., variable) by one dt.
+
+        An emulator that was fitted with forcings also takes their values (..., forcing).
+        """
 
     @cached_property
     def of_base(self) -> list[int]:
-        """The places of the forcings of the base among those of a step."""
+        """Columns of the forcings of a step that the base takes."""
         return places_of(names_of(self.base), self.known.columns)
 
     @property
     def typical_forcing(self) -> np.ndarray | None:
-        """The mean (forcing,) of those of the base; None where it takes none."""
+        """Mean (forcing,) of the forcings that the base takes; None if it takes none."""
         return self.known.forcing_mean[self.of_base] if self.of_base else None
 
     @checked
@@ -144,11 +150,11 @@ class Learned(ABC):
         warmup: int = 100,
         forcings: xr.Dataset | None = None,
     ) -> xr.Dataset:
-        """Forecast from each state of a record; see :func:`daml.forecast`."""
+        """Forecast from each state of a record; see :func:`daml.forecast` for the arguments."""
         return forecast(self, states, leads=leads, warmup=warmup, forcings=forcings)
 
     def to_dataset(self) -> xr.Dataset:
-        """Give what was learned, and the settings, as plain arrays and attributes."""
+        """Give what was learned as a Dataset of plain arrays, with the settings as attributes."""
         result: xr.Dataset = self.known.to_dataset()
         for array in result.data_vars.values():
             array.attrs = {"long_name": str(array.name), "units": "1"}
@@ -164,12 +170,12 @@ class Learned(ABC):
     def with_settings(self, dataset: xr.Dataset) -> Self:
         """Give the emulator with the settings that ``to_dataset`` stored.
 
-        If they say "cuda" and this machine has no such device, it is "cpu".
+        If the stored ``device`` is "cuda" and this machine has no such device, it becomes "cpu".
 
         Raises
         ------
         InputError
-            If they are not settings of this class.
+            If the Dataset holds settings that this class does not have.
         """
         name = type(self).__name__
         needed = f"the settings of the class {name}"
@@ -187,7 +193,7 @@ class Learned(ABC):
 
     @checked
     def save(self, store: str | Path) -> None:
-        """Write the fitted emulator to a new Zarr store, for ``load_emulator``.
+        """Write the fitted emulator to a new Zarr store, from which ``load_emulator`` loads it.
 
         Raises
         ------

@@ -23,56 +23,71 @@ class _Given:
 
 @dataclass(frozen=True)
 class Module(Neural, _Given):  # the fields of the last class come first
-    """An emulator that predicts the increment over a base with a torch module of your own.
+    """An emulator with a torch module of your own as its network.
 
-    The module maps standardised states (batch, variable), or with ``window`` the last states
-    (batch, window, variable), the newest at the end, to standardised increments (batch, variable).
-    Forcings that :meth:`fit` is given stand after the variables of each state.
-    Its output is multiplied by a gain for each variable, and a bias is added; both are trained with
-    it. With a ``base`` the gain starts at 0, so that training starts from the mean increment.
+    In each step the module predicts an increment, which is added to the step of the model ``base``,
+    or without a base to the last state. It maps standardised states (batch, variable) to
+    standardised increments (batch, variable). With ``window`` its input is the last states (batch,
+    window, variable), the newest at the end. If :meth:`fit` is given forcings, their values follow
+    the variables along the last axis. The output of the module is multiplied by a gain for each
+    variable, and a bias is added. Gain and bias are trained together with the module. With a
+    ``base`` the gain starts at 0, so that the first prediction is the mean increment.
 
-    A copy of the module is trained and stepped, in single precision and in evaluation mode: dropout
-    is off and batch normalisation uses its running statistics, so that each state is treated on its
-    own. The module that is given is never changed; training starts from its weights.
+    The emulator trains and steps a copy of the module, in single precision and in evaluation mode:
+    dropout is off and batch normalisation uses its running statistics, so that the result for a
+    state does not depend on the other states of a batch. Training starts from the weights of the
+    module, which itself is never changed.
 
     Parameters
     ----------
     module : torch.nn.Module
-        The network. A store holds its weights and not the network itself: give it again on loading,
-        ``load_emulator(store, emulator=Module(module))``, with any weights.
+        The network. A store holds its weights and not the network itself. To load the emulator,
+        give the module again, with any weights: ``load_emulator(store, emulator=Module(module))``.
     base : Model, optional
-        Model whose step is corrected; default: the last state. It steps NumPy arrays, unless its
-        ``arrays`` names torch, as those of a :class:`daml.models.ODE` do, or it has a ``device``.
+        Model whose step the network corrects. Default: none; the network then predicts the change
+        from the last state. The base is stepped with NumPy arrays. If its ``arrays`` contains
+        "torch", as that of a :class:`daml.models.ODE` does, or it has a ``device`` other than the
+        CPU, it must also step torch tensors. Training through the cycle takes the gradient of its
+        step from torch if it can, and from finite differences otherwise.
     window : int, optional
-        Number of last states that the module sees; at most ``sequence_length``. Default: the last
-        state alone.
+        Number of last states that the module reads in each step, at most ``sequence_length``.
+        Default: its input is the last state, without a dimension for the window.
     epochs : int, optional
-        Epochs of a training. Default: 16, or more if these make fewer than 500 updates.
+        Number of epochs of a training on analyses. Default: as many as make 500 updates of the
+        weights, but at least 16 and at most 500.
     device : str
         Device on which torch computes: "cpu" or "cuda".
     seed : int
-        Seed of the order of the sequences.
-    sequence_length, burn_in, batch_size, learning_rate
-        Steps of a training sequence; steps at its start that the loss leaves out; sequences per
-        update; and peak rate of Adam (cosine decay to 5 %, gradient norm clipped at 1).
+        Seed of the order of the training sequences.
+    sequence_length : int
+        Number of steps in each training sequence.
+    burn_in : int
+        Number of steps at the start of each sequence that the loss ignores.
+    batch_size : int
+        Number of sequences per update of the weights.
+    learning_rate : float
+        Peak learning rate of the optimiser, Adam. The rate decays to 5 % of it along a cosine, and
+        the norm of the gradient is clipped at 1.
     rate_decay : float
-        Factor by which each further training lowers the rate, down to a fifth of it.
+        When a fitted emulator is trained again, as in each further pass of a loop, the peak
+        learning rate is multiplied by this factor, down to a fifth of ``learning_rate``.
     covariance : {"constant"}, optional
-        Whether a background covariance B that is constant in time is also learned, through the
-        cycle (:meth:`fit_cycle`).
+        "constant" also learns the background error covariance B of the forecasts, one for all
+        times, in a training through the cycle (:meth:`fit_cycle`). Default: B is not learned.
     cycle_epochs : int, optional
-        Epochs of a training through the cycle. Default: 1,200 updates (800 with a base), at most
-        800 epochs.
+        Number of epochs of a training through the cycle. Default: as many as make 1,200 updates of
+        the weights (800 with a base), but at least 16 and at most 800.
     variance_floor : float, optional
-        Weights each target of a training on analyses by 1 / (s^2 + variance_floor), where s is the
-        ``spread`` of the analysis; a target whose s is NaN does not count. In units of the
-        variables squared. Default: all count alike.
+        Gives each target of a training on analyses the weight 1 / (s^2 + variance_floor), where s
+        is the ``spread`` of the analysis, which the record must have. The unit is that of the
+        variables, squared. Targets with a missing s (NaN) are ignored. Default: all targets have
+        the same weight.
 
     Raises
     ------
     InputError
-        If a setting is out of range; in ``fit``, before the training, if the module gives another
-        shape or fails.
+        If a setting is out of range. ``fit`` raises it before the training if the module fails or
+        returns increments of a wrong shape.
 
     References
     ----------
@@ -98,12 +113,12 @@ class Module(Neural, _Given):  # the fields of the last class come first
             )
 
     def network(self, size: int, forcing: int = 0) -> Network:
-        """Give a copy of the module as a network for ``size`` variables, and forcings after them.
+        """Give a copy of the module as a network for ``size`` variables and ``forcing`` forcings.
 
         Raises
         ------
         InputError
-            If it does not give increments of the right shape, or fails.
+            If the module fails or does not return increments of the right shape.
         """
         made = _Wrapped(self.module, size, self.window, self.covariance)
         rows = 3 if size != 3 else 4  # no number of variables is taken for that of states

@@ -38,7 +38,7 @@ class Neural(Settings):
 
     @property
     def history(self) -> xr.Dataset:
-        """Scores (epoch) of the last training: ``loss``, and those on held-out blocks, if any."""
+        """Scores (epoch) of the last training: ``loss``, and scores on held-out blocks, if any."""
         return cast("xr.Dataset", self.known.history)
 
     @checked
@@ -51,28 +51,31 @@ class Neural(Settings):
         better: Callable[[Self, Self], bool] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        """Give a fitted copy of the emulator.
+        """Give a copy of the emulator that is trained on single steps of a record.
 
-        If it is fitted already, the training starts from its weights and keeps its scaling.
+        An emulator that is already fitted is trained further: from its weights, and with its
+        scaling. The loss is the mean squared error of the standardised increments.
 
         Parameters
         ----------
         analysis : xarray.Dataset
-            ``analysis``, or else ``state``, (time, variable) at every model step. Rows where
-            ``innovation`` has no value were not observed and are skipped as targets. With a
-            dimension ``trajectory`` no training sequence reaches from one into the next. A lazily
-            opened record is read block by block, again in each epoch.
+            ``analysis``, or if there is none ``state``, (time, variable) at every model step. Times
+            at which all of ``innovation`` is missing were not observed and are not used as targets.
+            With a dimension ``trajectory`` each training sequence lies within one trajectory. A
+            record that was opened lazily is read block by block, again in each epoch.
         forcings : xarray.Dataset, optional
-            Known inputs in time: a data variable (time, ...) for each. The network sees those of
-            the start of a step beside the state, and the base those that it takes. Afterwards a
-            step of the emulator takes them, too; see :func:`daml.forecast`.
+            Known inputs in time, one data variable (time, ...) each. The input of the network is
+            the state and the values of all forcings at the start of a step; the base takes those
+            whose names it lists. The fitted emulator then needs forcings in each step; see
+            :func:`daml.forecast`.
         held_out : float
             Fraction of the record, in blocks of time, that is not trained on. The training stops
-            when it no longer gains there, and returns the weights of the best epoch. 0: none.
+            when the loss there no longer decreases, and returns the weights of the best epoch. 0:
+            nothing is held out, and all epochs are run.
         better : callable, optional
-            Takes two emulators and returns whether the second is clearly better. It is asked after
-            the first training of an emulator with a ``base``: unless the trained network is
-            clearly better than the mean increment alone, the result is the latter.
+            A function of two emulators that returns whether the second is clearly better. It is
+            called after the first training of an emulator with a ``base``. If it returns False, the
+            result is the emulator whose network predicts the mean increment and nothing else.
         checkpoint : Checkpoint, optional
             Stores the epochs that are done, so that an interrupted training can be resumed.
 
@@ -83,7 +86,8 @@ class Neural(Settings):
         Raises
         ------
         InputError
-            If the record lacks a variable, has wrong dims or values, or is too short.
+            If the record lacks a variable, has wrong dims or values, or does not have more steps
+            than ``sequence_length``.
         DivergedError
             If the loss is not finite.
         """
@@ -93,7 +97,10 @@ class Neural(Settings):
         return replace(made, fitted=fitted_to(made, record, forcings=table, **how))
 
     def on(self, analysis: xr.Dataset) -> tuple[Self, xr.Dataset]:
-        """Give the emulator with what it takes from a record first, and what it is fitted to."""
+        """Give the emulator, completed from a record if it needs that, and the record to fit to.
+
+        A :class:`daml.emulators.CNN` takes its grid from the record in this way.
+        """
         return self, analysis
 
     @checked
@@ -104,19 +111,20 @@ class Neural(Settings):
         forcings: xr.Dataset | None = None,
         held_out: float = 0.0,
     ) -> Self:
-        """Give a copy that adds the mean increment to the base's step and nothing else.
+        """Give a fitted copy that adds the mean increment to the step of the base, nothing else.
 
-        It is the simplest correction. :meth:`fit_cycle` can start from it, or from the result of a
-        training on analyses.
+        This is the simplest correction. :meth:`fit_cycle` can start from it, or from the result of
+        :meth:`fit`.
 
         Parameters
         ----------
         analysis : xarray.Dataset
-            ``analysis``, or else ``state``, (time, variable) at every model step; see :meth:`fit`.
+            ``analysis``, or if there is none ``state``, (time, variable) at every model step; see
+            :meth:`fit`.
         forcings : xarray.Dataset, optional
             See :meth:`fit`.
         held_out : float
-            Fraction of the record, in blocks of time, that is left out.
+            Fraction of the record, in blocks of time, that the mean increment leaves out.
 
         Returns
         -------
@@ -125,7 +133,7 @@ class Neural(Settings):
         Raises
         ------
         InputError
-            If the emulator has no base, or the record cannot be trained on.
+            If the emulator has no base, or the record is not one that :meth:`fit` accepts.
         """
         if self.base is None:
             name = type(self).__name__
@@ -138,10 +146,10 @@ class Neural(Settings):
     def step(
         self, x: Any, memory: Memory = (None, None), forcing: Any = None
     ) -> tuple[Any, Memory]:
-        """Move states (..., variable) by one dt; NumPy or torch, in the states' units.
+        """Step states (..., variable), NumPy arrays or torch tensors, by one dt.
 
-        With torch tensors gradients pass through it. ``forcing`` (..., forcing) are those that it
-        was fitted with, at the start of the step.
+        Gradients pass through the step of torch tensors. An emulator that was fitted with forcings
+        also takes their values (..., forcing) at the start of the step.
         """
         if isinstance(x, np.ndarray):
             with torch.inference_mode():
@@ -175,7 +183,10 @@ class Neural(Settings):
         return (moved + increment).to(x.device, x.dtype), (inner, base_memory)
 
     def packed(self, memory: Memory, x: Any) -> Any:
-        """Give the network's memory at states (..., variable) as numbers (..., entry), or None."""
+        """Give the memory of the network as numbers (..., entry), for states (..., variable).
+
+        The result is None if the network has no memory, or has not made a step yet.
+        """
         parts = [part.reshape(*x.shape[:-1], -1) for part in parts_of(memory[0])]
         if not parts:
             return None
@@ -185,7 +196,10 @@ class Neural(Settings):
         return found.to(x.device, x.dtype)
 
     def unpacked(self, memory: Memory, carried: Any) -> Memory:
-        """Give the memory with other numbers (..., entry) for the network."""
+        """Give the memory with its numbers for the network replaced by ``carried`` (..., entry).
+
+        It reverses :meth:`packed`.
+        """
         inner, base_memory = memory
         count = carried[..., 0].size if isinstance(carried, np.ndarray) else carried[..., 0].numel()
         sizes = [part.numel() // count for part in parts_of(inner)]
@@ -194,12 +208,14 @@ class Neural(Settings):
 
     @property
     def knows_covariance(self) -> bool:
-        """Whether a B was learned through the cycle, for :meth:`background_covariance`."""
+        """Whether B was learned in a training through the cycle (:meth:`background_covariance`)."""
         learned = self.fitted is not None and self.fitted.covariance_root is not None
         return learned and self.covariance is not None
 
     def background_covariance(self, memory: Memory) -> Any:
-        """Give B (..., variable, variable) of the forecast of the last step, or of the first state.
+        """Give the background error covariance B (..., variable, variable) after a step.
+
+        ``memory`` is what the step returned, or what :meth:`start` returned for the first state.
 
         Raises
         ------
@@ -231,34 +247,43 @@ class Neural(Settings):
     ) -> Self:
         """Train a fitted emulator through the assimilation cycle, on the innovations.
 
-        Gradients pass through all steps and analyses of a sequence. With a ``covariance``, or an
-        ensemble scheme that gives ``log_likelihood``, the loss is the Gaussian negative
-        log-likelihood of the innovations, otherwise their mean square. A sequence of an ensemble
-        starts with members around the nearest observations; for an inflation that falls while a
-        cycle starts, the burn-in stands for 100 steps.
+        Each training sequence is an assimilation cycle, and gradients pass through all of its steps
+        and analyses. The loss is the Gaussian negative log-likelihood of the innovations if the
+        emulator has a ``covariance``, or if the scheme is an ensemble scheme that gives
+        ``log_likelihood``; otherwise it is the mean of their squares in units of the observation
+        error variance. Ensembles start with members around the nearest observations. Some schemes
+        inflate more while a cycle starts; for these, the burn-in counts as the first 100 steps.
 
         Parameters
         ----------
         observations : xarray.Dataset
             ``observation`` (time, variable) and its ``error_variance`` (variable). With a dimension
-            ``trajectory`` no training sequence reaches from one into the next.
+            ``trajectory`` each training sequence lies within one trajectory.
         scheme : Scheme
-            Gives the analyses, by operations that torch can differentiate, as a ``ThreeDVar`` and
-            the ensemble schemes but ``EnKFN`` and ``ParticleFilter`` do. If the emulator learns a
-            covariance, this is a :class:`daml.ThreeDVar` with the initial B.
-        sequence_length, burn_in, learning_rate
-            Steps of a training sequence; steps at its start that the loss leaves out; and peak
-            rate of Adam.
+            The scheme that computes the analyses. torch must be able to differentiate it, which
+            holds for ``ThreeDVar`` and for all ensemble schemes except ``EnKFN`` and
+            ``ParticleFilter``. If the emulator learns a covariance, it must be a
+            :class:`daml.ThreeDVar`, whose B is the initial one.
+        sequence_length : int
+            Number of steps in each training sequence.
+        burn_in : int
+            Number of steps at the start of each sequence that the loss ignores.
         batch_size : int, optional
-            Sequences per update. Default: a fifth of those in the record, within 20 and 200.
+            Number of sequences per update. Default: a fifth of the sequences in the record, but at
+            least 20 and at most 200.
+        learning_rate : float
+            Peak learning rate of the optimiser, Adam.
         forcings : xarray.Dataset, optional
-            Of an emulator that was fitted with some; see :meth:`fit`.
+            Known inputs in time, if the emulator was fitted with forcings; see :meth:`fit`.
         held_out : float
             Fraction of the record, in blocks of time, that is not trained on. The training stops
-            when it no longer gains there, and returns the weights of the best epoch. 0: none.
+            when the loss there no longer decreases, and returns the weights of the best epoch. 0:
+            nothing is held out, and all epochs are run.
         operator : callable, optional
-            H as a function of states (..., variable) to what is observed (..., observed), in place
-            of the ``operator`` of the observations; torch differentiates it.
+            Observation operator H: a function that maps states (..., variable) to the observed
+            quantities (..., observed). It takes torch tensors, and torch must be able to
+            differentiate it. Default: ``operator`` of the observations, or else the observed
+            variables themselves.
         checkpoint : Checkpoint, optional
             Stores the epochs that are done, so that an interrupted training can be resumed.
 
@@ -269,8 +294,8 @@ class Neural(Settings):
         Raises
         ------
         InputError
-            If the emulator is not fitted, the scheme has no B, or the observations lack a variable
-            or have wrong dims or values.
+            If the emulator is not fitted, the scheme cannot be used to train it, or the
+            observations lack a variable or have wrong dims or values.
         DivergedError
             If the loss is not finite.
 

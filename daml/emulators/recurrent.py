@@ -37,7 +37,7 @@ class Recurrent(Neural, _Layers):  # the fields of the last class come first
         return self.window is None or self.window > 1
 
     def with_layers(self, kind: type[torch.nn.RNNBase], size: int, forcing: int) -> Network:
-        """Give a network with layers of a class of torch's; see :meth:`network`."""
+        """Give a network with layers of a torch class, such as ``torch.nn.LSTM``; see `network`."""
         if self.window is not None:
             return Windowed(kind, size, self.hidden, self.layers, self.window, forcing)
         return Layered(kind, size, self.hidden, self.layers, self.covariance, forcing)

@@ -44,35 +44,39 @@ class _Fitted(Scaled):
 
 @dataclass(frozen=True)
 class Regression(Learned):
-    """An emulator that predicts the increment over a base with a regressor of scikit-learn's.
+    """An emulator with a regressor of scikit-learn, or with one that has the same methods.
 
-    The regressor maps standardised states (row, variable), or with ``window`` the last states,
-    the oldest first, in one row, to standardised increments (row, variable). Forcings that
-    :meth:`fit` is given stand after the variables of each state. One that predicts a
-    single number is wrapped: ``sklearn.multioutput.MultiOutputRegressor(estimator)``.
+    In each step the regressor predicts an increment, which is added to the step of the model
+    ``base``, or without a base to the last state. It maps standardised states (row, variable) to
+    standardised increments (row, variable). With ``window`` each row of its input holds the last
+    states one after the other, the oldest first. If :meth:`fit` is given forcings, their values
+    follow the variables of each state. A regressor that predicts a single number needs a wrapper:
+    ``sklearn.multioutput.MultiOutputRegressor(estimator)``.
 
-    A store holds no estimator, which would need a pickle. It holds the examples that the estimator
-    was fitted to, and its predictions for up to 100 of them as a fingerprint. On loading
-    (``load_emulator(store, emulator=Regression(estimator))``) and on resuming a loop, an estimator
-    that predicts the same is taken as it is; otherwise a copy is fitted to the examples again, and
-    must then predict the same.
+    A store does not hold the estimator, which could only be stored as a pickle. Instead it holds
+    the examples to which the estimator was fitted, and its predictions for up to 100 of them. To
+    load the emulator, give an estimator: ``load_emulator(store, emulator=Regression(estimator))``.
+    If this one reproduces the stored predictions, it is used as it is; otherwise a copy is fitted
+    to the stored examples and must then reproduce them. A loop that is resumed does the same.
 
     Parameters
     ----------
     estimator : object
-        An object with ``fit(X, y)`` and ``predict(X)``, like the regressors of scikit-learn. A copy
-        of it is fitted; the one given is never changed. A further fit does not use the last one.
+        An object with ``fit(X, y)`` and ``predict(X)``, like the regressors of scikit-learn. Each
+        fit starts anew with a copy of it; the estimator itself is never changed.
     base : Model, optional
-        Model whose step is corrected; default: the last state.
+        Model whose step is corrected. Default: none; the regressor then predicts the change from
+        the last state.
     window : int, optional
-        Number of last states that the estimator sees. Default: the last state alone.
+        Number of last states that the estimator reads in each step. Default: the last state alone.
     seed : int
-        Used for each parameter ``random_state`` of the estimator that is None.
+        Value for each parameter ``random_state`` of the estimator that is None.
 
     Raises
     ------
     InputError
-        If a setting is out of range; in ``fit``, if the estimator fails or predicts another shape.
+        If a setting is out of range. ``fit`` raises it if the estimator fails or predicts an array
+        of a wrong shape.
 
     References
     ----------
@@ -118,8 +122,8 @@ class Regression(Learned):
         Parameters
         ----------
         analysis : xarray.Dataset
-            ``analysis``, or else ``state``, (time, variable) at every model step. Rows where
-            ``innovation`` has no value were not observed and are skipped as targets.
+            ``analysis``, or if there is none ``state``, (time, variable) at every model step. Times
+            at which all of ``innovation`` is missing were not observed and are not used as targets.
         forcings : xarray.Dataset, optional
             Known inputs in time; see :meth:`daml.LSTM.fit`.
 
@@ -161,7 +165,10 @@ class Regression(Learned):
     def step(
         self, x: Any, memory: Memory = (None, None), forcing: Any = None
     ) -> tuple[Any, Memory]:
-        """Move states (..., variable) by one dt, with forcings (..., forcing) if it takes some."""
+        """Step states (..., variable) by one dt.
+
+        An emulator that was fitted with forcings also takes their values (..., forcing).
+        """
         seen, base_memory = memory
         known, width = self.known, x.shape[-1]
         scaled = _inputs(known, x, forcing)[..., None, :]
@@ -182,7 +189,8 @@ class Regression(Learned):
         Raises
         ------
         InputError
-            If the predictions of the estimator differ from those of the stored one.
+            If the estimator, fitted to the stored examples, does not reproduce the stored
+            predictions.
         """
         made, scaled = self.with_settings(dataset), scaled_of(dataset, "Regression")
         check_whole(dataset, ("inputs", "targets", "fingerprint"), "Regression")

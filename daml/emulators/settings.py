@@ -64,17 +64,19 @@ class Settings(Learned):
     def network(self, size: int, forcing: int = 0) -> Network:
         """Give a network for ``size`` variables, with its initial weights.
 
-        Its inputs are the variables, and after them as many of forcings.
+        Its inputs are the variables, and after them the values of the forcings, ``forcing`` in
+        number.
         """
 
     def alike(self, mean: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give the mean and spread (variable,) by which variables are scaled: each by its own."""
+        """Give the mean and spread (variable,) by which each variable is scaled, from its own."""
         return mean, spread
 
     def initial(self, size: int, forcing: int = 0) -> Network:
-        """Give the network that a first training starts from, on its device.
+        """Give the network from which the first training starts, on the device of the emulator.
 
-        The seed decides its weights. The network of an emulator with a base adds nothing at first.
+        Its weights are drawn from the seed. If the emulator has a base, the output of the network
+        is zero at first, so that it predicts the mean increment.
         """
         if forcing and len(inspect.signature(self.network).parameters) < 2:
             name = type(self).__name__

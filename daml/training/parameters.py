@@ -45,50 +45,55 @@ def fit_parameters(
 ) -> tuple[Model, Scheme]:
     """Estimate parameters of a model from observations.
 
-    With a :class:`daml.ThreeDVar`, gradients through all steps and analyses of a sequence minimise
-    the Gaussian negative log-likelihood of the innovations. B is estimated together with the
-    parameters, as the B of another model would bias them.
+    With a :class:`daml.ThreeDVar`, the Gaussian negative log-likelihood of the innovations is
+    minimised by gradients, which pass through all steps and analyses of a sequence. B is estimated
+    together with the parameters, because the B of another model would bias them.
 
-    With an ensemble scheme, the parameters are further variables of the state, which are never
-    observed: each member has its own values, and they persist in a step. The analysis moves them by
-    their covariances with what is observed. The estimate is their mean over the second half of the
-    record, and the next pass over the record starts there.
+    With an ensemble scheme, the parameters are added to the state as variables that are never
+    observed. Each member has its own values, which a step does not change. The analysis updates
+    them by their covariances with the observed quantities. The estimate is their mean over the
+    second half of the record; the next pass over the record starts from it.
 
     Parameters
     ----------
     model : Model
-        A dataclass. For a :class:`daml.ThreeDVar` its step uses the Array API, so that torch's
-        gradients pass through it, as daml's own models do; for an ensemble it has no memory. The
-        search starts from its values.
+        A dataclass; the search starts from the values of its fields. For a
+        :class:`daml.ThreeDVar`, torch must be able to differentiate its step, as that of daml's own
+        models. For an ensemble scheme, it must have no memory.
     parameters : sequence of str
-        Names of the fields of the model that are estimated.
+        Names of the fields of the model to estimate.
     observations : xarray.Dataset
         ``observation`` (time, variable) and its ``error_variance`` (variable).
     scheme : ThreeDVar or an ensemble scheme
-        The B of a :class:`daml.ThreeDVar` is the initial one (:func:`daml.tuned` gives one). What
-        an ensemble leaves open, such as its inflation, is tuned in each pass.
+        A :class:`daml.ThreeDVar` has the initial B (:func:`daml.tuned` gives one). Settings that an
+        ensemble scheme leaves open, such as its inflation, are tuned in each pass.
     epochs : int, optional
-        Maximum number of epochs; for an ensemble, of passes over the record (default: until no
-        parameter moves by more than a tenth of its uncertainty, at most 5).
-    sequence_length, burn_in, batch_size
-        For a :class:`daml.ThreeDVar`; see :class:`daml.LSTM` and :meth:`daml.LSTM.fit_cycle`. A
-        sequence starts from the nearest observations, and from the model's climate for variables
-        that are not observed; the burn-in must be long enough to forget this start.
+        Maximum number of epochs; for an ensemble scheme, maximum number of passes over the record
+        (default: at most 5, until no parameter moves by more than a tenth of its uncertainty).
+    sequence_length : int
+        For a :class:`daml.ThreeDVar`: number of steps in each sequence. A sequence starts from the
+        nearest observations, and from the model's climate for variables that are not observed.
+    burn_in : int
+        For a :class:`daml.ThreeDVar`: number of steps at the start of each sequence that the loss
+        ignores. It must be long enough for the cycle to forget the start.
+    batch_size : int
+        For a :class:`daml.ThreeDVar`: number of sequences per update.
     learning_rate : float
         For a :class:`daml.ThreeDVar`: maximum change of a parameter in one update, as a fraction of
         its initial value.
     uncertainty : float
-        For an ensemble: standard deviation of each parameter around its initial value, as a
-        fraction of it. Passes take the estimate farther than that, where it has to go.
+        For an ensemble scheme: initial standard deviation of each parameter over the members, as a
+        fraction of its initial value. Several passes can move the estimate farther than that.
     seed : int
-        For a :class:`daml.ThreeDVar`: seed of the order of the sequences. An ensemble has its own.
+        For a :class:`daml.ThreeDVar`: seed of the order of the sequences. An ensemble scheme has a
+        seed of its own.
 
     Returns
     -------
     model : Model
-        With the estimated parameters.
+        The model with the estimated parameters.
     scheme : Scheme
-        With the estimated B, or with nothing open.
+        The scheme with the estimated B, or with its tuned settings.
 
     Raises
     ------

@@ -31,57 +31,72 @@ class _Layers:
 
 @dataclass(frozen=True)
 class CNN(Neural, _Layers):  # the fields of the last class come first
-    """A convolutional emulator: the increment at a point depends on the points near it.
+    """An emulator with a convolutional network (CNN), for states on a grid.
 
-    Weights are the same everywhere, so all points of a record train the same few weights. The
-    variables must lie on a regular grid of one or two dimensions, with the same number of variables
-    at each point; points may be missing, such as land. Each layer is a convolution and a rectifier;
-    after the last one follows a linear map of the channels at each point. The grid is that of the
-    base, otherwise of ``grid``, otherwise of the fields of the record to which it is fitted.
+    In each step the network predicts an increment, which is added to the step of the model
+    ``base``, or without a base to the last state. The increment at a point depends on the points
+    near it, with the same weights at all points, so that all points train the same few weights.
+    The variables must lie on a regular grid of one or two dimensions, with the same number of
+    variables at each point; points may be missing, such as land. Each layer is a convolution and a
+    rectifier (ReLU). After the last layer, a linear map of the channels at each point gives the
+    increment. The grid is that of the base, or else that of ``grid``, or else that of the fields of
+    the record to which the emulator is fitted.
 
     Parameters
     ----------
     channels : tuple of int
-        Channels of each hidden layer.
+        Number of channels of each hidden layer.
     kernel : int
-        Number of points along each dimension on which a layer acts; odd.
+        Width of the convolution kernels: number of points along each dimension; odd.
     bilinear : bool
         Whether the first layer has three times its channels, of which one third is multiplied by
         another third, because the equations of fluids contain products. ``CNN(bilinear=True)`` is
         the network of Brajard et al. (2020), with 9,387 weights on one field.
     grid : Model or xarray.Dataset, optional
-        A model whose ``positions`` and ``period``, or whose ``template``, define the grid (it is
-        not stepped), or a Dataset of fields without time. Default: the grid of the base, or of the
-        record.
+        What defines the grid: either a model with ``positions`` and ``period``, or with a
+        ``template`` (only these attributes are used), or a Dataset of fields without time.
+        Default: the grid of the base, or of the record. Leave it out if there is a base.
     periodic : bool or tuple of bool, optional
-        Whether each dimension is periodic. Default: according to the ``period`` of the base or the
-        grid. Beyond the ends of other dimensions, states are set to their mean.
+        Whether each dimension is periodic; a single value holds for all dimensions. Default:
+        according to the ``period`` of the base or the grid. Beyond the ends of a dimension that is
+        not periodic, the network reads the mean state.
     epochs : int, optional
-        Epochs of a training. Default: 16, or more if these make fewer than 500 updates.
+        Number of epochs of a training on analyses. Default: as many as make 500 updates of the
+        weights, but at least 16 and at most 500.
     window : int, optional
-        Number of last states that the network sees; at most ``sequence_length``. Default: one.
+        Number of last states that the network reads in each step, at most ``sequence_length``.
+        Default: the last state alone.
     base : Model, optional
-        Model whose step is corrected; default: the last state. A bias for each variable is then
-        learned, too. See :class:`daml.LSTM`.
+        Model whose step the network corrects; a bias for each variable is then learned, too.
+        Default: none; the network then predicts the change from the last state. See
+        :class:`daml.LSTM` for the arrays that the base is stepped with.
     device : str
         Device on which torch computes: "cpu" or "cuda".
     seed : int
-        Seed of the initial weights and of the order of the sequences.
-    sequence_length, burn_in, batch_size, learning_rate
-        Steps of a training sequence; steps at its start that the loss leaves out; sequences per
-        update; and peak rate of Adam (cosine decay to 5 %, gradient norm clipped at 1).
+        Seed of the initial weights and of the order of the training sequences.
+    sequence_length : int
+        Number of steps in each training sequence.
+    burn_in : int
+        Number of steps at the start of each sequence that the loss ignores.
+    batch_size : int
+        Number of sequences per update of the weights.
+    learning_rate : float
+        Peak learning rate of the optimiser, Adam. The rate decays to 5 % of it along a cosine, and
+        the norm of the gradient is clipped at 1.
     rate_decay : float
-        Factor by which each further training lowers the rate, down to a fifth of it.
+        When a fitted emulator is trained again, as in each further pass of a loop, the peak
+        learning rate is multiplied by this factor, down to a fifth of ``learning_rate``.
     covariance : {"constant"}, optional
-        Whether a background covariance B that is constant in time is also learned, through the
-        cycle (:meth:`fit_cycle`).
+        "constant" also learns the background error covariance B of the forecasts, one for all
+        times, in a training through the cycle (:meth:`fit_cycle`). Default: B is not learned.
     cycle_epochs : int, optional
-        Epochs of a training through the cycle. Default: 1,200 updates (800 with a base), at most
-        800 epochs.
+        Number of epochs of a training through the cycle. Default: as many as make 1,200 updates of
+        the weights (800 with a base), but at least 16 and at most 800.
     variance_floor : float, optional
-        Weights each target of a training on analyses by 1 / (s^2 + variance_floor), where s is the
-        ``spread`` of the analysis; a target whose s is NaN does not count. In units of the
-        variables squared. Default: all count alike.
+        Gives each target of a training on analyses the weight 1 / (s^2 + variance_floor), where s
+        is the ``spread`` of the analysis, which the record must have. The unit is that of the
+        variables, squared. Targets with a missing s (NaN) are ignored. Default: all targets have
+        the same weight.
 
     Raises
     ------
@@ -160,7 +175,13 @@ class CNN(Neural, _Layers):  # the fields of the last class come first
         return lattice_of(self._ground, self.periodic, "CNN")
 
     def network(self, size: int, forcing: int = 0) -> Network:
-        """Give a network for ``size`` variables, and forcings after them, with first weights."""
+        """Give a network with initial weights for ``size`` variables and ``forcing`` forcings.
+
+        Raises
+        ------
+        InputError
+            If the grid has another number of variables.
+        """
         lattice = self._lattice
         if len(lattice.cells) != size:
             raise InputError(
@@ -171,18 +192,22 @@ class CNN(Neural, _Layers):  # the fields of the last class come first
         return Convolved(lattice, self.channels, self.kernel, self.bilinear, *how)
 
     def alike(self, mean: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give mean and spread (variable,), the same at all points of a field, as weights are."""
+        """Give the mean and spread (variable,) for scaling, pooled over the points of a field.
+
+        They are the same at all points, as the weights are.
+        """
         return self._lattice.pooled(mean, spread)
 
     def on(self, analysis: xr.Dataset) -> tuple[Self, xr.Dataset]:
-        """Give the emulator with a grid, that of the record if it had none, and the record on it.
+        """Give the emulator with its grid, and the record on the points of this grid.
 
-        A point of a field that has no value at the first time is no variable, such as land.
+        An emulator without a grid takes that of the record. Points of a field that have no value at
+        the first time, such as land, are left out.
 
         Raises
         ------
         InputError
-            If nothing says where the variables lie, or the grid is of other variables.
+            If the grid has other variables than the record.
         """
         record = flat(analysis, self._ground)
         if self._ground is None and has_fields(record):

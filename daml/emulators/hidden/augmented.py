@@ -36,36 +36,41 @@ from daml.training.bases import base_step, differentiable
 class Augmented(Learned):
     """A model with hidden variables that its base lacks, learned from the innovations.
 
-    The state is that of the base and the hidden variables z, u = (x, z). A step is half a
-    correction g(u) / 2, a step of the base, and half a correction again, where g is the sum of a
-    network and a linear map. A scheme that carries a covariance estimates z together with x,
-    although z is never observed: if two variables are correlated, an observation of one informs
-    about the other. :meth:`fit_cycle` learns g and the covariance Q of the model error from the
-    innovations of that scheme alone.
+    The state u = (x, z) consists of the state x of the base and the hidden variables z. A step adds
+    g(u) / 2 to the state, steps x with the base, and adds g(u) / 2 again. The correction g is the
+    sum of a dense network and a linear map. A scheme that carries a covariance estimates z together
+    with x, although z is never observed: if two variables are correlated, an observation of one
+    also informs about the other. :meth:`fit_cycle` learns g and the covariance Q of the model error
+    from the innovations of such a scheme alone.
 
     Parameters
     ----------
     hidden_variables : int or "auto"
-        Number of hidden variables. "auto" tries 0, 1, 2, ... with short trainings and chooses the
-        smallest number whose held-out likelihood is within its standard error of the best;
+        Number of hidden variables. "auto" tries 0, 1, 2, ... (at most 6) with short trainings. It
+        chooses the smallest number whose score, the negative log-likelihood on held-out blocks, is
+        above the best score by no more than the standard error of the difference. The property
         ``numbers`` has the scores.
-    units, layers : int
-        Number of units per layer of g, and of layers.
+    units : int
+        Number of units per layer of the network.
+    layers : int
+        Number of hidden layers of the network.
     reach : int, optional
-        For a base whose variables lie along a line or evenly around a ring (its ``positions`` and
-        ``period``), with the same number at each place. g then has the same weights at all places
-        and depends on the variables within ``reach`` places on either side, Q is local, too, and
-        ``hidden_variables`` is their number at each place. Their names are "hidden0_0",
-        "hidden0_1", ..., with the number of the place last. Default: g is dense.
+        Number of places on either side of a place on which the correction there depends. The
+        network then has the same weights at all places, Q is local, too, and ``hidden_variables``
+        is the number at each place. This needs a base with the same number of variables at each
+        place of a line or, evenly spaced, of a ring (``positions`` and ``period`` of the base).
+        The hidden variables are named "hidden0_0", "hidden0_1", ..., the number of the place last.
+        Default: each correction depends on all variables.
     updates : int, optional
-        Number of updates of the weights in a training. Default: 1,140, in three stages.
+        Number of updates of the weights in a training. Default: 1,140; 820 with ``reach`` or with
+        an ensemble scheme; 540 if the emulator is already trained.
     base : Model, optional
-        The model that is corrected; it needs only a step. None: the whole step is learned, which
-        takes more ``units``; call :meth:`begin` first.
+        Model that is corrected. Default: none; the whole step is then learned, which needs more
+        ``units``.
     device : str
-        Device of the network: "cpu", "cuda", ...
+        Device on which torch computes: "cpu" or "cuda".
     seed : int
-        Seed of the initial weights and of the sequences of a training.
+        Seed of the initial weights and of the order of the training sequences.
 
     Raises
     ------
@@ -75,9 +80,9 @@ class Augmented(Learned):
     References
     ----------
     Chen, Y., Sanz-Alonso, D. and Willett, R. (2022): Autodifferentiable ensemble Kalman filters.
-    SIAM J. Math. Data Sci. 4, 801-833, has trainings through a filter. Halves of a correction
-    before and after the base's step are the splitting of Strang, G. (1968): On the construction
-    and comparison of difference schemes. SIAM Journal on Numerical Analysis 5, 506-517.
+    SIAM J. Math. Data Sci. 4, 801-833 (training through a filter). Strang, G. (1968): On the
+    construction and comparison of difference schemes. SIAM Journal on Numerical Analysis 5, 506-517
+    (half a correction before and half a correction after the step of the base).
 
     Examples
     --------
@@ -109,7 +114,7 @@ class Augmented(Learned):
 
     @property
     def scheme(self) -> Scheme:
-        """The scheme that a loop takes for it by default."""
+        """The scheme that a loop uses by default with this emulator."""
         return SigmaPoint(model_error="innovations")
 
     def __post_init__(self) -> None:
@@ -138,35 +143,36 @@ class Augmented(Learned):
 
     @property
     def numbers(self) -> xr.Dataset | None:
-        """Scores of the numbers of hidden variables that were tried, for "auto".
+        """Scores of the numbers of hidden variables that "auto" tried; None if it was not used.
 
-        Variables ``number_loss``, ``number_difference`` and ``number_error`` (number), and
-        the attribute ``chosen``; :func:`daml.figures.hidden_numbers` draws them. None if the number
-        was given.
+        ``number_loss`` (number) is the mean negative log-likelihood of a held-out observation,
+        ``number_difference`` its difference from the best, and ``number_error`` the standard error
+        of this difference. The attribute ``chosen`` is the number that was chosen.
+        :func:`daml.figures.hidden_numbers` draws the scores.
         """
         return cast("xr.Dataset | None", self.known.numbers)
 
     @cached_property
     def places(self) -> Places | None:
-        """The places of the base's variables, where the network is local; else None."""
+        """Places of the base's variables, if ``reach`` is given; otherwise None."""
         if self.reach is None:
             return None
         return places_of(self.base, self.reach, type(self).__name__)
 
     def names_of(self, hidden: int) -> tuple[str, ...]:
-        """Give the names of so many hidden variables, or of so many at each place."""
+        """Give the names of ``hidden`` hidden variables, or with ``reach`` of as many per place."""
         if self.places is not None:
             return self.places.named(HIDDEN, hidden)
         return tuple(f"{HIDDEN}{number}" for number in range(hidden))
 
     @property
     def hidden_names(self) -> tuple[str, ...]:
-        """Names of the hidden variables, the last ones of ``variables``."""
+        """Names of the hidden variables, which are the last ones of ``variables``."""
         return self.variables[self.shown :]
 
     @property
     def positions(self) -> Any:
-        """Where the variables lie, the hidden ones included; None if these lie nowhere."""
+        """Positions of all variables in space; None if the hidden variables have none."""
         given = super().positions
         hidden = 0 if self.fitted is None else self.known.hidden
         if given is None or not hidden:
@@ -178,11 +184,11 @@ class Augmented(Learned):
 
     @property
     def period(self) -> Any:
-        """Lengths after which the space repeats itself, where there are positions."""
+        """Lengths after which space repeats itself; None without ``positions``."""
         return None if self.positions is None else super().period
 
     def network(self, size: int, hidden: int) -> Correction:
-        """Give a network for ``size`` variables, of which some are hidden, with first weights."""
+        """Give a network for ``size`` variables, the last ``hidden`` of them hidden."""
         places = self.places
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -203,9 +209,10 @@ class Augmented(Learned):
         return None if self.base is None else self.base.start(x[..., : self.shown], time)
 
     def step(self, x: Any, memory: Memory = None, forcing: Any = None) -> tuple[Any, Memory]:
-        """Move states (..., variable) by one dt; NumPy or torch, in the states' units.
+        """Step states (..., variable), NumPy arrays or torch tensors, by one dt.
 
-        With torch tensors gradients pass through it. ``forcing`` (..., forcing) are the base's.
+        Gradients pass through the step of torch tensors. If the base takes forcings, ``forcing``
+        (..., forcing) has their values.
         """
         further = () if forcing is None else (forcing,)
         if isinstance(x, np.ndarray):
@@ -263,21 +270,26 @@ class Augmented(Learned):
     ) -> Self:
         """Give a copy without hidden variables, from which :meth:`fit_cycle` starts.
 
-        With a base it adds the mean increment to the base's step. Without one it is fitted to
-        single steps of the analyses; smoothed ones have less noise.
+        With a base, the copy adds the mean increment to the step of the base. Without a base, it is
+        fitted to single steps of the analyses; for this, smoothed analyses (:func:`daml.smooth`)
+        are better because they have less noise.
 
         Parameters
         ----------
         analysis : xarray.Dataset
-            ``analysis``, or else ``state``, (time, variable) at every step. Rows where
-            ``innovation`` has no value are skipped as targets.
+            ``analysis``, or if there is none ``state``, (time, variable) at every model step. Times
+            at which all of ``innovation`` is missing are not used as targets.
         forcings : xarray.Dataset, optional
-            Known inputs in time of a base that takes some; see :func:`daml.models.forced`.
+            Known inputs in time, if the base takes forcings; see :func:`daml.models.forced`.
         held_out : float
-            Fraction of the record, in blocks of time, that is left out. Without a base the fit
-            stops when it no longer gains there. 0: none.
+            Fraction of the record, in blocks of time, that is left out. Without a base, the fit
+            stops when the loss there no longer decreases. 0: nothing is held out.
         checkpoint : Checkpoint, optional
-            Stores the epochs of a fit that are done.
+            Stores the epochs that are done, so that an interrupted fit can be resumed.
+
+        Returns
+        -------
+        Augmented
 
         Raises
         ------
@@ -298,12 +310,12 @@ class Augmented(Learned):
         held_out: float = 0.0,
         checkpoint: Checkpoint | None = None,
     ) -> Self:
-        """Fit a model without a base to single steps of analyses; see :meth:`begin`.
+        """Fit an emulator without a base to single steps of analyses; the same as :meth:`begin`.
 
         Raises
         ------
         InputError
-            If there is a base: analyses do not show what it lacks.
+            If there is a base: its hidden variables are learned by :meth:`fit_cycle` alone.
         """
         if self.base is not None:
             raise InputError(
@@ -327,37 +339,40 @@ class Augmented(Learned):
     ) -> Self:
         """Learn the hidden variables through the assimilation cycle, from the innovations.
 
-        Up to 200 cycles run side by side along the record. Each is continued from update to update
-        with its covariance, so that the hidden variables need not be estimated again. Gradients
-        pass through 40 to 60 steps at a time. As these leave Q too large, its size is fitted at the
-        end by the likelihood of whole cycles. Training of an emulator that is already trained
-        continues from its weights, at the learning rates of the later stages.
+        Up to 200 assimilation cycles run side by side along the record. Each update of the weights
+        continues them by 40 to 60 steps, through which its gradient passes. The cycles keep their
+        covariance from one update to the next, so that the hidden variables need not be estimated
+        anew each time. Such short stretches leave Q too large. Its size is therefore fitted at the
+        end to the likelihood of long cycles, except with ``reach`` or an ensemble scheme. If the
+        emulator is already trained, the training continues from its weights.
 
         Parameters
         ----------
         observations : xarray.Dataset
-            ``observation`` (time, variable) and its ``error_variance`` (variable), of 400 model
-            steps at least. With a dimension ``trajectory``, of 100 steps or more each, a cycle
-            that comes to the end of one starts again in another.
+            ``observation`` (time, variable) and its ``error_variance`` (variable), over at least
+            400 model steps. With a dimension ``trajectory`` each trajectory needs at least 100
+            steps; a cycle that reaches the end of one starts again in another.
         scheme : Scheme
-            Carries a covariance and gives the likelihood of innovations, by operations that torch
-            can differentiate: :class:`daml.schemes.SigmaPoint`, or for more than about 50 variables
-            an ensemble such as :class:`daml.schemes.ETKF`.
+            A scheme that carries a covariance from step to step and computes the likelihood of the
+            innovations, and that torch can differentiate: :class:`daml.schemes.SigmaPoint`, or for
+            more than about 50 variables an ensemble scheme such as :class:`daml.schemes.ETKF`.
         forcings : xarray.Dataset, optional
-            Known inputs in time of a base that takes some; see :func:`daml.models.forced`.
+            Known inputs in time, if the base takes forcings; see :func:`daml.models.forced`.
         held_out : float
-            Fraction of the record, in blocks of time, that is not trained on. The likelihood there
-            selects the weights and ends the training. 0: none.
+            Fraction of the record, in blocks of time, that is not trained on. The training stops
+            when the likelihood there no longer increases, and returns the best weights. 0: nothing
+            is held out.
         operator : callable, optional
-            H as a function of states (..., variable) of the base to what is observed (...,
-            observed), in place of the ``operator`` of the observations.
+            Observation operator H: a function that maps states (..., variable) of the base to the
+            observed quantities (..., observed). Default: ``operator`` of the observations, or else
+            the observed variables themselves.
         checkpoint : Checkpoint, optional
-            Stores the training, so that it can be resumed.
+            Stores the progress of the training, so that an interrupted one can be resumed.
 
         Returns
         -------
         Augmented
-            Fitted; ``variables`` has the hidden ones last.
+            The fitted emulator. The hidden variables are the last ones of its ``variables``.
 
         Raises
         ------
