@@ -1,13 +1,13 @@
 """Figures of scores, drawn with matplotlib in one style; nothing is computed here.
 
-Every function takes a Dataset of scores, reads units and names from the attributes of its
-variables, and returns the `matplotlib.figure.Figure` that holds the drawing. Without `axes` this is
-a new figure, which a notebook shows where it is the last expression of a cell; it is not
-registered with pyplot, so none stays open and no display is needed. With `axes` the function draws
-there; end the line with a semicolon in a notebook that has loaded pyplot, which shows a figure of
-its own at the end of the cell anyway. `STYLE` is the style of all; `plt.style.use(STYLE)` applies
-it to your own figures. `save` writes a figure as PNG and SVG. Figures 1 to 4 are those of
-Goodliff and Miyoshi (2025), egusphere-2025-933.
+Each function takes a Dataset of scores, takes the labels of the axes from the attributes of its
+variables, and returns a ``matplotlib.figure.Figure``. Without ``axes`` this is a new figure, which
+a notebook shows if it is the last expression of a cell. It is not registered with pyplot, so that
+it need not be closed and no display is needed. With ``axes`` the function draws into Axes of yours;
+in a notebook, end this line with a semicolon if pyplot is loaded, because pyplot shows the figure
+itself. ``STYLE`` is the style of all figures; ``plt.style.use(STYLE)`` applies it to your own.
+:func:`save` writes a figure as PNG and SVG. Figures 1 to 4 are those of Goodliff and Miyoshi
+(2025), egusphere-2025-933.
 """
 
 from daml.figures.corrections import corrections

@@ -13,19 +13,28 @@ from daml.labels.arguments import checked
 
 @checked
 def corrections(scores: xr.Dataset, axes: Panels = None) -> Figure:
-    """Draw the RMSE of the analysis for each correction, and the published one beside it.
+    """Draw the RMSE of the analysis for each correction of a model, with the published RMSE.
+
+    There is one panel per number of observed variables. Bars show the RMSE measured with daml, and
+    short lines the published one.
 
     Parameters
     ----------
     scores : Dataset
-        Of ``daml.experiments.amemiya2023.collect``, or that of ``bocquet_brajard``:
-        `analysis_rmse` and `published_rmse` (observed, correction).
-    axes : one Axes for each number of observed variables, optional
+        Result of :func:`daml.experiments.amemiya2023.collect` or of
+        :func:`daml.experiments.bocquet_brajard.collect`: ``analysis_rmse`` and ``published_rmse``
+        (observed, correction).
+    axes : array of Axes (observed), optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If a score is missing, or `axes` has another number of Axes.
+        If a score is missing, or ``axes`` has another number of Axes.
 
     Examples
     --------

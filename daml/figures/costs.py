@@ -27,24 +27,30 @@ def scheme_costs(
 ) -> Figure:
     """Draw a score of schemes against their cost, with one point per scheme.
 
-    Schemes on the dashed line are the best for their cost: no cheaper scheme is better. Schemes
-    without the score are left out.
+    The dashed line connects the schemes for which no cheaper scheme is better. Schemes without the
+    score are left out.
 
     Parameters
     ----------
     compared : Dataset
         Result of :func:`daml.compare_schemes`.
     score : str
-        ``"analysis_rmse"``, or ``"log_likelihood"``, which needs no truth.
+        ``"analysis_rmse"`` or, for a record without a truth, ``"log_likelihood"``.
     cost : str
-        ``"seconds"`` or ``"states"``.
+        ``"seconds"``, the CPU time for 1,000 steps, or ``"states"``, the number of states that the
+        model steps for each step of the record.
     axes : Axes, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If the score, the cost or the dim ``scheme`` is missing, no scheme has the score, or `axes`
-        is not an Axes.
+        If the score, the cost or the dim ``scheme`` is missing, no scheme has the score, or
+        ``axes`` is not an Axes.
 
     Examples
     --------

@@ -12,18 +12,27 @@ from daml.labels.arguments import checked
 
 @checked
 def calibration(found: xr.Dataset, axes: Panels = None) -> Figure:
-    """Draw chi-square over time, the probability integral transform, and RMS against expectation.
+    """Draw how well an emulator predicts the size of its innovations.
+
+    The three panels show chi-square over time; the probability integral transform (PIT) of the
+    normalized innovations; and the actual against the expected RMS of the innovations. A perfect
+    prediction gives 1 in the first two panels, and points on the diagonal in the third.
 
     Parameters
     ----------
     found : Dataset
-        Result of `daml.diagnosis.calibration`.
-    axes : array of 3 Axes, optional
+        Result of :func:`daml.diagnosis.calibration`.
+    axes : three Axes, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If a variable or a dim is missing, or `axes` are not three Axes.
+        If a variable or a dim is missing, or ``axes`` are not three Axes.
 
     Examples
     --------

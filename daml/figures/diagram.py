@@ -36,12 +36,21 @@ NOTES = (
 
 
 def loop_diagram(axes: Axes | None = None) -> Figure:
-    """Draw Figure 1, a diagram of the loop: the DA cycle inside the loop that trains the model.
+    """Draw Figure 1 of the paper: the assimilation cycle inside the loop that trains the model.
+
+    Parameters
+    ----------
+    axes : Axes, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If `axes` is not a matplotlib Axes.
+        If ``axes`` is not a matplotlib Axes.
     """
     with matplotlib.rc_context(STYLE):
         figure, grid = grid_of(axes, 1, 1, height=3.6)

@@ -34,26 +34,36 @@ from daml.labels.arguments import checked
 
 @checked
 def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None) -> Figure:
-    """Draw Figure 2: RMSE of the analysis against the iteration, with that of both models.
+    """Draw Figure 2 of the paper: RMSE of the analysis against the iteration.
 
-    Where `scores` has `background_rmse`, a second line shows the error of the background, the
-    forecast of one step that each analysis starts from. Where it has `sensitivity_analysis_rmse`,
-    a further level shows the perfect model's 3DVar with the best of those B, and a second panel
-    the RMSE of both models' 3DVar against the largest background variance, with a vertical line at
-    the attribute `max_variance` of `scores`; "raw", at the right, is the climatology unscaled.
-    What was trained through the cycle, and the perfect model's filters, are levels
-    (`beyond_analysis_rmse`, `beyond_seconds`, `floor_analysis_rmse`).
+    Horizontal lines show the RMSE of 3DVar with the imperfect and with the perfect model. The other
+    parts of the figure depend on which optional variables ``scores`` has:
+
+    - ``background_rmse`` adds a line for the error of the background.
+    - ``sensitivity_analysis_rmse`` adds a horizontal line for the perfect model with the best size
+      of B, and a second panel with the RMSE of both models against the largest background variance.
+      A vertical line marks the variance used in the experiment (the attribute ``max_variance`` of
+      ``scores``), and "raw" is the climatological covariance without scaling.
+    - ``beyond_analysis_rmse`` and ``beyond_seconds`` add a horizontal line for each model that was
+      trained through the cycle, with the time that the training took.
+    - ``floor_analysis_rmse`` adds a horizontal line for each filter with the perfect model.
 
     Parameters
     ----------
     scores : Dataset
-        With `analysis_rmse` (record, iteration), `imperfect_analysis_rmse` and
-        `perfect_analysis_rmse` (record), and optionally `background_rmse` (record, iteration) and
-        `sensitivity_analysis_rmse` (model, max_variance), which is of the test record.
+        ``analysis_rmse`` (record, iteration), ``imperfect_analysis_rmse`` and
+        ``perfect_analysis_rmse`` (record), and optionally ``background_rmse`` (record, iteration),
+        ``sensitivity_analysis_rmse`` (model, max_variance) of the test record,
+        ``beyond_analysis_rmse`` (record, beyond) with ``beyond_seconds`` (beyond), and
+        ``floor_analysis_rmse`` (record, filter). Results of :func:`daml.paper.run` have them.
     record : str
-        ``"train"`` or ``"test"``.
+        Record whose scores are drawn: ``"train"`` or ``"test"``.
     axes : Axes or two Axes, optional
-        With a single one, only the first panel is drawn.
+        Axes to draw into; a single one gets the first panel alone. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
@@ -78,23 +88,31 @@ def analysis_rmse(scores: xr.Dataset, record: str = "test", axes: Panels = None)
 
 @checked
 def error_reduction(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
-    """Draw Figure 3: reduction of the forecast error against the iteration, one line per lead.
+    """Draw Figure 3 of the paper: reduction of the forecast error against the iteration.
 
-    Lines are means over the seeds, if there are several, and bands span all of them. What was
-    trained through the cycle stands at the right (`beyond_mfe_reduction`, `beyond_seconds`); a
-    level is that of the perfect model (`floor_mfe_reduction`).
+    There is one line per lead. With several seeds, lines are means over the seeds, and bands reach
+    from the smallest to the largest value. Models that were trained through the cycle have columns
+    of their own at the right, and a horizontal line shows the perfect model, if ``scores`` has
+    the optional variables.
 
     Parameters
     ----------
     scores : Dataset
-        With `mfe_reduction` (iteration, lead) or (seed, iteration, lead) in % and the coordinate
-        `lead_steps` (lead). Iterations that no seed has are left out.
+        ``mfe_reduction`` (iteration, lead) or (seed, iteration, lead) in %, with the coordinate
+        ``lead_steps`` (lead), and optionally ``beyond_mfe_reduction`` (beyond, lead) with
+        ``beyond_seconds`` (beyond), and ``floor_mfe_reduction`` (lead). Iterations without values
+        are left out.
     axes : Axes, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If a variable, a dim or a coordinate is missing, or `axes` is not an Axes.
+        If a variable, a dim or a coordinate is missing, or ``axes`` is not an Axes.
     """
     seeds = ("seed",) if "seed" in scores.get("mfe_reduction", xr.DataArray()).dims else ()
     reduction = take(scores, "mfe_reduction", *seeds, "iteration", "lead")
@@ -117,16 +135,21 @@ def error_reduction(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
 
 @checked
 def variants(scores: xr.Dataset, axes: Panels = None) -> Figure:
-    """Draw Figure 3 for several variants of the experiment, two in a row.
+    """Draw Figure 3 of the paper for several variants of the experiment, two panels per row.
 
     Parameters
     ----------
     scores : Dataset
-        With `mfe_reduction` (variant, seed, iteration, lead) in % and the coordinate `lead_steps`
-        (lead). A variant ends where it has no more values. The attribute `emulator` says what is
-        trained.
+        ``mfe_reduction`` (variant, seed, iteration, lead) in %, with the coordinates ``variant``,
+        whose values are the titles of the panels, and ``lead_steps`` (lead). A variant with fewer
+        iterations has NaN in the others. The attribute ``emulator`` is the name of the class that
+        is trained (default: "LSTM").
     axes : array of Axes, optional
-        Two for each two variants.
+        Axes to draw into, an even number that suffices for all variants. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
@@ -161,18 +184,24 @@ def variants(scores: xr.Dataset, axes: Panels = None) -> Figure:
 
 @checked
 def analysis_variants(scores: xr.Dataset, record: str = "test", axes: Panels = None) -> Figure:
-    """Draw Figure 2 for several variants of the experiment, two in a row.
+    """Draw Figure 2 of the paper for several variants of the experiment, two panels per row.
 
     Parameters
     ----------
     scores : Dataset
-        With `analysis_rmse` (variant, record, iteration), `imperfect_analysis_rmse` and
-        `perfect_analysis_rmse` (variant, record), and optionally `background_rmse`. A variant ends
-        where it has no more values. The attribute `emulator` says what is trained.
+        ``analysis_rmse`` (variant, record, iteration), ``imperfect_analysis_rmse`` and
+        ``perfect_analysis_rmse`` (variant, record), and optionally ``background_rmse`` (variant,
+        record, iteration). The coordinate ``variant`` has the titles of the panels. A variant with
+        fewer iterations has NaN in the others. The attribute ``emulator`` is the name of the class
+        that is trained (default: "LSTM").
     record : str
-        ``"train"`` or ``"test"``.
+        Record whose scores are drawn: ``"train"`` or ``"test"``.
     axes : array of Axes, optional
-        Two for each two variants.
+        Axes to draw into, an even number that suffices for all variants. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
@@ -207,16 +236,22 @@ def analysis_variants(scores: xr.Dataset, record: str = "test", axes: Panels = N
 
 @checked
 def error_maps(scores: xr.Dataset, axes: Panels = None) -> Figure:
-    """Draw Figure 4: maps of the forecast error over x0 and x2; rows are leads, columns cases.
+    """Draw Figure 4 of the paper: maps of the forecast error over x0 and x2.
 
-    Each row has one colour scale, from zero to its 99th percentile. Bins without data are blank.
+    Rows are leads, and columns are cases (models). Each row has one colour scale, from zero to the
+    99th percentile of its values. Bins without data are blank.
 
     Parameters
     ----------
     scores : Dataset
-        With `mfe_map` (case, lead, x0_bin, x2_bin), NaN in empty bins, and the coordinates
-        `case`, `lead_steps` (lead), `x0_bin` and `x2_bin` (the centres).
+        ``mfe_map`` (case, lead, x0_bin, x2_bin), NaN in empty bins, with the coordinates ``case``,
+        ``lead_steps`` (lead), ``x0_bin`` and ``x2_bin`` (centres of the bins).
     axes : array of Axes (lead, case), optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
@@ -256,13 +291,19 @@ def innovations(scores: xr.Dataset, axes: Axes | None = None) -> Figure:
     Parameters
     ----------
     scores : Dataset
-        With `innovation_rmse` (iteration) and `imperfect_innovation_rmse` ().
+        ``innovation_rmse`` (iteration) of the emulators and ``imperfect_innovation_rmse``, a single
+        value, of the imperfect model.
     axes : Axes, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If a variable or a dim is missing, or `axes` is not an Axes.
+        If a variable or a dim is missing, or ``axes`` is not an Axes.
 
     Examples
     --------

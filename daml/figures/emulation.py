@@ -14,19 +14,30 @@ from daml.labels.arguments import checked
 
 @checked
 def emulation(scores: xr.Dataset, axes: Panels = None) -> Figure:
-    """Draw analyses against the pass, forecasts against the lead, power, and Lyapunov exponents.
+    """Draw how well an emulator without a base learns a model, pass by pass.
+
+    The panels show the RMSE of the analysis against the pass; the RMSE of forecasts against the
+    lead, divided by that of the climate; the power spectra of free runs of the true model and of
+    the emulator, if ``scores`` has ``power``; and their Lyapunov exponents, if it has ``exponent``.
 
     Parameters
     ----------
     scores : Dataset
-        Of ``daml.experiments.brajard2020.collect``: `analysis_rmse`, `forecast_rmse`, those of the
-        true model, and optionally `fewer_analysis_rmse`, `power` and `exponent`.
-    axes : three Axes, or four with `exponent`, optional
+        Result of :func:`daml.experiments.brajard2020.collect`: ``analysis_rmse`` (iteration),
+        ``forecast_rmse`` (iteration, lead), ``climate_rmse`` (iteration) and
+        ``perfect_analysis_rmse``, a single value; and optionally ``fewer_analysis_rmse`` (observed,
+        iteration), ``power`` (model, frequency) and ``exponent`` (model, number).
+    axes : three Axes, or four with ``exponent``, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If a score is missing, or `axes` has another number of Axes.
+        If a score is missing, or ``axes`` has another number of Axes.
 
     Examples
     --------
@@ -41,6 +52,7 @@ def emulation(scores: xr.Dataset, axes: Panels = None) -> Figure:
     rmse = take(scores, "analysis_rmse", "iteration")
     skill = take(scores, "forecast_rmse", "iteration", "lead")
     climate = float(take(scores, "climate_rmse", "iteration")[0])
+    perfect = take(scores, "perfect_analysis_rmse")
     with matplotlib.rc_context(STYLE):
         rows, columns = (2, 2) if "exponent" in scores else (1, 3)
         figure, grid = grid_of(axes, rows, columns, height=2.6 * rows)
@@ -52,7 +64,7 @@ def emulation(scores: xr.Dataset, axes: Panels = None) -> Figure:
             colour, marker = LEADS[(number + 3) % len(LEADS)]
             label = f"{int(part['observed'])} observed"
             left.plot(np.arange(part.size), part, color=colour, marker=marker, label=label)
-        left.axhline(float(scores["perfect_analysis_rmse"]), color=PERFECT, label="true model")
+        left.axhline(float(perfect), color=PERFECT, label="true model")
         left.set(xlabel="pass", ylabel="RMSE of the analysis", ylim=(0, None))
         left.xaxis.set_major_locator(MaxNLocator(integer=True))
         left.legend()

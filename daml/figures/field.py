@@ -18,19 +18,24 @@ from daml.labels.arguments import checked
 
 @checked
 def field(array: xr.DataArray, axes: Axes | None = None) -> Figure:
-    """Draw a field with two dimensions as a map: (y, x), or (time, x).
+    """Draw a field with two dimensions, (y, x) or (time, x), as a map.
 
     Parameters
     ----------
     array : DataArray
-        With two dimensions, such as ``daml.unflatten(analysis)["analysis"].u.isel(time=0)``. What
-        is missing stays white.
+        A field with two dimensions, such as
+        ``daml.unflatten(analysis)["analysis"].u.isel(time=0)``. Missing values stay white.
     axes : Axes, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If it has not two dimensions, or `axes` is not an Axes.
+        If the array does not have two dimensions, or ``axes`` is not an Axes.
 
     Examples
     --------
@@ -55,16 +60,17 @@ def animation(array: xr.DataArray, dim: str = "time", interval: int = 100) -> Fu
     Parameters
     ----------
     array : DataArray
-        With ``dim`` and two other dimensions.
+        A field with ``dim`` and two other dimensions.
     dim : str
-        The dimension along which the field is animated, such as "time".
+        Dimension along which the field is animated.
     interval : int
-        Milliseconds from one picture to the next.
+        Time from one picture to the next, in milliseconds.
 
     Returns
     -------
     matplotlib.animation.FuncAnimation
-        ``to_jshtml()`` shows it in a notebook, ``save("field.gif")`` writes it.
+        The animation. Its ``to_jshtml()`` shows it in a notebook, and ``save("field.gif")`` writes
+        it to a file.
 
     Raises
     ------

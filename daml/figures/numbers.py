@@ -19,21 +19,27 @@ from daml.labels.arguments import checked
 def hidden_numbers(numbers: xr.Dataset, axes: Axes | None = None) -> Figure:
     """Draw the score of each number of hidden variables, and mark the number that was chosen.
 
-    A point is the negative log-likelihood of the held-out innovations after a short training, and
-    its bar the standard error of its difference from the best, at the dotted line. The smallest
-    number whose bar reaches that line is chosen.
+    Each point is the negative log-likelihood of the held-out innovations after a short training,
+    and its error bar the standard error of the difference from the best score. The dotted line is
+    at the best score. The smallest number whose bar reaches this line is chosen.
 
     Parameters
     ----------
     numbers : Dataset
-        ``numbers`` of a :class:`daml.emulators.Augmented` that was trained with
-        ``hidden_variables="auto"``.
+        Property ``numbers`` of a :class:`daml.emulators.Augmented` that was trained with
+        ``hidden_variables="auto"``: ``number_loss`` and ``number_error`` (number), and the
+        attribute ``chosen``.
     axes : Axes, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If a variable, its dim or the attribute ``chosen`` is missing, or `axes` is not an Axes.
+        If a variable, its dim or the attribute ``chosen`` is missing, or ``axes`` is not an Axes.
 
     Examples
     --------

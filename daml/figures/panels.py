@@ -57,14 +57,27 @@ class Drawing(Figure):
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
-    """Write a figure as NAME.png (200 dpi) and NAME.svg into `folder`; return the two paths.
+    """Write a figure as PNG (200 dpi) and as SVG.
 
-    The same scores give the same bytes: the files hold no date and no random ids.
+    The files of the same figure always have the same bytes: they contain no date and no random ids.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    folder : str or path
+        Folder of the files. It is made if it does not exist.
+    name : str
+        Name of the files without its suffix, ".png" or ".svg".
+
+    Returns
+    -------
+    tuple of two paths
+        Paths of the PNG and of the SVG file.
 
     Raises
     ------
     InputError
-        If `name` is not a plain name.
+        If ``name`` is not a plain name, for example because it contains a "/".
     StoreError
         If the folder cannot be made or written.
 

@@ -20,21 +20,27 @@ MOST = 5
 def plume(
     forecast: xr.Dataset, variables: Sequence[str] | None = None, axes: Panels = None
 ) -> Figure:
-    """Draw a forecast against its time: the mean, and one standard deviation around it.
+    """Draw a forecast against time: its mean, and for an ensemble its mean ± the spread.
 
     Parameters
     ----------
     forecast : Dataset
-        Result of `daml.forecast_ahead`: `forecast` (lead, variable) with the coordinate `time`
-        (lead), and of members `spread` (lead, variable).
+        Result of :func:`daml.forecast_ahead`: ``forecast`` (lead, variable) with the coordinate
+        ``time`` (lead), and for an ensemble forecast ``spread`` (lead, variable).
     variables : sequence of str, optional
-        Those to draw, one panel each; the first five, unless given.
-    axes : an Axes for each, optional
+        Names of the variables to draw, one panel each. Default: the first five.
+    axes : array of Axes (variable), optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If the variable or a dim is missing, a name is unknown, or `axes` are not so many Axes.
+        If a variable or a dim is missing, a name is unknown, or ``axes`` has another number of
+        Axes.
 
     Examples
     --------

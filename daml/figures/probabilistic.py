@@ -35,16 +35,22 @@ MANY = 30
 
 @checked
 def rank_histogram(found: xr.Dataset, axes: Panels = None) -> Figure:
-    """Draw how often the truth has each rank among the members, and the band of a flat histogram.
+    """Draw how often the truth has each rank among the members of an ensemble.
 
-    With a further dim, such as `lead` or `variable`, there is a panel for each of its values.
+    A grey band shows where 95 % of the bars of a flat histogram lie. If the result has a further
+    dim, such as ``lead`` or ``variable``, there is one panel for each of its values.
 
     Parameters
     ----------
     found : Dataset
-        Result of `daml.verification.probabilistic.rank_histogram`: `frequency` (rank) or
-        (another dim, rank), with `flat_low` and `flat_high`.
-    axes : Axes or array of as many Axes as there are panels, optional
+        Result of :func:`daml.verification.probabilistic.rank_histogram`: ``frequency`` (rank) or
+        (another dim, rank), with ``flat_low`` and ``flat_high``.
+    axes : Axes, or array of Axes with one per panel, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
@@ -94,19 +100,26 @@ def rank_histogram(found: xr.Dataset, axes: Panels = None) -> Figure:
 
 @checked
 def crps(scores: xr.Dataset | xr.DataArray, axes: Axes | None = None) -> Figure:
-    """Draw the CRPS against the lead, or against time, with a line for each value of another dim.
+    """Draw the continuous ranked probability score (CRPS) against the lead, or against time.
+
+    If the scores have another dim, there is one line for each of its values.
 
     Parameters
     ----------
     scores : Dataset or DataArray
-        Result of `daml.verification.probabilistic.crps`: `crps` (lead) or (time), or with another
-        dim such as `scheme`.
+        Result of :func:`daml.verification.probabilistic.crps`: ``crps`` (lead) or (time), and
+        perhaps another dim such as ``scheme``.
     axes : Axes, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If the variable or the dim is missing, there are several further dims, or `axes` is not an
+        If the variable or the dim is missing, there are several further dims, or ``axes`` is not an
         Axes.
 
     Examples
@@ -133,19 +146,25 @@ def crps(scores: xr.Dataset | xr.DataArray, axes: Axes | None = None) -> Figure:
 
 @checked
 def spread_error(found: xr.Dataset, axes: Axes | None = None) -> Figure:
-    """Draw the spread and the error of the mean against the lead, or against time.
+    """Draw the spread of an ensemble and the error of its mean against the lead, or against time.
 
     Parameters
     ----------
     found : Dataset
-        Result of `daml.verification.probabilistic.spread_error`: `spread` and `error` (lead) or
-        (time), or with another dim such as `scheme`, whose values have a colour each.
+        Result of :func:`daml.verification.probabilistic.spread_error`: ``spread`` and ``error``
+        (lead) or (time), and perhaps another dim such as ``scheme``, with one colour per value.
     axes : Axes, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If a variable or a dim is missing, there are several further dims, or `axes` is not an Axes.
+        If a variable or a dim is missing, there are several further dims, or ``axes`` is not an
+        Axes.
 
     Examples
     --------

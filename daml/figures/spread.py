@@ -40,26 +40,31 @@ def sweep_scores(
 ) -> Figure:
     """Draw a score of a sweep against the iteration, with one line per value of a parameter.
 
-    A point is the mean over the seeds, and its bar their standard deviation (none for a single
-    seed). Members that failed are left out.
+    Each point is the mean over the seeds, and its error bar their standard deviation (no bar for a
+    single seed). Members of the sweep that failed are left out.
 
     Parameters
     ----------
     result : Dataset
-        Result of :func:`daml.sweep`, with `name` (..., seed, iteration).
+        Result of :func:`daml.sweep`, with the score (..., seed, iteration).
     name : str
-        Name of the score.
+        Name of the score in ``result``.
     over : str, optional
-        Name of the parameter. Default: the one that has more than one value.
+        Name of the parameter. Default: the parameter that has more than one value.
     record : str
-        ``"train"`` or ``"test"``, if the score has both.
+        Record whose scores are drawn, ``"train"`` or ``"test"``, if the score has this dim.
     axes : Axes, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
         If the score, a dim or the record is missing, another dim has more than one value, or
-        `axes` is not an Axes.
+        ``axes`` is not an Axes.
 
     Examples
     --------
@@ -90,18 +95,24 @@ def sweep_scores(
 
 @checked
 def attribution(result: xr.Dataset, axes: Panels = None) -> Figure:
-    """Compare several methods: the errors of their states and of their forecasts.
+    """Draw the errors of several methods: of their analyses, and of their forecasts.
 
-    The upper panel shows the error of the state that a forecast starts from, the middle one that of
-    the forecasts from there, and the lower one that of forecasts from true states. Points are means
-    over the seeds, and bars their standard deviation.
+    The upper panel shows the error of the analyses, the middle one the error of forecasts that
+    start from these analyses, and the lower one the error of forecasts that start from true states.
+    Points are means over the seeds, and error bars their standard deviation.
 
     Parameters
     ----------
     result : Dataset
-        With `analysis_rmse` (case, seed), `forecast_rmse` and `mfe` (case, seed, lead), and the
-        coordinate `lead_steps` (lead).
+        ``analysis_rmse`` (case, seed), ``forecast_rmse`` (case, seed, lead) of forecasts from
+        analyses, and ``mfe`` (case, seed, lead) of forecasts from true states, with the coordinates
+        ``case``, the names of the methods, and ``lead_steps`` (lead).
     axes : three Axes, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
@@ -146,20 +157,26 @@ def attribution(result: xr.Dataset, axes: Panels = None) -> Figure:
 
 @checked
 def ladder(result: xr.Dataset, axes: Axes | None = None) -> Figure:
-    """Compare the analyses of several methods, one below the other.
+    """Draw the RMSE of the analyses of several methods, one row per method.
 
-    A point is the mean over the seeds, its number stands beside it, and a bar spans all seeds.
+    Each point is the mean over the seeds, with its value above it. The bar reaches from the
+    smallest to the largest value of a seed.
 
     Parameters
     ----------
     result : Dataset
-        With `analysis_rmse` (case, seed).
+        ``analysis_rmse`` (case, seed), with the coordinate ``case``, the names of the methods.
     axes : Axes, optional
+        Axes to draw into. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
 
     Raises
     ------
     InputError
-        If the variable or a dim is missing, or `axes` is not an Axes.
+        If the variable or a dim is missing, or ``axes`` is not an Axes.
 
     Examples
     --------
