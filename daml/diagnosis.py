@@ -1,4 +1,4 @@
-"""Whether an analysis knows how wrong it is, and how long a forecast holds."""
+"""How well the expected errors of an analysis are calibrated, and how long forecasts are valid."""
 
 from daml.verification.calibration import calibration, spread_map, valid_time
 

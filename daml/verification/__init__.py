@@ -1,4 +1,4 @@
-"""Scores against a truth, and what innovations say of an analysis."""
+"""Scores of analyses and forecasts against a truth, and statistics of innovations."""
 
 from daml.verification import probabilistic
 from daml.verification.matching import valid_rows

@@ -19,35 +19,36 @@ from daml.verification.scores import binned
 def calibration(
     analysis: xr.Dataset, *, skip: int = 1000, window: int = 1000, bins: int = 20
 ) -> xr.Dataset:
-    """Compare the expected spread of innovations with the actual innovations.
+    """Compare the innovations with their expected spread.
 
     Parameters
     ----------
     analysis : xarray.Dataset
-        Result of :func:`daml.assimilate` with ``ThreeDVar("model")``: ``innovation``,
-        ``innovation_spread`` and ``normalized_innovation`` (time, observed).
+        Result of :func:`daml.assimilate` with ``ThreeDVar("model")``, for which the model predicts
+        B: ``innovation``, ``innovation_spread`` and ``normalized_innovation`` (time, observed).
     skip : int
         Number of steps at the start of the record that are left out.
     window : int
         Number of steps over which chi-square is averaged.
     bins : int
-        Number of bins of the probability, and of the spread.
+        Number of bins of the probability, and of the expected spread.
 
     Returns
     -------
     xarray.Dataset
-        ``chi_square`` (window): squared normalized innovation, 1 where B + R is right;
+        ``chi_square`` (window): mean squared normalized innovation, 1 if B + R is right;
         ``pit`` (observed, probability): density of the probability integral transform of the
-        normalized innovation, 1 everywhere if it is Gaussian of variance 1;
-        ``innovation_rms`` (observed, spread_bin) in equally many steps each, sorted by what was
-        expected, ``expected_rms``.
-
-    Values that are missing are left out; a quantity with fewer than ``bins`` values has NaN.
+        normalized innovation, 1 everywhere if the innovation is Gaussian with the expected
+        variance; ``expected_rms`` and ``innovation_rms`` (observed, spread_bin): expected and
+        actual RMS of the innovations, where the steps are sorted by their expected spread and
+        divided into bins of equally many steps. Missing values are left out; an observed quantity
+        with fewer than ``bins`` values has NaN.
 
     Raises
     ------
     InputError
-        If the analysis is of a scheme that did not ask a model, or too short.
+        If the analysis lacks one of these variables, or ``skip`` leaves fewer steps than
+        ``window`` or ``bins``.
 
     References
     ----------
@@ -128,27 +129,41 @@ def spread_map(
     *,
     variables: Sequence[str] | None = None,
 ) -> xr.DataArray:
-    """Compute the expected spread of the background in bins of the analysis.
+    """Compute a map of the expected spread of the background over the attractor.
+
+    Steps are sorted into bins by two variables of their analysis; the spread of a bin is the root
+    mean square over its steps.
 
     Parameters
     ----------
     analysis : xarray.Dataset
         ``background_spread`` and ``analysis`` (time, variable).
     x, y : tuple of str and numpy.ndarray
-        A variable and the edges of its bins.
+        Name of a variable, and the edges of its bins.
     variables : sequence of str, optional
-        Variables whose spread is used, for example those that are not hidden. Default: all.
+        Names of the variables over which the spread is averaged. Default: all; leave out hidden
+        variables by naming the others.
 
     Returns
     -------
     xarray.DataArray (x_bin, y_bin)
-        Root mean square over the variables and times in a bin, at the bins' centres; NaN where
-        the bin is empty.
+        In the unit of the state, NaN for an empty bin. The dims are named after the variables, such
+        as ``x0_bin``; their coordinates are the centres of the bins.
 
     Raises
     ------
     InputError
         If a variable is not in the analysis.
+
+    Examples
+    --------
+    >>> states = ("time", "variable"), [[0.5, 0.5], [1.5, 0.5]]
+    >>> spread = ("time", "variable"), [[3.0, 3.0], [4.0, 4.0]]
+    >>> analysis = xr.Dataset(
+    ...     {"analysis": states, "background_spread": spread}, {"variable": ["u", "v"]})
+    >>> spread_map(analysis, ("u", np.arange(3)), ("v", np.arange(2))).values
+    array([[3.],
+           [4.]])
     """
     for name in ("background_spread", "analysis"):
         check_dims(analysis, name, ("time", "variable"))
@@ -171,24 +186,26 @@ def spread_map(
 def valid_time(forecast: xr.Dataset, truth: xr.Dataset, *, threshold: float = 0.4) -> xr.DataArray:
     """Compute the valid prediction time of each forecast.
 
-    This is the time to the first lead at which the root mean square error over the variables, each
-    in standard deviations of the truth, is above the threshold. Variables whose truth is missing
-    are left out; a forecast that is not finite has failed.
+    The error of each variable is divided by the standard deviation of its truth over time. A
+    forecast fails at the first lead at which the root mean square of these errors over the
+    variables is above the threshold, or not finite. The valid prediction time is the time to this
+    lead. Missing values of the truth are left out.
 
     Parameters
     ----------
     forecast : xarray.Dataset
-        ``forecast`` (start, lead, variable), of all leads from the first on.
+        ``forecast`` (start, lead, variable), at all leads from the first step on.
     truth : xarray.Dataset
         ``state`` (time, variable).
     threshold : float
+        Largest error of a valid forecast, in standard deviations.
 
     Returns
     -------
     xarray.DataArray (start)
-        The times, in units of ``lead``; starts whose forecasts reach beyond the truth are left out.
-        A forecast that does not fail has its last lead. The value is missing (NaN, or NaT if leads
-        are time spans) if the truth is missing at a lead before the forecast fails.
+        The times, in the unit of ``lead``. A forecast that does not fail has its last lead.
+        Forecasts that reach beyond the truth are left out. The value is missing (NaN, or NaT if
+        leads are time spans) if the truth has no value at a lead before the forecast fails.
 
     Raises
     ------

@@ -50,14 +50,15 @@ def shared_names(first: xr.Dataset, second: xr.Dataset) -> list[str]:
 
 @checked
 def valid_rows(forecast: xr.Dataset, truth: xr.Dataset, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Give the rows of the truth at the starts (start,), and at the leads (start, lead).
+    """Find the rows of the truth at the starts (start,) and leads (start, lead) of a forecast.
 
-    -1 where a lead is no time of the truth.
+    The row is -1 where the truth does not have the time of a lead.
 
     Raises
     ------
     InputError
-        If a Dataset breaks the contract or a start is no time of the truth.
+        If a Dataset lacks a variable or has wrong dims, or the truth lacks the time of a start. The
+        message begins with ``what``.
     """
     check_dims(forecast, "forecast", ("start", "lead", "variable"))
     check_names(forecast, "forecast")

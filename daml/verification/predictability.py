@@ -27,25 +27,33 @@ def lyapunov_exponent(
 ) -> float:
     """Compute the largest Lyapunov exponent, per unit of the model's time.
 
-    It is the first one of :func:`lyapunov_spectrum`, where the arguments are described.
+    This is the first exponent of :func:`lyapunov_spectrum`, which also gives its standard error.
 
     Parameters
     ----------
     model : Model
+        A model whose step torch can differentiate: one of daml's own models, or an emulator with a
+        network whose base is such a model.
     initial : xarray.Dataset
-        ``state`` (time, variable): states to start from, each on its own; a hundred or more,
-        spread over the attractor.
-    steps, spinup : int
+        ``state`` (time, variable): a hundred or more initial states, spread over the attractor.
+        Each is the start of a run of its own.
+    steps : int
+        Number of steps of each run over which the growth of a small difference is averaged.
+    spinup : int
+        Number of steps before these, in which the difference turns into the direction of the
+        largest growth.
     seed : int
+        Seed of the first differences.
 
     Returns
     -------
     float
+        The mean over all runs.
 
     Raises
     ------
     InputError
-        If no tangent passes through the model's step.
+        If an argument is out of range, or torch cannot differentiate the step.
 
     References
     ----------
@@ -77,26 +85,27 @@ def lyapunov_spectrum(
 ) -> xr.Dataset:
     """Compute the largest Lyapunov exponents, per unit of the model's time, with standard errors.
 
-    The tangent of the step, which torch computes, moves small differences of state and memory
-    along. After each step a QR factorisation makes them orthonormal again; the exponents are the
-    means of the logarithms of the diagonal of R.
+    Small differences of the state and the memory are propagated with the tangent of the step, which
+    torch computes. After each step a QR factorisation makes them orthonormal again; the exponents
+    are the means of the logarithms of the diagonal of R, per unit of time.
 
     Parameters
     ----------
     model : Model
-        torch must be able to differentiate its step: daml's own models, or an LSTM with one as
-        base.
+        A model whose step torch can differentiate: one of daml's own models, or an emulator with a
+        network whose base is such a model.
     initial : xarray.Dataset
-        ``state`` (time, variable): independent initial states. They run side by side,
-        so ten take little more time than one. Hidden variables that are missing start at
-        the model's climate; the spin-up brings them onto the attractor.
+        ``state`` (time, variable): independent initial states, each the start of a run of its own.
+        The runs are computed together, so that ten take little more time than one. Hidden variables
+        that the states lack start at the model's climate; the spin-up brings them onto the
+        attractor.
     exponents : int, optional
-        Number of exponents; default: one for each variable. A step takes as many copies of the
-        states.
+        Number of exponents. Default: one for each variable. The cost of a step is proportional to
+        this number.
     steps : int
-        Number of steps over which, with all starts, the growth is averaged.
+        Number of steps of each run over which the growth is averaged.
     spinup : int
-        Number of steps before that, in which the differences turn into the directions of the
+        Number of steps before these, in which the differences turn into the directions of the
         largest growth. If two exponents are close, this takes long.
     seed : int
         Seed of the first differences.
@@ -104,17 +113,18 @@ def lyapunov_spectrum(
     Returns
     -------
     xarray.Dataset
-        ``exponent`` (number) in falling order, up to sampling; ``standard_error`` (number) from the
-        means of 20 blocks of the steps, or of the starts where there are more. Starts that are less
-        than ``steps`` apart share a part of their trajectories, and the error is too small.
-        ``kaplan_yorke_dimension`` is j + (sum of the first j) / abs(the next one), with the
-        largest j for which the sum is not negative. It is NaN if too few exponents were asked for,
-        and the number of variables if the sum of all of them is not negative.
+        ``exponent`` (number), in falling order except for sampling errors; ``standard_error``
+        (number), from the means of 20 blocks of the steps, or from the means of the runs if there
+        are more than 20. The standard error is too small if initial states lie less than ``steps``
+        apart in one record, because their runs then share parts of their trajectories.
+        ``kaplan_yorke_dimension`` is j + (sum of the first j exponents) / abs(the next one), with
+        the largest j for which the sum is not negative. It is NaN if ``exponents`` is too small to
+        find j, and the number of variables if the sum of all exponents is not negative.
 
     Raises
     ------
     InputError
-        If an argument is out of range, or no tangent passes through the model's step.
+        If an argument is out of range, or torch cannot differentiate the step.
 
     References
     ----------

@@ -1,16 +1,17 @@
-"""Scores of ensembles, and of means with a spread: how good, and whether as sure as they may be.
+"""Scores of ensembles, and of means with a spread: how accurate and how well calibrated they are.
 
-The estimate is an analysis, by its members (``analysis_members``, ``background_members``) or by its
-mean and spread, a forecast (start, lead, member, variable), or any data variable with the dimension
-``member``. It is compared with a truth or with observations. Each variable is scored on its own,
-then the means over all dimensions are taken but those that ``by`` names.
+The estimate is an analysis, with its members (``analysis_members``, ``background_members``) or its
+mean and spread; or a forecast (start, lead, member, variable); or any data variable with the
+dimension ``member``. It is compared with a truth or with observations. Each variable is scored on
+its own, and the scores are averaged over all dimensions except those in ``by``.
 
-Observations have errors themselves. A perfect ensemble spreads less around them than they spread
-around it, unless each member gets a random error of the same variance (Saetra, O., Hersbach, H.,
+Observations have errors. Even a perfect ensemble has too little spread in comparison with them,
+unless a random error of the same variance is added to each member (Saetra, O., Hersbach, H.,
 Bidlot, J.-R. and Richardson, D. S., 2004: Effects of observation errors on the statistics for
-ensemble spread and reliability. Mon. Wea. Rev. 132, 1487-1501). This is done here, with draws that
-follow from ``seed``; a spread gets the error variance added. Observations that an analysis has seen
-say nothing of its quality: compare its background or its forecasts with them.
+ensemble spread and reliability. Mon. Wea. Rev. 132, 1487-1501). The scores do so, with random
+numbers from ``seed``; if there is only a spread, the error variance is added to its square.
+Observations that an analysis has used do not measure its quality: compare its background or its
+forecasts with them.
 """
 
 from __future__ import annotations
@@ -43,28 +44,29 @@ def crps(
     by: Sequence[str] | None = None,
     seed: int = 0,
 ) -> xr.DataArray:
-    """Compute the continuous ranked probability score; lower is better, and 0 is perfect.
+    """Compute the continuous ranked probability score (CRPS); lower is better, and 0 is perfect.
 
-    For N members x_i and the true y it is ``mean |x_i - y| - sum |x_i - x_j| / (2 N (N - 1))``, the
-    fair score, whose expected value does not depend on N for members from one distribution. For a
-    mean m and a spread s it is the score of a Gaussian, s (z (2 P(z) - 1) + 2 p(z) - 1 / sqrt(pi))
-    with z = (y - m) / s and the normal distribution P and density p. For a single member it is the
-    absolute error.
+    For N members x_i and the true value y, it is the fair score
+    ``mean |x_i - y| - sum |x_i - x_j| / (2 N (N - 1))``, with the sum over all i and j. Its
+    expected value does not depend on N if all members have the same distribution. For a mean m and
+    a spread s, it is the score of a Gaussian, s (z (2 P(z) - 1) + 2 p(z) - 1 / sqrt(pi)), where
+    z = (y - m) / s, and P and p are the standard normal distribution function and density.
 
     Parameters
     ----------
     estimate : xarray.Dataset
         Members with the dims (time, member, variable) or (start, lead, member, variable), in any
-        order; or an analysis with ``spread``, ``background_spread``.
+        order; or an analysis with ``spread`` or ``background_spread``.
     truth : xarray.Dataset
-        ``state`` (time, variable) at all times of an analysis, or ``observation`` (time, variable)
-        with ``error_variance`` or ``error_covariance``, and ``operator`` where H is a matrix.
+        Either a truth, ``state`` (time, variable) at all times of the analysis; or observations,
+        ``observation`` (time, variable) with ``error_variance`` or ``error_covariance``, and with
+        ``operator`` if they are made by a matrix H.
     of : str, optional
-        The variable to score: "forecast", "analysis", "background" or the name of a variable with
-        the dim ``member``. Default: "forecast" if there is one, otherwise "analysis", or
-        "background" for a comparison with observations.
+        What to score: "forecast", "analysis", "background" or the name of a variable with the
+        dim ``member``. Default: "forecast" if the estimate has it; otherwise "analysis" for a
+        truth, and "background" for observations.
     by : sequence of str, optional
-        Dims that the result keeps (default: ``lead``, if there is one).
+        Dims that the result keeps. Default: ``lead``, if the estimate has this dim.
     seed : int
         Seed of the errors that are added to members when they are compared with observations.
 
@@ -77,7 +79,8 @@ def crps(
     Raises
     ------
     InputError
-        If the estimate has neither members nor a spread, or the two share no variable or time.
+        If the estimate has neither members nor a spread, or only one member, or if estimate and
+        truth share no variable or time.
 
     References
     ----------
@@ -116,30 +119,36 @@ def rank_histogram(
     by: Sequence[str] | None = None,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Count how often the truth has each rank among the members: below all, above the first, ...
+    """Count how often the truth has each rank among the members of an ensemble.
 
-    The histogram is flat if truth and members are drawn from one distribution. It is U-shaped if
-    the ensemble has too little spread, hill-shaped if it has too much, and sloped if it is biased.
-    A truth that equals some members is counted in equal parts for the ranks that it may have.
+    Rank 1 means that the truth is below all N members, rank N + 1 that it is above all. The
+    histogram is flat if truth and members are drawn from the same distribution. It is U-shaped if
+    the ensemble has too little spread, dome-shaped if it has too much, and sloped if it is biased.
+    A truth that equals one or more members is counted in equal parts for all ranks that it could
+    have.
 
     Parameters
     ----------
-    estimate, truth, of, by, seed
-        See :func:`crps`; the estimate has members.
+    estimate : xarray.Dataset
+        Members with the dims (time, member, variable) or (start, lead, member, variable).
+    truth, of, by, seed
+        See :func:`crps`.
 
     Returns
     -------
     xarray.Dataset
-        ``frequency`` (..., rank), whose sum over ``rank`` 1 to N + 1 is 1; ``cases`` (...), the
-        number of values of the truth that are counted; ``flat_low`` and ``flat_high`` (...),
-        between which 95 % of the frequencies of a flat histogram of as many independent cases lie.
-        Neighbouring times are not independent, so select rows that are far enough apart; otherwise
-        the bounds are too narrow. A member that is not finite counts as larger than any truth.
+        ``frequency`` (..., rank), whose sum over the ranks 1 to N + 1 is 1; ``cases`` (...), the
+        number of values of the truth that are counted; ``flat_low`` and ``flat_high`` (...), the
+        bounds of 95 % of the frequencies of a flat histogram with as many independent cases. Times
+        that are close together are not independent, and the bounds are then too narrow; select
+        times that are far enough apart. A member that is not finite counts as larger than the
+        truth.
 
     Raises
     ------
     InputError
-        If the estimate has no members, or the two share no variable or time.
+        If the estimate has fewer than two members, or if estimate and truth share no variable or
+        time.
 
     References
     ----------
@@ -215,29 +224,31 @@ def spread_error(
 ) -> xr.Dataset:
     """Compute the spread, the error of the mean, and their ratio: 1 for a calibrated ensemble.
 
-    The spread is sqrt((N + 1) / N mean s^2), where s^2 is the variance of N members, with N - 1:
-    the error of a mean of N members is larger than their spread, as the mean is a sample, too. The
-    error is sqrt(mean (m - y)^2), m being the mean of the members and y the true value. Compared
-    with observations, the mean of their error variances is added to the squared spread.
+    The spread is sqrt((N + 1) / N mean s^2), where s^2 is the sample variance of the N members
+    (with the divisor N - 1). The factor (N + 1) / N accounts for the sampling error of a mean of N
+    members. The error is sqrt(mean (m - y)^2), where m is the mean of the members and y the true
+    value. If the estimate is compared with observations, the mean of their error variances is added
+    to the squared spread.
 
     Parameters
     ----------
     estimate, truth, of, by
         See :func:`crps`.
     members : int, optional
-        N, if the estimate has only a mean and a spread. Default: no factor.
+        N, for an estimate with only a mean and a spread. Default: the factor is left out.
 
     Returns
     -------
     xarray.Dataset
-        ``spread`` and ``error``, in the unit of the state, and ``ratio``, with the dims ``by``.
-        Missing values of the truth are left out of all; an estimate that is not finite has an
-        infinite error.
+        ``spread`` and ``error``, in the unit of the state, and ``ratio``, spread / error, with the
+        dims ``by``. All three leave out the values that are missing in the truth. An estimate that
+        is not finite has an infinite error.
 
     Raises
     ------
     InputError
-        If the estimate has neither members nor a spread, or the two share no variable or time.
+        If the estimate has neither members nor a spread, or only one member, or if estimate and
+        truth share no variable or time.
 
     References
     ----------

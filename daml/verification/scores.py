@@ -35,8 +35,8 @@ def analysis_error(
 ) -> xr.Dataset:
     """Compute the RMSE of analysis and background against the truth.
 
-    RMSE = sqrt(mean over time and variables of (estimate - truth)^2), over the values at which the
-    truth is known. An estimate that is not finite has an infinite error.
+    RMSE = sqrt(mean over time and variables of (estimate - truth)^2). Missing values of the truth
+    are left out. If an estimate is not finite where there is a truth, the RMSE is infinite.
 
     Parameters
     ----------
@@ -47,24 +47,26 @@ def analysis_error(
     skip : int
         Number of steps at the start of the record that are left out.
     variables : sequence of str, optional
-        Names of the variables or fields to score. Default: those that both Datasets have.
+        Names of the variables or fields to score. Default: all that both Datasets have.
 
     Returns
     -------
     xarray.Dataset
-        ``analysis_rmse`` and ``background_rmse``, in the state's units.
+        ``analysis_rmse`` and ``background_rmse``, in the unit of the state. With a dimension
+        ``trajectory`` each trajectory is scored on its own.
 
     Raises
     ------
     InputError
-        If they share no variables or not all times.
+        If the Datasets share no variable, the truth lacks times of the analysis, the fields to
+        score have different units, or ``skip`` leaves no step.
 
     Examples
     --------
     >>> import daml
     >>> truth = daml.simulate(daml.Lorenz63(), steps=2000, spinup=500)
     >>> _, analysis = daml.tuned(daml.ThreeDVar(), daml.Lorenz63(), daml.observe(truth))
-    >>> bool(analysis_error(analysis, truth).analysis_rmse < 1)  # the observations' is 1
+    >>> bool(analysis_error(analysis, truth).analysis_rmse < 1)  # RMSE of the observations
     True
     """
     for name in ("analysis", "background"):
@@ -100,10 +102,10 @@ def analysis_error(
 
 @checked
 def squared(estimate: xr.DataArray, true: xr.DataArray, over: str | None = None) -> xr.DataArray:
-    """Give the mean squared error, over one dim or all, of what is known of the truth.
+    """Compute the mean squared error over one dim, or over all dims.
 
-    An estimate that is not finite, where the truth is, has an infinite error; where nothing is
-    known of the truth the error is NaN.
+    Missing values of the truth are left out. An estimate that is not finite where there is a truth
+    has an infinite error. The error is NaN if the truth has no value at all.
     """
     estimate = estimate.where(np.isfinite(estimate), np.inf)
     true = true.where(np.isfinite(true))
@@ -113,28 +115,30 @@ def squared(estimate: xr.DataArray, true: xr.DataArray, over: str | None = None)
 @checked
 @by_trajectory
 def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
-    """Compute the squared error of each forecast, averaged over variables.
+    """Compute the squared error of each forecast, as a mean over the variables.
 
-    Variables whose truth is missing are left out. A forecast that is not finite has an infinite
-    error.
+    Missing values of the truth are left out. A forecast that is not finite where there is a truth
+    has an infinite error.
 
     Parameters
     ----------
     forecast : xarray.Dataset
-        ``forecast`` (start, lead, variable) with ``lead_steps``.
+        ``forecast`` (start, lead, variable), the result of :func:`daml.forecast`.
     truth : xarray.Dataset
-        ``state`` (time, variable); starts are among its times.
+        ``state`` (time, variable), at all times at which forecasts start.
 
     Returns
     -------
     xarray.Dataset
-        ``squared_error`` (start, lead), NaN where the truth is not known at the lead, and
-        ``initial`` (start, variable), the true state at the start.
+        ``squared_error`` (start, lead), in the unit of the state squared, NaN where the truth has
+        no value at the lead; and ``initial`` (start, variable), the true state at the start. With a
+        dimension ``trajectory`` each trajectory is scored on its own.
 
     Raises
     ------
     InputError
-        If the truth lacks the time of a start.
+        If the truth lacks the time of a start, the Datasets share no variable, the fields have
+        different units, or the forecast has members.
 
     Examples
     --------
@@ -165,14 +169,19 @@ def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
 
 @checked
 def mfe(errors: xr.Dataset) -> xr.DataArray:
-    """Compute the model forecast error (lead): the root mean square over starts and variables.
+    """Compute the model forecast error: the root mean square over starts and variables.
 
-    Starts without a known truth at the lead are left out.
+    Starts without a truth at the lead are left out.
 
     Parameters
     ----------
     errors : xarray.Dataset
         Result of :func:`forecast_error`.
+
+    Returns
+    -------
+    xarray.DataArray (lead)
+        In the unit of the state.
 
     Examples
     --------
@@ -188,7 +197,17 @@ def mfe(errors: xr.Dataset) -> xr.DataArray:
 
 @checked
 def reduction(error: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
-    """Compute the reduction of an error with respect to a reference, in % of the reference.
+    """Compute by how much an error is lower than a reference, in % of the reference.
+
+    Parameters
+    ----------
+    error, reference : xarray.DataArray
+        For example the :func:`mfe` of an emulator and of the imperfect model.
+
+    Returns
+    -------
+    xarray.DataArray
+        100 (1 - error / reference); negative where the error is larger than the reference.
 
     Examples
     --------
@@ -206,19 +225,28 @@ def error_map(
     x: tuple[str, np.ndarray],
     y: tuple[str, np.ndarray],
 ) -> xr.DataArray:
-    """Compute the model forecast error in bins of the true initial state: a map over the attractor.
+    """Compute a map of the model forecast error over the attractor.
+
+    Forecasts are sorted into bins by two variables of the true state at their start; the error of a
+    bin is the root mean square over its forecasts.
 
     Parameters
     ----------
     errors : xarray.Dataset
         Result of :func:`forecast_error`.
     x, y : tuple of str and numpy.ndarray
-        A variable and the edges of its bins.
+        Name of a variable, and the edges of its bins.
 
     Returns
     -------
     xarray.DataArray (lead, x_bin, y_bin)
-        Named ``<variable>_bin``, at the bins' centres; NaN where no forecast starts.
+        In the unit of the state, NaN for a bin in which no forecast starts. The dims of the bins
+        are named after the variables, such as ``x0_bin``; their coordinates are the centres.
+
+    Raises
+    ------
+    InputError
+        If a variable is unknown, or both are the same.
 
     Examples
     --------
@@ -243,10 +271,10 @@ def binned(
     x: tuple[str, np.ndarray],
     y: tuple[str, np.ndarray],
 ) -> xr.DataArray:
-    """Give the root mean of squares (dim, ...) in bins of states (dim, variable).
+    """Compute the root of the mean of ``squares`` (dim, ...) in bins of ``states`` (dim, variable).
 
-    Shape (..., x_bin, y_bin), at the bins' centres; NaN where a bin is empty. Squares and states
-    that are missing are left out.
+    The result (..., x_bin, y_bin) has the centres of the bins as coordinates, and NaN in empty
+    bins. Missing squares and states are left out.
     """
     for name, _ in (x, y):
         if name not in names(states):
@@ -276,19 +304,26 @@ def binned(
 @checked
 @by_trajectory
 def innovation_statistics(analysis: xr.Dataset, *, skip: int = 0) -> xr.Dataset:
-    """Compute statistics of the innovations, which need no truth.
+    """Compute statistics of the innovations (observation minus background), without a truth.
 
     Parameters
     ----------
     analysis : xarray.Dataset
-        ``innovation`` (time, observed), NaN where missing.
+        ``innovation`` (time, observed), NaN where nothing was observed.
     skip : int
-        Steps at the record's head that are left out.
+        Number of steps at the start of the record that are left out.
 
     Returns
     -------
     xarray.Dataset
-        ``innovation_rmse``, and ``innovation_mean`` and ``innovation_std`` (observed).
+        ``innovation_rmse`` over all observed quantities, and ``innovation_mean`` and
+        ``innovation_std`` (observed) of each, in the unit of the observations. With a dimension
+        ``trajectory`` each trajectory has its own.
+
+    Raises
+    ------
+    InputError
+        If ``skip`` is negative or leaves no step.
 
     Examples
     --------
