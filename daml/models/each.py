@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
 @checked
 def each(model: Model, *, workers: int = 1) -> Each:
-    """Let a model that steps one state at a time run in a batch.
+    """Make a model that steps batches of states from one that steps a single state.
 
     Parameters
     ----------
     model : Model
-        Its ``start(x, time)`` and ``step(x, memory)`` take one state (variable,) and one time; with
-        ``forcings`` ``step(x, memory, forcing)`` takes their values (forcing,). The memory may be
-        any object; ``step`` gives a new one, and leaves the one that it is given as
-        it is.
+        Its ``start(x, time)`` and ``step(x, memory)`` take one state (variable,) and one time. If
+        it has ``forcings``, its ``step(x, memory, forcing)`` takes their values (forcing,). The
+        memory may be any object; ``step`` must return a new one and must not change the memory that
+        it is given.
     workers : int
-        Threads that step the states of a batch side by side: worthwhile where a step waits for an
-        external program, or runs compiled code that releases Python's lock.
+        Number of threads that step the states of a batch in parallel. More than one is worthwhile
+        if a step waits for an external program, or runs compiled code that releases Python's global
+        interpreter lock.
 
     Returns
     -------
@@ -61,9 +62,21 @@ def each(model: Model, *, workers: int = 1) -> Each:
 
 
 class Each(Around):
-    """A model of batches, made of one that steps one state at a time; see :func:`each`.
+    """A model that steps batches of states with one that steps a single state; see :func:`each`.
 
-    Attributes that only the given model has (``climate``, ``time_unit``, ...) are its own.
+    It also has all other attributes of the given model (``climate``, ``time_unit``, ...).
+
+    Parameters
+    ----------
+    model : Model
+        The model that steps a single state (variable,).
+    workers : int
+        Number of threads that step the states of a batch in parallel.
+
+    Raises
+    ------
+    InputError
+        If ``model`` is not a model, or ``workers`` is below 1.
     """
 
     def __init__(self, model: Model, workers: int = 1) -> None:
@@ -83,8 +96,8 @@ class Each(Around):
     def start(self, x: Array, time: Array | None = None) -> Memory:
         """Give the memory of each state of ``x`` (..., variable), at ``time`` (...) if given.
 
-        Arrays and numbers, and tuples of them, are laid along the batch. Other objects are held in
-        an array (...) of objects.
+        Memories that are arrays or numbers, or tuples of these, are stacked to arrays (..., entry).
+        Other objects are held in an array (...) of objects.
         """
         states, times = _rows(x), None if time is None else np.broadcast_to(time, x.shape[:-1])
 
@@ -95,14 +108,15 @@ class Each(Around):
         return _together(self._map("start", begun, x.shape[:-1]), x.shape[:-1])
 
     def step(self, x: Array, memory: Memory, *forcing: Array) -> tuple[Array, Memory]:
-        """Move each state of ``x`` (..., variable) by one dt, with its own memory.
+        """Step each state of ``x`` (..., variable) by one dt, with its own memory.
 
         A model with ``forcings`` also takes their values (..., forcing).
 
         Raises
         ------
         StepError
-            If the model raises for a state, or gives no state: it names the first such state.
+            If the step of a state raises, or does not return a state. The message names the first
+            such state.
         """
         states, batch = _rows(x), x.shape[:-1]
         values = [_rows(part) for part in forcing]

@@ -23,29 +23,30 @@ OF_MEMORY = ("packed", "unpacked", "background_covariance")
 
 @checked
 def forced(model: Model, forcings: xr.Dataset) -> Model:
-    """Give a model with its forcings: one that steps without being given any.
+    """Attach its forcings to a model, so that its steps no longer need them as an argument.
 
-    Functions that take ``forcings`` do this themselves. It serves the others.
+    Functions with an argument ``forcings``, such as :func:`daml.simulate`, do this themselves.
+    Attach forcings for functions without this argument.
 
     Parameters
     ----------
     model : Model
-        Its ``forcings`` are the names of what its ``step(x, memory, forcing)`` takes.
+        Its attribute ``forcings`` has the names of the inputs of ``step(x, memory, forcing)``.
     forcings : xarray.Dataset
-        For each of these names a data variable (time), or a field (time, ...), of which a step
-        takes all points, in the order of its dimensions. Between two of its times a forcing is
-        interpolated linearly; a step takes the values of the time at which it starts.
+        One data variable for each of these names: a series (time), or a field (time, ...), all
+        points of which are inputs of a step. Forcings are interpolated linearly in time; a step
+        takes the values at the time at which it starts.
 
     Returns
     -------
     Model
-        Its memory is a clock and the memory of the model. All other attributes are those of the
-        model.
+        The model with its forcings. Its memory is a clock and the memory of the given model, and it
+        has all other attributes of the given model.
 
     Raises
     ------
     InputError
-        If the model takes no forcings, or one is missing, or has missing values.
+        If the model takes no forcings, or if one is missing or has missing values.
 
     Examples
     --------

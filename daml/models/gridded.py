@@ -15,33 +15,41 @@ if TYPE_CHECKING:
 
 
 class Gridded:
-    """Base class of models of fields; a subclass defines the fields and their step.
+    """Base class of models whose state consists of fields on a grid.
+
+    A subclass defines the attributes ``template`` and ``dt``, and the method ``move``, which steps
+    the fields.
 
     Attributes
     ----------
     template : xarray.Dataset
-        One data variable per field, with dimensions of space only. Its coordinates, units and other
-        attributes are those of all results. Points with NaN, such as land, are not part of the
-        state; the other values are a typical state.
+        One data variable per field, with dimensions of space only. All results take coordinates,
+        units and other attributes from it. Points with NaN, such as land, are not part of the
+        state. The other values are a typical state.
     dt : float or numpy.timedelta64
         Length of a step; see :class:`daml.protocols.Model`.
     arrays : tuple of str
-        ("numpy", "torch") if ``move`` also takes torch tensors, and torch differentiates it.
+        ("numpy", "torch") if ``move`` also takes torch tensors and torch can differentiate it;
+        otherwise it may be left out.
     period : float or sequence of float, optional
-        Period of each dimension, or None; see :class:`daml.protocols.Model`.
+        Length after which each dimension repeats itself, None for a dimension that does not; see
+        :class:`daml.protocols.Model`.
 
     Notes
     -----
-    A model with ``forcings`` defines ``move(fields, forcing)``, with their values (..., forcing).
+    A model with ``forcings`` defines ``move(fields, forcing)``, where ``forcing`` (..., forcing)
+    has their values at the start of a step.
 
-    ``variables`` are the points of all fields, named "u[3,5]"; ``positions`` follow from the
-    coordinates of the template, in km where they are latitudes and longitudes (units
-    "degrees_north" and "degrees_east"), and ``climate`` from its values.
+    The variables of the state are the points of all fields, with names such as "u[3,5]". Their
+    ``positions`` are the coordinates of the template, converted to km if these are latitudes and
+    longitudes (units "degrees_north" and "degrees_east"). The ``climate`` has the values of the
+    template.
 
     Raises
     ------
     InputError
-        If the template is not a Dataset of fields; raised when it is first used.
+        If the template is not a Dataset of fields. The error is raised when the template is first
+        used.
 
     Examples
     --------
@@ -62,7 +70,10 @@ class Gridded:
     arrays: tuple[str, ...] = ("numpy",)
 
     def move(self, fields: dict[str, Array]) -> dict[str, Array]:
-        """Move fields (..., y, x), by name, by one step; 0 stands where there is no variable."""
+        """Step the fields (..., y, x), a dict by their names, by one dt.
+
+        Points that are not part of the state have the value 0.
+        """
         raise NotImplementedError("give the model a method move(fields)")
 
     @cached_property
@@ -71,24 +82,24 @@ class Gridded:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Names along the last axis of a state."""
+        """Names of the variables, along the last axis of a state."""
         return self._template.names
 
     @property
     def positions(self) -> np.ndarray | None:
-        """Where the variables lie (variable, dimension), if all fields share their space."""
+        """Positions (variable, dimension) in space, if all fields have the same dimensions."""
         return self._template.positions
 
     @property
     def climate(self) -> np.ndarray:
-        """The values of the template (variable,)."""
+        """Values of the template (variable,)."""
         return self._template.values
 
     def start(self, x: Array, time: Array | None = None) -> Memory:
-        """Give no memory."""
+        """Give the memory, which is None."""
         return None
 
     def step(self, x: Array, memory: Memory, *forcing: Array) -> tuple[Array, Memory]:
-        """Move states (..., variable) by one step."""
+        """Step states (..., variable) by one dt."""
         moved = cast("Any", self.move)(self._template.fields(x), *forcing)
         return self._template.state(moved), memory

@@ -49,8 +49,8 @@ class KuramotoSivashinsky(Gridded):
 
     du/dt = -u du/dx - d2u/dx2 - d4u/dx4
 
-    Waves that are longer than 2 pi grow, shorter ones decay, and advection moves energy from the
-    first to the second. Derivatives are spectral. A step is the fourth-order exponential
+    Waves longer than 2 pi grow, shorter ones decay, and advection moves energy from the long to the
+    short waves. Derivatives are spectral. Steps are those of the fourth-order exponential
     Runge-Kutta scheme ETDRK4, which solves the linear terms exactly.
 
     Parameters
@@ -58,15 +58,16 @@ class KuramotoSivashinsky(Gridded):
     dt : float
         Length of a step, in model time units.
     substeps : int
-        Steps of the scheme in each dt. They should be 0.5 or shorter.
+        Number of steps of the scheme in each dt. A step should be 0.5 or shorter.
     length : float
-        Length of the ring. The numbers of growing waves and of positive Lyapunov exponents rise
-        with it.
+        Length of the ring. The number of growing waves and the number of positive Lyapunov
+        exponents increase with it.
     n : int
-        Points on the ring, 8 or more. The spacing ``length / n`` should be 1 or less, and is at
-        most 1.6.
+        Number of points on the ring, 8 or more. Their distance ``length / n`` must be at most 1.6
+        and should be at most 1.
     time_unit : str
-        See :class:`daml.models.ODE`.
+        Length of a model time unit for records with dates, as NumPy abbreviates it: "s", "h" or
+        "D". Records whose times are numbers do not need it.
 
     Raises
     ------
@@ -75,8 +76,8 @@ class KuramotoSivashinsky(Gridded):
 
     Notes
     -----
-    The mean of u over the ring does not change: a free run keeps the one that it starts with, and
-    moves around the ring with it. The ``climate`` has the mean 0.
+    The mean of u over the ring does not change in a free run, and the whole field drifts around the
+    ring with this velocity. The mean of ``climate`` is 0.
 
     References
     ----------
@@ -123,7 +124,7 @@ class KuramotoSivashinsky(Gridded):
 
     @cached_property
     def template(self) -> xr.Dataset:  # type: ignore[override]
-        """The field, at rest, with its places."""
+        """The field u (x) at rest, with its coordinate x."""
         x = self.length / self.n * np.arange(self.n)
         return xr.Dataset(
             {"u": ("x", np.zeros(self.n), {"long_name": "velocity", "units": "1"})},
@@ -141,7 +142,7 @@ class KuramotoSivashinsky(Gridded):
         return np.full(self.n, SPREAD)
 
     def move(self, fields: dict[str, Array]) -> dict[str, Array]:
-        """Move u (..., x) by one step."""
+        """Step the field u (..., x) by one dt."""
         u = fields["u"]
         xp = namespace(u)
         wave, whole, half, between, first, middle, last = (alike(c, u) for c in self._coefficients)

@@ -19,10 +19,20 @@ class Lorenz63(ODE):
 
     Parameters
     ----------
-    dt, substeps, time_unit
-        See :class:`daml.models.ODE`.
+    dt : float
+        Length of a step, in model time units.
+    substeps : int
+        Number of Runge-Kutta steps in each dt.
+    time_unit : str
+        Length of a model time unit for records with dates, as NumPy abbreviates it: "s", "h" or
+        "D". Records whose times are numbers do not need it.
     sigma, rho, beta : float
-        Prandtl number, Rayleigh number over its critical value, and geometric factor.
+        Prandtl number; Rayleigh number divided by its critical value; and geometric factor.
+
+    Raises
+    ------
+    InputError
+        If dt or substeps is not positive.
 
     References
     ----------
@@ -55,25 +65,38 @@ class Lorenz63(ODE):
 
 @dataclass(frozen=True)
 class CoupledLorenz63(Lorenz63):
-    """Lorenz 63 driven by, and driving, a damped oscillator (x3, x4): five variables.
+    """Lorenz 63 coupled to a damped oscillator (x3, x4): five variables, nondimensional.
 
-    As :class:`Lorenz63` with +x4 in dx0/dt and +x3 in dx1/dt, and
+    The equations of :class:`Lorenz63`, with the term +x4 in dx0/dt and +x3 in dx1/dt, and
+
     dx3/dt = -omega x4 - k (x3 - x3_star) - x1, dx4/dt = omega (x3 - x3_star) - k x4 - x0
 
     Parameters
     ----------
-    dt, substeps, time_unit, sigma, rho, beta
-        See :class:`Lorenz63`.
+    dt : float
+        Length of a step, in model time units.
+    substeps : int
+        Number of Runge-Kutta steps in each dt.
+    time_unit : str
+        Length of a model time unit for records with dates, as NumPy abbreviates it: "s", "h" or
+        "D". Records whose times are numbers do not need it.
+    sigma, rho, beta : float
+        Prandtl number; Rayleigh number divided by its critical value; and geometric factor.
     omega, k : float
-        Frequency and damping of the oscillator, per model time unit.
+        Angular frequency and damping rate of the oscillator, per model time unit.
     x3_star : float
-        Rest state of x3.
+        Value of x3 around which the oscillator oscillates.
+
+    Raises
+    ------
+    InputError
+        If dt or substeps is not positive.
 
     References
     ----------
     Palmer, T. N. (1993): Extended-range atmospheric prediction and the Lorenz model.
-    Bull. Amer. Meteor. Soc. 74, 49-65; as used by Goodliff and Miyoshi (2025),
-    EGUsphere, egusphere-2025-933.
+    Bull. Amer. Meteor. Soc. 74, 49-65. Goodliff and Miyoshi (2025), egusphere-2025-933, use it as
+    the truth.
 
     Examples
     --------

@@ -18,19 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lorenz96(ODE):
-    """A quantity on a circle of latitude, in n variables, nondimensional.
+    """The model of Lorenz (1996): a quantity at n points of a circle of latitude, nondimensional.
 
     dx_i/dt = (x_(i+1) - x_(i-2)) x_(i-1) - x_i + F, with indices modulo n
 
     Parameters
     ----------
-    dt, substeps, time_unit
-        See :class:`daml.models.ODE`. A time unit is read as five days.
+    dt : float
+        Length of a step, in model time units. One unit is usually identified with five days.
+    substeps : int
+        Number of Runge-Kutta steps in each dt.
+    time_unit : str
+        Length of a model time unit for records with dates, as NumPy abbreviates it: "s", "h" or
+        "D". Records whose times are numbers do not need it.
     n : int
-        Number of variables, 4 or more. Their names are "x0", "x1", ..., padded with zeros so that
-        they sort in the order of the ring.
+        Number of variables, 4 or more. Their names are "x0", "x1", ...; with more than ten
+        variables the numbers are padded with zeros ("x00"), so that names sort along the ring.
     forcing : float
-        F; with 8 and n = 40 the model is chaotic.
+        F. With F = 8 and n = 40 the model is chaotic.
 
     Raises
     ------
@@ -68,12 +73,12 @@ class Lorenz96(ODE):
 
     @property
     def positions(self) -> np.ndarray:
-        """Where the variables (variable,) lie on the ring."""
+        """Positions (variable,) of the variables on the ring."""
         return np.arange(self.n)
 
     @property
     def period(self) -> int:
-        """After which the ring repeats itself."""
+        """Length of the ring, after which positions repeat themselves."""
         return self.n
 
     def tendency(self, x: Array) -> Array:

@@ -56,22 +56,23 @@ def runge_kutta(tendency: Callable[[Array], Array], x: Array, dt: float, substep
 
 @dataclass(frozen=True)
 class ODE(ABC):
-    """Base class of models that are given by their right-hand side; steps are Runge-Kutta steps.
+    """Base class of models that are ordinary differential equations.
 
-    A subclass names its ``variables`` and defines ``tendency`` with the Array API, so that
-    NumPy and torch both run it and torch differentiates it. A model with ``forcings`` defines
-    ``tendency(x, forcing)``; forcings (..., forcing) are those at the start of a step, and constant
-    during it. The scheme is the classical one of fourth order.
+    A subclass defines the names ``variables`` and the right-hand side, ``tendency(x)``. Steps are
+    those of the classical fourth-order Runge-Kutta scheme. ``tendency`` uses the Array API, so that
+    it runs with NumPy and torch, and torch can differentiate it. A model with ``forcings`` defines
+    ``tendency(x, forcing)``; the forcings (..., forcing) are constant during a step, with their
+    values at its start.
 
     Parameters
     ----------
     dt : float
         Length of a step, in model time units.
     substeps : int
-        Runge-Kutta steps in each dt.
+        Number of Runge-Kutta steps in each dt.
     time_unit : str
-        Model time unit on a record whose time is datetime64, as abbreviated by NumPy ("s", "h",
-        "D").
+        Length of a model time unit for records with dates, as NumPy abbreviates it: "s", "h" or
+        "D". Records whose times are numbers do not need it.
 
     Raises
     ------
@@ -120,19 +121,19 @@ class ODE(ABC):
         """Give dx/dt for a state (..., variable), per model time unit."""
 
     def start(self, x: Array, time: Array | None = None) -> None:  # noqa: B027
-        """Give no memory: the state says all."""
+        """Give the memory, which is None: a step depends on the state alone."""
 
     def step(self, x: Array, memory: None = None, forcing: Any = None) -> tuple[Array, None]:
-        """Move a state (..., variable) by one dt.
+        """Step a state (..., variable) by one dt.
 
         Parameters
         ----------
         x : array (..., variable)
             The state, in the model's units.
         memory : None
-            An ordinary differential equation has none.
+            An ordinary differential equation has no memory.
         forcing : array (..., forcing), optional
-            Of a model with ``forcings``: their values at the start of the step.
+            Values of the forcings at the start of the step, for a model with ``forcings``.
 
         Returns
         -------

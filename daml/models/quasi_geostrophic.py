@@ -30,8 +30,8 @@ class QuasiGeostrophic(Gridded):
     dq/dt = -d psi/dx - r J(psi, q) - a zeta + b lap zeta - c lap lap zeta - f 2 pi sin(2 pi y)
 
     with zeta = lap psi, q = zeta - F psi, and J(psi, q) = psi_x q_y - psi_y q_x. The field is the
-    stream function psi (y, x) in a square basin of length 1. On its border psi and all its
-    Laplacians are 0; the points of the border are no variables.
+    stream function psi (y, x) in a square basin of length 1. On the border of the basin, psi and
+    all its Laplacians are 0; the points there are not part of the state.
 
     The wind drives one gyre in each half of the basin. Their western boundary currents meet at
     y = 1/2 and leave the coast as a jet, which sheds eddies.
@@ -41,19 +41,23 @@ class QuasiGeostrophic(Gridded):
     dt : float
         Length of a step, in model time units.
     substeps : int
-        Runge-Kutta steps in each dt. With the default settings 1.25 is stable.
+        Number of Runge-Kutta steps in each dt. With the default settings, Runge-Kutta steps of 1.25
+        are stable.
     n : int
-        Points along each side, the border included: 5 or more. A power of two plus 1 is quickest.
+        Number of points along each side, including the border: 5 or more. A power of two plus 1 is
+        fastest.
     froude : float
-        F, the square of the basin's length over the radius of deformation; 0 or more.
+        F, the square of the ratio of the basin's length to the radius of deformation; 0 or more.
     rossby : float
         r, the strength of advection.
     bottom_friction, friction, biharmonic_friction : float
-        a, b and c, 0 or more. Ensembles of few members may need a larger c.
+        a, b and c: coefficients of the bottom friction, the Laplacian friction and the biharmonic
+        friction; 0 or more. Assimilation with few members may need a larger c to remain stable.
     forcing : float
         f, the strength of the wind.
     time_unit : str
-        See :class:`daml.models.ODE`.
+        Length of a model time unit for records with dates, as NumPy abbreviates it: "s", "h" or
+        "D". Records whose times are numbers do not need it.
 
     Raises
     ------
@@ -63,10 +67,10 @@ class QuasiGeostrophic(Gridded):
 
     Notes
     -----
-    Laplacians have five points, the Jacobian is that of Arakawa, which conserves energy and
-    enstrophy, and psi follows from q by discrete sine transforms. Steps are the classical
-    Runge-Kutta scheme of fourth order. The sign of the wind is that of the published code
-    (EnKF-Matlab, and DAPPER's copy of it): the anticyclonic gyre lies in the south.
+    Laplacians are finite differences with five points, the Jacobian is that of Arakawa, which
+    conserves energy and enstrophy, and psi is computed from q by discrete sine transforms. Steps
+    are those of the classical fourth-order Runge-Kutta scheme. The sign of the wind is that of the
+    published code (EnKF-Matlab, and DAPPER's copy of it): the anticyclonic gyre lies in the south.
 
     References
     ----------
@@ -115,7 +119,7 @@ class QuasiGeostrophic(Gridded):
 
     @cached_property
     def template(self) -> xr.Dataset:  # type: ignore[override]
-        """The stream function of an ocean at rest, with its places."""
+        """The stream function psi (y, x) of an ocean at rest, with its coordinates."""
         psi = np.full((self.n, self.n), np.nan)
         psi[1:-1, 1:-1] = 0.0
         places = np.linspace(0, 1, self.n)
@@ -129,7 +133,7 @@ class QuasiGeostrophic(Gridded):
         )
 
     def move(self, fields: dict[str, Array]) -> dict[str, Array]:
-        """Move psi (..., y, x) by one step."""
+        """Step psi (..., y, x) by one dt."""
         inner = fields["psi"][..., 1:-1, 1:-1]
         if not isinstance(inner, np.ndarray):
             return {"psi": _bordered(self._moved(inner))}
@@ -143,7 +147,7 @@ class QuasiGeostrophic(Gridded):
         return runge_kutta(self.tendency, inner, self.dt, self.substeps)
 
     def tendency(self, inner: Array) -> Array:
-        """Give d psi/dt (..., y, x) of psi, both without their border."""
+        """Give d psi/dt (..., y, x) for psi (..., y, x), both without the points of the border."""
         h = 1 / (self.n - 1)
         psi = _bordered(inner)
         zeta = laplacian(psi, h)
@@ -160,7 +164,7 @@ class QuasiGeostrophic(Gridded):
         return self.stream_function(change)
 
     def stream_function(self, q: Array) -> Array:
-        """Solve lap psi - F psi = q (..., y, x), without the border, where psi is 0."""
+        """Solve lap psi - F psi = q (..., y, x) for psi, both without the border."""
         return self._waves(self._waves(q) / alike(self._eigenvalues, q))
 
     def _waves(self, field: Array) -> Array:

@@ -25,32 +25,33 @@ TURN = 1 << 62
 
 
 class Stochastic(Around):
-    """A model with random errors, drawn from N(0, Q), after each step.
+    """A model to which a random error, drawn from N(0, Q), is added after each step.
 
-    The draws depend on the seed and the number of the step since the time 0 (with dates: since
-    1970), so a run that is continued from its end equals a longer run. All states of
-    one time get the same draw, except for the members (..., member, variable) of an ensemble, each
-    of which gets its own.
+    The error depends only on the seed and on the number of the step, counted from time 0 (for
+    dates: from 1970). A run that is continued from its end therefore equals a longer run. All
+    states of the same time get the same error, except that each member of an ensemble (..., member,
+    variable) gets its own.
 
-    In :func:`daml.assimilate` the scheme accounts for the error instead: the cycle steps the model
-    without it, ensembles draw it with their own seed, and :class:`daml.schemes.SigmaPoint`
-    and :class:`daml.schemes.ExtendedKalman` add Q to their covariance.
+    In :func:`daml.assimilate` the model is stepped without the error, because the scheme accounts
+    for it: ensemble schemes draw errors with a seed of their own, and
+    :class:`daml.schemes.SigmaPoint` and :class:`daml.schemes.ExtendedKalman` add Q to their
+    covariance.
 
     Parameters
     ----------
     model : Model
-        The model without random errors. Its other attributes (``climate``, ``positions``, ...) are
-        those of this model, too.
+        The model without random errors. The new model has all its other attributes (``climate``,
+        ``positions``, ...).
     model_error : float, array or xarray.DataArray
-        Q: one variance for all variables, variances (variable,) or a covariance (variable,
+        Q: one variance for all variables, variances (variable,), or a covariance matrix (variable,
         covariable), in units of the variables squared.
     seed : int
-        Seed of the errors.
+        Seed of the errors, 0 or more.
 
     Raises
     ------
     InputError
-        If Q is not a covariance of the model's variables, or the seed is negative.
+        If Q is not a covariance of the variables of the model, or the seed is negative.
 
     Examples
     --------
@@ -95,9 +96,9 @@ class Stochastic(Around):
         return error_root(q), ranks(self.variables)
 
     def start(self, x: Array, time: Array | None = None) -> tuple[Memory, np.ndarray]:
-        """Give the memory of the model, and the number (...) of the step that comes next.
+        """Give the memory of the model, and the number (...) of the next step.
 
-        Without a ``time`` that is the first one after the time 0.
+        Without ``time``, states are those of time 0.
         """
         steps = np.zeros(x.shape[:-1], np.int64)
         if time is not None:
@@ -122,7 +123,7 @@ class Stochastic(Around):
     def step(
         self, x: Array, memory: tuple[Memory, np.ndarray], *forcing: Array
     ) -> tuple[Array, Any]:
-        """Move states (..., [member,] variable) by one dt, and add an error to each.
+        """Step states (..., [member,] variable) by one dt, and add a random error to each.
 
         A model with ``forcings`` also takes their values (..., forcing).
         """

@@ -18,26 +18,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TwoScaleLorenz96(ODE):
-    """Slow variables X on a circle of latitude, each with fast variables Y, nondimensional.
+    """The two-scale model of Lorenz (1996), nondimensional.
+
+    There are K slow variables X on a circle of latitude, each in a sector of its own, and J fast
+    variables Y in each sector:
 
     dX_k/dt = (X_(k+1) - X_(k-2)) X_(k-1) - X_k + F - (h c / b) sum of the Y of sector k
 
     dY_j/dt = c b (Y_(j-1) - Y_(j+2)) Y_(j+1) - c Y_j + (h c / b) X_k of the sector of j
 
-    The indices of X are modulo K. The Y form one ring of K J variables, J in each sector. Without
-    its fast variables the model is :class:`Lorenz96`, an imperfect model of this one:
+    The indices k are modulo K. The Y form one ring of K J variables. Without the fast variables the
+    model is :class:`Lorenz96`, which is an imperfect model of this one:
     ``Lorenz96(dt=0.05, substeps=10, n=8, forcing=20.0)``.
 
     Parameters
     ----------
-    dt, substeps, time_unit
-        See :class:`daml.models.ODE`. The fast variables need Runge-Kutta steps of 0.005 or less
-        with the default settings, and shorter ones with a larger c or b.
-    sectors, fast : int
-        K, 4 or more, and J, 1 or more. Slow variables are called "x0", "x1", ..., fast ones
-        "y0_00", "y0_01", ..., with the number of the sector first, padded with zeros.
-    forcing, coupling, amplitude, speed : float
-        F; h; b, by which the fast variables are smaller; and c, by which they are faster.
+    dt : float
+        Length of a step, in model time units.
+    substeps : int
+        Number of Runge-Kutta steps in each dt. With the default settings, the fast variables need
+        Runge-Kutta steps of 0.005 or less, and with a larger c or b shorter ones.
+    time_unit : str
+        Length of a model time unit for records with dates, as NumPy abbreviates it: "s", "h" or
+        "D". Records whose times are numbers do not need it.
+    sectors : int
+        K, 4 or more. The slow variables are named "x0", "x1", ...
+    fast : int
+        J, 1 or more. The fast variables are named "y0_00", "y0_01", ..., the number of the sector
+        first. Numbers are padded with zeros.
+    forcing : float
+        F, which drives the slow variables.
+    coupling : float
+        h, the strength of the coupling.
+    amplitude : float
+        b, the factor by which the fast variables are smaller than the slow ones.
+    speed : float
+        c, the factor by which the fast variables are faster.
 
     Raises
     ------
@@ -80,7 +96,7 @@ class TwoScaleLorenz96(ODE):
 
     @cached_property
     def variables(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Names along the last axis of a state: the slow variables, then the fast ones."""
+        """Names of the variables, first the slow ones, then the fast ones."""
         wide, narrow = len(str(self.sectors - 1)), len(str(self.fast - 1))
         slow = tuple(f"x{k:0{wide}}" for k in range(self.sectors))
         inner = range(self.fast)
@@ -90,14 +106,14 @@ class TwoScaleLorenz96(ODE):
 
     @property
     def positions(self) -> np.ndarray:
-        """Where the variables (variable,) lie, in sectors; the fast ones fill theirs evenly."""
+        """Positions (variable,) in units of a sector; fast variables are spread over theirs."""
         within = (np.arange(self.fast) + 0.5) / self.fast - 0.5
         slow = np.arange(float(self.sectors))
         return np.concatenate((slow, (slow[:, None] + within).ravel()))
 
     @property
     def period(self) -> int:
-        """After which the ring repeats itself."""
+        """Length of the ring, after which positions repeat themselves."""
         return self.sectors
 
     def tendency(self, x: Array) -> Array:
