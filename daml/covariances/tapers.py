@@ -12,21 +12,22 @@ from daml.labels.arguments import checked
 
 @checked
 def taper(distance: Any, half_width: float) -> np.ndarray:
-    """Give the fifth-order piecewise rational function of Gaspari and Cohn.
+    """Compute the fifth-order piecewise rational function of Gaspari and Cohn.
 
-    It looks like a Gaussian and is a correlation function in up to three dimensions: 1 at distance
-    0, 5/24 at the half-width, and exactly 0 from twice the half-width on.
+    The function is similar to a Gaussian and is a correlation function in up to three dimensions.
+    It is 1 at distance 0, 5/24 at the half-width, and exactly 0 from twice the half-width on.
 
     Parameters
     ----------
     distance : array_like (...)
-        0 or more, in any unit of length.
+        Distances, 0 or more, in any unit of length.
     half_width : float
-        In the same unit. Infinite: 1 everywhere.
+        Half-width, in the same unit. If it is infinite, the function is 1 everywhere.
 
     Returns
     -------
     numpy.ndarray (...)
+        Values of the function, from 0 to 1.
 
     Raises
     ------

@@ -18,11 +18,11 @@ class Erring:
 
     @property
     def by_model_error(self: S) -> S:
-        """The same scheme with the model error of the model."""
+        """The same scheme with the ``model_error`` of the model."""
         return cast("S", replace(cast("Any", self), model_error=None))
 
     def to_dataset(self) -> xr.Dataset:
-        """Give the model error, if it is an array; for a store."""
+        """Give the model error, if it is an array, as a Dataset for a store."""
         given = self.model_error
         if isinstance(given, xr.DataArray):
             return given.reset_coords(drop=True).to_dataset(name="model_error")
@@ -31,7 +31,7 @@ class Erring:
         return xr.Dataset({"model_error": (("row", "column")[: np.ndim(given)], np.array(given))})
 
     def restored(self: S, dataset: xr.Dataset) -> S:
-        """Give this scheme with what ``to_dataset`` gave."""
+        """Give this scheme with what ``to_dataset`` stored."""
         if "model_error" not in dataset:
             return self
         found = dataset["model_error"]

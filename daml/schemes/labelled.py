@@ -24,17 +24,18 @@ CHI_SQUARE: Outputs = {
 
 @checked
 def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) -> xr.Dataset:
-    """Give the analysis of each background state, each on its own.
+    """Compute the analysis of each background state, independently of the others.
 
     Parameters
     ----------
     scheme : Scheme
-        A scheme that does not need the model's B.
+        A scheme that analyses single states without a model, such as a :class:`daml.ThreeDVar` with
+        a given B.
     background : xarray.Dataset
-        ``background``, or else ``state``, (time, variable).
+        ``background``, or if there is none ``state``, (time, variable).
     observations : xarray.Dataset
-        ``observation`` (time, variable) and its ``error_variance`` (variable); each time must be
-        one of the background's.
+        ``observation`` (time, variable) and its ``error_variance`` (variable), at times of the
+        background.
 
     Returns
     -------
@@ -44,8 +45,8 @@ def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) ->
     Raises
     ------
     InputError
-        If a Dataset lacks a variable or has wrong dims or values, the times do not match, or the
-        scheme needs the model's B.
+        If a Dataset lacks a variable or has wrong dims or values, the background lacks times of the
+        observations, or the scheme needs members or a model.
 
     Examples
     --------

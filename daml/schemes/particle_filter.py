@@ -33,52 +33,53 @@ class Particles(NamedTuple):
 
 @dataclass(frozen=True)
 class ParticleFilter:
-    """Particle filter with regularisation, for few variables and any distribution of errors.
+    """Regularised particle filter, for few variables with any distribution.
 
-    The members do not move towards the observations. Each member x has a weight w, which is
-    multiplied by the likelihood ``exp(-|R^(-1/2) (y - H(x))|^2 / 2)``, and all weights are divided
-    by their sum. The mean and the spread of an analysis are the weighted ones. H need not be
-    linear, and the members need not be Gaussian.
+    An analysis changes the weights of the members and not their states. The weight w of each member
+    x is multiplied by the likelihood ``exp(-|R^(-1/2) (y - H(x))|^2 / 2)``, and all weights are
+    divided by their sum. The mean and the spread of the analysis are weighted. H need not be
+    linear, and the distribution of the members need not be Gaussian.
 
-    Where the effective size 1 / sum(w^2) falls below ``resample_below`` times N, N members are
-    drawn by their weights (systematic resampling), and count alike from there on. To those that
-    were drawn more than once, a number from N(0, h^2 P) is added, where P is the weighted
-    covariance and h = ``regularisation`` N^(-1 / (n + 4)) for n variables (Scott's rule). Where one
-    member has all the weight, P is the covariance without weights.
+    If the effective size 1 / sum(w^2) falls below ``resample_below`` times N, N members are drawn
+    with probabilities equal to the weights (systematic resampling), and get equal weights. Noise
+    from N(0, h^2 P) is then added to members that were drawn more than once, where P is the
+    weighted covariance and h = ``regularisation`` N^(-1 / (n + 4)) for n variables (Scott's rule).
+    If one member has all the weight, P is the covariance without weights.
 
-    The number of members that are needed grows exponentially with the number of observations that
-    are independent of each other. Use an :class:`ETKF` or an :class:`EnKF` for more than about five
-    variables, and a :class:`LETKF` for many.
+    The number of members that is needed grows exponentially with the number of independent
+    observations. For more than about five variables use an :class:`ETKF` or an :class:`EnKF`, and
+    for many a :class:`LETKF`.
 
     Parameters
     ----------
     members : int
-        N, 2 or more. Hundreds are usual for three variables.
+        N, the number of members, 2 or more. Hundreds are usual for three variables.
     resample_below : float
-        Fraction of N, above 0 and up to 1.
+        Effective size below which members are resampled, as a fraction of N: above 0, and at most
+        1.
     regularisation : float
-        Factor on the width of the kernel; 0 adds nothing, which only suits models with random
-        noise.
+        Factor on the width h of the noise after resampling. 0 adds no noise, which suits only
+        models with random errors.
     seed : int
-        Seed of the first ensemble, of the draws and of the kernels.
+        Seed of the first ensemble, of the resampling and of the noise.
 
     Raises
     ------
     InputError
-        If an argument is out of range; in a training through the cycle, as resampling has no
-        gradient.
+        If an argument is out of range. A training through the cycle raises it because resampling
+        has no gradient.
     DivergedError
         In :func:`daml.assimilate`, if the members have lost the observations in most of the record.
 
     Notes
     -----
-    ``effective_size`` (time) of an analysis is 1 / sum(w^2) before the members are drawn anew. It
-    is small where a few members decide the analysis. It is also large, however, where all members
-    are equally far from the observations; then ``chi_square``, which compares the innovation of the
-    weighted mean with the weighted covariance, is far above 1. A model whose own errors are not
-    small needs a larger ``regularisation``, as the members have no other way to follow.
-    ``log_likelihood`` is the log of the mean likelihood of the members, less the constant, and does
-    not assume that they are Gaussian.
+    ``effective_size`` (time) of the analysis is 1 / sum(w^2) before the resampling. It is small if
+    a few members have most of the weight. It is large, however, if all members are equally far from
+    the observations; ``chi_square``, which compares the innovation of the weighted mean with the
+    weighted covariance, is then far above 1. A model with considerable errors needs a larger
+    ``regularisation``, because the noise alone moves members towards the observations.
+    ``log_likelihood`` is the logarithm of the weighted mean likelihood of the members, without the
+    constant; it does not assume a Gaussian distribution.
 
     References
     ----------
@@ -131,7 +132,7 @@ class ParticleFilter:
 
     @property
     def outputs(self) -> Outputs:
-        """What an analysis has besides."""
+        """The further variables of an analysis; see :class:`daml.protocols.Scheme`."""
         told = {"long_name": "effective number of members", "units": "1"}
         likelihood = OUTPUTS["log_likelihood"]
         return {
@@ -141,7 +142,7 @@ class ParticleFilter:
         }
 
     def prepare(self, setting: Setting) -> Particles:
-        """Give the order of the names; nothing else is known before a forecast."""
+        """Give the order of the names, which is all that is known before a forecast."""
         return Particles(ranks(setting.variables))
 
     def update(

@@ -11,16 +11,31 @@ from daml.schemes.ensembles.weights import Weights
 
 @dataclass(frozen=True)
 class DEnKF(Ensemble):
-    """Deterministic ensemble Kalman filter: anomalies move by half of the gain.
+    """Deterministic ensemble Kalman filter: anomalies are updated with half of the gain.
 
-    With the Kalman gain K of the ensemble, the mean x and the anomalies A are updated by
-    x + K (y - H x) and A - K H A / 2. Without perturbed observations the analysis covariance is
-    the Kalman filter's plus K H P H' K' / 4: where observations say much, this inflates.
+    With the Kalman gain K of the ensemble, the mean x and the anomalies A are updated to
+    x + K (y - H x) and A - K H A / 2. Observations are not perturbed. The analysis covariance is
+    that of the Kalman filter plus K H P H' K' / 4, which acts as an inflation where observations
+    are much more accurate than the background.
 
     Parameters
     ----------
-    members, inflation, rotate, seed, error_factor, model_error, drawn
-        See :class:`daml.schemes.ETKF`.
+    members : int
+        N, the number of members, 2 or more.
+    inflation : float, RTPP, RTPS, Additive or "innovations"
+        How the spread of the members is increased after each analysis; see :class:`ETKF`.
+    rotate : bool
+        Whether the anomalies are rotated at random after each analysis; see :class:`ETKF`.
+    seed : int
+        Seed of all random numbers: the first ensemble, rotations and model errors.
+    error_factor : float or "estimated"
+        Factor on the error covariance R of the observations. "estimated": the factor is estimated
+        from the innovations.
+    model_error : float, array or xarray.DataArray, optional
+        Q, the covariance of the model error of a step; see :class:`ETKF`. Default: the
+        ``model_error`` of the model, or none.
+    drawn : bool
+        Whether model errors are drawn at random; see :class:`ETKF`.
 
     Raises
     ------

@@ -27,18 +27,31 @@ class Perturbing(NamedTuple):
 class EnKF(Ensemble):
     """Ensemble Kalman filter with perturbed observations.
 
-    With the Kalman gain K of the ensemble, each member x moves to x + K (y + e - H(x)), where e is
-    drawn from N(0, R), independently for each member and time. The mean of the e over the members
-    is removed, and the rest multiplied by the root of N / (N - 1), so that each keeps the variance
-    of its error; their sample covariance exceeds R by this factor. H need not be linear: it is
-    applied to the members.
+    With the Kalman gain K of the ensemble, each member x is updated to x + K (y + e - H(x)), where
+    the perturbation e is drawn from N(0, R), independently for each member and time. The mean of
+    the perturbations over the N members is subtracted, and the differences are multiplied by
+    sqrt(N / (N - 1)), so that each perturbation has the covariance R; their sample covariance is on
+    average larger than R by the factor N / (N - 1). H need not be linear, as it is applied to the
+    members.
 
     Parameters
     ----------
-    members, inflation, rotate, error_factor, model_error, drawn
-        See :class:`daml.schemes.ETKF`.
+    members : int
+        N, the number of members, 2 or more.
+    inflation : float, RTPP, RTPS, Additive or "innovations"
+        How the spread of the members is increased after each analysis; see :class:`ETKF`.
+    rotate : bool
+        Whether the anomalies are rotated at random after each analysis; see :class:`ETKF`.
     seed : int
         Seed of all random numbers: the first ensemble, perturbations, rotations and model errors.
+    error_factor : float or "estimated"
+        Factor on the error covariance R of the observations. "estimated": the factor is estimated
+        from the innovations.
+    model_error : float, array or xarray.DataArray, optional
+        Q, the covariance of the model error of a step; see :class:`ETKF`. Default: the
+        ``model_error`` of the model, or none.
+    drawn : bool
+        Whether model errors are drawn at random; see :class:`ETKF`.
 
     Raises
     ------
@@ -61,7 +74,7 @@ class EnKF(Ensemble):
     """
 
     def known(self, setting: Setting) -> Perturbing:
-        """Work out what perturbations need: the order of names, and a root of R."""
+        """Prepare the perturbations: the order of the names, and a root of R."""
         covariance, root = setting.noise.covariance, None
         if covariance is not None:
             xp = namespace(covariance)

@@ -24,22 +24,38 @@ HALVINGS = 50
 
 @dataclass(frozen=True)
 class EnKFN(ETKF):
-    """Finite-size ensemble Kalman filter: the observations decide how much to inflate.
+    """Finite-size ensemble Kalman filter (EnKF-N), which needs no tuned inflation.
 
     The prior accounts for the sampling errors of the mean and the covariance of a small ensemble.
-    In its dual form the analysis is that of an ETKF whose background anomalies are multiplied by l,
-    where u = l^2 minimises d' (I + u S' S)^-1 d / (N - 1) + e / u + c log u. With p = e / c where e
-    = (N + 1) / N and c = N / (N - 1), e is divided and c multiplied by the root of p^m, where m is
-    the mean of the eigenvalues of (I + S S')^-1: without information from observations there is no
-    inflation. There is no inflation to tune; a factor can still be given.
+    In its dual form, the analysis is that of an :class:`ETKF` whose background anomalies are
+    multiplied by a factor l, which is determined anew from the innovations of each analysis. With S
+    and d as for the ETKF, u = l^2 minimises d' (I + u S' S)^-1 d / (N - 1) + e / u + c log u.
+    Initially e = (N + 1) / N and c = N / (N - 1). Then e is divided, and c multiplied, by
+    sqrt((e / c)^m), where m is the mean of the eigenvalues of (I + S S')^-1, so that l is 1 if the
+    observations carry no information.
 
     Parameters
     ----------
-    members, inflation, rotate, seed, error_factor, model_error, drawn
-        See :class:`daml.schemes.ETKF`.
+    members : int
+        N, the number of members, 2 or more.
+    inflation : float, RTPP, RTPS, Additive or "innovations"
+        How the spread of the members is increased after each analysis, in
+        addition; see :class:`ETKF`. The default, 1.0, adds nothing.
+    rotate : bool
+        Whether the anomalies are rotated at random after each analysis; see :class:`ETKF`.
+    seed : int
+        Seed of all random numbers: the first ensemble, rotations and model errors.
+    error_factor : float or "estimated"
+        Factor on the error covariance R of the observations. "estimated": the factor is estimated
+        from the innovations.
+    model_error : float, array or xarray.DataArray, optional
+        Q, the covariance of the model error of a step; see :class:`ETKF`. Default: the
+        ``model_error`` of the model, or none.
+    drawn : bool
+        Whether model errors are drawn at random; see :class:`ETKF`.
     certainty : float
-        Factor on e and c, above 0 (default: 1). With a larger one the covariance of the ensemble is
-        taken to be more certain, and innovations change it less.
+        Factor on e and c, above 0. The larger it is, the more certain the covariance of the
+        ensemble is assumed to be, and the less the innovations change l.
 
     Raises
     ------

@@ -14,40 +14,40 @@ from daml.schemes.ensembles.transforms import Transform, symmetric, triangular
 class ETKF(Ensemble):
     """Ensemble transform Kalman filter with the symmetric root.
 
-    A are the anomalies of an ensemble of N members, S those of R^(-1/2) H(x) divided by
-    sqrt(N - 1), and d is the innovation of the mean in units of its error. In the space of the
-    members, the analysis is mean + A' (I + S S')^-1 S d / sqrt(N - 1), with the anomalies
-    (I + S S')^(-1/2) A. H need not be linear: it is applied to the members.
+    Let A (member, variable) be the anomalies of the N members x, S (member, observed) the anomalies
+    of R^(-1/2) H(x) divided by sqrt(N - 1), and d = R^(-1/2) (y - mean of H(x)). The analysis is
+    computed in the space of the members: its mean is mean + A' (I + S S')^-1 S d / sqrt(N - 1), and
+    its anomalies are (I + S S')^(-1/2) A. H need not be linear, as it is applied to the members.
 
     Parameters
     ----------
     members : int
-        N, 2 or more.
+        N, the number of members, 2 or more.
     inflation : float, RTPP, RTPS, Additive or "innovations"
-        How the anomalies are increased after each analysis in which something was observed: by a
-        factor from 0.5 to 3, or by a rule (:class:`daml.schemes.RTPP`, :class:`daml.schemes.RTPS`,
-        :class:`daml.schemes.Additive`). "innovations", also as the number of a rule, is estimated
-        by :func:`daml.tuned` and in each pass of :func:`daml.improve`. In the first 80 steps of a
-        segment the factor falls from 1.3 (or its setting, if that is larger) to its setting; with a
-        rule, to 1.
+        How the spread of the members is increased after each analysis in which something was
+        observed: either a factor on the anomalies, from 0.5 to 3, or a rule
+        (:class:`daml.schemes.RTPP`, :class:`daml.schemes.RTPS`, :class:`daml.schemes.Additive`).
+        "innovations", for the factor or for the number of a rule, means that :func:`daml.tuned` and
+        each pass of :func:`daml.improve` estimate it. During the first 80 steps of a segment, the
+        anomalies are multiplied by a factor that falls from 1.3 (or from ``inflation`` if that is
+        larger) to ``inflation``, or to 1 with a rule.
     rotate : bool
-        Whether the anomalies are rotated at random after each analysis. This keeps their mean and
-        covariance, and prevents outliers among the members.
+        Whether the anomalies are rotated at random after each analysis. The rotation keeps their
+        mean and covariance, and prevents outliers among the members.
     seed : int
         Seed of all random numbers: the first ensemble, rotations and model errors.
     error_factor : float or "estimated"
-        Factor on the observations' error covariance R. "estimated", for an R of unknown size,
-        estimates it from the innovations, together with the inflation if that is open, too.
+        Factor on the error covariance R of the observations. "estimated": the factor is estimated
+        from the innovations, together with the inflation if that is to be estimated, too.
     model_error : float, array or xarray.DataArray, optional
-        Q, the covariance of the error of a step, from which random errors are drawn and added to
-        the members after each step: one variance for all variables, variances (variable,) or a
-        covariance (variable, covariable), in units of the variables squared. Default: the model's
-        own ``model_error``, or none.
+        Q, the covariance of the model error of a step: one variance for all variables, variances
+        (variable,), or a covariance matrix (variable, covariable), in units of the variables
+        squared. Default: the ``model_error`` of the model, or none.
     drawn : bool
-        Whether the model errors are drawn. With False the anomalies are multiplied by a square root
-        instead, so that their covariance increases by Q in all directions in which the ensemble has
-        spread, and in no other. This has no sampling error, but it needs more members than there
-        are directions in which errors grow.
+        Whether errors are drawn from N(0, Q) and added to the members after each step. With False,
+        the anomalies are transformed instead, so that their covariance increases by Q in the
+        directions in which the ensemble has spread, and in no others. This has no sampling error,
+        but it needs more members than there are directions in which errors grow.
 
     Raises
     ------

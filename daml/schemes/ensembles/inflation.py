@@ -68,7 +68,7 @@ class Factor:
         return Factor(number)
 
     def prepare(self, setting: Setting, owner: str) -> None:
-        """Need nothing."""
+        """Prepare nothing."""
 
     def widened(self, anomalies: Any, background: Any, run: Run, seed: int, known: Any) -> Any:
         """Leave it to the ensemble, which begins with a larger factor."""
@@ -77,16 +77,16 @@ class Factor:
 
 @dataclass(frozen=True)
 class RTPP:
-    """Relaxation of the anomalies of an analysis to those of its background.
+    """Relaxation to prior perturbations (RTPP), a rule of inflation.
 
-    A = (1 - weight) Aa + weight Ab, for each member.
+    The anomalies A of each member become A = (1 - weight) Aa + weight Ab, where Aa are those of
+    the analysis and Ab those of the background.
 
     Parameters
     ----------
     weight : float or "innovations"
-        Weight from 0, which leaves the analysis as it is, to 1, which gives it the background's
-        anomalies.
-        "innovations": estimated by :func:`daml.tuned` and in each pass of :func:`daml.improve`.
+        Weight of the background's anomalies, from 0 (no inflation) to 1. "innovations":
+        :func:`daml.tuned` and each pass of :func:`daml.improve` estimate the weight.
 
     Raises
     ------
@@ -120,11 +120,11 @@ class RTPP:
         return self.weight
 
     def at(self, number: float) -> RTPP:
-        """Give it with another weight."""
+        """Give the rule with another weight."""
         return replace(self, weight=number)
 
     def prepare(self, setting: Setting, owner: str) -> None:
-        """Need nothing."""
+        """Prepare nothing."""
 
     def widened(self, anomalies: Any, background: Any, run: Run, seed: int, known: Any) -> Any:
         """Move the anomalies of an analysis towards those of its background."""
@@ -133,17 +133,16 @@ class RTPP:
 
 @dataclass(frozen=True)
 class RTPS:
-    """Relaxation of the spread of an analysis to that of its background.
+    """Relaxation to prior spread (RTPS), a rule of inflation.
 
-    With the standard deviations sa and sb of the members of analysis and background, each
-    variable's anomalies are multiplied by 1 + weight (sb - sa) / sa.
+    The anomalies of each variable are multiplied by 1 + weight (sb - sa) / sa, where sa and sb are
+    its standard deviations over the members of the analysis and of the background.
 
     Parameters
     ----------
     weight : float or "innovations"
-        Weight from 0, which leaves the analysis as it is; 1 gives it the background's spread, and
-        up to 2 is possible. "innovations": estimated by :func:`daml.tuned` and in each pass of
-        :func:`daml.improve`.
+        Weight from 0 (no inflation) to 2; with 1 the analysis gets the spread of the background.
+        "innovations": :func:`daml.tuned` and each pass of :func:`daml.improve` estimate the weight.
 
     Raises
     ------
@@ -176,11 +175,11 @@ class RTPS:
         return self.weight
 
     def at(self, number: float) -> RTPS:
-        """Give it with another weight."""
+        """Give the rule with another weight."""
         return replace(self, weight=number)
 
     def prepare(self, setting: Setting, owner: str) -> None:
-        """Need nothing."""
+        """Prepare nothing."""
 
     def widened(self, anomalies: Any, background: Any, run: Run, seed: int, known: Any) -> Any:
         """Multiply the anomalies of each variable."""
@@ -193,25 +192,27 @@ class RTPS:
 
 @dataclass(frozen=True)
 class Additive:
-    """Noise that is drawn for each member and added after each analysis.
+    """Additive inflation: random noise is added to each member after each analysis.
 
-    It represents errors of the model in directions in which the ensemble has no spread. The mean
-    of the members does not change; their covariance increases on average by that of the noise.
+    The noise represents model errors in directions in which the ensemble has no spread. It does not
+    change the mean of the members, and on average it increases their covariance by its own.
 
     Parameters
     ----------
     covariance : xarray.DataArray
-        Covariance of the noise: B (variable, covariable); variances (variable,), without
-        correlations; or a root L (variable, mode) with B = L L', with any name for its second
-        dimension. In the last two cases B is not formed.
+        Covariance of the noise, in units of the variables squared: a matrix (variable, covariable);
+        variances (variable,) of noise without correlations; or a square root L (variable, mode) of
+        the covariance L L', whose second dimension may have any name. In the last two cases no
+        matrix of all variables is formed.
     scale : float or "innovations"
-        Factor on the covariance. "innovations": estimated by :func:`daml.tuned` and in each pass of
-        :func:`daml.improve`.
+        Factor on the covariance. "innovations": :func:`daml.tuned` and each pass of
+        :func:`daml.improve` estimate the factor.
 
     Raises
     ------
     InputError
-        If the covariance or the scale is wrong; in a cycle, if it lacks a variable of the model.
+        If the covariance or the scale is not valid. :func:`daml.assimilate` raises it if the
+        covariance lacks a variable of the model.
 
     References
     ----------
@@ -252,17 +253,17 @@ class Additive:
         return self.scale
 
     def at(self, number: float) -> Additive:
-        """Give it with another scale."""
+        """Give the rule with another scale."""
         return replace(self, scale=number)
 
     def prepare(self, setting: Setting, owner: str) -> tuple[np.ndarray, np.ndarray]:
-        """Give the root of B, and which of the numbers that are drawn it meets."""
+        """Give the root of the covariance, and which of the random numbers it multiplies."""
         root = self._root(setting.variables, f"{owner}: Additive")
         known = ranks(setting.variables) if self._is_square else np.arange(root.shape[-1])
         return root * float(self.scale) ** 0.5, known
 
     def widened(self, anomalies: Any, background: Any, run: Run, seed: int, known: Any) -> Any:
-        """Add noise, drawn for each member by the model step."""
+        """Add noise to each member, drawn anew at each model step."""
         root, places = known
         shape = anomalies.shape[-2], len(places)
         drawn = normal(seed, run.step, shape, Stream.INFLATION)[..., places]

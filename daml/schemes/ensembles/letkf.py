@@ -29,41 +29,50 @@ observations, that are kept beside them."""
 class LETKF(Ensemble):
     """Local ensemble transform Kalman filter with the symmetric root.
 
-    Each variable is analysed separately, by an :class:`ETKF` with the observations near it.
-    The error variance of an observation is divided by the taper of Gaspari and Cohn, so that its
-    influence falls with its distance from the variable and ends at twice ``radius``. With this
-    localisation a few members suffice for a state of any size. Memory and time grow linearly with
-    the number of variables.
+    Each variable is analysed separately, by an :class:`ETKF` with the observations near it. The
+    error variance of each observation is divided by the function of Gaspari and Cohn
+    (:func:`daml.schemes.taper`), so that its weight decreases with its distance from the variable
+    and is 0 from twice ``radius`` on. With this localisation, a few members suffice for a state of
+    any size. Memory and time are proportional to the number of variables.
 
     Parameters
     ----------
     members : int
-        N, 2 or more.
+        N, the number of members, 2 or more.
     radius : float
-        The half-width of the taper, in the unit of the model's ``positions``: an observation at
-        this distance has 5/24 of its weight, one at twice the distance none. See
-        :func:`daml.schemes.half_width` to convert the radii of DAPPER.
+        Half-width of the localisation, in the unit of the model's ``positions``: an observation at
+        this distance has 5/24 of its weight, and from twice this distance on none.
+        :func:`daml.schemes.half_width` converts the radii of DAPPER.
     inflation : float, RTPP, RTPS, Additive or "innovations"
-        How the anomalies are increased after each analysis; see :class:`ETKF`.
+        How the spread of the members is increased after each analysis; see :class:`ETKF`.
     rotate : bool
-        Whether the anomalies are rotated at random after each analysis, in the same way everywhere.
-    seed, error_factor, model_error, drawn
-        See :class:`ETKF`.
+        Whether the anomalies are rotated at random after each analysis, in the same way for
+        all variables; see :class:`ETKF`.
+    seed : int
+        Seed of all random numbers: the first ensemble, rotations and model errors.
+    error_factor : float or "estimated"
+        Factor on the error covariance R of the observations. "estimated": the factor is estimated
+        from the innovations.
+    model_error : float, array or xarray.DataArray, optional
+        Q, the covariance of the model error of a step; see :class:`ETKF`. Default: the
+        ``model_error`` of the model, or none.
+    drawn : bool
+        Whether model errors are drawn at random; see :class:`ETKF`.
 
     Raises
     ------
     InputError
-        If an argument is out of range; in a cycle, if the model or the observations have no
-        positions, or if the errors of the observations are correlated.
+        If an argument is out of range. :func:`daml.assimilate` raises it if the model or the
+        observations have no positions, or if the errors of the observations are correlated.
 
     Notes
     -----
-    An observation has the position of the model's variable of the same name. Observations through a
-    matrix or a function need a coordinate ``position`` along ``variable``.
+    An observation has the position of the model's variable with the same name. Observations of a
+    matrix or a function H need a coordinate ``position`` along ``variable``.
 
-    ``chi_square`` and ``log_likelihood`` compare each innovation with its own expected variance.
-    They ignore the covariances between innovations, which an ensemble that is smaller than the
-    number of observations does not represent.
+    ``chi_square`` and ``log_likelihood`` of the analysis compare each innovation with its own
+    expected variance. They ignore covariances between innovations, which an ensemble with fewer
+    members than observations cannot represent.
 
     References
     ----------
@@ -97,7 +106,7 @@ class LETKF(Ensemble):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What it asks of the model."""
+        """What is required of the model; see :class:`daml.protocols.Scheme`."""
         return frozenset({"positions"})
 
     def known(self, setting: Setting) -> Neighbours | Searching:

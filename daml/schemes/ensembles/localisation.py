@@ -32,13 +32,18 @@ one; others are as long as the next multiple of this step."""
 def half_width(loc_rad: float) -> float:
     """Convert a localisation radius of DAPPER to the half-width of the taper.
 
-    DAPPER's ``loc_rad`` is the distance at which a Gaussian is exp(-1/2); its taper is 0 from
-    3.64 ``loc_rad`` on.
+    The half-width is 1.82 ``loc_rad``. At the distance ``loc_rad``, the taper is then close to that
+    of a Gaussian, exp(-1/2); it is 0 from 3.64 ``loc_rad`` on.
 
     Parameters
     ----------
     loc_rad : float
-        DAPPER's radius.
+        Localisation radius of DAPPER, in any unit of length.
+
+    Returns
+    -------
+    float
+        Half-width in the same unit, for example for :class:`LETKF`.
 
     Examples
     --------

@@ -95,7 +95,7 @@ class Ensemble(Erring):
 
     @property
     def outputs(self) -> Outputs:
-        """What an analysis has besides."""
+        """The further variables of an analysis; see :class:`daml.protocols.Scheme`."""
         return {**CHI_SQUARE, "log_likelihood": OUTPUTS["log_likelihood"]}
 
     @property
@@ -105,11 +105,11 @@ class Ensemble(Erring):
 
     @property
     def open(self) -> tuple[str, ...]:
-        """Names of what is still to be found from innovations; empty if all is given."""
+        """Names of the settings still to be estimated from innovations; empty if there are none."""
         return self._sought()
 
     def tuned(self, trial: Trial, before: Scheme | None = None) -> Self:
-        """Give the scheme with the inflation and the factor on R that innovations want.
+        """Give the scheme with the inflation and the factor on R estimated from innovations.
 
         See :func:`daml.tuned`.
         """
@@ -126,7 +126,7 @@ class Ensemble(Erring):
     def values_needed(
         self, observations: xr.Dataset, variables: tuple[str, ...], knows_covariance: bool
     ) -> tuple[int, str] | None:
-        """Give how many values of each quantity the tuning needs, and its purpose in words."""
+        """Give the number of values per observed quantity that tuning needs, and its purpose."""
         sought = self._sought()
         return (LEAST, f"to find {' and '.join(map(repr, sought))}") if sought else None
 
@@ -151,14 +151,14 @@ class Ensemble(Erring):
         return replace(self, **changed)
 
     def to_dataset(self) -> xr.Dataset:
-        """Give the inflation and the factor on R, and a model error, for a store."""
+        """Give the inflation, the factor on R and the model error as a Dataset for a store."""
         told = {"long_name": "factor on the error covariance R", "units": "1"}
         factor = xr.DataArray(float(self.error_factor), attrs=told)
         own = {"error_factor": factor, **stored(self.rule)}
         return super().to_dataset().assign(own)
 
     def restored(self, dataset: xr.Dataset) -> Self:
-        """Give this scheme with what ``to_dataset`` gave.
+        """Give this scheme with what ``to_dataset`` stored.
 
         Raises
         ------

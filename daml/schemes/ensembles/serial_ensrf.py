@@ -15,17 +15,32 @@ from daml.schemes.ensembles.parts import Ensemble, Prepared, analysed
 class SerialEnSRF(Ensemble):
     """Ensemble square root filter that assimilates one observation after another.
 
-    Each observation is in units of its error, and s (member,) are its anomalies divided by
-    sqrt(N - 1). It moves the mean by the gain K of this observation alone, and the anomalies A to
-    A - s K sqrt(N - 1) / (1 + (1 + s' s)^(-1/2)). The members' equivalents of the observations that
-    follow are updated, too. Observations are assimilated in the order of their sorted names, or, if
-    their errors are correlated, in the order in which they are given, after a change of variables
-    that makes them independent.
+    Let s (member,) be the anomalies of an observation's equivalents H(x) in the N members, in units
+    of the observation error, divided by sqrt(N - 1). The mean is updated with the Kalman gain K of
+    this observation alone, and the anomalies A become
+    A - s K sqrt(N - 1) / (1 + (1 + s' s)^(-1/2)). The equivalents of the observations that follow
+    are updated in the same way. Observations are assimilated in the order of their sorted names. If
+    their errors are correlated, they are assimilated in the given order, after a change of
+    variables that makes the errors independent.
 
     Parameters
     ----------
-    members, inflation, rotate, seed, error_factor, model_error, drawn
-        See :class:`daml.schemes.ETKF`.
+    members : int
+        N, the number of members, 2 or more.
+    inflation : float, RTPP, RTPS, Additive or "innovations"
+        How the spread of the members is increased after each analysis; see :class:`ETKF`.
+    rotate : bool
+        Whether the anomalies are rotated at random after each analysis; see :class:`ETKF`.
+    seed : int
+        Seed of all random numbers: the first ensemble, rotations and model errors.
+    error_factor : float or "estimated"
+        Factor on the error covariance R of the observations. "estimated": the factor is estimated
+        from the innovations.
+    model_error : float, array or xarray.DataArray, optional
+        Q, the covariance of the model error of a step; see :class:`ETKF`. Default: the
+        ``model_error`` of the model, or none.
+    drawn : bool
+        Whether model errors are drawn at random; see :class:`ETKF`.
 
     Raises
     ------

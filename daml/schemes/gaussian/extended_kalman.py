@@ -34,24 +34,27 @@ class Carried(NamedTuple):
 
 @dataclass(frozen=True)
 class ExtendedKalman(OpenError):
-    """Extended Kalman filter: the tangent of the model propagates the covariance.
+    """Extended Kalman filter, which propagates the covariance with the tangent of the model.
 
-    The covariance P of an analysis becomes M P M' + Q, where M is the derivative of the model's
-    step and Q the model error. The Kalman filter updates state and covariance with the derivative
-    of H at the forecast. If torch cannot differentiate the model's step, M is computed by central
-    differences. A nonlinear H is a function that torch differentiates or that has its own
-    ``tangent``.
+    In a step, the covariance P of the analysis becomes M P M' + Q, where M is the derivative of the
+    step and Q the covariance of the model error. The Kalman filter then updates state and
+    covariance, with the derivative of H at the forecast. M is computed by torch, or by central
+    differences if torch cannot differentiate the step. A nonlinear H must be a function that torch
+    can differentiate or that has its own ``tangent``.
 
-    The scheme forms n x n covariances, and M costs 2n states or a gradient, so it is for small
-    models that are weakly nonlinear from one observation to the next. The model must not have a
-    memory.
+    The scheme forms n x n matrices for n variables, and central differences step 2n states. It
+    suits small models that are only weakly nonlinear from one observation to the next, and that
+    have no memory.
 
     Parameters
     ----------
     model_error : float, array, xarray.DataArray or "innovations", optional
-        Q; see :class:`daml.schemes.SigmaPoint`.
+        Q, the covariance of the model error of a step: one variance for all variables, variances
+        (variable,), or a covariance matrix (variable, covariable), in units of the variables
+        squared. "innovations": Q is estimated; see :class:`SigmaPoint`. Default: the
+        ``model_error`` of the model, or none.
     inflation : float
-        Factor on the standard deviations after each analysis in which something was observed.
+        Factor on the standard deviations of each analysis in which something was observed.
 
     Raises
     ------

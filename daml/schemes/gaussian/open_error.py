@@ -28,7 +28,7 @@ class OpenError(Erring):
 
     @property
     def open(self) -> tuple[str, ...]:
-        """Names of what is still to be found from innovations; empty if all is given."""
+        """Names of the settings still to be estimated from innovations; empty if there are none."""
         return ("model_error",) if isinstance(self.model_error, str) else ()
 
     def check_error(self) -> None:
@@ -40,10 +40,10 @@ class OpenError(Erring):
             )
 
     def tuned(self: S, trial: Trial, before: Scheme | None = None) -> S:
-        """Give the scheme with the model error that innovations want; see :func:`daml.tuned`.
+        """Give the scheme with the model error estimated from innovations; see :func:`daml.tuned`.
 
-        Q has the variances of the model's climatology times a factor, and no correlations. The
-        model's own Q is taken where there is one.
+        Q is diagonal, with the variances of the model's climatology times a factor. If the model
+        has a ``model_error``, that is used instead.
         """
         if not self.open:
             return self
@@ -60,11 +60,11 @@ class OpenError(Erring):
     def values_needed(
         self, observations: xr.Dataset, variables: tuple[str, ...], knows_covariance: bool
     ) -> tuple[int, str] | None:
-        """Give how many values of each quantity the tuning needs, and its purpose in words."""
+        """Give the number of values per observed quantity that tuning needs, and its purpose."""
         return (LEAST, "to find 'model_error'") if self.open else None
 
     def restored(self: S, dataset: xr.Dataset) -> S:
-        """Give this scheme with what ``to_dataset`` gave."""
+        """Give this scheme with what ``to_dataset`` stored."""
         found = super().restored(dataset)
         return found.by_model_error if found.open else found  # the model's own was taken
 

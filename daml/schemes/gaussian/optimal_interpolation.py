@@ -48,29 +48,29 @@ class Climate(NamedTuple):
 
 @dataclass(frozen=True)
 class OptimalInterpolation:
-    """Interpolation of the observations with climatological statistics.
+    """Optimal interpolation of the observations with climatological statistics.
 
     The background of each analysis is the climatological mean m, and B is the climatological
-    covariance: m + B H' (H B H' + R)^-1 (y - H m), for a linear H. The model's forecast is used
-    only at times without observations. This is a baseline: a scheme that is no better makes no use
-    of its model.
+    covariance. The analysis is m + B H' (H B H' + R)^-1 (y - H m), for a linear H. Forecasts are
+    used only at times without observations. The scheme is a baseline: one that is not better gains
+    nothing from its model.
 
     Parameters
     ----------
     climatology : xarray.Dataset
-        A long run of the model (``state`` with the dims time and variable, from
-        :func:`daml.simulate`), or its ``mean`` (variable) and ``covariance`` (variable,
-        covariable). Only these two are kept.
+        Either a long run of the model, ``state`` (time, variable), such as the result of
+        :func:`daml.simulate`; or its ``mean`` (variable) and ``covariance`` (variable, covariable).
+        Only mean and covariance are kept.
     covariance : object, optional
-        B by its actions, as a :class:`daml.ThreeDVar` takes it, such as a
-        :class:`daml.covariance.Localised`, for many variables: of the ``climatology`` only the mean
-        is used then. By default that of the ``climatology``.
+        For many variables, an object that multiplies by B, such as
+        :class:`daml.covariance.Localised`; see :class:`daml.ThreeDVar`. Of the ``climatology`` only
+        the mean is then used. Default: B is the covariance of the ``climatology``.
 
     Raises
     ------
     InputError
-        If the climatology has neither, or is too short a run; in a cycle, if it lacks a variable,
-        or H is not linear.
+        If the climatology has neither a state nor a mean, or is too short a run.
+        :func:`daml.assimilate` raises it if the climatology lacks a variable, or H is not linear.
 
     References
     ----------
@@ -123,21 +123,21 @@ class OptimalInterpolation:
 
     @property
     def outputs(self) -> Outputs:
-        """What an analysis has besides: chi-square is of the distance from the climate's mean."""
+        """The further variables of an analysis: chi-square of the distance from the climate."""
         return CHI_SQUARE
 
     def to_dataset(self) -> xr.Dataset:
-        """Give mean and covariance; for a store."""
+        """Give mean and covariance as a Dataset for a store."""
         found = self._given()[list(self._moments)]
         return found if self.covariance is None else found.merge(described(self.covariance))
 
     def restored(self, dataset: xr.Dataset) -> OptimalInterpolation:
-        """Give this scheme with what ``to_dataset`` gave.
+        """Give this scheme with what ``to_dataset`` stored.
 
         Raises
         ------
         StoreError
-            If some of it is lost.
+            If a variable is missing or damaged.
         """
         acting = restored(dataset)
         covariance = self.covariance if acting is None else acting

@@ -26,27 +26,28 @@ from daml.schemes.gaussian.open_error import OpenError
 
 @dataclass(frozen=True)
 class SigmaPoint(OpenError):
-    """Sigma-point (unscented) Kalman filter: 2n states around the mean, no random numbers.
+    """Sigma-point (unscented) Kalman filter, which uses 2n states and no random numbers.
 
-    With n variables, mean m and covariance P = L L', the model steps the points m + sqrt(n) L_i and
-    m - sqrt(n) L_i, which have this mean and covariance. The mean and the covariance of the stepped
-    points, plus the model error Q, are those of the forecast; with a Q new points are placed. H,
-    which need not be linear, is applied to the points, and the Kalman filter updates the
-    whole state by their covariances. L is a Cholesky root.
+    For n variables with the mean m and the covariance P = L L', where L is the Cholesky factor, the
+    model steps the points m + sqrt(n) L_i and m - sqrt(n) L_i, which have this mean and covariance.
+    The forecast has the mean of the stepped points, and their covariance plus the covariance Q of
+    the model error; with a Q, new points are placed accordingly. H, which need not be linear, is
+    applied to the points, and the Kalman filter updates the whole state with their covariances.
 
-    A step costs 2n states, and n x n covariances are made: this is a scheme for small models. It
-    takes models without a memory.
+    A step costs 2n model steps, and matrices of n x n are formed. The scheme suits small models
+    without a memory.
 
     Parameters
     ----------
     model_error : float, array, xarray.DataArray or "innovations", optional
-        Q, the covariance of the error of a step: one variance for all variables, variances
-        (variable,) or a covariance (variable, covariable), in units of the variables squared.
-        Default: the model's own ``model_error``, or none. "innovations": the model's own if it has
-        one, otherwise the variances of its climatology times the factor with which the innovations
-        are most likely, estimated by :func:`daml.tuned` and in each pass of :func:`daml.improve`.
+        Q, the covariance of the model error of a step: one variance for all variables, variances
+        (variable,), or a covariance matrix (variable, covariable), in units of the variables
+        squared. "innovations": the ``model_error`` of the model if it has one; otherwise the
+        variances of its climatology times the factor for which the innovations are most likely,
+        estimated by :func:`daml.tuned` and in each pass of :func:`daml.improve`. Default: the
+        ``model_error`` of the model, or none.
     inflation : float
-        Factor on the standard deviations after each analysis in which something was observed.
+        Factor on the standard deviations of each analysis in which something was observed.
 
     Raises
     ------
@@ -56,8 +57,8 @@ class SigmaPoint(OpenError):
     References
     ----------
     Julier, S. J. and Uhlmann, J. K. (2004): Unscented filtering and nonlinear estimation. Proc.
-    IEEE 92, 401-422. The points of equal weights are those of Arasaratnam, I. and Haykin, S.
-    (2009): Cubature Kalman filters. IEEE Trans. Autom. Control 54, 1254-1269.
+    IEEE 92, 401-422. Arasaratnam, I. and Haykin, S. (2009): Cubature Kalman filters. IEEE Trans.
+    Autom. Control 54, 1254-1269 (these points with equal weights).
 
     Examples
     --------

@@ -70,13 +70,13 @@ class Blended(ETKF):
 
     @property
     def of_climatology(self) -> frozenset[str]:
-        """What the climatology requires of the model."""
+        """What C requires of the model."""
         given = self.background_covariance
         return frozenset(getattr(given, "needs", ()) if self.beta != 0 else ())
 
     @property
     def open(self) -> tuple[str, ...]:
-        """Names of what is still to be found; empty if all is given."""
+        """Names of the settings still to be estimated; empty if there are none."""
         return (*(("background_covariance",) if self._lacks_climatology else ()), *self._sought())
 
     @property
@@ -85,9 +85,9 @@ class Blended(ETKF):
         return isinstance(self.background_covariance, str) and self.beta != 0
 
     def tuned(self, trial: Trial, before: Scheme | None = None) -> Self:
-        """Give the scheme with the climatology of the model, and the numbers that are open.
+        """Give the scheme with the climatology of the model and estimates of its open settings.
 
-        The climatology is that of the model that comes first. See :func:`daml.tuned`.
+        A loop keeps the climatology of its first model. See :func:`daml.tuned`.
         """
         scheme = self
         if self._lacks_climatology:
@@ -109,7 +109,7 @@ class Blended(ETKF):
         return found
 
     def restored(self, dataset: xr.Dataset) -> Self:
-        """Give this scheme with what ``to_dataset`` gave.
+        """Give this scheme with what ``to_dataset`` stored.
 
         Raises
         ------

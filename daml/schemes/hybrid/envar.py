@@ -30,51 +30,67 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True)
 class EnVar(Localised, Blended):  # type: ignore[override]
-    """Hybrid of an ensemble and 3DVar: a blend of climatology and ensemble covariance.
+    """Hybrid of an ensemble Kalman filter and 3DVar (EnVar).
 
-    The mean of the members x is analysed with B = beta C + (1 - beta) P, where C is a constant
-    covariance and P that of the members: x + B H' (H B H' + R)^-1 (y - H x). The members are placed
-    around it with the anomalies of an :class:`ETKF`: their spread follows from P alone, and C
-    corrects the mean in directions in which they do not spread. With beta = 0 this is the ETKF,
-    with beta = 1 the mean is analysed as by a :class:`daml.ThreeDVar`.
+    The mean x of the members is analysed as x + B H' (H B H' + R)^-1 (y - H x) with the covariance
+    B = beta C + (1 - beta) P, where C is a constant covariance, the climatology, and P is that of
+    the members. The anomalies of the analysis are those of an :class:`ETKF`. The spread therefore
+    depends on P alone, while C corrects the mean in directions in which the members have no spread.
+    With beta = 0 this is the ETKF; with beta = 1 the mean is analysed as by a
+    :class:`daml.ThreeDVar`.
 
-    With a ``radius`` P is multiplied, entry by entry, by the correlations of Gaspari and Cohn
-    between the positions of the variables. The anomalies of the analysis follow from this P by the
-    square root of its gain (Whitaker and Hamill 2002). Unlike an :class:`LETKF`, which weights
-    observations by their distances, this scheme takes observations without a position and with
-    correlated errors. It forms matrices (variable, variable) for each state, so it is for
-    some hundreds of variables. Without a ``radius``, and if C is not given as a matrix, it forms no
-    such matrix: conjugate gradients in the space of the observations compute the mean, and the
-    state may have many variables.
+    With a ``radius``, P is localised: its entries are multiplied by the correlations of Gaspari and
+    Cohn between the positions of the variables. The anomalies of the analysis are then computed
+    from the localised P with a square-root gain (Whitaker and Hamill 2002). An :class:`LETKF`
+    weights observations by their distances instead; in contrast to it, this scheme also accepts
+    observations without positions and with correlated errors. It forms a matrix (variable,
+    variable) for each state, which limits it to some hundreds of variables. Without a ``radius``,
+    and with a C that is not a matrix, no such matrix is formed; the mean is then computed by
+    conjugate gradients in the space of the observations, for states of many variables.
 
     Parameters
     ----------
     members : int
-        N, 2 or more.
+        N, the number of members, 2 or more.
+    inflation : float, RTPP, RTPS, Additive or "innovations"
+        How the spread of the members is increased after each analysis; see :class:`ETKF`.
+    rotate : bool
+        Whether the anomalies are rotated at random after each analysis; see :class:`ETKF`.
+    seed : int
+        Seed of all random numbers: the first ensemble, rotations and model errors.
+    error_factor : float or "estimated"
+        Factor on the error covariance R of the observations. "estimated": the factor is estimated
+        from the innovations.
+    model_error : float, array or xarray.DataArray, optional
+        Q, the covariance of the model error of a step; see :class:`ETKF`. Default: the
+        ``model_error`` of the model, or none.
+    drawn : bool
+        Whether model errors are drawn at random; see :class:`ETKF`.
     beta : float or "innovations"
-        Weight of the climatology, from 0 to 1. "innovations": the weight for which innovations are
-        most likely, estimated by :func:`daml.tuned` and in each pass of :func:`daml.improve`.
-    background_covariance : xarray.DataArray or "climatological", or an object
-        C (variable, covariable), in units of the products of the variables. "climatological": the
-        scaled climatology of the model, as for :class:`daml.ThreeDVar`; a loop uses that of
-        its first model. Or, for many variables, an object that multiplies by a covariance, such as
-        :class:`daml.covariance.Localised`. Without a ``radius`` there is then no
-        ``log_likelihood``, so ``beta``, ``inflation`` and ``error_factor`` cannot be estimated.
+        Weight of the climatology, from 0 to 1. "innovations": the weight for which the innovations
+        are most likely, estimated by :func:`daml.tuned` and in each pass of :func:`daml.improve`.
+    background_covariance : xarray.DataArray, "climatological", or an object
+        The climatology C: a matrix (variable, covariable), in units of the products of the
+        variables; or "climatological" for the scaled climatology of the model, as for
+        :class:`daml.ThreeDVar` (a loop uses that of its first model); or, for many variables, an
+        object that multiplies by a covariance, such as :class:`daml.covariance.Localised`. With an
+        object and without a ``radius``, the scheme computes no ``log_likelihood``, so that
+        ``beta``, ``inflation`` and ``error_factor`` cannot be estimated.
     radius : float, optional
-        Half-width of the correlations with which P is localised, in the unit of the model's
-        ``positions``: 5/24 at this distance, none from twice the distance on. Default: P as it is.
-    inflation, rotate, seed, error_factor, model_error, drawn
-        See :class:`ETKF`.
+        Half-width of the localisation of P, in the unit of the model's ``positions``: the
+        correlation is 5/24 at this distance and 0 from twice this distance on. Default: P is not
+        localised.
 
     Raises
     ------
     InputError
-        If an argument is out of range; in a cycle, if the climatology lacks a variable, the model
-        has no positions for a ``radius``, or H is not linear and torch cannot differentiate it.
+        If an argument is out of range. :func:`daml.assimilate` raises it if the climatology lacks a
+        variable, if ``radius`` is given and the model has no positions, or if H is not linear and
+        torch cannot differentiate it.
 
     Notes
     -----
-    A nonlinear H is applied to the members, as in an ETKF; for C and for a localised P its tangent
+    A nonlinear H is applied to the members, as in an ETKF. For C and for a localised P, its tangent
     at the mean is used.
 
     References
@@ -83,8 +99,8 @@ class EnVar(Localised, Blended):  # type: ignore[override]
     scheme. Mon. Wea. Rev. 128, 2905-2919. Lorenc, A. C. (2003): The potential of the ensemble
     Kalman filter for NWP, a comparison with 4D-Var. Q. J. R. Meteorol. Soc. 129, 3183-3203.
     Etherton, B. J. and Bishop, C. H. (2004): Resilience of hybrid ensemble/3DVAR analysis schemes
-    to model error and ensemble covariance error. Mon. Wea. Rev. 132, 1065-1080, whose members are
-    those of an ETKF, too. Buehner, M. (2005): Ensemble-derived stationary and flow-dependent
+    to model error and ensemble covariance error. Mon. Wea. Rev. 132, 1065-1080 (with an ETKF for
+    the members, too). Buehner, M. (2005): Ensemble-derived stationary and flow-dependent
     background-error covariances. Q. J. R. Meteorol. Soc. 131, 1013-1043.
 
     Examples
@@ -119,12 +135,12 @@ class EnVar(Localised, Blended):  # type: ignore[override]
 
     @property
     def needs(self) -> frozenset[str]:
-        """What it asks of the model."""
+        """What is required of the model; see :class:`daml.protocols.Scheme`."""
         return super().needs | self.of_climatology
 
     @property
     def outputs(self) -> Outputs:
-        """What an analysis has besides."""
+        """The further variables of an analysis; see :class:`daml.protocols.Scheme`."""
         return CHI_SQUARE if self._by_products else super().outputs
 
     def known(self, setting: Setting) -> Known:

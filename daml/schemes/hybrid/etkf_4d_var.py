@@ -24,39 +24,62 @@ from daml.schemes.windowed.window_minimum import check_search
 
 @dataclass(frozen=True)
 class ETKF4DVar(Blended):
-    """4DVar with the B of an ensemble, which is analysed by an ETKF.
+    """4DVar with the background error covariance of an ensemble (ETKF-4DVar).
 
     The mean of the members at the start of a window is the background of a :class:`FourDVar` with a
-    perfect model and B = beta C + (1 - beta) P, where P is the covariance of the members there and
-    C a constant one. The members are analysed by an :class:`ETKF`, which takes one time of the
-    window after another and uses the covariances between the start and these times. Then they are
-    placed around the analysis of 4DVar.
+    perfect model and B = beta C + (1 - beta) P, where C is a constant covariance, the climatology,
+    and P is the covariance of the members at the start of the window. The anomalies of the members
+    are updated by an :class:`ETKF`, which assimilates one time of the window after another and uses
+    the covariances between the start and these times. The mean of the new members is the analysis
+    of the 4DVar.
 
-    With beta = 0 (the default) B depends on the flow only: the cost is that of an :class:`IEnKS`,
-    with the tangent of the model in place of the members.
+    With beta = 0 (the default), B depends only on the members. The cost function is then that of an
+    :class:`IEnKS`, but with the tangent of the model in place of the members.
 
     Parameters
     ----------
     members : int
-        N, 2 or more.
+        N, the number of members, 2 or more.
     window : int
-        Model steps that are analysed together.
+        Number of model steps that are analysed together.
     shift : int, optional
-        Model steps from a window to the next, at most ``window`` (default: all of them). Each
-        observation is used in one window, that in which it is new.
-    beta, background_covariance
-        The weight of the climatology and the climatology itself, C; see :class:`EnVar`.
-    quasi_static, outer_loops, tolerance
-        How the cost is minimised; see :class:`FourDVar`. In long windows ``quasi_static=True``
-        follows the global minimum.
-    inflation, rotate, seed, error_factor, model_error, drawn
-        See :class:`ETKF`. A model error is drawn for the members; 4DVar takes the model as it is.
+        Number of model steps from the start of a window to the start of the next, at most
+        ``window``. Default: ``window``. With a smaller shift, windows overlap; each observation is
+        used once, in the first window that contains it.
+    inflation : float, RTPP, RTPS, Additive or "innovations"
+        How the spread of the members is increased after each analysis; see :class:`ETKF`.
+    rotate : bool
+        Whether the anomalies are rotated at random after each analysis; see :class:`ETKF`.
+    seed : int
+        Seed of all random numbers: the first ensemble, rotations and model errors.
+    error_factor : float or "estimated"
+        Factor on the error covariance R of the observations. "estimated": the factor is estimated
+        from the innovations.
+    model_error : float, array or xarray.DataArray, optional
+        Q, the covariance of the model error of a step; see :class:`ETKF`. Default: the
+        ``model_error`` of the model, or none.
+        The 4DVar ignores it.
+    drawn : bool
+        Whether model errors are drawn at random; see :class:`ETKF`.
+    beta : float or "innovations"
+        Weight of the climatology, from 0 to 1; see :class:`EnVar`.
+    background_covariance : xarray.DataArray, "climatological", or an object
+        The climatology C; see :class:`EnVar`.
+    quasi_static : bool
+        Whether the new observations of a window are added one time after another, which follows the
+        global minimum in long windows; see :class:`FourDVar`.
+    outer_loops : int
+        Maximum number of outer loops of the minimisation.
+    tolerance : float
+        Length of the last step, in standard deviations of the background error, below which the
+        minimisation has converged.
 
     Raises
     ------
     InputError
-        If an argument is out of range; in a cycle, if the climatology lacks a variable, the model
-        has a memory of states, or H is not linear and torch cannot differentiate it.
+        If an argument is out of range. :func:`daml.assimilate` raises it if the climatology lacks a
+        variable, if the model has a memory of states, or if H is not linear and torch cannot
+        differentiate it.
 
     References
     ----------
@@ -101,7 +124,7 @@ class ETKF4DVar(Blended):
 
     @property
     def outputs(self) -> Outputs:
-        """What an analysis has besides."""
+        """The further variables of an analysis; see :class:`daml.protocols.Scheme`."""
         return {**super().outputs, **ITERATED}
 
     def known(self, setting: Setting) -> Any:

@@ -20,38 +20,52 @@ from daml.schemes.windowed.views import Views, outputs, parted
 class FourDEnVar(Localised, ETKF):  # type: ignore[override]
     """Four-dimensional ensemble-variational assimilation (4DEnVar).
 
-    The mean x at the start of a window is analysed with all its new observations y_k: x + sum_k
-    P_0k H_k' S^-1 (y - H M(x)), where S has the blocks H_j P_jk H_k' + R and P_jk is the covariance
-    of the members between the times j and k. Trajectories of the members replace the tangent and
-    the adjoint of the model in 4DVar, and a single step is made from the background. The members
-    are placed around the analysis as by an :class:`ETKF` with all these observations.
+    The mean x at the start of a window is analysed with all new observations y_k of the window. The
+    analysis is x + sum over k of P_0k H_k' S^-1 (y - H(M(x))), where P_jk is the covariance of the
+    members between the times j and k, and S has the blocks H_j P_jk H_k' (plus R for j = k). The
+    trajectories of the members replace the tangent and the adjoint of the model in 4DVar. There is
+    a single iteration, from the background. The anomalies of the analysis are those of an
+    :class:`ETKF` with all these observations.
 
-    Without a ``radius`` this is an :class:`IEnKS` with one iteration. With a radius, each P_jk is
-    multiplied, entry by entry, by the correlations of Gaspari and Cohn between the positions of the
-    variables, which do not depend on time. A few members then suffice for a state of many
-    variables, if the window is so short that signals do not travel far. Matrices (variable,
-    variable) are formed for each pair of times with observations.
+    Without a ``radius`` this is an :class:`IEnKS` with one iteration. With a ``radius``, the
+    entries of each P_jk are multiplied by the correlations of Gaspari and Cohn between the
+    positions of the variables, which do not depend on time. A few members then suffice for a state
+    of many variables, if the window is so short that signals do not travel far. A matrix (variable,
+    variable) is formed for each pair of times with observations.
 
     Parameters
     ----------
     members : int
-        N, 2 or more.
+        N, the number of members, 2 or more.
     window : int
-        Model steps that are analysed together.
+        Number of model steps that are analysed together.
     shift : int, optional
-        Model steps from a window to the next, at most ``window`` (default: all of them). Each
-        observation is used in one window, that in which it is new.
+        Number of model steps from the start of a window to the start of the next, at most
+        ``window``. Default: ``window``. With a smaller shift, windows overlap; each observation is
+        used once, in the first window that contains it.
     radius : float, optional
-        Half-width of the correlations, in the unit of the model's ``positions``; see
-        :class:`EnVar`. Default: the covariances as they are.
-    inflation, rotate, seed, error_factor, model_error, drawn
-        See :class:`ETKF`.
+        Half-width of the localisation, in the unit of the model's ``positions``: the correlation is
+        5/24 at this distance and 0 from twice this distance on. Default: no localisation.
+    inflation : float, RTPP, RTPS, Additive or "innovations"
+        How the spread of the members is increased after each analysis; see :class:`ETKF`.
+    rotate : bool
+        Whether the anomalies are rotated at random after each analysis; see :class:`ETKF`.
+    seed : int
+        Seed of all random numbers: the first ensemble, rotations and model errors.
+    error_factor : float or "estimated"
+        Factor on the error covariance R of the observations. "estimated": the factor is estimated
+        from the innovations.
+    model_error : float, array or xarray.DataArray, optional
+        Q, the covariance of the model error of a step; see :class:`ETKF`. Default: the
+        ``model_error`` of the model, or none.
+    drawn : bool
+        Whether model errors are drawn at random; see :class:`ETKF`.
 
     Raises
     ------
     InputError
-        If an argument is out of range; in a cycle with a ``radius``, if the model has no positions,
-        or H is not linear and torch cannot differentiate it.
+        If an argument is out of range. :func:`daml.assimilate` raises it if ``radius`` is given and
+        the model has no positions, or H is not linear and torch cannot differentiate it.
 
     References
     ----------

@@ -18,7 +18,7 @@ class Localised:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What it asks of the model."""
+        """What is required of the model; see :class:`daml.protocols.Scheme`."""
         return frozenset() if self.radius is None else frozenset({"positions"})
 
     @property

@@ -48,41 +48,46 @@ FACTORS = {"error_factor": "error covariance R", "background_factor": "given B"}
 class ThreeDVar:
     """Three-dimensional variational assimilation.
 
-    Minimises J(x) = (x - xb)' B^-1 (x - xb) + (y - H(x))' R^-1 (y - H(x)). A linear H needs one
-    step. For another H, a function that torch differentiates, Gauss-Newton iterations are made from
-    the background until no step is larger than 1e-6 standard deviations of its errors; they give
-    the minimum that is reached from there.
+    The analysis is the state x that minimises
+    J(x) = (x - xb)' B^-1 (x - xb) + (y - H(x))' R^-1 (y - H(x)). For a linear H the minimum is
+    computed directly. A nonlinear H must be a function that torch can differentiate; the minimum is
+    then computed by Gauss-Newton iterations from the background xb, until the step is no larger
+    than 1e-6 standard deviations of the background error. If J has several minima, this is the one
+    that is reached from the background.
 
     Parameters
     ----------
-    background_covariance : xarray.DataArray, or "innovations", "climatological" or "model", or an \
-object
-        B (variable, covariable), symmetric positive definite, in units of the products of the
-        variables. Or how it is estimated, by :func:`daml.tuned` and by the loop: "innovations"
-        from the innovations of each model; "climatological" once, as the scaled climatology of the
-        imperfect model, as in Goodliff and Miyoshi (2025). "model" takes the B of each forecast
-        from the model, such as an LSTM that was trained through the cycle. For many variables, an
-        object with the methods of :class:`daml.protocols.CovarianceProduct` or
-        :class:`daml.protocols.Covariance`, such as :class:`daml.covariance.Localised` or
-        :class:`daml.covariance.Stationary`; no matrix of all variables is then formed.
+    background_covariance : xarray.DataArray, "innovations", "climatological", "model", or an object
+        B, in units of the products of the variables. There are four kinds:
+
+        - A symmetric positive definite matrix (variable, covariable).
+        - A way in which :func:`daml.tuned` and the loop estimate it: "innovations" estimates it
+          from the innovations of each model, "climatological" once, as the scaled climatology of
+          the imperfect model, as in Goodliff and Miyoshi (2025).
+        - "model": each forecast has its own B, which the model predicts. The model is, for example,
+          an LSTM that was trained through the cycle.
+        - For many variables, an object with the methods of
+          :class:`daml.protocols.CovarianceProduct` or :class:`daml.protocols.Covariance`, such as
+          :class:`daml.covariance.Localised` or :class:`daml.covariance.Stationary`. No matrix of
+          all variables is then formed.
     error_factor : float or "estimated"
-        Factor on the observations' error covariance R. "estimated", for an R of unknown size,
-        estimates it from innovations, together with B.
+        Factor on the error covariance R of the observations. "estimated": the factor is estimated
+        from the innovations, together with B.
     background_factor : float or "estimated"
-        Factor on a B that is given. "estimated" is the factor for which the mean chi-square of the
+        Factor on a given B. "estimated": the factor for which the mean chi-square of the
         innovations is 1, estimated by :func:`daml.tuned` and by the loop.
     method : {"exact", "cg"}
-        "exact" computes the gain K = B H' (H B H' + R)^-1; "cg" uses conjugate gradients,
-        preconditioned with the Cholesky factor of B. The two agree to rounding. With a nonlinear H
-        it is how each iteration solves for its step. With a B by its actions both mean the same:
-        (H B H' + R) w = y - H xb is solved by conjugate gradients, in units of R (PSAS: Cohn et al.
-        1998), and the analysis is xb + B H' w; with a nonlinear H so is each iteration.
+        How the analysis is computed, and with a nonlinear H each iteration: "exact" uses the gain
+        K = B H' (H B H' + R)^-1, and "cg" conjugate gradients, preconditioned with the Cholesky
+        factor of B. Both give the same result up to rounding. For a B that is an object, both solve
+        (H B H' + R) w = y - H xb by conjugate gradients, in units of R (PSAS: Cohn et al. 1998),
+        and give xb + B H' w.
 
     Raises
     ------
     InputError
-        If the covariance or the method is wrong; in a cycle, if H is nonlinear and the model gives
-        B, or torch cannot differentiate H.
+        If the covariance or the method is not valid. :func:`daml.assimilate` raises it if H is
+        nonlinear and either the model predicts B or torch cannot differentiate H.
 
     References
     ----------
@@ -135,7 +140,7 @@ object
         return matrix * float(self.background_factor)
 
     def to_dataset(self) -> xr.Dataset:
-        """Give the factor on R, and B unless the model gives it; for a store."""
+        """Give the factor on R, and B unless the model predicts it, as a Dataset for a store."""
         factors = {}
         for name, what in FACTORS.items():
             told = {"long_name": f"factor on the {what}", "units": "1"}
@@ -148,7 +153,7 @@ object
         return found
 
     def restored(self, dataset: xr.Dataset) -> ThreeDVar:
-        """Give this scheme with what ``to_dataset`` gave.
+        """Give this scheme with what ``to_dataset`` stored.
 
         Raises
         ------
@@ -249,7 +254,7 @@ object
     def values_needed(
         self, observations: xr.Dataset, variables: tuple[str, ...], knows_covariance: bool
     ) -> tuple[int, str] | None:
-        """Give how many values of each quantity the estimate of B needs, and its purpose in words.
+        """Give the number of values per observed quantity for the estimate of B, and its purpose.
 
         It is None if B is not estimated from innovations. ``knows_covariance`` says whether the
         model gives a B of its own.

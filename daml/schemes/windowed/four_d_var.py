@@ -62,69 +62,73 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class FourDVar(Erring):
-    """Four-dimensional variational assimilation.
+    """Four-dimensional variational assimilation (incremental 4DVar).
 
-    The state x at the start of a window, from which the model M runs through the window,
-    minimises (incremental 4DVar)
+    The analysis is the state x at the start of a window that minimises
 
     J(x) = (x - xb)' B^-1 (x - xb) + sum over k of (y_k - H(M_k(x)))' R^-1 (y_k - H(M_k(x))),
 
-    where the sum is over the times with new observations: with a ``shift`` less than the window,
-    earlier observations are already part of xb. With a model error Q, the errors q_k
-    of the steps are varied, too, and the sum over all steps of (q_k - qb_k)' Q^-1 (q_k - qb_k) is
-    added (weak constraint); qb_k is the estimate of the previous window, and 0 for new steps.
+    where M_k runs the model from the start of the window to the time k. The sum is over the times
+    with new observations; if windows overlap (``shift`` < ``window``), the earlier observations are
+    already part of the background xb. With a model error Q, the errors q_k of the steps are also
+    estimated, and the sum of (q_k - qb_k)' Q^-1 (q_k - qb_k) over all steps is added to J (weak
+    constraint). Here qb_k is the estimate of the previous window, and 0 for new steps.
 
-    Each outer loop linearises model and H around the last x and minimises the quadratic cost (the
-    inner loop); its step is halved until J falls.
+    Each outer loop linearises the model and H around the last x, and minimises the resulting
+    quadratic cost in an inner loop. Its step is halved until J decreases.
 
     Parameters
     ----------
-    background_covariance : xarray.DataArray, or "innovations" or "climatological", or an object
-        B (variable, covariable) at the start of each window, symmetric positive definite, in units
-        of the products of the variables. Or how :func:`daml.tuned` and the loop estimate it:
-        "climatological" is the scaled climatology of the model; "innovations" is this climatology
-        times the factor for which the innovations are most likely. For many variables, an object
-        with the methods of :class:`daml.protocols.CovarianceProduct` or
-        :class:`daml.protocols.Covariance`, such as :class:`daml.covariance.Localised` or
-        :class:`daml.covariance.Stationary`; with ``method="cg"`` no matrix is formed.
+    background_covariance : xarray.DataArray, "innovations", "climatological", or an object
+        B at the start of each window, in units of the products of the variables. It is either a
+        symmetric positive definite matrix (variable, covariable), or the way in which
+        :func:`daml.tuned` and the loop estimate it: "climatological" is the scaled climatology of
+        the model; "innovations" is this climatology times the factor for which the innovations are
+        most likely. For many variables it can be an object with the methods of
+        :class:`daml.protocols.CovarianceProduct` or :class:`daml.protocols.Covariance`, such as
+        :class:`daml.covariance.Localised` or :class:`daml.covariance.Stationary`; with
+        ``method="cg"`` no matrix is then formed.
     window : int
-        Model steps that are analysed together.
+        Number of model steps that are analysed together.
     shift : int, optional
-        Model steps from a window to the next; by default those of the window.
+        Number of model steps from the start of a window to the start of the next, at most
+        ``window``. Default: ``window``.
     model_error : float, array or xarray.DataArray, optional
-        Q of a step; see :class:`daml.schemes.ExtendedKalman`. By default that of the model, if
-        it has one. 0 takes the model to be perfect (strong constraint).
+        Q, the covariance of the model error of a step: one variance for all variables, variances
+        (variable,), or a covariance matrix (variable, covariable), in units of the variables
+        squared. 0 assumes a perfect model (strong constraint). Default: the ``model_error`` of the
+        model, or none.
     quasi_static : bool
-        Whether the new observations of a window are added one time after another, each minimum
-        being the start for the next one. This follows the global minimum if a long window has many
-        minima.
+        Whether the new observations of a window are added one time after another, with each minimum
+        as the start of the next minimisation. This follows the global minimum if a long window has
+        many minima.
     method : {"exact", "cg"}
-        The inner loop. "exact" computes the tangents of all steps, by torch or by differences (by
-        torch only, if the model has a memory), and solves for the step in the smaller of two
-        spaces, that of the control or that of the observations. "cg", for many variables, needs
-        only products with the tangents and their adjoints, which torch takes from one recorded run
-        of the model through the window, and solves for the step by conjugate gradients,
-        preconditioned by the root of B, or by B itself if it has no root (Derber and Rosati 1989).
-        It gives no ``log_likelihood``.
+        Method of the inner loop. "exact" computes the tangents of all steps with torch or, if the
+        model has no memory, with finite differences, and solves for the step in the smaller of the
+        control space and the observation space. "cg", for many variables, solves by conjugate
+        gradients, preconditioned with the square root of B, or with B itself if it has no root
+        (Derber and Rosati 1989). It needs only products with the tangents and their adjoints, which
+        torch computes from one recorded run of the model through the window. It computes no
+        ``log_likelihood``.
     outer_loops : int
         Maximum number of outer loops.
     tolerance : float
-        Length of the last outer loop's step, in standard deviations of the background's errors, at
-        which the minimisation has converged.
+        Length of the last step, in standard deviations of the background error, below which the
+        minimisation has converged.
     error_factor : float or "estimated"
-        Factor on the observations' error covariance R; "estimated" is the one for which the
+        Factor on the error covariance R of the observations. "estimated": the factor for which the
         innovations are most likely.
 
     Raises
     ------
     InputError
-        If an argument is out of range, or the covariance is wrong.
+        If an argument is out of range, or the covariance is not valid.
 
     Notes
     -----
-    The analysis has ``chi_square``, ``iterations`` and ``converged`` (time); the latter two are
-    those of the window in which a time is new. A window that is longer than the model is
-    predictable has many minima: a warning is given if the outer loops often end before they have
+    The analysis also has ``chi_square``, ``iterations`` and ``converged`` (time); the latter two
+    are those of the first window that contains the time. J has many minima if the window is longer
+    than the model is predictable. A warning is given if the outer loops often end before they have
     converged.
 
     References
@@ -177,7 +181,7 @@ class FourDVar(Erring):
 
     @property
     def open(self) -> tuple[str, ...]:
-        """Names of what is still to be found from innovations; empty if all is given."""
+        """Names of the settings still to be estimated from innovations; empty if there are none."""
         parts = ("background_covariance", "error_factor")
         return tuple(name for name in parts if isinstance(getattr(self, name), str))
 
@@ -209,7 +213,7 @@ class FourDVar(Erring):
         return matrix_of(self.background_covariance, variables, "FourDVar")
 
     def to_dataset(self) -> xr.Dataset:
-        """Give B, the factor on R, and a model error that is an array; for a store."""
+        """Give B, the factor on R, and a model error that is an array, as a Dataset for a store."""
         told = {"long_name": "factor on the error covariance R", "units": "1"}
         factor = xr.DataArray(float(self.error_factor), attrs=told)
         found, given = super().to_dataset().assign(error_factor=factor), self.background_covariance
@@ -218,7 +222,7 @@ class FourDVar(Erring):
         return found.assign(background_covariance=cast("xr.DataArray", given))
 
     def restored(self, dataset: xr.Dataset) -> FourDVar:
-        """Give this scheme with what ``to_dataset`` gave.
+        """Give this scheme with what ``to_dataset`` stored.
 
         Raises
         ------
@@ -268,7 +272,7 @@ class FourDVar(Erring):
     def values_needed(
         self, observations: xr.Dataset, variables: tuple[str, ...], knows_covariance: bool
     ) -> tuple[int, str] | None:
-        """Give how many values of each quantity the tuning needs, and its purpose in words."""
+        """Give the number of values per observed quantity that tuning needs, and its purpose."""
         found = [name for name in self.open if getattr(self, name) != "climatological"]
         return (LEAST, f"to find {' and '.join(map(repr, found))}") if found else None
 

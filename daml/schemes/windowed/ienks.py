@@ -23,41 +23,57 @@ from daml.schemes.windowed.views import Factor, Views, outputs, parted
 
 @dataclass(frozen=True)
 class IEnKS(Ensemble):
-    """Iterative ensemble Kalman smoother: analyses a window with the members alone.
+    """Iterative ensemble Kalman smoother (IEnKS), a nonlinear smoother without tangents.
 
-    The members are run from the start of a window to its end, and show how the observations at all
-    its times depend on the start: neither the model nor H needs a tangent. With the mean x and the
-    anomalies A of N members, the analysis x + A' w / sqrt(N - 1) is the minimum of w' w + d' d,
-    where d = R^(-1/2) (y - H(M(x))). It is computed by Gauss-Newton iterations (the transform
-    variant: the members around an iterate have the spread of the analysis). The ensemble gets the
-    covariance of the minimum, and is run through the window.
+    The members are run from the start of a window to its end. They show how the observations in the
+    window depend on the state at its start, so that neither the model nor H needs a tangent. With
+    the mean x and the anomalies A of N members at the start, the analysis is the state
+    x + A' w / sqrt(N - 1) whose w minimises w' w + d' d, where d = R^(-1/2) (y - H(M(state))) and M
+    runs the model from the start to the times of the observations. The minimum is computed by
+    Gauss-Newton iterations, in the transform variant: in each iteration, the members around the
+    current state have the spread of the analysis. At the end the members get the covariance of the
+    minimum, and are run through the window.
 
-    If ``window`` and ``shift`` reach from one observation to the next, this is the iterative
-    ensemble Kalman filter (IEnKF); with ``iterations=1`` it is the four-dimensional ETKF. With a
-    linear model both are the ETKF.
+    If ``window`` is the number of steps from one observation to the next, this is the iterative
+    ensemble Kalman filter (IEnKF). With ``iterations=1`` it is the four-dimensional ETKF. With a
+    linear model, both are the ETKF.
 
     Parameters
     ----------
     members : int
-        N, 2 or more.
+        N, the number of members, 2 or more.
     window : int
-        Model steps that are analysed together.
+        Number of model steps that are analysed together.
     shift : int, optional
-        Number of model steps from a window to the next, at most ``window`` (the default). If the
-        window is longer than the shift, the past state from which the next forecast starts is more
-        accurate; each observation is used once, in the window in which it is new.
+        Number of model steps from the start of a window to the start of the next, at most
+        ``window``. Default: ``window``. With a smaller shift, windows overlap, and the state from
+        which the next window starts is more accurate; each observation is used once, in the first
+        window that contains it (but see ``multiple``).
+    inflation : float, RTPP, RTPS, Additive or "innovations"
+        How the spread of the members is increased after each analysis; see :class:`ETKF`.
+    rotate : bool
+        Whether the anomalies are rotated at random after each analysis; see :class:`ETKF`.
+    seed : int
+        Seed of all random numbers: the first ensemble, rotations and model errors.
+    error_factor : float or "estimated"
+        Factor on the error covariance R of the observations. "estimated": the factor is estimated
+        from the innovations.
+    model_error : float, array or xarray.DataArray, optional
+        Q, the covariance of the model error of a step; see :class:`ETKF`. Default: the
+        ``model_error`` of the model, or none.
+    drawn : bool
+        Whether model errors are drawn at random; see :class:`ETKF`.
     iterations : int
-        Maximum number of Gauss-Newton iterations (default: 10). They end when the mean changes by
-        less than 0.05 standard deviations of the analysis.
+        Maximum number of Gauss-Newton iterations. They end when the mean changes by less than 0.05
+        standard deviations of the analysis.
     finite_size : bool or float
-        Whether the prior is that of :class:`daml.schemes.EnKFN`, with which no inflation is needed;
-        a number is its ``certainty``, True is 1.
+        Whether the prior is that of :class:`EnKFN`, with which no inflation is needed. A number is
+        its ``certainty``; True is 1.
     multiple : bool
-        Whether an observation is used in all windows that contain it, with equal parts of its
-        weight (multiple data assimilation). Use this for windows so long that the cost of the new
-        observations alone has many minima. The analysis itself uses observations with full weight.
-    inflation, rotate, seed, error_factor, model_error, drawn
-        See :class:`daml.schemes.ETKF`.
+        Whether an observation is used in all windows that contain it, each time with an equal part
+        of its weight (multiple data assimilation). Use this for windows so long that the cost
+        function of the new observations alone has many minima. The analysis that is returned uses
+        each observation with its full weight.
 
     Raises
     ------
@@ -66,7 +82,8 @@ class IEnKS(Ensemble):
 
     Notes
     -----
-    The analysis has ``iterations`` and ``converged`` (time) of the window in which a time is new.
+    The analysis also has ``iterations`` and ``converged`` (time), which are those of the first
+    window that contains the time.
 
     References
     ----------
@@ -110,7 +127,7 @@ class IEnKS(Ensemble):
 
     @property
     def outputs(self) -> Outputs:
-        """What an analysis has besides."""
+        """The further variables of an analysis; see :class:`daml.protocols.Scheme`."""
         return {**super().outputs, **ITERATED}
 
     def update(
