@@ -143,9 +143,9 @@ def _found(scheme: Any, before: str) -> Scheme:
         found: Scheme = scheme.restored(dataset.load())
     except Exception as error:
         raise InputError(
-            f"--continue {before}: {type(scheme).__name__} leaves {scheme.open[0]!r} open, and the "
-            "store does not hold what was found of it; give a store that daml assimilate wrote "
-            "with the same scheme, or the settings of the scheme"
+            f"--continue {before}: {type(scheme).__name__} leaves {scheme.open[0]!r} to be "
+            "estimated, and the store has no estimate of it; give a store that daml "
+            "assimilate wrote with the same scheme, or give the setting a value"
         ) from error
     return found
 
@@ -154,13 +154,13 @@ def _check_fields(model: Model, path: str) -> None:
     """Refuse to write fields, to a path, that the model does not have, or over a file."""
     if getattr(model, "template", None) is None:
         raise InputError(
-            f"--fields {path}: {name_of(model)} has no template that says of which fields "
-            "its state is; leave --fields out"
+            f"--fields {path}: {name_of(model)} has no 'template', without which its state "
+            "cannot be written as fields; leave --fields out"
         )
     if Path(path).exists():
         raise InputError(f"--fields: {path} exists; give another path, or remove it")
     if not Path(path).absolute().parent.is_dir():
-        raise InputError(f"--fields: {path} is in no folder that exists; make it first")
+        raise InputError(f"--fields: the folder of {path} does not exist; make it first")
 
 
 def _summary(analysis: xr.Dataset) -> str:

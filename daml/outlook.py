@@ -82,8 +82,8 @@ def forecast(
     stepping = one_model(model, emulator, "forecast")
     if fields and getattr(stepping, "template", None) is None:
         raise InputError(
-            f"--fields: {type(stepping).__name__} has no template that says of which fields its "
-            "state is; leave --fields out"
+            f"--fields: {type(stepping).__name__} has no 'template', without which its state "
+            "cannot be written as fields; leave --fields out"
         )
     given = None if forcings is None else open_record(forcings)
     how: dict[str, Any] = {"leads": leads, "members": members, "seed": seed, "forcings": given}
@@ -105,7 +105,7 @@ def _check_new(option: str, path: str) -> None:
     if Path(path).exists():
         raise InputError(f"{option}: {path} exists; give another path, or remove it")
     if not Path(path).absolute().parent.is_dir():
-        raise InputError(f"{option}: {path} is in no folder that exists; make it first")
+        raise InputError(f"{option}: the folder of {path} does not exist; make it first")
 
 
 def _check_kind(option: str, path: str, endings: tuple[str, ...]) -> None:

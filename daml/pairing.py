@@ -202,16 +202,16 @@ def check_linear(operator: ObservationOperator | Through, what: str) -> None:
     """Refuse an H that is no matrix where B is found; the text begins with ``what``."""
     if operator.changes:
         raise InputError(
-            f"{what}: B is found through a matrix H, and the places of the observations change in "
-            "time; give a B, daml.ThreeDVar(daml.climatological(run, max_variance=2)), an ensemble "
-            "scheme, e.g. daml.schemes.ETKF(20), or fixed places: "
-            "daml.from_points(..., moving=False)"
+            f"{what}: B is estimated with a matrix H, and the places of the observations "
+            "change in time; give a B, daml.ThreeDVar(daml.climatological(run, "
+            "max_variance=2)), an ensemble scheme, e.g. daml.schemes.ETKF(20), or fixed "
+            "places: daml.from_points(..., moving=False)"
         )
     if not operator.linear:
         raise InputError(
-            f"{what}: B is found through a matrix H, and 'operator' is not linear; give a B, "
-            "daml.ThreeDVar(daml.climatological(run, max_variance=2)), or an ensemble scheme, e.g. "
-            "daml.schemes.ETKF(20)"
+            f"{what}: B is estimated with a matrix H, and 'operator' is not linear; give a B, "
+            "daml.ThreeDVar(daml.climatological(run, max_variance=2)), or an ensemble scheme, "
+            "e.g. daml.schemes.ETKF(20)"
         )
 
 
@@ -247,8 +247,8 @@ def check_smoothed(scheme: Scheme, what: str) -> None:
         check_members(scheme, what)
     else:
         raise InputError(
-            f"{what}: {type(scheme).__name__} has one state and no covariance that goes with it "
-            "from time to time; give an ensemble, e.g. daml.schemes.ETKF(members=20)"
+            f"{what}: {type(scheme).__name__} has one state and carries no covariance from "
+            "time to time; give an ensemble, e.g. daml.schemes.ETKF(members=20)"
         )
 
 
@@ -256,14 +256,14 @@ def check_members(scheme: Scheme, what: str) -> None:
     """Refuse a scheme of one state where members are needed; the text begins with ``what``."""
     if getattr(scheme, "members", None) is None:
         raise InputError(
-            f"{what}: {type(scheme).__name__} has one state and no members; give a scheme with an "
-            "ensemble, e.g. daml.schemes.ETKF(members=20), or leave it out"
+            f"{what}: {type(scheme).__name__} has one state and no members; give a scheme with "
+            "an ensemble, e.g. daml.schemes.ETKF(members=20), or do not ask for members"
         )
     if getattr(scheme, "weighs", False):
         raise InputError(
-            f"{what}: the members of {type(scheme).__name__} have different weights, and members "
-            "with equal weights are needed here; give e.g. daml.schemes.ETKF(members=20), or leave "
-            "it out"
+            f"{what}: the members of {type(scheme).__name__} have different weights, and "
+            "members with equal weights are needed here; give e.g. "
+            "daml.schemes.ETKF(members=20), or do not ask for members"
         )
 
 

@@ -165,11 +165,11 @@ NAMED = xr.Dataset({"mean": ("variable", [1.0])}, {"variable": ["u"]})
         (lambda: EnVar(5, background_covariance=3), "an xarray.DataArray or a text or an object"),
         (
             lambda: EnVar(5, beta="innovations", background_covariance=B),
-            "EnVar: 'beta' is to be found by the likelihood of innovations, and .* a Localised",
+            "EnVar: 'beta' is to be estimated from the likelihood .* a Localised",
         ),
         (
             lambda: daml.assimilate(MODEL, record(), EnVar(5, background_covariance=Stationary(5))),
-            "EnVar: 'background_covariance', a Stationary, is one of 5 variables, and the model",
+            "EnVar: 'background_covariance', a Stationary, is for 5 variables, and the model",
         ),
         (
             lambda: daml.assimilate(

@@ -375,7 +375,7 @@ def test_memory_grows_with_the_number_of_variables_alone():
         (lambda: Localised(-1), "'radius' is -1; give a length > 0"),
         (lambda: Localised(1.0, variance=[1.0, -1.0]), "'variance' is a list; give a number > 0"),
         (lambda: Localised(1.0, variance="big"), "'variance' is 'big'; give a number > 0"),
-        (lambda: Localised(1.0, period=4.0), "'period' belongs to 'positions'"),
+        (lambda: Localised(1.0, period=4.0), "'period' is given without 'positions'"),
         (lambda: Localised(1.0, positions=3.0), r"'positions' is 3.0 of shape \(\)"),
         (lambda: Localised(1.0, positions=[]), "'positions' is a list"),
         (lambda: Localised(1.0, positions=[[0.0, np.nan]]), "give finite numbers"),
@@ -386,7 +386,7 @@ def test_memory_grows_with_the_number_of_variables_alone():
             lambda: Localised(2.0, positions=[0.0, 1.0], groups=["u"]),
             r"'groups' has the shape \(1,\)",
         ),
-        (lambda: Localised(2.0).times(np.zeros(3)), "give 'positions', or take it as the B"),
+        (lambda: Localised(2.0).times(np.zeros(3)), "give 'positions', or use it as the B"),
         (lambda: Stationary(4, periodic=(True, False)), "'periodic' is .*each of the 1 dimensions"),
         (lambda: Stationary(4, periodic="no"), "'periodic' is 'no'; give True or False"),
         (lambda: daml.ThreeDVar(Localised(1.0), background_factor=0), "'background_factor' is 0"),
@@ -413,7 +413,7 @@ class Placeless(Still):
     [
         (Placeless(), Localised(1.0), {}, "Placeless does not say where its variables lie"),
         (Still(), Localised(1.0, positions=[0.0, 1.0]), {}, "has 2 places, and the model has 24"),
-        (Still(), Stationary(8), {}, "a Stationary, is one of 8 variables, and the model has 24"),
+        (Still(), Stationary(8), {}, "a Stationary, is for 8 variables, and the model has 24"),
         (Still(), Localised(1.0), {"operator": by_numpy}, "cannot be differentiated by torch"),
     ],
 )

@@ -255,7 +255,7 @@ def test_the_fields_of_a_forecast_come_back():
         ({"analysis": lambda r: r.drop_vars("analysis")}, r"no variable 'analysis' \(time, var"),
         ({"analysis": lambda r: r.isel(time=-1)}, r"no variable 'analysis' \(time, variable\)"),
         ({"model": daml.Lorenz63(rho=27.0)}, r"made with the model Lorenz63\(rho=28.0\)"),
-        ({"members": 5}, "nothing says how uncertain the last analysis is; .*ETKF"),
+        ({"members": 5}, "the uncertainty of the last analysis is not known; .*ETKF"),
         ({"members": 1}, "'members' is 1; give 2 or more"),
         ({"leads": 0}, "'leads' is 0"),
         ({"covariance": roster.climatology()}, "there are no 'members' to draw"),
@@ -306,9 +306,9 @@ def test_the_command_forecasts_from_a_store(record, tmp_path):
     for more, text in (
         (("--output", tmp_path / "b.nc"), "exists; give another path"),
         (("--output", tmp_path / "c.txt"), "give a name that ends in .nc or .zarr"),
-        (("--output", tmp_path / "none" / "c.nc"), "in no folder that exists"),
+        (("--output", tmp_path / "none" / "c.nc"), "the folder of .* does not exist"),
         (("--output", tmp_path / "c.nc", "--figure", tmp_path / "c.txt"), "ends in .png"),
-        (("--output", tmp_path / "c.nc", "--fields"), "has no template"),
+        (("--output", tmp_path / "c.nc", "--fields"), "has no 'template'"),
         (("--output", tmp_path / "c.nc", "--members", 5), "has 12; leave it out"),
         (("--output", tmp_path / "c.nc", "--emulator", store), "forecast: give one of --model"),
     ):

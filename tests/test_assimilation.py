@@ -107,7 +107,7 @@ def test_a_model_that_blows_up_is_told_with_its_time(observations, scheme):
         def tendency(self, x):
             return 1e3 * x
 
-    with pytest.raises(DivergedError, match="left the finite numbers at time"):
+    with pytest.raises(DivergedError, match=r"diverged: .* not finite at time"):
         daml.simulate(Explosive(), steps=2000)
 
 

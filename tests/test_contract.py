@@ -64,7 +64,10 @@ BROKEN = {
     "text": (lambda o: changed(o, observation=o.observation.astype(str)), "not real numbers"),
     "complex": (lambda o: changed(o, observation=o.observation * 1j), "not real numbers"),
     "empty": (lambda o: o.isel(time=slice(0)), "is empty"),
-    "all missing": (lambda o: changed(o, observation=o.observation * np.nan), "no value at all"),
+    "all missing": (
+        lambda o: changed(o, observation=o.observation * np.nan),
+        "only missing values",
+    ),
     "unknown": (lambda o: o.assign_coords(variable=["a", "x1", "x2"]), "has no variable 'a'"),
     "no variance": (lambda o: o.drop_vars("error_variance"), "neither is there"),
     "zero variance": (lambda o: with_variance(o, 0), "'error_variance' is 0 for variable 'x1'"),

@@ -147,14 +147,14 @@ def test_a_mask_of_another_number_of_points_is_refused():
     B = Diffusion(SEA[:2])
     mean = xr.Dataset({"mean": ("variable", np.zeros(8))}, {"variable": list(MODEL.variables)})
     for scheme in (daml.ThreeDVar(B), OptimalInterpolation(mean, covariance=B)):
-        with pytest.raises(InputError, match="a Diffusion, is one of 6 variables, and the model"):
+        with pytest.raises(InputError, match="a Diffusion, is for 6 variables, and the model"):
             daml.assimilate(MODEL, seen, scheme)
 
 
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"mask": np.ones((3, 3))}, "'mask' is .*; give an array of True where there is"),
+        ({"mask": np.ones((3, 3))}, "'mask' is .*; give an array that is True at points"),
         ({"mask": np.zeros((3, 3), bool)}, "'mask' is "),
         ({"mask": [[True, False], [True]]}, "'mask' is a list; give an array"),
         ({"variance": [1.0, [2.0]]}, "'variance' is a list; give a number > 0"),

@@ -158,5 +158,5 @@ def test_what_cannot_lie_on_one_axis_is_refused(dataset, text):
 def test_what_is_flat_stays_and_what_has_no_fields_cannot_be_unflattened():
     states = daml.simulate(daml.Lorenz63(), steps=3)
     assert daml.flatten(states) is states
-    with pytest.raises(InputError, match="nothing says of which fields"):
+    with pytest.raises(InputError, match="no coordinates that assign"):
         daml.unflatten(states)

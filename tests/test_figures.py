@@ -236,7 +236,7 @@ def test_scores_are_drawn_against_lead_or_time():
 def test_scores_that_cannot_be_drawn_are_refused():
     with pytest.raises(InputError, match=r"'crps' \(lead\) is needed"):
         daml.figures.crps(RANKS[["spread"]])
-    with pytest.raises(InputError, match=r"give .lead. and one more at most"):
+    with pytest.raises(InputError, match=r"give .lead. and at most one more"):
         daml.figures.crps(RANKS.expand_dims(run=2))
     with pytest.raises(InputError, match=r"'flat_low' .lead. is needed"):
         daml.figures.rank_histogram(RANKS.drop_vars("flat_low"))

@@ -89,7 +89,9 @@ def test_a_variable_that_a_matrix_does_not_see_is_named():
 
     model = Explosive(3)
     model.climate = None
-    with pytest.raises(daml.errors.InputError, match="'x2' is not observed, and free runs diverge"):
+    with pytest.raises(
+        daml.errors.InputError, match="'x2' is not observed, and free runs of the model diverge"
+    ):
         guess(model, by_matrix(np.array([[1.0, 1, 0], [1, -1, 0]]))).state(np.arange(2))
 
 

@@ -258,7 +258,7 @@ def test_forcings_for_a_model_that_takes_none_are_refused(seen):
     with pytest.raises(InputError, match=r"Driven: it takes the forcings .*, and none are given"):
         daml.lyapunov_exponent(Driven(), starts.assign_coords(time=np.arange(9.0)))
     for model in (Driven(), daml.models.forced(Driven(), drive(400))):
-        with pytest.raises(InputError, match="takes forcings, and parameters are estimated of"):
+        with pytest.raises(InputError, match="takes forcings, and parameters can be estimated"):
             daml.fit_parameters(model, ["dt"], seen, daml.schemes.ETKF(5))
     broken = type("Broken", (Bath,), {"step": lambda self, x, memory: (x, memory)})()
     rain = xr.Dataset({"rain": ("time", np.zeros(9)), "heat": ("time", np.zeros(9))})

@@ -402,7 +402,7 @@ def test_a_covariance_by_its_actions_is_its_matrix(method):
     found = daml.assimilate(model, observations, acting, initial=near)
     np.testing.assert_allclose(found.analysis, exact.analysis, atol=1e-5)
     assert FourDVar(window=4).restored(acting.to_dataset()).background_covariance == B
-    with pytest.raises(InputError, match="a Stationary, is one of 8 variables, and the model"):
+    with pytest.raises(InputError, match="a Stationary, is for 8 variables, and the model"):
         daml.assimilate(model, observations, FourDVar(Stationary(8), window=4))
 
 
@@ -435,7 +435,7 @@ def test_conjugate_gradients_take_the_same_iterations_with_products_as_with_a_ro
 def test_a_matrix_that_does_not_follow_from_products_is_refused():
     model, observations, _, near = chaotic(5)
     crowded = Localised(1.0, positions=np.zeros(9))
-    with pytest.raises(InputError, match="a Localised, is not positive definite to rounding"):
+    with pytest.raises(InputError, match="a Localised, is not positive definite within rounding"):
         daml.assimilate(model, observations, FourDVar(crowded, window=4), initial=near)
     found = daml.assimilate(
         model, observations, FourDVar(crowded, window=4, method="cg"), initial=near

@@ -437,7 +437,7 @@ def test_a_model_that_draws_in_its_step_is_refused():
         def step(self, x, memory):
             return x @ MATRIX.T + np.random.default_rng().standard_normal(x.shape), memory
 
-    with pytest.raises(InputError, match="Rough: it steps the same states to different ones, and"):
+    with pytest.raises(InputError, match="Rough: its step is random, and"):
         daml.assimilate(Rough(), record(False), SigmaPoint())
 
 

@@ -493,11 +493,11 @@ def covariance(matrix):
 def test_a_window_that_goes_on_needs_what_it_observed(record):
     scheme = roster.SCHEMES["FourDEnVar"]()
     first = daml.assimilate(MODEL, record.isel(time=slice(0, 150)), scheme)
-    with pytest.raises(InputError, match="last window of 'initial' has observations of 'x2'"):
+    with pytest.raises(InputError, match=r"last window of 'initial' .* has observations of 'x2'"):
         daml.assimilate(MODEL, later(record).sel(variable=["x0", "x1"]), scheme, initial=first)
     errors = covariance(np.eye(3))
     correlated = later(record).drop_vars("error_variance").assign(error_covariance=errors)
-    with pytest.raises(InputError, match="'error_covariance' of both is not the same"):
+    with pytest.raises(InputError, match="'error_covariance' differs"):
         daml.assimilate(MODEL, correlated, scheme, initial=first)
 
 
@@ -567,7 +567,7 @@ def test_the_command_goes_on_from_its_store(record, tmp_path):
     np.testing.assert_array_equal(open_record(last).analysis, whole.analysis[1005:])
     words = "assimilate", tmp_path / "c.nc", "--store", tmp_path / "d.zarr"
     for more, text in (
-        ((*model, "--continue", tmp_path / "a.nc"), "does not hold what was found of it"),
+        ((*model, "--continue", tmp_path / "a.nc"), "has no estimate of it"),
         ((*model, "--continue", first, "--scheme", "etkf", "--members", 8), "and ETKF is given"),
         ((), "give one of --model, such as lorenz63, and --emulator"),
         ((*model, "--emulator", first), "give one of --model"),
@@ -659,7 +659,7 @@ def test_a_window_over_places_that_change_needs_a_record_with_such(record):
     model, scheme = roster.Placed(), daml.schemes.IEnKS(6, 4)
     first = daml.assimilate(model, moved(record).isel(time=slice(0, 6)), scheme)
     new = record.isel(time=slice(6, None))
-    with pytest.raises(InputError, match="observations at places that change in time, and goes on"):
+    with pytest.raises(InputError, match="observations at places that change in time, and the new"):
         daml.assimilate(model, new, scheme, initial=first)
     first = daml.assimilate(model, record.isel(time=slice(0, 6)), scheme)
     new = moved(record).isel(time=slice(6, None))

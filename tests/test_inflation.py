@@ -364,13 +364,13 @@ class Exploding(Counted):
 
     def run(self, scheme):
         if scheme.inflation not in self.finite:
-            raise DivergedError("the cycle left the finite numbers")
+            raise DivergedError("the cycle diverged")
         return super().run(scheme)
 
 
 def test_numbers_with_which_the_model_explodes_are_not_chosen():
     trial = Exploding([1.4, 1.0])
-    with pytest.raises(InputError, match="of Exploding leaves the finite numbers with every 'inf"):
+    with pytest.raises(InputError, match="of Exploding diverges with every 'inf"):
         ETKF(5, inflation="innovations").tuned(trial)
     trial.finite = (1.01, 1.04, 1.07)
     assert ETKF(5, inflation="innovations").tuned(trial).inflation == 1.07

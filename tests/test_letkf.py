@@ -275,7 +275,9 @@ def test_observations_by_a_matrix_lie_where_their_coordinate_says(truth):
     )
     seen = daml.observe(truth, operator=operator, seed=3).isel(time=slice(1))
     scheme = LETKF(5, radius=0.8)
-    with pytest.raises(InputError, match=r"LETKF: it is not known where.*'position' along"):
+    with pytest.raises(
+        InputError, match=r"LETKF: the positions of the observations are not.*'position' along"
+    ):
         daml.assimilate(Ring(), seen, scheme)
     placed = seen.assign_coords(position=("variable", np.arange(10) * 2 + 0.5))
     last = placed.observation.where(placed["variable"] == "m9")

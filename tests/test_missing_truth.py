@@ -116,7 +116,7 @@ def test_dates_are_met_as_numbers_are():
     np.testing.assert_allclose(seconds.values, plain.values, atol=1e-9)
     numbers = forecast_error(MADE, without(TRUTH, HALF))
     np.testing.assert_allclose(mfe(forecast_error(made, holes)), mfe(numbers))
-    with pytest.raises(InputError, match="'start' and the truth's 'time' are numbers and dates"):
+    with pytest.raises(InputError, match="one of 'start' and the truth's 'time' has numbers"):
         forecast_error(made, TRUTH)
 
 

@@ -288,7 +288,7 @@ class Broken(torch.nn.Module):
     ("make", "match"),
     [
         *((lambda f=f: Module(By(f)), text) for text, f in ODD.items()),
-        (lambda: Module(Mixing()), "Mixing gives another result for a state alone"),
+        (lambda: Module(Mixing()), "Mixing gives a different result for a state alone"),
         (lambda: Module(Complex()), "'weight' of Complex is complex"),
         (lambda: Module(Extra()), "'_extra_state' of Extra is a dict"),
         (

@@ -105,5 +105,5 @@ def test_wrong_arguments_are_named(how, text):
 
 def test_correlated_errors_are_refused():
     seen = record([0.0, 0.07], 1.0).drop_vars("error_variance")
-    with pytest.raises(InputError, match="by their own error variances"):
+    with pytest.raises(InputError, match="from their error variances"):
         daml.on_steps(seen, MODEL)

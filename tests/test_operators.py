@@ -71,7 +71,9 @@ def test_a_nonlinear_function_is_observed(truth):
 
 def test_a_nonlinear_function_is_assimilated(truth, tmp_path):
     seen = daml.observe(truth, operator=squares, missing=0.2, seed=3)
-    with pytest.raises(InputError, match="made by a function; give it again: operator="):
+    with pytest.raises(
+        InputError, match="made with a function, give this function again: operator="
+    ):
         daml.assimilate(daml.Lorenz63(), seen, Fraction())
     found = daml.assimilate(daml.Lorenz63(), seen, Fraction(), operator=squares, segments=1)
     np.testing.assert_allclose(
@@ -187,7 +189,7 @@ BAD = {
     "the wrong axis": (lambda x: x[:1] * 0 + 1, "is needed for 1 observed quantities"),
     "mixes states": (
         lambda x: x[..., :1] - x[..., :1].mean(axis=0, keepdims=True),
-        "another result for a state alone than beside others",
+        "a different result for a state alone",
     ),
     "a list": (lambda x: x[..., :1].tolist(), "into a list; give an array of real numbers"),
 }
@@ -308,8 +310,8 @@ def test_a_loop_knows_the_operator_for_another_order_of_the_variables():
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({}, "improve: B is found through a matrix H, and 'operator' is not linear; give a B"),
-        ({"scheme": daml.ThreeDVar("climatological")}, "improve: B is found through a matrix H"),
+        ({}, "improve: B is estimated with a matrix H, and 'operator' is not linear; give a B"),
+        ({"scheme": daml.ThreeDVar("climatological")}, "improve: B is estimated with a matrix H"),
         (
             {"scheme": daml.ThreeDVar(climatology()), "training": "cycle"},
             "the emulator learns B through a matrix H.*give an emulator with covariance=None",

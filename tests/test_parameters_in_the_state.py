@@ -157,7 +157,7 @@ class Remembering(daml.Lorenz63):
             ["rho"],
             LETKF(5, radius=1.0),
             {},
-            "a parameter lies nowhere; give a scheme without",
+            "a parameter has no position; give a scheme without",
         ),
         (WRONG, ["rho"], roster.Nudging(), {}, "Nudging has no B and carries no ensemble; give a"),
         (Remembering(), ["rho"], ETKF(5), {}, "Remembering has a memory or a device"),

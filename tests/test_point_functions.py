@@ -140,8 +140,11 @@ def failing(fields):
 
 
 GIVEN = {
-    r"points of 'speed' are observed through a function; give it again: operator=\{'speed'": None,
-    "operator\\['spee'\\] is given, and no points are of 'spee'": {**SPEED, "spee": SPEED["speed"]},
+    r"'speed' is observed at points through .* again: operator=\{'speed'": None,
+    "operator\\['spee'\\] is given, and no points observe 'spee'": {
+        **SPEED,
+        "spee": SPEED["speed"],
+    },
     r"operator\['speed'\] is a int; give a function of a dict of fields": {"speed": 3},
     r"operator\['speed'\] failed \(ValueError: no\)": {"speed": failing},
     r"operator\['speed'\] turned fields of shape \(\d+, 3\) into a ndarray of shape \(\d+,\)": {

@@ -272,7 +272,10 @@ def test_units_are_the_truths():
         (lambda e, t: (e.isel(member=[0]), t), "'analysis' has one member; give 2 or more"),
         (lambda e, t: (e.mean("member"), t), "has no dimension 'member', and there is no 'spread'"),
         (lambda e, t: (e.assign_coords(variable=["p", "q"]), t), "share no variable"),
-        (lambda e, t: (e, t.isel(time=slice(10, None))), "the truth lacks times of the analysis"),
+        (
+            lambda e, t: (e, t.isel(time=slice(10, None))),
+            "the truth lacks 10 of the .* times of the analysis",
+        ),
         (lambda e, t: (e.rename(analysis_members="state"), t), "'analysis' is missing"),
         (lambda e, t: (e, t.rename(state="x")), "the data variable 'state' is missing"),
         (lambda e, t: (e.expand_dims(run=2), t), "dimensions .*'run'.*; give .time, variable."),
@@ -303,11 +306,11 @@ def test_wrong_arguments_are_refused():
         crps(ensemble, truth, by="time")
     with pytest.raises(InputError, match="'seed' is -1"):
         rank_histogram(ensemble, truth, seed=-1)
-    with pytest.raises(InputError, match="'members' is 7, and the estimate has 10"):
+    with pytest.raises(InputError, match="'members' is 7, and the estimate has 10 members"):
         spread_error(ensemble, truth, members=7)
     seen = observed(truth)
     later = seen.assign_coords(time=TIMES + 1e6)
-    with pytest.raises(InputError, match="the estimate has no time of the observations"):
+    with pytest.raises(InputError, match="the observations have no time in common"):
         crps(ensemble, later, of="analysis")
 
 

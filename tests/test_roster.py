@@ -163,7 +163,7 @@ def test_a_scheme_that_keeps_something_else_is_refused(scheme, text, seen):
 BROKEN = {
     "'observation' is missing": lambda o: o.drop_vars("observation"),
     "not increasing": lambda o: o.isel(time=slice(None, None, -1)),
-    "no value at all": lambda o: o.assign(observation=o.observation * np.nan),
+    "only missing values": lambda o: o.assign(observation=o.observation * np.nan),
     "has no variable 'a'": lambda o: o.assign_coords(variable=["a", "x1", "x2"]),
     "neither is there": lambda o: o.drop_vars("error_variance"),
 }

@@ -253,7 +253,7 @@ def test_text_becomes_what_an_argument_may_be(folder):
     assert by_name.from_text(etkf, "inflation", "innovations", "--set") == "innovations"
     with pytest.raises(InputError, match="'number' is 'x'; give a number or none"):
         read("number", "x")
-    with pytest.raises(InputError, match="it has 2 data variables; give a file of 1"):
+    with pytest.raises(InputError, match="it has 2 data variables; give a file with one"):
         read("data", "record.nc")
 
 

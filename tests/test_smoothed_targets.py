@@ -71,7 +71,7 @@ def test_passes_are_judged_by_the_analyses_themselves(seen):
         ({"lag": 0}, "'lag' is 0; give 1 model step or more"),
         ({"lag": 600}, "improve: targets='smoothed': 'lag' is 600, and the record has 600 steps"),
         ({"training": "cycle", "emulator": daml.LSTM()}, "training='cycle' trains on innovations"),
-        ({"scheme": None}, "targets='smoothed': ThreeDVar has one state and no covariance"),
+        ({"scheme": None}, "targets='smoothed': ThreeDVar has one state and carries no covariance"),
     ],
 )
 def test_targets_that_there_are_not_are_refused(seen, how, text):
@@ -85,7 +85,7 @@ def test_the_command_line_takes_targets(seen, tmp_path):
     words += ["--store", str(tmp_path / "out.zarr"), "--targets", "smoothed", "--lag", "5"]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 2
-    assert "targets='smoothed': ThreeDVar has one state and no covariance" in result.output
+    assert "targets='smoothed': ThreeDVar has one state and carries no covariance" in result.output
     words += ["--scheme", "etkf", "--members", "8", "--inflation", "1.2"]
     words += ["--passes", "1", "--epochs", "1", "--held-out", "0"]
     result = CliRunner().invoke(main, words)

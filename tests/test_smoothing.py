@@ -318,7 +318,7 @@ def test_members_of_different_weights_are_refused(seen):
 @pytest.mark.parametrize("name", ["ThreeDVar", "OptimalInterpolation", "a scheme of the tests"])
 def test_a_scheme_of_one_state_is_refused(seen, name):
     with pytest.raises(
-        InputError, match=r"smooth: .* has one state and no covariance .*; give an ensemble"
+        InputError, match=r"smooth: .* has one state and carries no covariance .*; give an ensemble"
     ):
         daml.smooth(daml.Lorenz63(), seen, roster.SCHEMES[name](), lag=5)
 

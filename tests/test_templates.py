@@ -121,7 +121,7 @@ def test_coordinates_off_by_rounding_are_taken_and_others_refused():
         (lambda r: r.drop_vars("x").isel(x=[0, 1]), "'u' has 2 entries along 'x'.*template 4"),
         (
             lambda r: r.drop_vars("u_error_variance"),
-            "'u' is taken for a field, and has no error",
+            "'u' is read as a field, but it has no error",
         ),
     ],
 )
@@ -275,7 +275,7 @@ def test_the_command_line_takes_and_writes_fields(tmp_path, monkeypatch):
     assert "--fields: out.nc exists; give another path" in again.output
     bare = ["assimilate", "record.nc", "--model", "lorenz63", "--store", "c.zarr"]
     refused = CliRunner().invoke(main, [*bare, "--fields", "c.nc"])
-    assert "Lorenz63 has no template" in refused.output
+    assert "Lorenz63 has no 'template'" in refused.output
 
 
 def test_values_outside_of_the_range_that_a_record_declares_are_missing():

@@ -491,7 +491,7 @@ class Remembering(ByNumPy):
         ),
         (
             lambda e, s: replace(e, base=Random()).fit_cycle(s, SCHEME),
-            "Random steps the same states to different ones",
+            "the step of Random is random",
         ),
         (
             lambda e, s: daml.Loop(
@@ -534,7 +534,7 @@ class Remembering(ByNumPy):
             lambda e, s: daml.ThreeDVar("model").analyse(
                 daml.simulate(daml.Lorenz63(), steps=9), s
             ),
-            "'analyse' has no model to ask",
+            "'analyse' has no model that could",
         ),
         (
             lambda e, s: daml.improve(daml.Lorenz63(), s, daml.ThreeDVar("model")),

@@ -100,7 +100,7 @@ def test_forcings_of_each_trajectory():
     own = xr.concat([same, 10 * same], "trajectory")
     run = daml.simulate(Driven(), steps=3, initial=first, forcings=own)
     np.testing.assert_array_equal(run.state[..., 0], [[0, 1, 3], [10, 20, 40]])
-    with pytest.raises(InputError, match="'f' differs from trajectory to trajectory"):
+    with pytest.raises(InputError, match="'f' has the dimension 'trajectory'"):
         daml.LSTM(sequence_length=2, burn_in=0).fit(run, forcings=own)
 
 

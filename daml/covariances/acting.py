@@ -41,8 +41,8 @@ def of_setting(covariance: Any, setting: Setting, owner: str) -> Any:
     found = _size(covariance, size)
     if found != size:
         raise InputError(
-            f"{owner}: 'background_covariance', a {type(covariance).__name__}, is one of {found} "
-            f"variables, and the model has {size}; give a B of as many"
+            f"{owner}: 'background_covariance', a {type(covariance).__name__}, is for {found} "
+            f"variables, and the model has {size}; give a B for {size} variables"
         )
     return covariance
 
@@ -69,8 +69,9 @@ def matrix(covariance: Any, setting: Setting, owner: str) -> np.ndarray:
     except np.linalg.LinAlgError:
         raise InputError(
             f"{owner}: 'background_covariance', a {type(covariance).__name__}, is not positive "
-            "definite to rounding, and a matrix of it is needed here; give a shorter correlation, "
-            "'groups' where variables lie at one place, or method='cg' where the scheme has it"
+            "definite within rounding errors, and its matrix is needed here; give a shorter "
+            "correlation length, 'groups' for variables that lie at one place, or method='cg' "
+            "if the scheme has it"
         ) from None
     return found
 

@@ -85,8 +85,8 @@ class Localised:
         if self.positions is None:
             if self.period is not None:
                 raise InputError(
-                    "Localised: 'period' belongs to 'positions', which are not given; leave it "
-                    "out: the model says both"
+                    "Localised: 'period' is given without 'positions'; give both, or leave "
+                    "both out to take them from the model"
                 )
             return
         self._check(StateSpace.given(self.positions, self.period, "Localised"))
@@ -117,13 +117,14 @@ class Localised:
             if self.size != size:
                 raise InputError(
                     f"Localised: 'positions' has {self.size} places, and the model has {size} "
-                    "variables; give one for each, in their order"
+                    "variables; give the position of each variable, in the order of the "
+                    "variables"
                 )
             return self
         if space.positions is None:
             raise InputError(
-                "Localised: it is not known where the variables lie; give 'positions', or give "
-                "them to the model"
+                "Localised: the positions of the variables are not known; give 'positions', "
+                "or a model that has them"
             )
         period = None
         if space.period is not None:
@@ -140,8 +141,8 @@ class Localised:
         """The places, those of different groups far apart along one more dimension."""
         if self.positions is None:
             raise InputError(
-                "Localised: it is not known where the variables lie; give 'positions', or take it "
-                "as the B of a scheme for a model that has them"
+                "Localised: the positions of the variables are not known; give 'positions', "
+                "or use it as the B of a scheme for a model that has them"
             )
         space = StateSpace.given(self.positions, self.period, "Localised")
         if self.groups is None:
@@ -158,8 +159,9 @@ class Localised:
         size, dimensions = positions.shape
         if dimensions > MOST_DIMENSIONS:
             raise InputError(
-                f"Localised: 'positions' has {dimensions} dimensions, and the correlation is one "
-                f"in up to {MOST_DIMENSIONS}; give fewer, or 'groups'"
+                f"Localised: 'positions' has {dimensions} dimensions, and the correlation "
+                f"function is valid in at most {MOST_DIMENSIONS}; give fewer dimensions, or "
+                "'groups'"
             )
         shortest = np.inf if space.period is None else space.period.min()
         if shortest < 4 * self.radius:

@@ -90,8 +90,9 @@ class Diffusion:
         mask = _array(self.mask)
         if mask.dtype != bool or not mask.ndim or not mask.any():
             raise InputError(
-                f"Diffusion: 'mask' is {shown(self.mask)}; give an array of True where there is a "
-                "variable and False on land, with a dimension for each one of the grid"
+                f"Diffusion: 'mask' is {shown(self.mask)}; give an array that is True at "
+                "points with a variable and False elsewhere, such as on land, with the "
+                "dimensions of the grid"
             )
         object.__setattr__(self, "mask", mask)
         lengths = tuple(plain("float", part) for part in self._each(self.length, "length"))
@@ -126,8 +127,8 @@ class Diffusion:
             return (given,) * count
         if len(given) != count:
             raise InputError(
-                f"Diffusion: {name!r} has {len(given)} values, and the mask {count} dimensions; "
-                "give one, or one for each"
+                f"Diffusion: {name!r} has {len(given)} values, and the mask {count} "
+                "dimensions; give one value, or one for each dimension"
             )
         return tuple(given)
 

@@ -56,8 +56,9 @@ def fitted(estimator: Any, examples: Examples, seed: int) -> Any:
     except Exception as error:
         raise InputError(
             f"Regression: {name} failed on inputs {examples.inputs.shape} and targets "
-            f"{targets.shape} ({type(error).__name__}: {first_line(error)}); one that predicts a "
-            f"single number is wrapped: sklearn.multioutput.MultiOutputRegressor({name}())"
+            f"{targets.shape} ({type(error).__name__}: {first_line(error)}); wrap an estimator "
+            "that predicts a single number: "
+            f"sklearn.multioutput.MultiOutputRegressor({name}())"
         ) from error
     rows = len(examples.probes())
     fits = found.shape == (rows, width) or (width == 1 and found.shape == (rows,))

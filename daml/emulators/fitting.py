@@ -108,8 +108,9 @@ def _begun(
     examples = Examples(analysis, length, base, held_out, owner=name, forcings=forcings)
     if emulator.variance_floor is not None and examples.spread is None:
         raise InputError(
-            f"{name}.fit: 'variance_floor' is {emulator.variance_floor:g}, and the analysis has no "
-            "'spread' to weight targets by; give one by an ensemble, or leave it out"
+            f"{name}.fit: 'variance_floor' is {emulator.variance_floor:g}, and the analysis "
+            "has no 'spread' to weight targets by; give an analysis of an ensemble scheme, or "
+            "leave 'variance_floor' out"
         )
     variables, (dt, unit) = examples.variables, examples.step
     network = emulator.initial(len(variables), len(examples.columns))

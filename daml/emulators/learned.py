@@ -247,8 +247,8 @@ def check_base(kind: str, base: Model | None, fitted: Any) -> None:
     lacking = [name for name in names_of(base) if fitted is not None and name not in fitted.columns]
     if lacking:
         raise InputError(
-            f"{kind}: the base takes the forcing {lacking[0]!r}, and the {kind} was fitted with "
-            f"{fitted.forcings}; give a base that takes no others"
+            f"{kind}: the base takes the forcing {lacking[0]!r}, and the {kind} was fitted "
+            f"with {fitted.forcings}; give a base that takes no other forcings"
         )
     if fitted is not None and base is not None and tuple(base.variables) != fitted.variables:
         raise InputError(

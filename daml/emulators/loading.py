@@ -116,9 +116,9 @@ def _restored(
     if kind is None:
         if made is not None and _public(made) is None:
             raise InputError(
-                f"load_emulator: {group!r} holds a {made}, a class of your own; give the "
-                f"emulator, whose 'restored' is called: load_emulator(..., emulator={made}(...)); "
-                "or open the group with xarray and restore it yourself"
+                f"load_emulator: {group!r} holds a {made}, a class of your own; give an "
+                "emulator of this class, whose 'restored' daml calls: load_emulator(..., "
+                f"emulator={made}(...)); or open the group with xarray and restore it yourself"
             )
         raise InputError(
             "load_emulator: the source holds no emulator; give an experiment or a saved emulator, "

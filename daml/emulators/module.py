@@ -154,9 +154,9 @@ def _check_weights(module: torch.nn.Module) -> None:
             if isinstance(part, torch.Tensor):
                 what = "complex" if part.is_complex() else "the result of an operation"
             raise InputError(
-                f"Module: {key!r} of {name} is {what}; a network's weights and buffers must be "
-                "tensors of real numbers, which are trained and stored (of a scripted module give "
-                "the one that was scripted)"
+                f"Module: {key!r} of {name} is {what}; the weights and buffers of a network "
+                "must be tensors of real numbers, which can be trained and stored (if the "
+                "module is scripted, give the one from which it was scripted)"
             )
 
 
@@ -171,9 +171,10 @@ def _check_rows(made: _Wrapped, states: torch.Tensor) -> None:
 
     if same(again) and not same(alone):
         raise InputError(
-            f"Module: {type(made.module).__name__} gives another result for a state alone than "
-            "beside others, so that it mixes the states of a batch; work along the axes after the "
-            "first, and let batch normalisation track its running statistics"
+            f"Module: {type(made.module).__name__} gives a different result for a state alone "
+            "than for the same state beside others, so that it mixes the states of a batch; "
+            "work along the axes after the first, and let batch normalisation track its "
+            "running statistics"
         )
 
 
@@ -187,8 +188,8 @@ def _check_gradient(made: _Wrapped, states: torch.Tensor) -> None:
     except Exception as error:
         raise InputError(
             f"Module: the gradient of {type(made.module).__name__} failed "
-            f"({type(error).__name__}: {first_line(error)}); compute with torch's functions, and "
-            "write into no tensor"
+            f"({type(error).__name__}: {first_line(error)}); compute with torch's functions, "
+            "and do not change tensors in place"
         ) from error
 
 

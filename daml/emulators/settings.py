@@ -81,8 +81,9 @@ class Settings(Learned):
         if forcing and len(inspect.signature(self.network).parameters) < 2:
             name = type(self).__name__
             raise InputError(
-                f"{name}: its network takes no forcings; write network(self, size, forcing=0), of "
-                "a network with so many inputs after the variables, or leave the forcings out"
+                f"{name}: its method 'network' takes no forcings; write network(self, size, "
+                "forcing=0), which returns a network with 'forcing' more inputs after the "
+                "variables, or leave the forcings out"
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

@@ -101,7 +101,9 @@ class Settings:
         size = Lorenz96().n
         for count in (self.observed, *self.fewer):
             if not 1 <= count <= size:
-                raise InputError(f"brajard2020: {count} of {size} variables; give 1 to {size}")
+                raise InputError(
+                    f"brajard2020: {count} of {size} variables are to be observed; give 1 to {size}"
+                )
         if self.exponents > size:
             raise InputError(f"brajard2020: 'exponents' is {self.exponents}; give {size} at most")
         if self.skip >= self.steps:
@@ -316,7 +318,9 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
     if "iteration" in tree.children:
         groups += [f"iteration/{name}" for name in sorted(tree["iteration"].children)]
     if not groups:
-        raise InputError("brajard2020: the experiment holds no pass; give one that ran")
+        raise InputError(
+            "brajard2020: the experiment holds no finished pass; give one that has run"
+        )
     result = xr.concat([loaded(tree, f"{group}/scores") for group in groups], "iteration")
     result = result.assign_coords(iteration=np.arange(len(groups)))
     perfect = loaded(tree, "perfect/scores")

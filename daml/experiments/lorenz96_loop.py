@@ -323,7 +323,7 @@ def collect(tree: xr.DataTree) -> xr.Dataset:
     there = corrections_of(tree, "lorenz96", "loop")
     groups = [group for group in there if not group.endswith(("_imperfect", "_perfect"))]
     if not groups:
-        raise InputError("lorenz96: the experiment holds no loop; give one that ran")
+        raise InputError("lorenz96: the experiment holds no finished loop; give one that has run")
     parts = []
     for group in groups:
         scores = loaded(tree, f"correction/{group}/scores")

@@ -90,7 +90,7 @@ def corrections_of(tree: xr.DataTree, name: str, what: str = "score") -> list[st
     """
     found = list(tree["correction"].children) if "correction" in tree.children else []
     if not found:
-        raise InputError(f"{name}: the experiment holds no {what}; give one that ran")
+        raise InputError(f"{name}: the experiment holds no {what}; give one that has run")
     return found
 
 

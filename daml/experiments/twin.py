@@ -113,7 +113,7 @@ class Preset:
         plain |= {n: whole(getattr(self, n), f"{n!r}") for n in given}
         plain["skip"] = whole(self.skip, "'skip'", least=0, also=", less than steps")
         if self.skip >= self.steps:
-            raise InputError(f"'skip' is {self.skip}; give 0 or more, less than steps")
+            raise InputError(f"'skip' is {self.skip}; give 0 or more, and less than 'steps'")
         needed = "a variance > 0"
         plain["max_variance"] = number(self.max_variance, "'max_variance'", needed, above=0)
         for name, value in plain.items():

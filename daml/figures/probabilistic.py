@@ -203,8 +203,8 @@ def _further(scores: xr.Dataset, name: str, along: str) -> tuple[str, ...]:
     found = tuple(str(dim) for dim in dims if dim != along)
     if len(found) > 1:
         raise InputError(
-            f"scores: {name!r} has the dims {dims}; give ({along}) and one more at most: take "
-            "their mean, or select"
+            f"scores: {name!r} has the dims {dims}; give ({along}) and at most one more: take "
+            "the mean over the others, or select"
         )
     return found
 

@@ -193,9 +193,9 @@ def check_dims(dataset: xr.Dataset, name: str, dims: Sequence[str]) -> None:
         if dim not in dataset[name].dims:
             found = ", ".join(repr(str(d)) for d in dataset[name].dims)
             raise InputError(
-                f"{name!r} lacks the dimension {dim!r} (it has {found}); rename the one that is "
-                f"meant, or build it with ds.to_dataarray('variable'); a field in space has a name "
-                f"of its own: ds.rename({name}='u')"
+                f"{name!r} lacks the dimension {dim!r} (it has {found}); rename one of its "
+                "dimensions, or build it with ds.to_dataarray('variable'); a field in space "
+                f"needs a name of its own: ds.rename({name}='u')"
             )
 
 

@@ -50,7 +50,7 @@ def months_of(dt: Any, time_unit: Any = "s") -> int | None:
     if is_span(dt) or time_unit not in CALENDAR:
         return None
     if float(dt) != int(dt):
-        raise InputError(f"'dt' is {dt} {time_unit}s; give a whole number of them")
+        raise InputError(f"'dt' is {dt} {time_unit}s; give a whole number of {time_unit}s")
     return int(dt) * CALENDAR[time_unit]
 
 

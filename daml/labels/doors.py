@@ -126,7 +126,8 @@ def flat_record(observations: xr.Dataset, model: object) -> xr.Dataset:
     if found is not observations and "observation" not in found:
         field = next(iter(observations.data_vars))
         raise InputError(
-            f"observations: {field!r} is taken for a field, and has no error variance; give "
-            f"'{field}{ERROR}' beside it, a number or an array of some of its dimensions"
+            f"observations: the data variable {field!r} is read as a field, but it has no "
+            f"error variance; add '{field}{ERROR}', a number or an array with some of the "
+            f"dimensions of {field!r}"
         )
     return found

@@ -198,8 +198,8 @@ def forms_of(dataset: xr.Dataset) -> dict[str, Form]:
     """Give the dimensions of each field of a flat Dataset."""
     if not has_fields(dataset):
         raise InputError(
-            "unflatten: nothing says of which fields 'variable' is; give what daml.flatten gave, "
-            "or an analysis of a model with a 'template'"
+            "unflatten: the Dataset has no coordinates that assign 'variable' to fields; give "
+            "a result of daml.flatten, or an analysis of a model with a 'template'"
         )
     return {
         str(field): Form(tuple(told["dims"]), told["sizes"], _dims(told["error"]))

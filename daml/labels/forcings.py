@@ -49,7 +49,9 @@ class Forcings:
         if names is None:
             names = [str(name) for name in dataset.data_vars]
         if not names:
-            raise InputError("forcings: the Dataset has no data variable; give one for each")
+            raise InputError(
+                "forcings: the Dataset has no data variable; give one for each forcing"
+            )
         columns: list[str] = []
         parts, times = [], np.empty(0)
         for name in names:
@@ -60,8 +62,8 @@ class Forcings:
             check_dtype(dataset[name], name)
             if TRAJECTORY in dataset[name].dims:
                 raise InputError(
-                    f"forcings: {name!r} differs from trajectory to trajectory, and one table for "
-                    "all is needed here; give forcings along 'time'"
+                    f"forcings: {name!r} has the dimension 'trajectory', and all trajectories "
+                    "must have the same forcings here; give forcings along 'time'"
                 )
             array = dataset[name].variable.transpose("time", ...)
             values = np.asarray(array.values, dtype=np.float64).reshape(len(times), -1)

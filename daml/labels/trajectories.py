@@ -106,7 +106,7 @@ def _labels(many: dict[str, xr.Dataset], what: str) -> xr.DataArray:
         if not np.array_equal(one[TRAJECTORY].values, other[TRAJECTORY].values):
             raise InputError(
                 f"{what}: {first!r} has {one.sizes[TRAJECTORY]} trajectories, and {key!r} has "
-                f"{other.sizes[TRAJECTORY]}, or others; give the same"
+                f"{other.sizes[TRAJECTORY]}, or others; give both with the same trajectories"
             )
     if not one.sizes[TRAJECTORY]:
         raise InputError(f"{what}: {first!r} has no trajectory; give one or more")

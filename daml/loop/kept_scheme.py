@@ -82,8 +82,8 @@ def _described(tree: xr.DataTree, above: str) -> Scheme:
     kind = getattr(schemes, name) if name in schemes.__all__ else None
     if not isinstance(kind, type) or "defined_by" in settings:
         raise InputError(
-            f"load_scheme: {above!r} was made by a {name}, a class of your own, which daml cannot "
-            f"make; give it: load_scheme(..., scheme={name}(...)), whose 'restored' is called"
+            f"load_scheme: {above!r} was made by a {name}, a class of your own; give a scheme "
+            f"of this class, whose 'restored' daml calls: load_scheme(..., scheme={name}(...))"
         )
     known = {field.name for field in fields(cast("Any", kind))}
     plain = {n: value for n, value in settings.items() if isinstance(value, str | int | float)}

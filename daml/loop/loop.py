@@ -320,9 +320,9 @@ class Loop:
                 else "try a longer record"
             )
             warn(
-                "improve: no pass is significantly better than the model given, which is chosen "
-                f"({choice['chosen_because']}); {advice}; load_emulator(..., iteration=n) gives "
-                f"{name}-n all the same",
+                "improve: no pass is significantly better than the model given, which is "
+                f"therefore chosen ({choice['chosen_because']}); {advice}; load_emulator(..., "
+                f"iteration=n) still loads {name}-n",
             )
 
     def last(self, keep: Keeper) -> Pass | None:

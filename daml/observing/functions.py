@@ -66,9 +66,10 @@ class Function:
             )
         if tuple(found.shape) != shape:
             raise InputError(
-                f"'operator' turned states of shape {tuple(x.shape)} into {tuple(found.shape)}, "
-                f"and {shape} is needed for {len(self.observed)} observed quantities; write "
-                "x[..., 0], not x[0], and give the names of all that it gives"
+                f"'operator' turned states of shape {tuple(x.shape)} into "
+                f"{tuple(found.shape)}, and {shape} is needed for {len(self.observed)} "
+                "observed quantities; write x[..., 0], not x[0], and name all quantities that "
+                "it returns"
             )
         return found
 
@@ -106,9 +107,9 @@ class Function:
         """
         if not self.linear:
             raise InputError(
-                "'operator' is not linear, and a matrix H is needed here, as in estimates of B; "
-                "give daml.ThreeDVar with a B, an ensemble scheme, another one that calls "
-                "observed.operator.apply(x), or a linear 'operator'"
+                "'operator' is not linear, and a matrix H is needed here, as in estimates of "
+                "B; give daml.ThreeDVar with a B, an ensemble scheme, another scheme that "
+                "calls observed.operator.apply(x), or a linear 'operator'"
             )
         if not self.fits:
             raise InputError(
@@ -370,9 +371,9 @@ def seen_through(
     if isinstance(call, Mapping):
         if not moves(observations):
             raise InputError(
-                f"{what}: 'operator' is a dict, of functions of fields at points, and the "
-                "observations are no points; give a function of states (..., variable), or make "
-                "the record by daml.from_points(table, model, operator=...)"
+                f"{what}: 'operator' is a dict of functions of fields at points, and the "
+                "observations have no places; give a function of states (..., variable), or "
+                "make the record by daml.from_points(table, model, operator=...)"
             )
         return observations, check_functions(call, what)
     if moves(observations):
@@ -391,8 +392,9 @@ def seen_through(
         alone = np.concatenate([function.apply(state[None]) for state in states])
     if not np.allclose(together, alone, rtol=1e-6, equal_nan=True):
         raise InputError(
-            f"{what}: 'operator' gives another result for a state alone than beside others; work "
-            "along the last axis of states (..., variable): x[..., 0], axis=-1"
+            f"{what}: 'operator' gives a different result for a state alone than for the same "
+            "state beside others; work along the last axis of states (..., variable): x[..., "
+            "0], axis=-1"
         )
     plain = observations.drop_vars(["operator", "model_variable"], errors="ignore")
     if not function.fits:

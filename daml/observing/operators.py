@@ -164,8 +164,8 @@ def read_operator(
         lacking = [v for v, place in zip(observed, places, strict=True) if place < 0]
         if lacking and "operator" in observations.attrs:
             raise InputError(
-                f"observations: the model has no variable {lacking[0]!r}, because they were made "
-                "by a function; give it again: operator=..."
+                f"observations: the model has no variable {lacking[0]!r}; if the observations "
+                "were made with a function, give this function again: operator=..."
             )
         if lacking:
             raise InputError(

@@ -131,8 +131,9 @@ def from_points(
     good = inside & near.kept & np.isfinite(table["observation"].to_numpy())
     if not good.any():
         raise InputError(
-            f"from_points: none of {len(table)} rows lies on the grid of {name_of(model)}, "
-            f"{weights.reach()}, within the tolerance in time and with a value; look at units"
+            f"from_points: none of the {len(table)} rows has a value, lies on the grid of "
+            f"{name_of(model)} ({weights.reach()}), and has a time within the tolerance of a "
+            "step; check the units and the times"
         )
     rows = np.flatnonzero(good)
     kept = table.iloc[rows]
@@ -178,8 +179,8 @@ def _through(
     taken = [name for name in functions.call if name in template.forms]
     if taken:
         raise InputError(
-            f"from_points: operator[{taken[0]!r}] has the name of a field of the model; give what "
-            "it gives a name of its own"
+            f"from_points: operator[{taken[0]!r}] has the name of a field of the model; give "
+            "its result a name of its own"
         )
     state, field = template.flat["state"], template.flat["field"]
     one = {name: float(state.where(field == name).mean()) for name in template.forms}

@@ -102,7 +102,7 @@ def read(
             origin = total / np.maximum(seen, 1)
         squares += np.where(present, (values - origin) ** 2, 0.0).sum(axis=0)
     if not seen.any():
-        raise InputError("'observation' holds no value at all, only missing ones; give some")
+        raise InputError("'observation' has only missing values; give a record with values")
     kind_present, kind_variance = errors.kinds(seen > 0)
     kind = number
     if axis.length > len(number):

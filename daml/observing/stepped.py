@@ -186,8 +186,8 @@ def _checked(record: xr.Dataset) -> xr.Dataset:
     check_names(record, "observation")
     if "error_variance" not in record or "operator" in record:
         raise InputError(
-            "on_steps: values are put on a step by their own error variances; give "
-            "'error_variance', and 'operator' to daml.assimilate"
+            "on_steps: values are averaged on a step with weights from their error variances; "
+            "give 'error_variance', and give 'operator' to daml.assimilate instead"
         )
     extra = [d for d in record["observation"].dims if d not in ("time", "variable")]
     if extra:

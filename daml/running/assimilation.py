@@ -136,8 +136,8 @@ def assimilate(
         that cannot be continued: it lacks its end, is of another model or scheme, or ends later
         than the first observation.
     DivergedError
-        If the cycle leaves the finite numbers, or an ensemble has lost the observations in more
-        than half of the record.
+        If the state of the cycle is no longer finite, or an ensemble has lost the observations in
+        more than half of the record.
 
     Warns
     -----
@@ -190,10 +190,10 @@ def check_fit(segments: int | None, cut: Cut, lag: int | None) -> None:
     if cut.steps >= cut.total:
         tail = f" and a lag of {lag}" if lag else ""
         raise InputError(
-            f"{'smooth' if lag else 'assimilate'}: with 'segments' {segments} each segment "
-            f"runs over the record of {cut.total} steps: it has {cut.length} steps, after a "
-            f"spin-up of {cut.spinup}{tail}; use segments=1, or a smaller spinup"
-            f"{' or lag' if lag else ''}"
+            f"{'smooth' if lag else 'assimilate'}: with segments={segments} each segment has "
+            f"{cut.length} steps after a spin-up of {cut.spinup}{tail}, which is as long as "
+            f"the whole record of {cut.total} steps; use segments=1, or a smaller "
+            f"spinup{' or lag' if lag else ''}"
         )
 
 

@@ -134,9 +134,10 @@ def _check_rows(model: Model, states: Any, moved: Any, time: Any) -> None:
 
         if apart(together, alone) and not apart(together, step(slice(None))):
             raise InputError(
-                f"{name}: 'step' gives another result for a state alone than beside others, so "
-                "that it mixes the states of a batch (..., variable); work along the last axis: "
-                "axis=-1, as in np.roll(x, 1, axis=-1), and x[..., 0]"
+                f"{name}: 'step' gives a different result for a state alone than for the same "
+                "state beside others, so that it mixes the states of a batch (..., variable); "
+                "work along the last axis: axis=-1, as in np.roll(x, 1, axis=-1), and x[..., "
+                "0]"
             )
 
 
@@ -237,8 +238,8 @@ def remembers(model: Model, time: Any = 0.0) -> bool:
     one, two, again = tried
     if not np.array_equal(two, again, equal_nan=True):
         raise InputError(
-            f"{name_of(model)}: it steps the same states to different ones, and the scheme "
-            "carries a covariance by its steps; leave the random part out and give its variance as "
+            f"{name_of(model)}: its step is random, and the scheme propagates a covariance "
+            "with its steps; leave the random part out and give its variance as "
             "'model_error', or use an ensemble, e.g. daml.schemes.ETKF(20)"
         )
     return not np.array_equal(one, two, equal_nan=True)
@@ -287,7 +288,6 @@ def check_finite(
         when = times[tuple(places[:, :-1].T)]
         first = int(np.argmin(when))
         raise DivergedError(
-            f"{what} left the finite numbers at time {when[first]} in variable "
-            f"{variables[places[first, -1]]!r}; take a smaller dt, or start nearer to the model's "
-            "climate"
+            f"{what} diverged: variable {variables[places[first, -1]]!r} is not finite at time "
+            f"{when[first]}; take a smaller dt, or start nearer to the model's climate"
         )

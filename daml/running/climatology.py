@@ -147,7 +147,7 @@ def free_runs(
     InputError
         If model or observations break the contract.
     DivergedError
-        If a run leaves the finite numbers.
+        If the state of a run is no longer finite.
     """
     check_model(model, first_time(observations))
     variables = tuple(model.variables)

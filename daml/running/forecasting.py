@@ -86,7 +86,7 @@ def simulate(
     InputError
         If an argument is out of range or ``model`` is not a model.
     DivergedError
-        If the state leaves the finite numbers.
+        If the state is no longer finite.
 
     Examples
     --------

@@ -72,7 +72,7 @@ def smooth(
         See :func:`assimilate`; and if the lag is less than 1 or not within the record, if there
         are segments without a lag, or if the scheme has no covariance.
     DivergedError
-        If the cycle leaves the finite numbers.
+        If the state of the cycle is no longer finite.
 
     References
     ----------

@@ -148,7 +148,8 @@ def _made(scheme: Any, trial: _Trial, before: Scheme | None) -> Scheme:
         ) from error
     if isinstance(found, type) or not hasattr(found, "update"):
         raise InputError(
-            f"{name}: 'tuned' gave {shown(found)}; return the scheme with what was open found"
+            f"{name}: 'tuned' returned {shown(found)}; return the scheme with its open "
+            "settings estimated"
         )
     return cast("Scheme", found)
 

@@ -238,7 +238,7 @@ def _read(kind: str, text: str, alone: bool) -> Any:
 def _only(dataset: xr.Dataset, path: str) -> xr.DataArray:
     if len(dataset.data_vars) != 1:
         raise InputError(
-            f"{path}: it has {len(dataset.data_vars)} data variables; give a file of 1"
+            f"{path}: it has {len(dataset.data_vars)} data variables; give a file with one"
         )
     return dataset[next(iter(dataset.data_vars))]
 

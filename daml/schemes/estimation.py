@@ -270,7 +270,8 @@ def desroziers(analysis: xr.Dataset) -> xr.Dataset:
     lacking = [v for v in observed if v not in analysis.indexes["variable"]]
     if lacking:
         raise InputError(
-            f"desroziers: {lacking[0]!r} is observed, but is not a variable; select others"
+            f"desroziers: {lacking[0]!r} is observed, and is not a variable of the analysis; "
+            "select observed quantities that are: analysis.sel(observed=[...])"
         )
     innovation = analysis["innovation"]
     moved = (analysis["analysis"] - analysis["background"]).sel(variable=list(observed))

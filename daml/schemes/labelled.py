@@ -59,7 +59,8 @@ def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) ->
     owner = type(scheme).__name__
     if "covariance" in getattr(scheme, "needs", ()):
         raise InputError(
-            f"{owner}: 'analyse' has no model to ask for B; give a B, or use daml.assimilate"
+            f"{owner}: 'analyse' has no model that could predict B; give a B, or use "
+            "daml.assimilate"
         )
     check_one_state(scheme, "analyse")
     name = "background" if "background" in background else "state"

@@ -170,7 +170,8 @@ def _values(name: str, given: Any) -> tuple[Any, ...]:
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         checked(name, given, "grid")
         raise InputError(
-            f"grid: {name!r} is {given!r}, no list; give [{given!r}], or put it into fixed"
+            f"grid: {name!r} is {given!r}, which is not a list; give [{given!r}], or put it "
+            "into fixed"
         )
     values = tuple(checked(name, value, "grid") for value in given)
     if not values or len(set(values)) < len(values):

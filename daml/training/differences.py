@@ -89,8 +89,8 @@ class Differenced:
             one, two = (advance(self.typical, self.states.copy(), None)[0] for _ in range(2))
         if not np.array_equal(one, two, equal_nan=True):
             raise InputError(
-                f"fit_cycle: {name} steps the same states to different ones, so that its step has "
-                "no gradient; leave the random part out, or train on analyses"
+                f"fit_cycle: the step of {name} is random, so that it has no gradient; leave "
+                "the random part out, or train on analyses"
             )
 
 

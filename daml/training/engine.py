@@ -189,7 +189,7 @@ def train(
                 losses.append(loss)
                 if not math.isfinite(loss):
                     raise DivergedError(
-                        f"the training left the finite numbers in epoch {epoch} of {epochs}, "
+                        f"the loss of the training is not finite in epoch {epoch} of {epochs}, "
                         f"update {len(losses) - 1}; lower learning_rate, or check the record "
                         "for outliers"
                     )

@@ -100,8 +100,8 @@ class Examples:
         self._read(flat(analysis, base))
         if self.length < length:
             raise InputError(
-                f"{self.what}: a record of {self.length + 1} steps is too short to train on; give "
-                f"more than {setting} ({length}), or shorten that"
+                f"{self.what}: a record of {self.length + 1} steps is too short to train on; "
+                f"give more steps than {setting} ({length}), or a smaller {setting}"
             )
         self.schedule = None if forcings is None else Schedule(forcings, *self.step)
         self.columns = () if forcings is None else forcings.columns
@@ -127,7 +127,9 @@ class Examples:
             analysis, array = analysis.isel({TRAJECTORY: 0}), array.isel({TRAJECTORY: 0})
         many = tuple(dim for dim in (TRAJECTORY,) if dim in array.dims)
         if array.ndim != 2 + len(many):
-            raise InputError(f"{self.what}: {self.name!r} has {array.dims}; give (time, variable)")
+            raise InputError(
+                f"{self.what}: {self.name!r} has the dimensions {array.dims}; give (time, variable)"
+            )
         self.array = array.variable.transpose(*many, "time", "variable")
         self.variables = names(analysis)
         self.length = array.sizes["time"] - 1
@@ -148,8 +150,8 @@ class Examples:
         check_model(base, self.times[0])
         if tuple(base.variables) != self.variables:
             raise InputError(
-                f"{owner}: the base steps {tuple(base.variables)}, the analysis has "
-                f"{self.variables}"
+                f"{owner}: the base steps {tuple(base.variables)}, and the analysis has "
+                f"{self.variables}; give a base with the same variables"
             )
         return base
 
@@ -247,7 +249,8 @@ class Examples:
             parts.append([moments(rows), moments(block.increments[there])])
         if not counted:
             raise InputError(
-                f"{self.what}: no row of 'innovation' has a value: nothing to learn from"
+                f"{self.what}: all values of 'innovation' are missing, so that there is "
+                "nothing to learn from; give an analysis of a record with observations"
             )
         states, increments = (joined(part) for part in zip(*parts, strict=True))
         return *states, *increments

@@ -109,8 +109,9 @@ def _check(model: Model, scheme: Scheme) -> None:
     name, what = name_of(model), type(scheme).__name__
     if "positions" in getattr(scheme, "needs", ()):
         raise InputError(
-            f"fit_parameters: {what} analyses each variable from the observations near it, and a "
-            "parameter lies nowhere; give a scheme without localisation, e.g. daml.schemes.ETKF"
+            f"fit_parameters: {what} analyses each variable from the observations near it, and "
+            "a parameter has no position; give a scheme without localisation, e.g. "
+            "daml.schemes.ETKF"
         )
     if home(model) is not None or model.start(typical(model)) is not None:
         raise InputError(

@@ -131,8 +131,8 @@ def fit_parameters(
     number(uncertainty, "fit_parameters: 'uncertainty'", "a fraction in (0, 1]", above=0, most=1)
     if names_of(model) or is_scheduled(model):
         raise InputError(
-            f"fit_parameters: {name_of(model)} takes forcings, and parameters are estimated "
-            "of models without them alone; give one that computes them from its own clock"
+            f"fit_parameters: {name_of(model)} takes forcings, and parameters can be estimated "
+            "only for models without forcings; give one that computes them from its own clock"
         )
     variables = tuple(model.variables)
     _check_names(model, parameters)

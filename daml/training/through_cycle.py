@@ -274,8 +274,8 @@ class Course:
         steps, many = self.own, self.record.axis.many
         if steps < length:
             raise InputError(
-                f"{self.what}: a record of {steps} steps is too short to train on; give at least "
-                f"sequence_length ({length}), or shorten that"
+                f"{self.what}: a record of {steps} steps is too short to train on; give at "
+                f"least sequence_length ({length}) steps, or a smaller sequence_length"
             )
         if many == 1:
             return Blocks(steps, 1, lambda number: self.tensors)

@@ -82,8 +82,8 @@ def calibration(
     part = analysis[list(needed)].isel(time=slice(skip, None)).transpose("time", "observed")
     if part.sizes["time"] < max(window, bins):
         raise InputError(
-            f"calibration: {part.sizes['time']} steps are left after 'skip', fewer than a window "
-            f"of {window}; give a longer record, or a shorter window"
+            f"calibration: {part.sizes['time']} steps are left after 'skip', fewer than "
+            f"window={window} or bins={bins}; give a longer record, or smaller numbers"
         )
     normal = part["normalized_innovation"]
     chi = (normal**2).mean("observed").coarsen(time=window, boundary="trim").mean()

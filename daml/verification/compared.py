@@ -160,7 +160,10 @@ def _beside(
     if "start" in part.dims:
         rows = xr.DataArray(rows_at_leads(index, part, what), dims=("start", "lead"))
         if not (rows >= 0).any():
-            raise InputError(f"{what}: no lead of the forecast is a time of the truth; give both")
+            raise InputError(
+                f"{what}: the truth has none of the times that the forecast is for; give a truth "
+                "that covers the start plus the leads"
+            )
         there = {"time": rows.clip(min=0)}
         values = values.isel(there).where(rows >= 0).drop_vars("time")
         if error is not None and "time" in error.dims:
@@ -171,7 +174,10 @@ def _beside(
         return part, at_times(values, part.indexes["time"], what), None
     shared = index.intersection(part.indexes["time"])
     if not len(shared):
-        raise InputError(f"{what}: the estimate has no time of the observations; give both")
+        raise InputError(
+            f"{what}: the estimate and the observations have no time in common; give both for the "
+            "same times"
+        )
     if "time" in error.dims:
         error = error.sel(time=shared)
     return part.sel(time=shared), values.sel(time=shared), error

@@ -10,7 +10,15 @@ import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.arguments import checked
-from daml.labels.datasets import check_dims, check_dtype, check_names, check_time, named, names
+from daml.labels.datasets import (
+    check_dims,
+    check_dtype,
+    check_names,
+    check_time,
+    listed,
+    named,
+    names,
+)
 from daml.labels.dates import MONTHS, after_months
 
 
@@ -34,7 +42,10 @@ def at_times(state: xr.DataArray, times: pd.Index, what: str) -> xr.DataArray:
         return state.isel(time=slice(first, first + len(times)))
     rows = index.get_indexer(times)
     if (rows < 0).any():
-        raise InputError(f"{what}: the truth lacks times of the analysis; select the same")
+        raise InputError(
+            f"{what}: the truth lacks {(rows < 0).sum()} of the {len(times)} times of the "
+            f"analysis, the first of them {times[rows < 0][0]}; select the times that both have"
+        )
     return state.isel(time=rows)
 
 
@@ -44,7 +55,10 @@ def shared_names(first: xr.Dataset, second: xr.Dataset) -> list[str]:
     has = names(second)
     both = [v for v in names(first) if v in has]
     if not both:
-        raise InputError("verification: the two Datasets share no variable; rename one's")
+        raise InputError(
+            f"verification: the two Datasets share no variable ({listed(names(first))}, and "
+            f"{listed(has)}); rename the variables of one"
+        )
     return both
 
 
@@ -70,7 +84,10 @@ def valid_rows(forecast: xr.Dataset, truth: xr.Dataset, what: str) -> tuple[np.n
     index = true_states(truth).indexes["time"]
     rows = rows_at(index, forecast["start"].values, _nearest(forecast), what)
     if (rows < 0).any():
-        raise InputError(f"{what}: a start of the forecast is no time of the truth")
+        raise InputError(
+            f"{what}: a forecast starts at {forecast['start'].values[rows < 0][0]}, which is not a "
+            "time of the truth; give a truth that has all starts"
+        )
     return rows, rows_at_leads(index, forecast, what)
 
 
@@ -90,7 +107,10 @@ def rows_at(index: pd.Index, times: np.ndarray, tolerance: Any, what: str) -> np
     """Give the row of the index nearest to each time; -1 where none lies within the tolerance."""
     kinds = times.dtype.kind, index.dtype.kind
     if kinds[0] != kinds[1] and "M" in kinds:
-        raise InputError(f"{what}: 'start' and the truth's 'time' are numbers and dates; give one")
+        raise InputError(
+            f"{what}: one of 'start' and the truth's 'time' has numbers, the other has dates; give "
+            "both as numbers, or both as dates"
+        )
     rows: np.ndarray = index.get_indexer(times, method="nearest", tolerance=tolerance)
     return rows
 

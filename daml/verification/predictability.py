@@ -252,7 +252,7 @@ def _moved(
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{owner}: no tangent passes through the step of {name_of(model)} "
-            f"({str(error).splitlines()[0]}); write it with torch"
+            f"({str(error).splitlines()[0]}); write the step with torch's functions"
         ) from error
     return list(moved), list(along), trees[-1]
 

@@ -268,8 +268,8 @@ def spread_error(
     pair = compared(estimate, truth, of, "spread_error")
     if members is not None and (members < 2 or pair.size not in (None, members)):
         raise InputError(
-            f"spread_error: 'members' is {members}, and the estimate has {pair.size or 'none'}; "
-            "give 2 or more, where there is a mean and a spread only"
+            f"spread_error: 'members' is {members}, and the estimate has {pair.size or 'no'} "
+            "members; give 2 or more, for an estimate that has only a mean and a spread"
         )
     size = pair.size or members
     variance = pair.variance if size is None else (size + 1) / size * pair.variance
@@ -326,7 +326,10 @@ def _kept(array: xr.DataArray, by: Sequence[str] | None, what: str) -> list[str]
         return [dim for dim in dims if dim == "lead"]
     lacking = [dim for dim in by if dim not in dims]
     if lacking:
-        raise InputError(f"{what}: 'by' holds {lacking[0]!r}; give some of {dims}")
+        raise InputError(
+            f"{what}: 'by' holds {lacking[0]!r}, which is not a dimension of the score; give some "
+            f"of {dims}"
+        )
     return list(dict.fromkeys(by))
 
 

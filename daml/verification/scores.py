@@ -87,8 +87,8 @@ def analysis_error(
     one_unit(analysis, both, "analysis_error")
     if skip < 0 or len(analysis["time"]) <= skip:
         raise InputError(
-            f"analysis_error: 'skip' is {skip} of {len(analysis['time'])} steps; give 0 or more, "
-            "and fewer than there are"
+            f"analysis_error: 'skip' is {skip}, and the record has {len(analysis['time'])} "
+            "steps; give 0 or more, and fewer than these"
         )
     analysis = analysis.isel(time=slice(skip, None))
     true = at_times(state, analysis.indexes["time"], "analysis_error").sel(variable=both)
@@ -334,8 +334,8 @@ def innovation_statistics(analysis: xr.Dataset, *, skip: int = 0) -> xr.Dataset:
     check_dims(analysis, "innovation", ("time",))
     if skip < 0 or skip >= analysis.sizes["time"]:
         raise InputError(
-            f"innovation_statistics: 'skip' is {skip} of {analysis.sizes['time']} steps; give 0 or "
-            "more, and fewer than there are"
+            f"innovation_statistics: 'skip' is {skip}, and the record has "
+            f"{analysis.sizes['time']} steps; give 0 or more, and fewer than these"
         )
     innovation = analysis["innovation"].isel(time=slice(skip, None))
     result = xr.Dataset(

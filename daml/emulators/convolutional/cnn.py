@@ -142,7 +142,10 @@ class CNN(Neural, _Layers):  # the fields of the last class come first
         for name, value in (("channels", channels), ("kernel", kernel), ("periodic", periodic)):
             object.__setattr__(self, name, value)
         if self.base is not None and self.grid is not None:
-            raise InputError("CNN: the base says where variables lie; leave 'grid' out")
+            raise InputError(
+                "CNN: 'base' and 'grid' are given, and the grid is that of the base; leave 'grid' "
+                "out"
+            )
         fields = isinstance(self.grid, xr.Dataset)
         if self.grid is not None and not fields and not hasattr(self.grid, "variables"):
             raise InputError(
@@ -169,8 +172,9 @@ class CNN(Neural, _Layers):  # the fields of the last class come first
     def _lattice(self) -> Lattice:
         if self._ground is None:
             raise InputError(
-                "CNN: it is not known where the variables lie; give CNN(grid=model) with a model "
-                "that has 'positions' or a 'template', or a record of fields"
+                "CNN: neither a base, nor 'grid', nor the record says where the variables "
+                "lie; give CNN(grid=model) with a model that has 'positions' or a 'template', "
+                "or a record of fields"
             )
         return lattice_of(self._ground, self.periodic, "CNN")
 
@@ -185,8 +189,8 @@ class CNN(Neural, _Layers):  # the fields of the last class come first
         lattice = self._lattice
         if len(lattice.cells) != size:
             raise InputError(
-                f"CNN: the grid has {len(lattice.cells)} variables, and the record {size}; give "
-                "the grid of the record"
+                f"CNN: the grid has {len(lattice.cells)} variables, and the record has {size}; "
+                "give the grid of the record"
             )
         how = self.window, self.covariance, self.base is not None, forcing
         return Convolved(lattice, self.channels, self.kernel, self.bilinear, *how)
@@ -219,8 +223,9 @@ class CNN(Neural, _Layers):  # the fields of the last class come first
         names = tuple(record["variable"].values.tolist()) if "variable" in record.coords else ()
         if self.grid is not None and names and names != tuple(self._ground.variables):
             raise InputError(
-                f"CNN: the grid is that of {tuple(self._ground.variables)[:3]}, ..., and the "
-                f"record has {names[:3]}, ...; give the grid of the record, in its order"
+                f"CNN: the variables of the grid are {tuple(self._ground.variables)[:3]}, ..., "
+                f"and those of the record {names[:3]}, ...; give the grid of the record, with "
+                "the variables in the same order"
             )
         return self, record
 

@@ -143,8 +143,7 @@ def lattice_of(model: Any, periodic: Any, owner: str) -> Lattice:
     space, name = StateSpace.of(model), name_of(model)
     if space.positions is None:
         raise InputError(
-            f"{owner}: the variables of {name} have no positions, so that they lie on no grid; "
-            f"{PLACING}"
+            f"{owner}: the variables of {name} have no positions, and a grid is needed; {PLACING}"
         )
     dims = space.positions.shape[1]
     if dims > 2:
@@ -222,7 +221,7 @@ def _of_positions(space: StateSpace, ring: tuple[bool, ...], what: str) -> Latti
     if counts[counts > 0].min() != fields:
         raise InputError(
             f"{what} have from {counts[counts > 0].min()} to {fields} variables at a point; a "
-            "convolution needs as many at each"
+            "convolution needs the same number at each point"
         )
     order = np.argsort(points, kind="stable")
     number = np.empty(len(points), dtype=int)

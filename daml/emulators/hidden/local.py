@@ -73,8 +73,8 @@ class LocalCorrection(Correction):
             Always.
         """
         raise InputError(
-            "fit_cycle: a local network that was trained without hidden variables cannot go on "
-            "with some; start from Augmented(...).begin(analysis)"
+            "fit_cycle: a local network that was trained without hidden variables cannot be "
+            "trained further with hidden variables; start from Augmented(...).begin(analysis)"
         )
 
     def couple(self, weight: torch.Tensor, shown: int) -> None:

@@ -234,14 +234,14 @@ def groups_of(observations: xr.Dataset, functions: PointFunctions | None) -> tup
     lacking = [name for name in told if name not in given]
     if lacking:
         raise InputError(
-            f"observations: points of {lacking[0]!r} are observed through a function; give it "
-            f"again: operator={{{lacking[0]!r}: ...}}"
+            f"observations: {lacking[0]!r} is observed at points through a function; give this "
+            f"function again: operator={{{lacking[0]!r}: ...}}"
         )
     unused = [name for name in given if name not in told]
     if unused:
         raise InputError(
-            f"observations: operator[{unused[0]!r}] is given, and no points are of {unused[0]!r}; "
-            "give it to daml.from_points, too, or leave it out"
+            f"observations: operator[{unused[0]!r}] is given, and no points observe "
+            f"{unused[0]!r}; give it to daml.from_points, too, or leave it out"
         )
     fields = observations["field"].values if told else np.array([])
     return tuple(

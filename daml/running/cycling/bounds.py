@@ -77,8 +77,8 @@ class Bounds:
             row = int(np.argmax(outside))
             raise InputError(
                 f"{owner}: its 'bounds' keep {observed[row]!r} within ({low[row]:g}, "
-                f"{high[row]:g}), and the mean of what is observed of it is {means[row]:g}; "
-                "correct the bounds, or the units of the record"
+                f"{high[row]:g}), and the mean of its observations is {means[row]:g}; correct "
+                "the bounds, or the units of the record"
             )
 
     def within(self, x: Any) -> Any:

@@ -97,7 +97,7 @@ def forecast_ahead(
         the record ends within the ``shift`` of a scheme with a window (then use
         ``keep_members=True``).
     DivergedError
-        If a forecast leaves the finite numbers.
+        If a forecast is no longer finite.
 
     Examples
     --------
@@ -174,8 +174,9 @@ def _root(model: Model, analysis: xr.Dataset, covariance: xr.DataArray | None) -
         if np.isfinite(spread).all():
             return spread
     raise InputError(
-        "forecast_ahead: 'members' are asked for, and nothing says how uncertain the last analysis "
-        "is; give its covariance=, or an analysis by an ensemble, e.g. daml.schemes.ETKF(20)"
+        "forecast_ahead: 'members' is given, and the uncertainty of the last analysis is not "
+        "known; give its covariance=, or an analysis by an ensemble, e.g. "
+        "daml.schemes.ETKF(20)"
     )
 
 

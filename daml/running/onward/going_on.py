@@ -122,7 +122,7 @@ def _ahead(end: End, model: Model, observations: xr.Dataset) -> int:
         kinds = ("numbers", "dates") if times.dtype.kind in "mM" else ("dates", "numbers")
         raise InputError(
             f"assimilate: the times of 'initial' are {kinds[0]}, and those of the observations "
-            f"{kinds[1]}; give both alike"
+            f"{kinds[1]}; give both as numbers, or both as dates"
         )
     step = step_like(times, model.dt, getattr(model, "time_unit", "s"))
     if is_calendar(step):  # a time stands for its month on any day of it
@@ -160,18 +160,20 @@ def _placed(
     """Give two records whose places change with the slots of both, and places of one order."""
     if "place" not in observations or set(observations["place"].dims) != set(before["place"].dims):
         raise InputError(
-            "assimilate: the last window of 'initial' has observations at places that change in "
-            "time, and goes on into a record without such; end the record before at the end of a "
-            "window, or use a scheme without one"
+            "assimilate: the last window of 'initial' reaches into the new record and has "
+            "observations at places that change in time, and the new record has none of "
+            "these; end the first record at the end of a window, or use a scheme without "
+            "windows"
         )
     slots = names(observations)
     some = before["observation"].notnull().any("time").values
     added = [n for n in np.asarray(names(before))[some].tolist() if n not in slots]
     if added and "through" in observations["place"].attrs:
         raise InputError(
-            f"assimilate: the last window of 'initial' has observations in the slot {added[0]!r}, "
-            "which the new record lacks, and points that are seen through functions; end the "
-            "record before at the end of a window, or use a scheme without one"
+            "assimilate: the last window of 'initial' reaches into the new record and has "
+            f"observations in the slot {added[0]!r}, which the new record lacks, and points "
+            "that are observed through functions; end the first record at the end of a "
+            "window, or use a scheme without windows"
         )
     order = observations.indexes["model_variable"].get_indexer(list(variables))
     place = before["place"]
@@ -210,9 +212,9 @@ def _joined(
     seen = [n for n in lacking if before["observation"].sel(variable=n).notnull().any()]
     if seen:
         raise InputError(
-            f"assimilate: the last window of 'initial' has observations of {seen[0]!r}, which goes "
-            "on into the new record; give it that variable, too, with missing values: "
-            "observations.reindex(variable=[...])"
+            "assimilate: the last window of 'initial' reaches into the new record and has "
+            f"observations of {seen[0]!r}, which the new record lacks; add this variable with "
+            "missing values: observations.reindex(variable=[...])"
         )
     before = before.reindex(variable=list(shown))
     given = observations["observation"].transpose("time", "variable")
@@ -243,9 +245,9 @@ def _repeated(given: xr.Variable, rows: int, name: str, before: xr.Dataset) -> x
     """Give what changes in time with its first row before it, where nothing is observed before."""
     if before["observation"].notnull().any():
         raise InputError(
-            "assimilate: the last window of 'initial' goes on into a record whose "
-            f"{name!r} changes in time, which it does not have; end the record before at the end "
-            "of a window, or use a scheme without one"
+            "assimilate: the last window of 'initial' reaches into the new record, whose "
+            f"{name!r} changes in time, while that of the first record does not; end the first "
+            "record at the end of a window, or use a scheme without windows"
         )
     return _stacked(given.isel(time=[0] * rows), given)
 
@@ -273,7 +275,7 @@ def _check_covariance(
     found = observations.get("error_covariance")
     if covariance is None or found is None or not np.array_equal(found.values, covariance):
         raise InputError(
-            "assimilate: the last window of 'initial' goes on into the new record, and the "
-            "'error_covariance' of both is not the same; give observations with that one, or end "
-            "the record before at the end of a window"
+            "assimilate: the last window of 'initial' reaches into the new record, and their "
+            "'error_covariance' differs; give observations with the same one, or end the "
+            "first record at the end of a window"
         )

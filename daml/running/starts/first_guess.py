@@ -35,7 +35,9 @@ def one_state(initial: xr.Dataset, model: Model, what: str) -> np.ndarray:
             f"{given.size // len(variables)} states; give one: initial.isel(time=0)"
         )
     if not np.isfinite(given).all():
-        raise InputError(f"{what}: 'state' of 'initial' has missing values; give one for each")
+        raise InputError(
+            f"{what}: 'state' of 'initial' has missing values; give a value for each variable"
+        )
     return given.reshape(len(variables))
 
 
@@ -89,9 +91,9 @@ class FirstGuess:
         if not np.isfinite(climate).all():
             name = model.variables[int(np.argmax(self.fit.unseen))]
             raise InputError(
-                f"{name_of(model)}: {name!r} is not observed, and free runs diverge, so that "
-                "it is not known where to start it; give the model a 'climate', an array with a "
-                "typical value of each variable, or another dt"
+                f"{name_of(model)}: {name!r} is not observed, and free runs of the model "
+                "diverge, so that its value at the start is not known; give the model a "
+                "'climate', an array with a typical value of each variable, or another dt"
             )
         return np.asarray(climate)
 

@@ -51,9 +51,9 @@ class FreeStates:
         states = states[np.isfinite(states).all(axis=1)]
         if not len(states):
             raise InputError(
-                f"{name_of(model)}: free runs diverge, so that it is not known where to "
-                "start; give 'initial', or the model a 'climate', an array with a typical value of "
-                "each variable"
+                f"{name_of(model)}: free runs of the model diverge, so that the state at the "
+                "start is not known; give 'initial', or the model a 'climate', an array with "
+                "a typical value of each variable"
             )
         return states
 

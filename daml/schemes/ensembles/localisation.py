@@ -12,6 +12,7 @@ from daml.arrays import fetch, put
 from daml.covariances.tapers import taper
 from daml.errors import InputError
 from daml.labels.arguments import checked
+from daml.labels.space import PLACING
 from daml.protocols import Observed, Setting, Space
 
 DENSE = 4
@@ -64,7 +65,10 @@ def correlations(setting: Setting, half_width: float, owner: str) -> np.ndarray:
     size = len(setting.variables)
     entries, positions = np.arange(size), setting.space.positions
     if positions is None:
-        raise InputError(f"{owner}: the model's variables have no positions, and 'radius' is given")
+        raise InputError(
+            f"{owner}: 'radius' is given, and the model's variables have no positions; {PLACING}, "
+            "or leave 'radius' out"
+        )
     rows, columns, distance = setting.space.near(entries, positions, 2 * half_width)
     _check_reach(distance.max(initial=0.0), half_width, size, owner, "variable")
     found = np.zeros((size, size))
@@ -237,7 +241,7 @@ def _observed(setting: Setting, owner: str) -> np.ndarray:
 
 def _unplaced(owner: str) -> InputError:
     return InputError(
-        f"{owner}: it is not known where the observations lie, as they are no variables of the "
-        "model; give them a coordinate 'position' along 'variable', in the unit of the model's "
-        "positions"
+        f"{owner}: the positions of the observations are not known, as they are no variables "
+        "of the model; give them a coordinate 'position' along 'variable', in the unit of the "
+        "model's positions"
     )

@@ -41,7 +41,7 @@ def most_likely(
     forecasts are accurate, and where their spread is right. It is compared between steps of each
     number: first every third one on a short part of the record, then neighbours of the best one,
     until it is higher than both; a parabola through the three gives the number. Steps at which the
-    model leaves the finite numbers are the worst.
+    model diverges are the worst.
 
     Parameters
     ----------
@@ -79,9 +79,9 @@ def most_likely(
             break
     if scores.of(at) == -np.inf:
         raise InputError(
-            f"tuned: the cycle of {trial.model} leaves the finite numbers with every "
-            f"{' and '.join(map(repr, steps))} that was tried; check the model's dt and units, or "
-            "give more members"
+            f"tuned: the cycle of {trial.model} diverges with every "
+            f"{' and '.join(map(repr, steps))} that was tried; check the model's dt and units, "
+            "or give more members"
         )
     return {name: scores.between(at, name) for name in steps}
 

@@ -122,10 +122,10 @@ class EnVar(Localised, Blended):  # type: ignore[override]
         self.check_radius()
         if self._by_products and self._sought():
             raise InputError(
-                f"EnVar: {self._sought()[0]!r} is to be found by the likelihood of innovations, "
-                "and 'background_covariance', a "
-                f"{type(self.background_covariance).__name__}, has no matrix that gives it; give a "
-                "number, or the matrix"
+                f"EnVar: {self._sought()[0]!r} is to be estimated from the likelihood of the "
+                "innovations, which needs a matrix, and 'background_covariance' is a "
+                f"{type(self.background_covariance).__name__}; give {self._sought()[0]!r} as a "
+                "number, or give a matrix"
             )
 
     @property
