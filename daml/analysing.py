@@ -54,7 +54,8 @@ Examples:
     "--segments",
     type=int,
     default=None,
-    help="Number of segments of the record that run side by side. 1 does not cut the record.",
+    help="Number of segments into which the record is cut, which are assimilated side by side. "
+    "1 does not cut the record. Default: segments of 100 to 500 steps.",
 )
 @click.option(
     "--spinup",

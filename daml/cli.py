@@ -34,8 +34,8 @@ Examples:
 def main() -> None:
     """Improve data-driven models with data assimilation.
 
-    An error ends a command with one line and exit status 2. Ctrl-C ends it with the command that
-    resumes the run and exit status 130. Without a terminal, a run prints a line for each pass.
+    An error ends a command with one line and exit status 2. Ctrl-C ends it with exit status 130,
+    and prints the command that resumes the run. Without a terminal, a run prints one line per pass.
     """
     distribution.check_folder()  # the other project may have overwritten the check of the import
 
@@ -179,8 +179,8 @@ def sweep(
 ) -> None:
     """Run a grid of experiments.
 
-    CONFIG is a TOML file: the paper's experiment is run for each combination of its parameters
-    and seeds.
+    CONFIG is a TOML file, whose table [grid] has a list of values for each parameter. The paper's
+    experiment is run for each combination of these values and for each seed.
     """
     from daml.sweeps import sweeping
     from daml.sweeps.grid import read_config

@@ -108,8 +108,8 @@ def improve(
     """Improve a model with observations.
 
     OBSERVATIONS is a NetCDF file or a Zarr store with a record of them. Without --scheme, daml
-    assimilates them by 3DVar with the B of --background, or, with hidden variables, by a filter of
-    sigma points. The command prints the scores of each pass and the pass that it chose.
+    assimilates them by 3DVar with the B of --background, or, with hidden variables, by a
+    sigma-point filter. The command prints the scores of each pass and the pass that it chose.
     """
     import daml
     from daml.experiments.reporting import innovation_table

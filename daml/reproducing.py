@@ -22,7 +22,7 @@ Examples:
     "--preset",
     default="fast",
     metavar="[smoke|fast|literal]",
-    help="Size: a minute, some ten minutes, or hours.",
+    help="Size of the experiment: smoke takes a minute, fast some ten minutes, literal hours.",
 )
 @click.option(
     "--store",

@@ -23,7 +23,7 @@ Examples:
 @click.argument("store")
 @run
 def info(store: str) -> None:
-    """Print the settings, the progress and the scores of a STORE."""
+    """Print the settings, the progress and the scores of an experiment in a STORE."""
     from daml.experiments.reporting import overview
     from daml.stores.attributes import reading
     from daml.stores.opening import open_tree
@@ -43,7 +43,7 @@ def info(store: str) -> None:
 )
 @run
 def figures(source: str, folder: str, only: int | None) -> None:
-    """Draw the figures of a SOURCE.
+    """Draw the figures of an experiment.
 
     SOURCE is the store of an experiment, or a NetCDF file (.nc) with scores from
     daml.reports.collect. Nothing is run.

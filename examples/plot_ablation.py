@@ -2,8 +2,9 @@
 What matters in training through the cycle
 ==========================================
 
-This example changes one setting at a time: the base, the covariance, the length of sequences, the
-training before, the sizes of the network and of the record, and R.
+This example changes one setting at a time: the base, the covariance, the length of the training
+sequences, the training on analyses before, the size of the network, the length of the record, and
+R.
 
 The scores in the figures come with daml (``daml.reports.published("ablation")``) and are those of
 short trainings, 100 epochs on 25,000 steps. With ``DAML_DOCS=full`` they are computed again, which
@@ -101,8 +102,9 @@ else:
     result = xr.concat(rows, cases)
 
 # %%
-# Each mark is a seed (the last cases have one seed), the line is the mean of the first case. Above:
-# errors of the analysis. Below: errors of forecasts from true states.
+# Each mark is a seed (the last cases have one seed), and the dotted line is the mean of the first
+# case. The upper panel shows the error of the analysis, the lower panel the error of forecasts from
+# true states.
 
 figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.4, 8), sharey=True, layout="constrained")
 places = np.arange(result.sizes["case"])

@@ -2,9 +2,9 @@
 The cycle and the forecasts, in motion
 ======================================
 
-The first animation shows the assimilation cycle step by step, the second one forecasts of the
-imperfect model, of LSTM-0 and of the last LSTM from one state, until each diverges from the truth.
-This example takes a minute on 2 cores.
+The first animation shows the assimilation cycle step by step. The second one shows forecasts of the
+imperfect model, of LSTM-0 and of the last LSTM from the same state, beside the truth. This example
+takes a minute on 2 cores.
 """
 
 import base64
@@ -79,8 +79,8 @@ Moving(figure, cycle, 250, "Forecasts, each pulled back to the truth by an obser
 # The forecasts
 # -------------
 #
-# After four passes of the loop, three models start from the same true state of a record that was
-# not used in training.
+# The loop makes several passes. Then three models start from the same true state of a record that
+# was not used in training.
 network = daml.LSTM(base=model, epochs=EPOCHS, batch_size=32)
 tree = daml.improve(model, observations, emulator=network, passes=PASSES)
 models = {
@@ -118,7 +118,7 @@ def run(frame):
 Moving(figure, run, 120, "Three forecasts on the attractor, each beside the truth.")
 
 # %%
-# The errors of these forecasts as curves:
+# The errors of these forecasts against the lead:
 figure, axes = plt.subplots(figsize=(5.4, 2.6), layout="constrained")
 colours = ("#D55E00", "#E69F00", "#0072B2")
 for name, lead, colour in zip(models, leads, colours, strict=True):

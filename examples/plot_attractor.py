@@ -27,7 +27,7 @@ tree = daml.improve(model, observations, emulator=network, passes=PASSES)
 improved = daml.load_emulator(tree)
 
 # %%
-# Errors on a record that was not trained on.
+# The errors are those on a record that was not used in training.
 test = daml.simulate(daml.CoupledLorenz63(), steps=8000, spinup=2000, seed=4)
 errors = {
     name: daml.verification.forecast_error(daml.forecast(m, test, leads=[4]), test)
@@ -38,7 +38,8 @@ for name, found in errors.items():
 
 # %%
 # The imperfect model lacks two variables that act on x0 and x1, so it has errors nearly everywhere.
-# The errors that remain after the loop are largest where the flow itself separates states.
+# After a sufficient training, the errors that remain are largest where the flow itself separates
+# states.
 figure, panels = plt.subplots(
     2, 1, figsize=(5, 7.6), layout="constrained", subplot_kw={"projection": "3d"}
 )

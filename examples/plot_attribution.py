@@ -115,10 +115,11 @@ plt.show()
 #   but hardly improves forecasts of three and more steps, because the model is wrong.
 # - With a constant B the loop learns a good model, but the analysis does not improve. With B from
 #   innovations the error of the analysis falls to 0.41.
-# - A network that is trained on the raw observations filters their noise with its memory. Run along
-#   them, its forecasts of one step have an error of 0.34, less than the loop's analysis. It does
-#   not help in the assimilation: on other inputs than raw observations its forecasts are worse, so
-#   the B from innovations stays large and the analysis near the observation.
+# - A network that is trained on the raw observations filters their noise with its memory. If it is
+#   run along the observations, its forecasts of one step have an error of 0.34, less than that of
+#   the loop's analysis. It does not help in the assimilation, however: its forecasts from inputs
+#   other than raw observations are worse, so the B from innovations stays large and the analysis
+#   stays near the observation.
 # - True states as training data give by far the best forecasts from true states, but poor ones from
 #   states with errors, because the network has not learned to filter noise.
 #

@@ -30,8 +30,8 @@ def rmse(analysis):
 
 
 # %%
-# The error of each model has a minimum. The B from innovations is not a scaled climatology, but
-# another matrix.
+# The error of each model has a minimum. The B from innovations is not a scaled climatology, but a
+# different matrix.
 figure, axes = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
 for (name, model), colour in zip(models.items(), ("#D55E00", "#009E73"), strict=True):
     run = daml.simulate(model, steps=STEPS, spinup=2000, seed=3)

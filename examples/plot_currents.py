@@ -34,9 +34,10 @@ plt.style.use(daml.figures.STYLE)
 
 # %%
 # The model
-# --------- Each hour the mean flow advects both fields, they decay by 1 %, and the forcings are
-# added. The flow is constant, so advection is a multiplication by a sparse matrix: each point takes
-# the value that was upstream of it.
+# ---------
+# Each hour the mean flow advects both fields, they decay by 1 %, and the forcings are added. The
+# flow is constant, so advection is a multiplication by a sparse matrix: each point takes the value
+# that was upstream of it.
 
 
 def transport(factor):
@@ -146,8 +147,9 @@ print(f"the model on its own: {rmse(free):.3f} km/h")
 
 # %%
 # The instruments
-# --------------- Observations are at random times and places, none of them on grid points or on
-# land, with errors of 0.2 km/h. The table has one row per value.
+# ---------------
+# Observations are at random times and places, none of them on grid points or on land, with errors
+# of 0.2 km/h. The table has one row per value.
 
 
 def seen(field, count, seed):
@@ -175,11 +177,12 @@ print({name: record.attrs[name] for name in ("moved", "outside") if name in reco
 
 # %%
 # Interpolation, 3DVar, an ensemble
-# --------------------------------- The interpolation of the drifters' values of an hour needs no
-# model. 3DVar also uses the forecast of the model, with a constant B whose correlations end at 60
-# km and which is not stored as a matrix. It requires a linear H here, so it uses the drifters only.
-# The LETKF uses all observations; the eddies are part of the state of its members and are estimated
-# from the currents.
+# ---------------------------------
+# The interpolation of the drifters' values of an hour needs no model. 3DVar also uses the forecast
+# of the model, with a constant B whose correlations end at 60 km and which is not stored as a
+# matrix. It requires a linear H here, so it uses the drifters only. The LETKF uses all
+# observations; the eddies are part of the state of its members and are estimated from the
+# currents.
 
 
 def interpolated(name):

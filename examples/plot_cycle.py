@@ -34,7 +34,7 @@ for seed in (1, 2):
 
 # %%
 # One call runs a short training on the analyses of the imperfect model, then a training through the
-# cycle, which ends by the held-out observations.
+# cycle, which stops when held-out observations are no longer predicted better.
 
 network = daml.LSTM(base=model, covariance="predicted", epochs=FIRST, cycle_epochs=EPOCHS)
 tree = daml.improve(model, observations, emulator=network, training="cycle")

@@ -37,8 +37,9 @@ for name, analysis in (ensembles | {"3DVar": var}).items():
 
 # %%
 # Spread and error
-# ---------------- The spread of an ensemble is the expected error. Unlike a constant B it changes
-# with the flow: when the flow is less predictable, spread and error are larger.
+# ----------------
+# The spread of an ensemble is the expected error. Unlike a constant B it changes with the flow:
+# when the flow is less predictable, spread and error are larger.
 window = slice(SPINUP, SPINUP + 200)
 found = probabilistic.spread_error(ensembles["LETKF 7"].isel(time=window), truth, by=["time"])
 figure, axes = plt.subplots(figsize=(5.4, 3.0), layout="constrained")
@@ -56,10 +57,11 @@ for name, analysis in ensembles.items():
 
 # %%
 # Ranks
-# ----- If the truth and the members are drawn from the same distribution, the truth is below all
-# members as often as between any two: the rank histogram is flat, apart from sampling errors, which
-# the band shows. If the spread is too large, the histogram is hill-shaped. Only every 20th step of
-# the record is used, so that the cases are nearly independent in time.
+# -----
+# If the truth and the members are drawn from the same distribution, the truth is below all members
+# as often as between any two: the rank histogram is flat, apart from sampling errors, which the
+# band shows. If the spread is too large, the histogram is dome-shaped. Only every 20th step of the
+# record is used, so that the cases are nearly independent in time.
 apart = slice(SPINUP, None, 20)
 figure, axes = plt.subplots(2, 1, figsize=(5.4, 4.8), layout="constrained")
 for (name, analysis), ax in zip(ensembles.items(), axes, strict=True):

@@ -32,12 +32,13 @@ plt.style.use(daml.figures.STYLE)
 
 # %%
 # The methods
-# ----------- A window contains 1 to 8 times of observations, 0.1 or 0.25 time units apart, and each
+# -----------
+# A window contains 1 to 8 times of observations, 0.1 or 0.25 time units apart, and each
 # observation is used once. A step of the cycle is the interval between two of them, in which the
 # model makes steps of 0.05. Analyses are compared with the truth at all these times. The methods
-# without windows are an ETKF, its smoother (ETKS, with a lag as long as the window), and EnVar, the
-# hybrid of ensemble and 3DVar. B of 4DVar is 1/500 of the climatology, close to the estimate from
-# innovations for short windows. "C" marks hybrids in which half of B is this climatology; the
+# without windows are an ETKF, its smoother (ETKS, with a lag as long as the window), and EnVar,
+# the hybrid of ensemble and 3DVar. B of 4DVar is 1/500 of the climatology, close to the estimate
+# from innovations for short windows. "C" marks hybrids in which half of B is this climatology; the
 # others have the covariance of their members alone. "QS" marks a quasi-static minimisation, which
 # adds the observations of a window one after another to follow the minimum near the truth.
 climate = daml.simulate(daml.Lorenz63(), steps=20_000, spinup=500, seed=0)
@@ -76,7 +77,7 @@ def rmse(name, model, observations, truth, window):
 # %%
 # Errors
 # ------
-# For each method, interval and window.
+# The RMSE of the analysis is computed for each method, interval and window.
 def compared(seed, every, window):
     """Give the errors of all methods in a record."""
     model = daml.Lorenz63(dt=every, substeps=round(every / 0.05))
@@ -130,9 +131,9 @@ plt.show()
 # it.* This agrees: 4DVar and ETKF-4DVar lose the truth in long windows, and follow it with QS.
 #
 # *Some hybrids without a climatology do not need QS.* This agrees for ETKF-4DVar with observations
-# 0.1 apart. With observations 0.25 apart, ETKF-4DVar without QS fails with two of them in a window,
-# and so does 4DEnVar, which makes a single step from the background. IEnKS, which iterates with
-# members that have the spread of the analysis, succeeds with two and fails with four.
+# 0.1 apart. With observations 0.25 apart, ETKF-4DVar without QS fails with two observations in a
+# window, and so does 4DEnVar, which makes a single step from the background. IEnKS, which iterates
+# with members that have the spread of the analysis, succeeds with two and fails with four.
 #
 # *Hybrids without a climatology, with QS, are the best of all, together with the ETKS.* The first
 # part agrees. The ETKS never loses the truth and is far better than the ETKF, but with observations

@@ -7,7 +7,7 @@ model to a filter with the perfect model. All errors are those on five test reco
 that were not used in training.
 
 The scores come with daml (:func:`daml.reports.published`), so this takes a second. With
-``DAML_DOCS=full`` the last three rungs are computed, four minutes.
+``DAML_DOCS=full`` the last three rungs are computed again, which takes four minutes.
 """
 
 import os

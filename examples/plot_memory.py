@@ -25,8 +25,8 @@ test = daml.simulate(daml.CoupledLorenz63(), steps=10_000, spinup=2000, seed=4)
 model = daml.Lorenz63()
 
 # %%
-# All predict the increment over the last state, as in the paper, and all have the same number of
-# weights.
+# All networks predict the increment over the last state, as in the paper, and have the same number
+# of weights.
 networks = {
     "window of 1": daml.LSTM(window=1, epochs=EPOCHS, batch_size=32),
     "window of 3": daml.LSTM(window=3, epochs=EPOCHS, batch_size=32),
@@ -57,8 +57,8 @@ for name, network in networks.items():
     print(name, scores[name].rmse.values.round(3), scores[name].mfe.values.round(3))
 
 # %%
-# Left: errors of the analyses in each pass (-1 is the imperfect model). Right: errors of the
-# forecasts of the last pass.
+# The left panel shows the errors of the analyses in each pass (-1 is the imperfect model), the
+# right panel the errors of forecasts with the networks of the last pass.
 figure, (left, right) = plt.subplots(1, 2, figsize=(5.4, 2.9), layout="constrained")
 colours = dict(zip(networks, ("#D55E00", "#E69F00", "#0072B2"), strict=True))
 for name, found in scores.items():

@@ -36,7 +36,8 @@ for missing in MISSING:
     print(missing, np.round(rows[-1], 3))
 
 # %%
-# Above: the errors. Below: a part of the record with the fewest observations, and its analysis.
+# The upper panel shows the errors, the lower panel a part of the record with the fewest
+# observations and its analysis.
 figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.4, 5.6), layout="constrained")
 for column, (name, colour) in enumerate((("imperfect model", "#D55E00"), ("loop", "#0072B2"))):
     top.plot(100 * np.array(MISSING), np.array(rows)[:, column], "o-", color=colour, label=name)

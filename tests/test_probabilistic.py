@@ -300,7 +300,9 @@ def test_what_cannot_be_scored_is_refused(change, text):
 
 def test_wrong_arguments_are_refused():
     ensemble, truth = drawn(16)
-    with pytest.raises(InputError, match=r"'by' holds 'lead'; give some of .'time', 'variable'."):
+    with pytest.raises(
+        InputError, match=r"'by' holds 'lead', .*; give some of .'time', 'variable'."
+    ):
         crps(ensemble, truth, by=["lead"])
     with pytest.raises(InputError, match="crps: 'by' is 'time'; give a list"):
         crps(ensemble, truth, by="time")

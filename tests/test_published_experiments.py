@@ -116,7 +116,7 @@ def test_the_loop_on_a_ring_is_scored_and_drawn(tmp_path):
     ]
     names = [path.stem for path in lorenz96_loop.draw(tree, tmp_path)]
     assert names[::2] == ["lorenz96_analysis_rmse", "lorenz96_error_reduction"]
-    with pytest.raises(InputError, match="holds no finished loop"):
+    with pytest.raises(InputError, match="holds no loop"):
         lorenz96_loop.collect(tree["correction/3DVar_perfect"])
 
 

@@ -204,9 +204,9 @@ def test_segments_agree_with_the_run_in_one(seen):
 def test_segments_as_long_as_the_record_are_refused(seen, spinup, lag):
     """Of 400 steps in three segments: with one step less each segment is shorter."""
     how = {"segments": 3, "spinup": spinup}
-    what = f"smooth: .* spin-up of {spinup} and a lag of {lag}; use segments=1, .* or lag"
+    what = f"smooth: .* spin-up of {spinup} and a lag of {lag}, .*; use segments=1, .* or lag"
     if not lag:
-        what = f"assimilate: with 'segments' 3 .* 400 steps: .* {spinup}; use segments=1.* spinup$"
+        what = f"assimilate: with segments=3 .* {spinup}, .* 400 steps; use segments=1.* spinup$"
     with pytest.raises(InputError, match=what):
         _cut(seen, lag, **how)
     lag, how["spinup"] = (lag - 1, spinup) if lag else (0, spinup - 1)

@@ -176,8 +176,8 @@ def test_attributes_that_are_wrong_are_refused(text, seen):
 
 
 TUNED = {
-    "Own: 'tuned' gave None; return the scheme": lambda self, trial, before: None,
-    "Own: 'tuned' gave the class Nudging; return": lambda self, trial, before: roster.Nudging,
+    "Own: 'tuned' returned None; return the scheme": lambda self, trial, before: None,
+    "Own: 'tuned' returned the class Nudging; return": lambda self, trial, before: roster.Nudging,
     r"Own: 'tuned' failed \(ZeroDivisionError": lambda self, trial, before: 1 / 0,
     r"Own: 'tuned' failed \(TypeError": lambda self: self,
 }
