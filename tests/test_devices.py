@@ -14,6 +14,7 @@ from daml.running import checks, forecasting, kept
 from daml.running.onward import ends
 from daml.schemes import calling
 from daml.stores import memories
+from roster import SCHEMES, Placed
 
 
 class CountTransfers(TorchDispatchMode):
@@ -92,6 +93,23 @@ def test_a_base_that_knows_no_tensors_gets_none_of_a_device(run):
     # torch's name for the CPU as a device among others: the states come as its tensors
     there = on("cpu:0", model).forecast(part)
     np.testing.assert_allclose(there.forecast, model.forecast(part).forecast, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def network(run):
+    hidden = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+    return daml.emulators.Module(hidden, base=Placed(), epochs=1).fit(run)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_scheme_makes_its_arrays_on_the_device_of_the_model(run, network, name):
+    """What it made elsewhere would be on torch's device without memory, and fail."""
+    seen = daml.observe(run.isel(time=slice(24)), variables=["x0", "x2"], seed=1)
+    how = {"segments": 1, "tolerance": np.inf}
+    plain = daml.assimilate(network, seen, SCHEMES[name](), **how)
+    with torch.device("meta"):
+        there = daml.assimilate(replace(network, device="cpu:0"), seen, SCHEMES[name](), **how)
+    np.testing.assert_allclose(there.analysis, plain.analysis, atol=1e-3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
