@@ -7,7 +7,7 @@ made of these measurements. Here are such maps between Spain, Algeria and Sardin
 June 2005. We hide them, observe them along three tracks a day with noise, and estimate them again:
 by persistence, interpolation, 3DVar, two ensembles, the full Kalman filter, and with a network that
 learns from analyses of April and May. All are judged in June, each day at the points of the maps
-that were not observed on this day. Half a minute.
+that were not observed on this day. It takes less than a minute.
 
 Generated using E.U. Copernicus Marine Service Information; https://doi.org/10.48670/moi-00141. The
 maps ("DT merged all satellites Mediterranean Sea Gridded SSALTO/DUACS Sea Surface Height L4
