@@ -85,7 +85,7 @@ class Settings(Learned):
                 "forcing=0), which returns a network with 'forcing' more inputs after the "
                 "variables, or leave the forcings out"
             )
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(self.seed)
             made = self.network(size, forcing) if forcing else self.network(size)
         if self.base is not None:  # training starts from the mean increment alone
