@@ -180,7 +180,7 @@ def test_every_scheme_is_listed_with_what_it_needs():
     assert re.search("members, radius +positions +Local ensemble", rows["letkf"])
     assert re.search("members +any +Ensemble transform", rows["etkf"])
     assert re.search("- +any +Three-dimensional", rows["threedvar"])
-    assert re.search("climatology +any +Interpolation", rows["optimalinterpolation"])
+    assert re.search("climatology +any +Optimal interpolation", rows["optimalinterpolation"])
     assert re.search("- +no memory, its Q, if it has one +Sigma-point", rows["sigmapoint"])
 
 
@@ -192,7 +192,7 @@ def test_a_scheme_is_described_with_its_arguments():
         "radius: float (required)",
         "rotate: bool (default: False)",
         "inflation: float or str or RTPP or RTPS or Additive (default: 1.0)",
-        "half-width of the taper",
+        "Half-width of the localisation",
         "see ETKF.",
     ):
         assert words in told.replace("daml.schemes.ETKF", "ETKF"), told
