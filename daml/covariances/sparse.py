@@ -38,8 +38,8 @@ class Sparse:
             entries = self.matrix.tocoo()
             places = np.stack([entries.row, entries.col]).astype(np.int64)
             self._tensors[kind] = torch.sparse_coo_tensor(
-                torch.from_numpy(places),
-                torch.as_tensor(entries.data, dtype=like.dtype),
+                torch.as_tensor(places, device=like.device),
+                torch.as_tensor(entries.data, dtype=like.dtype, device=like.device),
                 entries.shape,
                 device=like.device,
                 is_coalesced=True,

@@ -123,7 +123,7 @@ class Module(Neural, _Given):  # the fields of the last class come first
                 f"numbers of shape {(rows, size)}"
             )
         _check_weights(made.module)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(0)
             _check_rows(made, torch.randn(shape))
             _check_gradient(made, torch.randn(shape))

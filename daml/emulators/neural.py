@@ -170,7 +170,7 @@ class Neural(Settings):
             further = () if own is None else (own,)
             moved, base_memory = base_step(base, given, base_memory, self.device, *further)
         if forcing is not None:
-            forcing = torch.as_tensor(forcing)
+            forcing = torch.as_tensor(forcing, device=self.device)
         increment, inner = self.known.increment(there, inner, forcing)
         return (moved + increment).to(x.device, x.dtype), (inner, base_memory)
 
@@ -189,7 +189,8 @@ class Neural(Settings):
         inner, base_memory = memory
         count = carried[..., 0].size if isinstance(carried, np.ndarray) else carried[..., 0].numel()
         sizes = [part.numel() // count for part in parts_of(inner)]
-        parts = iter(torch.split(torch.as_tensor(carried), sizes, dim=-1))
+        given = torch.from_numpy(carried) if isinstance(carried, np.ndarray) else carried
+        parts = iter(torch.split(given, sizes, dim=-1))
         return with_parts(inner, parts), base_memory
 
     @property

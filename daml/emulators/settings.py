@@ -82,7 +82,7 @@ class Settings(Learned):
                 f"{name}: its network takes no forcings; write network(self, size, forcing=0), of "
                 "a network with so many inputs after the variables, or leave the forcings out"
             )
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(self.seed)
             made = self.network(size, forcing) if forcing else self.network(size)
         if self.base is not None:  # training starts from the mean increment alone

@@ -56,7 +56,7 @@ class Watch:
 
     def close(self) -> None:
         """Put the best weights into the network."""
-        self.network.load_state_dict({k: torch.as_tensor(w) for k, w in self.weights.items()})
+        self.network.load_state_dict({k: torch.from_numpy(w) for k, w in self.weights.items()})
 
     def state(self) -> dict[str, np.ndarray]:
         """Give what a checkpoint keeps."""

@@ -97,14 +97,14 @@ class Innovations:
     @cached_property
     def present(self) -> torch.Tensor:
         """1 where a value is present, otherwise 0 (kind, observed)."""
-        return torch.as_tensor(self.whole.noise.present).to(self.like.dtype)
+        return torch.as_tensor(self.whole.noise.present, device=self.like.device).to(self.like)
 
     @cached_property
     def variance(self) -> torch.Tensor:
         """The diagonal of R (kind, observed), times the factor of the scheme."""
         noise, factor = self.whole.noise, float(getattr(self.scheme, "error_factor", 1.0))
-        scaled = torch.where(torch.as_tensor(noise.present), factor * noise.variance, 1.0)
-        return scaled.to(self.like.dtype)
+        present = torch.as_tensor(noise.present, device=self.like.device)
+        return torch.where(present, factor * noise.variance, 1.0).to(self.like)
 
     @property
     def likelihood(self) -> bool:
@@ -231,7 +231,7 @@ class Course:
         kind = put(seen.row, str(like.device)).long()
         values = like.new_tensor(seen.values)
         floats = like.new_tensor(start), like.new_tensor(counts)
-        self.tensors: Tensors = [values, kind, *floats, torch.as_tensor(steps)]
+        self.tensors: Tensors = [values, kind, *floats, torch.as_tensor(steps, device=like.device)]
 
     @property
     def own(self) -> int:
@@ -296,7 +296,7 @@ class Course:
 
     def judged(self, held_out: HeldOut, length: int, burn_in: int) -> Tensors:
         """Give the sequences that cover held-out blocks, as many for each block in turn."""
-        rows = torch.as_tensor(held_out.sequences(length, burn_in))
+        rows = torch.from_numpy(held_out.sequences(length, burn_in))
         *given, counts, steps = self.tensors
         judged = counts.new_tensor(held_out.judged)
         return [tensor[rows] for tensor in (*given, judged, steps)]

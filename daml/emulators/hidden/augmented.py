@@ -184,7 +184,7 @@ class Augmented(Learned):
     def network(self, size: int, hidden: int) -> Correction:
         """Give a network for ``size`` variables, of which some are hidden, with first weights."""
         places = self.places
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(self.seed)
             if self.reach is None or places is None:
                 made = Correction(size, hidden, self.units, self.layers)

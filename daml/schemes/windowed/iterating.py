@@ -66,8 +66,7 @@ class Step(NamedTuple):
     @classmethod
     def none(cls, seen: Any) -> Self:
         """Give the step that leaves all members where they are."""
-        xp, members = namespace(seen), seen.shape[-2]
-        still = xp.zeros((*seen.shape[:-2], 1, 1), dtype=seen.dtype) + identity(members, seen)
+        still = identity(seen.shape[-2], seen) + namespace(seen).zeros_like(seen[..., :1, :1])
         return cls(still[..., 0] * 0, still, still * 1)
 
     def rows(self, rows: np.ndarray) -> Self:
