@@ -89,9 +89,11 @@ def check_scheme(
             "learned a covariance through the cycle"
         )
     if "positions" in getattr(scheme, "needs", ()) and space.positions is None:
+        apart = hasattr(model, "template")  # fields that share their space would have positions
+        why = " (the fields of its template have different dimensions)" if apart else ""
         raise InputError(
             f"{name}: it weighs observations by their distance, and {name_of(model)} does "
-            f"not say where its variables lie; {PLACING}, or use a scheme without localisation"
+            f"not say where its variables lie{why}; {PLACING}, or use a scheme without localisation"
         )
     check_memory(scheme, model, remembers)
     if "tensors" in needs and not takes_tensors(model):

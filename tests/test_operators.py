@@ -210,6 +210,15 @@ def test_a_function_that_torch_does_not_take_has_no_tangent():
         function.tangent(np.ones((2, 3)))
 
 
+def test_a_function_without_a_value_for_some_member_is_named(truth):
+    def logarithm(x):
+        return np.log(x[..., :1])  # x0 changes its sign
+
+    seen = daml.observe(truth, operator=lambda x: abs(x[..., :1]), seed=2).isel(time=slice(50))
+    with pytest.raises(InputError, match="because 'operator' gives no finite values"):
+        daml.assimilate(daml.Lorenz63(), seen, daml.schemes.ETKF(10), operator=logarithm)
+
+
 @pytest.mark.slow
 def test_a_loop_takes_a_linear_function():
     truth = daml.simulate(daml.Lorenz63(), steps=600, spinup=200, seed=1)

@@ -130,6 +130,19 @@ def test_a_record_that_does_not_match_the_template_is_refused(change, text):
         daml.assimilate(MODEL, change(RECORD), SCHEME)
 
 
+@pytest.mark.parametrize(
+    ("units", "warned"), [("km s-1", True), ("m/s", False), ("m s**-1", False), ("", False)]
+)
+def test_a_record_in_other_units_than_the_template_is_warned_of(units, warned, recwarn):
+    record = xr.Dataset({"u": (("time", "y", "x"), np.ones((5, 3, 4)), {"units": units})})
+    record = record.where(~LAND).assign_coords(time=np.arange(5.0))
+    Template.of(Waves()).aligned(record)
+    told = [
+        str(one.message) for one in recwarn if "'km s-1', and in the model's" in str(one.message)
+    ]
+    assert len(told) == warned
+
+
 def test_a_template_that_is_none_is_refused():
     class Wrong(Waves):
         template = TEMPLATE.expand_dims(time=[0.0])
@@ -181,6 +194,30 @@ def test_positions_follow_from_the_coordinates():
     np.testing.assert_allclose(np.linalg.norm(km[0] - km[1]), degree / 2, rtol=1e-3)
     mixed = xr.Dataset({"a": ("x", [0.0, 1.0]), "b": (("y", "x"), [[0.0, 1.0]])})
     assert Template.given(mixed, "Mixed").positions is None
+
+
+class Staggered(daml.models.Gridded):
+    """Heights and currents along one axis, at different places."""
+
+    template = xr.Dataset({"h": ("middle", np.zeros(3)), "u": ("edge", np.zeros(3))})
+    dt = 1.0
+
+    def move(self, fields):
+        return {"h": 0.9 * fields["h"], "u": 0.8 * fields["u"]}
+
+
+class Placed(Staggered):
+    positions = np.array([0.5, 1.5, 2.5, 0.0, 1.0, 2.0])
+
+
+def test_fields_of_different_dimensions_have_positions_if_the_model_gives_them():
+    record = xr.Dataset(
+        {"h": (("time", "middle"), np.ones((9, 3)))}, {"time": np.arange(9.0)}
+    ).assign(h_error_variance=0.1)
+    scheme = daml.schemes.LETKF(4, radius=1.0)
+    with pytest.raises(InputError, match="fields of its template have different dimensions"):
+        daml.assimilate(Staggered(), record, scheme)
+    assert daml.assimilate(Placed(), record, scheme).analysis.shape == (9, 6)
 
 
 def test_localisation_works_on_fields():

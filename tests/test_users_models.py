@@ -2,6 +2,7 @@
 
 import datetime
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -457,3 +458,23 @@ def test_what_an_error_advises_is_an_argument_that_there_is(call):
 def test_a_climate_is_a_start():
     model = type("Own", (Unseen,), {"climate": [0.0, 0.0], "step": Damped.step})()
     assert daml.assimilate(model, record(), daml.ThreeDVar(TWO)).sizes["time"] == 60
+
+
+def decaying(**body):
+    return type("Decaying", (daml.models.ODE,), {"variables": ("u",), "tendency": None, **body})
+
+
+@pytest.mark.parametrize("decorated", [True, False])
+@pytest.mark.parametrize(("name", "value"), [("dt", 0.01), ("time_unit", "D")])
+def test_a_setting_of_an_ode_that_python_would_ignore_is_refused(name, value, decorated):
+    made = decaying(**{name: value})
+    made = dataclass(frozen=True)(made) if decorated else made
+    with pytest.raises(InputError, match=f"Decaying: '{name} = .*' in the class has no effect"):
+        made()
+
+
+def test_a_setting_of_an_ode_with_its_type_is_its_default():
+    kinds = {"dt": float, "time_unit": str}
+    made = dataclass(frozen=True)(decaying(dt=0.01, time_unit="D", __annotations__=kinds))()
+    assert (made.dt, made.time_unit) == (0.01, "D")
+    assert decaying(dt=0.05)().dt == 0.05  # what it is anyway

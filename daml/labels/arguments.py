@@ -11,7 +11,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -82,10 +82,27 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 def check_fields(settings: Any) -> None:
     """Compare the fields of a frozen dataclass with their annotations; keep the plain values."""
     for field in fields(settings):
+        _check_default(type(settings), field)
         value = getattr(settings, field.name)
         if not hasattr(value, "requires_grad"):  # a parameter that is being fitted
             plain = fitting(type(settings).__name__, field.name, value, field.type)
             object.__setattr__(settings, field.name, plain)
+
+
+def _check_default(owner: type, field: Field[Any]) -> None:
+    """Refuse a default in the body of a subclass that Python ignores: its field has another."""
+    bodies = (vars(one) for one in owner.__mro__)
+    given = next((body[field.name] for body in bodies if field.name in body), field.default)
+    if given is field.default or hasattr(given, "__get__"):  # a property may stand for a field
+        return
+    if hasattr(given, "shape") or given != field.default:
+        kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "...")
+        raise InputError(
+            f"{owner.__name__}: '{field.name} = {shown(given)}' in the class has no effect, "
+            f"because {field.name!r} is a field of a dataclass; write '{field.name}: {kind} = "
+            f"{shown(given)}' and @dataclass(frozen=True) above the class, or give {field.name!r} "
+            "where the object is made"
+        )
 
 
 def fitting(owner: str, name: str, value: Any, annotation: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,13 +12,15 @@ import numpy as np
 import xarray as xr
 from array_api_compat import array_namespace
 
-from daml.errors import InputError, name_of
+from daml.errors import InputError, name_of, warn
 from daml.labels.fields import AT, ERROR, Form, described, flatten, forms_of, has_fields, is_flat
 
 NEAR = 1e-6
 """By how much coordinates may be off those of the template, in units of their smallest spacing."""
 EARTH = 6371.0
 """Radius of the Earth in km."""
+CELSIUS = "degc", "celsius", "degree_celsius", "degrees_celsius", "°c"
+"""Spellings of one unit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,6 +230,7 @@ class Template:
                     f"{field!r} has the dimensions {tuple(form.sizes)} in space, and in the "
                     f"model's template {tuple(own.sizes)}; give it these"
                 )
+            self._compare_units(field, flat[field].attrs)
             entries = np.flatnonzero(flat["field"].values == field)
             at = [
                 self._places(field, dim, dataset)[flat[f"{AT}{dim}"].values[entries]]
@@ -235,6 +239,15 @@ class Template:
             inside = np.ravel_multi_index(tuple(at), own.shape) if at else 0
             numbers[entries] = self._first_point(field) + inside
         return self._renamed(flat, numbers, forms)
+
+    def _compare_units(self, field: str, attrs: Mapping[Any, Any]) -> None:
+        """Warn of a field in other units than the template's; their spelling does not matter."""
+        given, own = (str(a.get("units", "")) for a in (attrs, self.flat[field].attrs))
+        if given and own and _factors(given) != _factors(own):
+            warn(
+                f"{field!r} has the units {given!r}, and in the model's template {own!r}; daml "
+                "converts no units: convert the values, or correct the attribute 'units'"
+            )
 
     def _first_point(self, field: str) -> int:
         before = list(self.forms)[: list(self.forms).index(field)]
@@ -302,3 +315,10 @@ class Template:
         found = found.assign_coords({**about.coords, **own})
         found["field"].attrs = described(told)
         return found.assign_attrs(flat.attrs)
+
+
+def _factors(units: str) -> list[str]:
+    """Give the factors of units in one spelling: "m s-1" for "m/s", "m s^-1" and "m s**-1"."""
+    text = units.replace("**", "").replace("^", "").replace("*", " ").strip()
+    text = re.sub(r"\s*/\s*([^\W\d]+)(\d*)", lambda per: f" {per[1]}-{per[2] or 1}", text)
+    return sorted("degC" if one.lower() in CELSIUS else one for one in re.split(r"[\s.]+", text))

@@ -277,7 +277,8 @@ def _not_differentiated(error: Exception, method: str) -> InputError:
     return InputError(
         f"'operator' cannot be differentiated by torch ({type(error).__name__}: "
         f"{first_line(error)}); write it with operations that NumPy's arrays and torch's "
-        f"tensors share, or give it a method {method}"
+        "tensors share, as array_namespace(x).log(x) of the package array_api_compat in place of "
+        f"np.log(x), or give it a method {method}"
     )
 
 

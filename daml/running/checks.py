@@ -274,7 +274,8 @@ def check_analysis(
         raise DivergedError(
             f"{scheme}: 'update' turned a finite background into an analysis that is not finite, "
             f"at time {times[lost].min()}; a missing observation has the value 0 there, and "
-            "'present' says where one is: look for a division by zero"
+            "'present' says where one is: look for a division by zero, or for an 'operator' "
+            "without a value there, such as the log of a negative number"
         )
 
 

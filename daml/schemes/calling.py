@@ -82,6 +82,18 @@ def updated(
                 f"({first_line(error)}); take a smaller dt, or give an ensemble more members or "
                 "another inflation"
             ) from error
+        if isinstance(error, MemoryError):
+            raise InputError(
+                f"{name}: 'update' needs more memory than there is ({first_line(error)}) for "
+                f"forecasts of shape {tuple(x.shape)}; give fewer members or a shorter window, or "
+                "a scheme for larger states"
+            ) from error
+        if isinstance(observed, Observed) and _undefined(observed.operator, x):
+            raise InputError(
+                f"{name}: 'update' failed ({first_line(error)}), because 'operator' gives no "
+                "finite values for some forecasts; let it take any state, e.g. "
+                "np.log(np.maximum(x, 1e-6)), or keep states away with 'bounds' of the model"
+            ) from error
         torch = "" if isinstance(x, np.ndarray) else ", which are torch tensors with a gradient"
         raise InputError(
             f"{name}: 'update' failed ({type(error).__name__}: {first_line(error)}); it must give "
@@ -101,6 +113,13 @@ def updated(
         return update._replace(state=state.to(x.dtype)), memory
     further = update.carried, update.errors, update.onward
     return Update(state.astype(x.dtype), extras, moments, *further), memory
+
+
+def _undefined(operator: Any, x: Array) -> bool:
+    """Whether H has no finite value of some finite states, such as the log of a negative one."""
+    with np.errstate(all="ignore"):
+        seen = fetch(operator.apply(x))
+    return bool(np.isfinite(fetch(x)).all()) and not bool(np.isfinite(seen).all())
 
 
 def gathered(
