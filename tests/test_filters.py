@@ -270,23 +270,11 @@ def test_where_a_filter_is_lost_for_a_while_it_says_so(segments):
     assert float(wrong.where(found.lost == 0).mean()) < 0.5 < float(wrong.mean())
 
 
-@pytest.mark.slow
-@pytest.mark.statistical
-def test_an_ensemble_that_grows_far_wider_than_the_truth_varies_is_lost():
-    """Its spread explains its innovations, but they are larger than those of a free run."""
-    model = daml.models.QuasiGeostrophic(n=9, dt=5.0, substeps=4, biharmonic_friction=2e-10)
-    truth = daml.simulate(model, steps=200, spinup=200, seed=0)
-    seen = daml.observe(truth, variables=list(model.variables[::5]), error_variance=4.0, seed=1)
-    scheme = daml.schemes.LETKF(8, radius=0.1, inflation=1.1)
-    with pytest.raises(daml.errors.DivergedError, match=r"LETKF has lost .* larger than those of"):
-        daml.assimilate(model, seen, scheme)
-
-
 @pytest.mark.parametrize(
     ("chi_square", "relative", "lost"),
-    [(1.0, 0.2, 0), (9.0, 0.2, 0), (1.0, 2.0, 0), (9.0, 0.9, 1), (0.5, 3.1, 1)],
+    [(1.0, 0.2, 0), (9.0, 0.2, 0), (1.0, 2.0, 0), (9.0, 0.9, 1)],
 )
-def test_a_piece_is_lost_by_surprise_or_by_size(chi_square, relative, lost):
+def test_a_piece_is_lost_by_surprise_and_by_size(chi_square, relative, lost):
     found = np.empty((2, 20, 1))
     found[:, :10] = [[[1.0]], [[0.1]]]
     found[0, 10:], found[1, 10:] = chi_square, relative

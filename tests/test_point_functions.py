@@ -181,7 +181,7 @@ def test_points_of_wrong_functions_are_refused(text):
 
 
 def test_functions_need_points_and_a_matrix_is_none_of_them(run, points):
-    with pytest.raises(InputError, match="'operator' is a dict, of functions of fields at points"):
+    with pytest.raises(InputError, match="'operator' is a dict of functions of fields at points"):
         daml.assimilate(MODEL, daml.observe(run), daml.ThreeDVar(B), operator=SPEED)
     interpolating = daml.schemes.OptimalInterpolation(daml.simulate(MODEL, steps=50))
     with pytest.raises(InputError, match="'operator' is not linear, and a matrix H is needed here"):

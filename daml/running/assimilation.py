@@ -149,11 +149,9 @@ def assimilate(
     Notes
     -----
     An ensemble that is too small or too narrow can lose the observations for good: its innovations
-    are as large as those of a free run, and much larger than its spread. One that is inflated more
-    than the observations hold it becomes so wide that its mean is worse than a free run. An
-    ensemble counts as lost if, over a part of the record as long as a segment, the mean
-    ``chi_square`` is above 3 and the mean squared innovation above half the variance of the
-    observations, or if the latter is above three times this variance. Such a segment is restarted
+    are as large as those of a free run, and much larger than its spread. It counts as lost if, over
+    a part of the record as long as a segment, the mean ``chi_square`` is above 3 and the mean
+    squared innovation above half the variance of the observations. Such a segment is restarted
     once, with twice the spin-up.
 
     Examples

@@ -1,4 +1,4 @@
-"""Where a filter has lost the observations: its innovations are larger than a free run's."""
+"""Where a filter has lost the observations: its innovations are far larger than it expects."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ LOST: Outputs = {
     )
 }
 """The variable of an analysis that says so."""
-SURPRISE, CLIMATE, FREE = 3.0, 0.5, 3.0
+SURPRISE, CLIMATE = 3.0, 0.5
 """A filter is lost where, in the mean over a piece of the record, chi-square is larger than the
 first, and squared innovations than the second in units of the variance of what is observed: those
 of a free run have twice this variance. A filter whose model is wrong has a large chi-square, too,
-but its innovations stay small. It is lost, too, where squared innovations are larger than the
-third: then an ensemble so wide that nothing surprises it is worse than no assimilation."""
+but its innovations stay small."""
 MOST = 0.5
 """Part of a record that may be lost."""
 ADVICE = (
@@ -112,7 +111,7 @@ def flags(found: np.ndarray, early: np.ndarray, rows: np.ndarray, piece: int) ->
         parts = own.reshape(2, pieces, piece)
         counts = np.isfinite(parts).sum(axis=-1)
         chi_square, relative = np.nansum(parts, axis=-1) / np.maximum(counts, 1)
-        lost = (chi_square > SURPRISE) & (relative > CLIMATE) | (relative > FREE)
+        lost = (chi_square > SURPRISE) & (relative > CLIMATE)
         result[segment] = np.repeat(lost, piece)
     return result[:, : int(rows.max())]
 
@@ -145,8 +144,7 @@ def check_lost(
     again = f", though {restarted} of {segments} segments were started again" if restarted else ""
     lost = (
         f"{what} has lost the observations in {100 * share:.3g} % of the record{again}: its "
-        "innovations are larger than those of a free run, or as large and far larger than its "
-        "spread"
+        "innovations are as large as those of a free run, and far larger than its spread says"
     )
     if refuse and share > MOST:
         raise DivergedError(f"{lost}; {advice}")

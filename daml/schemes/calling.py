@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from daml.arrays import fetch, stacked
+from daml.arrays import fetch, namespace, stacked, unrecorded
 from daml.errors import DamlError, DivergedError, InputError, first_line
 from daml.labels.definitions import is_users
 from daml.protocols import Observed, Run, Update
@@ -117,9 +117,9 @@ def updated(
 
 def _undefined(operator: Any, x: Array) -> bool:
     """Whether H has no finite value of some finite states, such as the log of a negative one."""
-    with np.errstate(all="ignore"):
-        seen = fetch(operator.apply(x))
-    return bool(np.isfinite(fetch(x)).all()) and not bool(np.isfinite(seen).all())
+    with np.errstate(all="ignore"), unrecorded(x):
+        seen, finite = operator.apply(x), namespace(x).isfinite
+        return bool(finite(x).all()) and not bool(finite(seen).all())
 
 
 def gathered(
