@@ -174,9 +174,10 @@ def variants(scores: xr.Dataset, axes: Panels = None) -> Figure:
             _reductions(ax, of_variant.dropna("iteration", how="all"), steps)
             _worse(ax, low - 0.03 * (high - low), 1.05 * high)
             ax.set_title(str(of_variant["variant"].values), loc="left")
+            ax.set_ylabel(fill(label_of(reduction), 24))
             ax.set_xlabel(_iterations(scores))
-        for ax, column in zip(grid.flat, (0, 1) * len(grid), strict=True):
-            ax.set_ylabel("" if column else fill(label_of(reduction), 24))
+        for ax in grid[:, 1:].flat:
+            ax.set_ylabel("")
         handles = grid[0, 0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper center", ncols=4)
     return figure

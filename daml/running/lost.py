@@ -27,8 +27,8 @@ but its innovations stay small."""
 MOST = 0.5
 """Part of a record that may be lost."""
 ADVICE = (
-    "try more members, more inflation (less where the spread is large), a model_error or "
-    "rotate=True, and with many variables localisation (daml.schemes.LETKF)"
+    "try more members, more inflation, a model_error or rotate=True, and with many variables "
+    "localisation (daml.schemes.LETKF)"
 )
 """What to try, unless a scheme has an ``advice`` of its own."""
 
