@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
@@ -15,6 +16,8 @@ from array_api_compat import array_namespace
 from daml.errors import InputError
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from daml.protocols import Array, Model
 
 
@@ -169,6 +172,28 @@ def on_cores(tasks: int, like: Array) -> Iterator[Callable[..., Any]]:
             return pool.map(lambda context, task: context.run(work, task), contexts, given)
 
         yield each
+
+
+def read(variable: xr.Variable) -> np.ndarray:
+    """Give the values of a variable; in a task of a cluster its thread computes those of Dask.
+
+    The scheduler is named for this call alone: Dask's configuration is one for all threads of a
+    process, so a task that set it there could change it for others, and after they had ended.
+    """
+    return np.asarray(variable.compute(**({"scheduler": "synchronous"} if in_task() else {})))
+
+
+def in_task() -> bool:
+    """Say whether this is a task of dask.distributed."""
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
 
 
 def cores() -> int:

@@ -2,7 +2,10 @@
 
 import os
 import threading
+import time
+from typing import ClassVar
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -33,6 +36,22 @@ class Wild(daml.Lorenz63):
     def step(self, x, memory):
         if len(x) == 2:
             raise ArithmeticError("no step here")
+        return super().step(x, memory)
+
+
+class Late(daml.Lorenz63):
+    """Lorenz 63 that fails in one task, while another is at work until the client has ended."""
+
+    at_work: ClassVar[list[threading.Thread]] = []
+
+    def step(self, x, memory):
+        if len(x) == 2 and threading.current_thread() not in self.at_work:
+            self.at_work.append(threading.current_thread())
+            if len(self.at_work) == 2:
+                raise ArithmeticError("no step here")
+            until = time.monotonic() + 20
+            while dask.config.get("scheduler", None) is not None and time.monotonic() < until:
+                time.sleep(0.01)
         return super().step(x, memory)
 
 
@@ -75,6 +94,13 @@ def test_a_failure_on_a_worker_is_the_error_of_a_failure_here(seen):
     text = r"no step here.*this was step"
     with Client(n_workers=1, **HERE), pytest.raises(InputError, match=text):
         daml.assimilate(Wild(), seen, schemes()["3DVar"])
+
+
+def test_a_task_that_ends_after_its_client_leaves_the_configuration_of_dask(seen):
+    with Client(n_workers=2, **HERE), pytest.raises(InputError, match="no step here"):
+        daml.assimilate(Late(), seen, schemes()["3DVar"])
+    Late.at_work[0].join(60)
+    assert dask.config.get("scheduler", None) is None
 
 
 @pytest.mark.slow

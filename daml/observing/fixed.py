@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
+from daml.arrays import read
 from daml.labels.datasets import TimeAxis
 from daml.labels.space import StateSpace
 from daml.observing.noise import TabledNoise
@@ -88,7 +89,7 @@ class Record:
         first, stop = int(steps.min()), int(steps.max()) + 1
         inside = slice(*np.searchsorted(self.axis.index, [first, stop]))
         window = np.zeros((stop - first, *source.shape[1:]), dtype=source.dtype)
-        window[self.axis.index[inside] - first] = source[inside].values
+        window[self.axis.index[inside] - first] = read(source[inside])
         return np.asarray(window[steps - first])
 
     def apart(self, steps: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -170,9 +171,9 @@ class Record:
             for start in range(0, len(wanted), at_once):
                 rows = wanted[start : start + at_once]
                 here = (near >= rows[0]) & (near <= rows[-1])
-                loaded = self.source[rows].values
+                values = read(self.source[rows])
                 place = np.searchsorted(rows, near[here])
-                result[part][here] = loaded[place, np.nonzero(here)[1]]
+                result[part][here] = values[place, np.nonzero(here)[1]]
         return result
 
     def _nearest_rows(self, steps: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from daml.arrays import one_core
+from daml.arrays import in_task, one_core
 from daml.errors import InputError, first_line
 from daml.running.targets import Room, Target
 from daml.segments import Cut
@@ -76,16 +76,10 @@ def active() -> Client | None:
 
     A task has none: one that waited for others could hold the only thread that they need.
     """
-    if "distributed" not in sys.modules:
+    if "distributed" not in sys.modules or in_task():
         return None
-    from distributed import default_client, get_worker
+    from distributed import default_client
 
-    try:
-        get_worker()
-    except ValueError:
-        pass
-    else:
-        return None
     try:
         client: Client = default_client()
     except ValueError:
@@ -146,8 +140,6 @@ def finished(
 
 
 def _alone(work: Callable[..., Any], shared: Any, task: Mapping[str, Any]) -> Any:
-    """Do a task on one core, with what it loads from Dask's arrays computed in this thread."""
-    import dask
-
-    with dask.config.set(scheduler="synchronous"), one_core():
+    """Do a task on one core."""
+    with one_core():
         return work(shared, task)
