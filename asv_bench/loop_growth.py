@@ -16,26 +16,28 @@ import numpy as np
 import daml
 from daml.experiments.lorenz96_loop import Damped, observed
 
-MEMBERS, SKIP = 10, 50
+SKIP = 60
+"""Steps after which analyses are trained on and scored."""
 SIZES = {"lorenz96": (40, 400, 4_000), "gyres": (33, 65, 129)}
 HEADS = "model       variables   seconds: given  training  network     MB   RMSE: given  network"
 
 
 def ring(n):
-    """Give the two models of ``daml run lorenz96``, a filter, and observations of its truth."""
+    """Give the model of ``daml run lorenz96``, its truth and observations, filter and epochs."""
     truth = daml.simulate(Damped(n=n), steps=600, spinup=300, seed=0)
     seen = daml.observe(truth, variables=observed(n), seed=1)
-    scheme = daml.schemes.LETKF(MEMBERS, radius=4.0, inflation=1.15)
-    return daml.models.Lorenz96(n=n), truth, seen, scheme
+    scheme = daml.schemes.LETKF(10, radius=4.0, inflation=1.15)
+    return daml.models.Lorenz96(n=n), truth, seen, scheme, 10
 
 
 def gyres(n):
-    """Give an ocean with a weaker wind than the true one, a filter, and observations."""
-    how = {"n": n, "dt": 5.0, "substeps": 4, "biharmonic_friction": 2e-11 * (33 / n) ** 2}
-    model = daml.models.QuasiGeostrophic(**how, forcing=0.8)
-    truth = daml.simulate(daml.models.QuasiGeostrophic(**how), steps=200, spinup=400, seed=0)
+    """Give the same of an ocean: the model has a friction at the bottom that the truth lacks."""
+    how = {"n": n, "dt": 5.0, "substeps": 4, "biharmonic_friction": 2e-11}
+    model = daml.models.QuasiGeostrophic(**how, bottom_friction=0.02)
+    truth = daml.simulate(daml.models.QuasiGeostrophic(**how), steps=160, spinup=700, seed=0)
     seen = daml.observe(truth, variables=list(model.variables[::5]), error_variance=4.0, seed=1)
-    return model, truth, seen, daml.schemes.LETKF(MEMBERS, radius=0.1, inflation=1.1)
+    scheme = daml.schemes.LETKF(25, radius=0.142, inflation=1.04)
+    return model, truth, seen, scheme, 20
 
 
 KINDS = {"lorenz96": ring, "gyres": gyres}
@@ -46,7 +48,7 @@ def measure(kind, n):
 
     Those of the network are NaN where it diverges.
     """
-    model, truth, seen, scheme = KINDS[kind](n)
+    model, truth, seen, scheme, epochs = KINDS[kind](n)
     found = {"size": len(model.variables), "second": np.nan, "network": np.nan}
 
     def rmse(analysis):
@@ -57,7 +59,8 @@ def measure(kind, n):
     found["first"] = time.process_time() - start
     found["given"] = rmse(analysis)
     start = time.process_time()
-    emulator = daml.emulators.CNN(base=model, epochs=10, batch_size=4).fit(analysis)
+    examples = analysis.isel(time=slice(SKIP, None))
+    emulator = daml.emulators.CNN(base=model, epochs=epochs, batch_size=4).fit(examples)
     found["training"] = time.process_time() - start
     start = time.process_time()
     with suppress(daml.errors.DivergedError):

@@ -90,6 +90,10 @@ def test_every_public_name_has_its_place_and_an_example():
             assert ">>> " in thing.__doc__, name
         else:
             assert f"automodule:: daml.{name}\n" in page, name
+    for module in (daml.emulators, daml.figures, daml.models, daml.schemes):
+        for name in module.__all__:
+            if callable(getattr(module, name)):
+                assert f"   {name}\n" in page, f"{module.__name__}.{name}"
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)

@@ -295,6 +295,39 @@ class Unlucky(daml.schemes.ETKF):
 
 
 @pytest.mark.statistical
+@pytest.mark.parametrize("scheme", ["too wide", "wrong B"])
+def test_an_analysis_that_is_worse_than_none_says_so(scheme):
+    """An ensemble that grows wider than the climate expects its errors, and 3DVar says nothing."""
+    if scheme == "too wide":
+        model = daml.models.QuasiGeostrophic(n=9)
+        truth = daml.simulate(model, steps=100, spinup=300, seed=0)
+        seen = daml.observe(truth, variables=model.variables[::3], error_variance=4.0, seed=1)
+        made = daml.schemes.LETKF(10, radius=0.3, inflation=1.3)
+    else:
+        model = daml.Lorenz63()
+        truth = daml.simulate(model, steps=1000, spinup=300, seed=0)
+        seen = daml.observe(truth, variables=["x0"], seed=1)
+        B = daml.climatological(truth, max_variance=2)
+        B.values[:] = [[1.0, -0.9, 0.0], [-0.9, 1.7, 0.0], [0.0, 0.0, 1.0]]  # the wrong sign
+        made = daml.ThreeDVar(B)
+    text = r"assimilate: \w+: the squared innovations are in the mean .* times the variance"
+    with pytest.warns(UserWarning, match=text):
+        found = daml.assimilate(model, seen, made)
+    deviation = truth["state"].std("time").mean()
+    assert np.sqrt(((found.analysis - truth.state) ** 2).mean()) > deviation
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_model_that_runs_free_is_not_far_from_the_observations():
+    truth = daml.simulate(daml.Lorenz63(), steps=20_000, spinup=300, seed=0)
+    seen = daml.observe(truth, variables=["x0"], error_variance=1e6, seed=1)
+    seen["observation"] = truth["state"].sel(variable=["x0"])
+    B = daml.climatological(truth, max_variance=1e-6)
+    found = daml.assimilate(daml.Lorenz63(), seen, daml.ThreeDVar(B))
+    squares = (found.innovation**2).mean() / truth.state.sel(variable="x0").var()
+    assert 1.5 < squares < 2.5
+
+
 def test_segments_that_lose_the_observations_are_started_again():
     model = daml.models.Lorenz96()
     truth = daml.simulate(model, steps=800, spinup=200, seed=5)

@@ -31,7 +31,7 @@ from daml.running import converging
 from daml.running.checks import check_model, remembers, typical
 from daml.running.cycling.guards import ENOUGH, check_rejected, checks
 from daml.running.kept import labels_of, outputs_of
-from daml.running.lost import ADVICE, MOST, check_lost
+from daml.running.lost import ADVICE, MOST, check_lost, check_near
 from daml.running.onward.ends import End
 from daml.running.onward.going_on import GoingOn, going_on
 from daml.running.onward.likeness import end_like
@@ -142,9 +142,10 @@ def assimilate(
     Warns
     -----
     UserWarning
-        If an ensemble has lost the observations in parts of the record, where ``lost`` is 1; or if
-        the iterations of a scheme did not converge in more than 5 % of it, where ``converged`` is
-        0.
+        If an ensemble has lost the observations in parts of the record, where ``lost`` is 1; if the
+        mean squared innovation is above 2.5 times the variance of the observations, so that the
+        analysis may be worse than none; or if the iterations of a scheme did not converge in more
+        than 5 % of the record, where ``converged`` is 0.
 
     Notes
     -----
@@ -369,6 +370,8 @@ def _joined(
     what = f"{what}: {type(cycles.scheme).__name__}"
     advice = getattr(cycles.scheme, "window_advice", converging.ADVICE)
     converging.check_converged(joined.unconverged, what, advice)
+    if not joined.lost:
+        check_near(joined.distance, cycles.counts[0], what)
     if joined.lost is None:
         return told
     advice = getattr(cycles.scheme, "advice", ADVICE)

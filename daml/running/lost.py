@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from daml.errors import DivergedError, warn
 from daml.observing.records import Record
 from daml.protocols import Outputs
-from daml.segments import Cut, segment_length
+from daml.segments import Cut, own_steps, segment_length
 
 LOST: Outputs = {
     "lost": (
@@ -32,6 +31,11 @@ ADVICE = (
 )
 """What to try, unless a scheme has an ``advice`` of its own."""
 
+FAR = 2.5
+"""Squared innovations, in the mean over a record and in units of the variance of what is observed,
+above which an analysis is probably worse than none."""
+ENOUGH = 30
+"""Values of an observed variable, in the mean over all, from which that variance is known."""
 JUDGED = 100
 """Steps before a record that goes on that are judged with it: a few would say nothing."""
 
@@ -61,15 +65,21 @@ def pooled(record: Record, before: Watched | None = None) -> np.ndarray:
     return np.stack((total, mean, np.where(variance > 0, variance, 1.0)))
 
 
-def signs(parts: Mapping[str, np.ndarray], variance: np.ndarray) -> np.ndarray:
-    """Give chi-square, and squared innovations by the variance of what is observed.
+def distances(innovation: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Give squared innovations in units of the variance of what is observed (step, segment).
 
-    Both in an array (2, step, segment), NaN where nothing is observed.
+    They are the mean of the values of a step, NaN where nothing is observed.
     """
-    squares = parts["innovation"] ** 2 / variance
-    counts = np.isfinite(squares).sum(axis=-1)
-    relative = np.nansum(squares, axis=-1) / np.where(counts > 0, counts, np.nan)
-    return np.stack((parts["chi_square"], relative))
+    present = np.isfinite(innovation)
+    counts = present @ np.ones(len(variance))
+    squares = np.where(present, innovation * innovation, 0.0) @ (1 / variance)
+    return np.asarray(squares / np.where(counts > 0, counts, np.nan))
+
+
+def summed(found: np.ndarray, early: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Give sum and number (segment, 2) of :func:`distances`, without the spin-up."""
+    own = np.where(own_steps(len(found), early, rows), found, np.nan)
+    return np.stack((np.nansum(own, axis=0), np.isfinite(own).sum(axis=0)), axis=1)
 
 
 def judged(
@@ -97,7 +107,7 @@ def flags(found: np.ndarray, early: np.ndarray, rows: np.ndarray, piece: int) ->
     Parameters
     ----------
     found : numpy.ndarray (2, step, segment)
-        What :func:`signs` gave of all steps, spin-up included.
+        Chi-square and :func:`distances` of all steps, spin-up included.
     early, rows : numpy.ndarray (segment,)
         Steps of spin-up, and rows of the record after them; the last segment may have fewer.
     piece : int
@@ -149,3 +159,27 @@ def check_lost(
     if refuse and share > MOST:
         raise DivergedError(f"{lost}; {advice}")
     warn(f"{lost} (where 'lost' is 1 in the analysis); {advice}")
+
+
+def check_near(distance: float, counts: np.ndarray, what: str) -> None:
+    """Warn of a background that is farther from the observations than that of a free run.
+
+    Parameters
+    ----------
+    distance : float
+        The mean of :func:`distances` over a record.
+    counts : numpy.ndarray (observed,)
+        Numbers of values.
+
+    Warns
+    -----
+    UserWarning
+        If it is, and the record has values enough to say so.
+    """
+    if distance > FAR and counts.sum() >= ENOUGH * np.count_nonzero(counts):
+        warn(
+            f"{what}: the squared innovations are in the mean {distance:.3g} times the variance of "
+            "the observed values, and those of a model that runs freely are 2 times that: the "
+            "analysis may be worse than none; check the model and R, and B or the inflation, "
+            "localisation and members of an ensemble"
+        )

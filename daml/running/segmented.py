@@ -16,14 +16,13 @@ from daml.observing.batches import picked, placed
 from daml.observing.records import Record
 from daml.pairing import certain, has_window, offered
 from daml.protocols import Observed, Run, Update
-from daml.running.converging import unconverged
 from daml.running.cycling.cycle import cycle
 from daml.running.cycling.ending import NO_ENDING, Ending
-from daml.running.cycling.guards import REJECTED, counted, counted_within
 from daml.running.cycling.steps import given_error
+from daml.running.cycling.watching import Seen, Watching
 from daml.running.grouped import Places, all_of
 from daml.running.kept import Kept, is_watched
-from daml.running.lost import JUDGED, MOST, judged, pooled, signs
+from daml.running.lost import JUDGED, MOST, judged, pooled
 from daml.running.moments import FAR, Moments, apart, joined, moments
 from daml.running.onward.ends import End, taken
 from daml.running.onward.going_on import GoingOn
@@ -57,6 +56,8 @@ class Joined(NamedTuple):
     """The part of the record in which iterations did not converge."""
     rejected: tuple[int, int]
     """How many values were left out as gross errors, and of how many."""
+    distance: float
+    """The mean of the squared innovations in units of the variance of what is observed."""
 
 
 class _Segments(NamedTuple):
@@ -71,10 +72,7 @@ class _Segments(NamedTuple):
     spread: Moments
     lost: np.ndarray
     """Steps (segment,) at which the filter has lost the observations."""
-    unconverged: np.ndarray
-    """Steps (segment,) at which iterations did not converge."""
-    rejected: np.ndarray
-    """Values (segment, 2) that were left out as gross errors, and all values."""
+    seen: Seen
     end: End | None
     """Where the record ends, of the group that comes there."""
 
@@ -141,8 +139,7 @@ class Cycles:
             width = np.concatenate([part.width for part in found])
             spun = np.concatenate([part.spun for part in found])
             lost = np.concatenate([part.lost for part in found])
-            early_end = np.concatenate([part.unconverged for part in found])
-            rejected = np.concatenate([part.rejected for part in found])
+            seen = Seen(*map(np.concatenate, zip(*[part.seen for part in found], strict=True)))
             spread = joined([part.spread for part in found])[1]
             again = lost > 0
             if self.is_watched:
@@ -159,15 +156,18 @@ class Cycles:
             self.end = next((p.end for p in (*runs[::-1], *found[::-1]) if p.end), self.end)
             for group, part in zip(some, runs, strict=True):
                 ends[group], spun[group], lost[group] = part.ends, part.spun, part.lost
-                width[group], early_end[group] = part.width, part.unconverged
-                rejected[group] = part.rejected
+                width[group] = part.width
+                for all_of_it, own in zip(seen, part.seen, strict=True):
+                    all_of_it[group] = own
         between = apart(ends, spun, width, spread, self.members is not None)
         sound = between[(lost[:-1] == 0) & (lost[1:] == 0)]
         judge = np.max if self.members is None else np.mean
         share = lost.sum() / cut.total if self.is_watched else None
         difference = float(judge(sound)) if len(sound) else 0.0
-        parts = int(again.sum()), early_end.sum() / cut.total, tuple(rejected.sum(axis=0).tolist())
-        return Joined(difference, share, *parts)
+        rejected = tuple(seen.rejected.sum(axis=0).tolist())
+        parts = int(again.sum()), seen.unconverged.sum() / cut.total, rejected
+        squares, steps = seen.distance.sum(axis=0)
+        return Joined(difference, share, *parts, float(squares / max(steps, 1)))
 
     def _begun(self, starts: np.ndarray) -> tuple[Array, Memory]:
         """Give the first states or ensembles at steps (segment,), and the model's memory there."""
@@ -255,10 +255,7 @@ class Cycles:
         early = self.places.skip + group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
         loaded: deque[Loaded] = deque()  # a window may reach into the next block
-        watched: list[np.ndarray] = []
-        converged: list[np.ndarray] = []
-        gross: list[np.ndarray] = []
-
+        watching = Watching(self.counts[2], self.is_watched)
         spun, ends, width = np.full((3, len(group), len(self.model.variables)), np.inf)
         last = early + cut.length - 1
         at_ends = (spun, "analysis", early - 1), (ends, "analysis", last), (width, "spread", last)
@@ -280,12 +277,7 @@ class Cycles:
                         raise error.at(block.start + len(found), times) from error.__cause__
                     bar.update()
                 parts = self.kept.block(found, *loaded.popleft()[:2])
-                if self.is_watched:
-                    watched.append(signs(parts, self.counts[2]))
-                if "converged" in parts:
-                    converged.append(parts["converged"])
-                if REJECTED in parts:
-                    gross.append(counted(parts))
+                watching.add(parts)
                 pick(parts, block.start, at_ends)
                 done = block.start
                 if smoother is not None:
@@ -295,15 +287,12 @@ class Cycles:
             if smoother is not None:
                 done, parts = smoother.done, smoother.rest()
                 sort(parts, early, done, cut.length, room)
-        nothing, lost, early_end = np.zeros(spun.shape[1]), *np.zeros((2, len(group)))
+        nothing, lost = np.zeros(spun.shape[1]), np.zeros(len(group))
         rows = np.minimum(cut.length, cut.total - group * cut.length)
-        if converged:
-            early_end = unconverged(np.concatenate(converged), early, rows)
         if self.is_watched:
-            is_lost = self._lost(cut, group, np.concatenate(watched, axis=1), early, rows)
+            is_lost = self._lost(cut, group, watching.signs(), early, rows)
             room["lost"][:, : is_lost.shape[1]] = is_lost
             lost = is_lost.sum(axis=1)
-        rejected = counted_within(gross, early, rows)
         spread = moments(room["analysis"]) if cut.segments > 1 else (0, nothing, nothing)
         end = None if ending is NO_ENDING else self._ended(cut, group, starts, ending)
-        return _Segments(ends, width, spun, spread, lost, early_end, rejected, end)
+        return _Segments(ends, width, spun, spread, lost, watching.within(early, rows), end)
