@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +127,17 @@ def _write(found: xr.Dataset | xr.DataTree, output: str) -> None:
             with no_warnings():
                 found.to_zarr(output)
     except OSError as error:
+        _remove(Path(output))  # nothing was there before
         raise StoreError(f"--output {output}: cannot be written ({error})") from error
+
+
+def _remove(path: Path) -> None:
+    """Remove a part of a file or a store, as far as that is possible."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _draw(ahead: xr.Dataset, path: str) -> None:

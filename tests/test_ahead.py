@@ -1,5 +1,8 @@
 """A forecast from the end of an analysis is what the cycle itself would forecast from there."""
 
+import resource
+import signal
+
 import numpy as np
 import pytest
 import roster
@@ -288,6 +291,22 @@ def commanded(*words):
     result = CliRunner().invoke(main, ["forecast", *map(str, words)])
     assert result.exit_code in (0, 2), result.output
     return result
+
+
+def test_an_output_that_cannot_be_written_whole_is_not_left_in_part(record, tmp_path):
+    store = tmp_path / "a.zarr"
+    daml.assimilate(MODEL, record.isel(time=slice(20)), roster.SCHEMES["ETKF"](), store=store)
+    words = store, "--model", "lorenz63", "--leads", 400, "--output", tmp_path / "b.zarr"
+    before, on_signal = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        refused = commanded(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, on_signal)
+    assert "b.zarr: cannot be written" in refused.output
+    assert not (tmp_path / "b.zarr").exists()
 
 
 def test_the_command_forecasts_from_a_store(record, tmp_path):

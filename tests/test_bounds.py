@@ -55,6 +55,11 @@ def test_analyses_and_members_are_truncated_to_the_bounds(made, record, covarian
     assert found.attrs["bounds"] == "truncated: x0 >= -8, x0 <= 8, x2 >= 22"
 
 
+def test_a_free_run_starts_within_the_bounds():
+    run = daml.simulate(Bounded(), steps=1, seed=3)
+    assert float(run["state"].sel(variable="x2")[0]) == 22
+
+
 def test_bounds_that_are_never_reached_change_nothing(record, covariance):
     scheme = daml.ThreeDVar(covariance)
     wide = daml.assimilate(bounded(x0=(-1e3, 1e3)), record, scheme)

@@ -27,6 +27,7 @@ from daml.labels.trajectories import by_trajectory
 from daml.models.forced import check_reach, given, is_scheduled
 from daml.randomness import Seed, sequence
 from daml.running.checks import check_finite, check_model
+from daml.running.cycling.bounds import Bounds
 from daml.running.cycling.stepping import advance
 from daml.running.leads import labels_of_leads, model_steps, record_of
 from daml.running.starts.filtered import filtered
@@ -63,7 +64,7 @@ def simulate(
     seed : int or numpy.random.Generator
         Seed of the random initial state. It is drawn from a normal distribution with mean and
         standard deviation ``climate`` and ``climate_spread``, if the model has these, otherwise
-        from the standard normal one.
+        from the standard normal one. Values beyond the model's ``bounds`` are set to the bound.
     initial : xarray.Dataset, optional
         ``state`` (variable), in the model's units: the initial state; with (trajectory, variable)
         one run starts from each state. If it has a date as its coordinate ``time``, the run starts
@@ -147,7 +148,9 @@ def _drawn(model: Model, seed: Seed) -> np.ndarray:
     """Draw the state (1, variable) that a free run starts from."""
     drawn = np.random.default_rng(sequence(seed)).standard_normal((1, len(model.variables)))
     climate, spread = (getattr(model, name, None) for name in ("climate", "climate_spread"))
-    return drawn if climate is None or spread is None else np.asarray(climate + spread * drawn)
+    drawn = drawn if climate is None or spread is None else np.asarray(climate + spread * drawn)
+    bounds = Bounds.of(model)
+    return drawn if bounds is None else np.asarray(bounds.within(drawn))
 
 
 def _times(model: Model, first: Any, steps: int, spinup: int, goes_on: bool = False) -> np.ndarray:
