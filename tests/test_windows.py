@@ -95,6 +95,7 @@ def test_windows_end_at_the_same_times_in_all_segments():
     assert set(ends[ends < 402] % 5) == {0}
 
 
+@pytest.mark.filterwarnings("ignore:.*squared innovations")  # it runs freely, from anywhere
 def test_nothing_is_observed_after_the_record():
     observations = record(203, every=1)
     scheme = Watching(10, 10)

@@ -370,8 +370,8 @@ def _joined(
     what = f"{what}: {type(cycles.scheme).__name__}"
     advice = getattr(cycles.scheme, "window_advice", converging.ADVICE)
     converging.check_converged(joined.unconverged, what, advice)
-    if not joined.lost:
-        check_near(joined.distance, cycles.counts[0], what)
+    if refuse_lost and not joined.lost:  # a loop scores its passes itself
+        check_near(*joined.distance, what)
     if joined.lost is None:
         return told
     advice = getattr(cycles.scheme, "advice", ADVICE)

@@ -34,10 +34,10 @@ ADVICE = (
 FAR = 2.5
 """Squared innovations, in the mean over a record and in units of the variance of what is observed,
 above which an analysis is probably worse than none."""
-ENOUGH = 30
-"""Values of an observed variable, in the mean over all, from which that variance is known."""
+FEW = 10
+"""Values of an observed variable, below which their variance is not known."""
 JUDGED = 100
-"""Steps before a record that goes on that are judged with it: a few would say nothing."""
+"""Steps that say something of a filter; those before a record that goes on are judged with it."""
 
 
 class Watched(NamedTuple):
@@ -63,6 +63,11 @@ def pooled(record: Record, before: Watched | None = None) -> np.ndarray:
     within = np.where(both[:, 0] > 1, both[:, 2], 0.0)  # one value does not vary
     variance = (share * (within + (both[:, 1] - mean) ** 2)).sum(axis=0)
     return np.stack((total, mean, np.where(variance > 0, variance, 1.0)))
+
+
+def known(counts: np.ndarray) -> np.ndarray:
+    """Give the variances (observed,) of :func:`pooled`, infinite where too few values tell it."""
+    return np.where(counts[0] >= FEW, counts[2], np.inf)
 
 
 def distances(innovation: np.ndarray, variance: np.ndarray) -> np.ndarray:
@@ -161,25 +166,25 @@ def check_lost(
     warn(f"{lost} (where 'lost' is 1 in the analysis); {advice}")
 
 
-def check_near(distance: float, counts: np.ndarray, what: str) -> None:
+def check_near(squares: float, steps: int, what: str) -> None:
     """Warn of a background that is farther from the observations than that of a free run.
 
     Parameters
     ----------
-    distance : float
-        The mean of :func:`distances` over a record.
-    counts : numpy.ndarray (observed,)
-        Numbers of values.
+    squares : float
+        The sum of :func:`distances` over a record.
+    steps : int
+        Its number of steps with observations; a few say nothing, as they hardly vary.
 
     Warns
     -----
     UserWarning
-        If it is, and the record has values enough to say so.
+        If it is.
     """
-    if distance > FAR and counts.sum() >= ENOUGH * np.count_nonzero(counts):
+    if steps >= JUDGED and squares > FAR * steps:
         warn(
-            f"{what}: the squared innovations are in the mean {distance:.3g} times the variance of "
-            "the observed values, and those of a model that runs freely are 2 times that: the "
-            "analysis may be worse than none; check the model and R, and B or the inflation, "
-            "localisation and members of an ensemble"
+            f"{what}: the squared innovations are in the mean {squares / steps:.3g} times the "
+            "variance of the observed values, and those of a model that runs freely are 2 times "
+            "that: the analysis may be worse than none; check the model and R, and B or the "
+            "inflation, localisation and members of an ensemble"
         )

@@ -22,7 +22,7 @@ from daml.running.cycling.steps import given_error
 from daml.running.cycling.watching import Seen, Watching
 from daml.running.grouped import Places, all_of
 from daml.running.kept import Kept, is_watched
-from daml.running.lost import JUDGED, MOST, judged, pooled
+from daml.running.lost import JUDGED, MOST, judged, known, pooled
 from daml.running.moments import FAR, Moments, apart, joined, moments
 from daml.running.onward.ends import End, taken
 from daml.running.onward.going_on import GoingOn
@@ -56,8 +56,8 @@ class Joined(NamedTuple):
     """The part of the record in which iterations did not converge."""
     rejected: tuple[int, int]
     """How many values were left out as gross errors, and of how many."""
-    distance: float
-    """The mean of the squared innovations in units of the variance of what is observed."""
+    distance: tuple[float, int]
+    """Sum and number of the steps' :func:`~daml.running.lost.distances`."""
 
 
 class _Segments(NamedTuple):
@@ -167,7 +167,7 @@ class Cycles:
         rejected = tuple(seen.rejected.sum(axis=0).tolist())
         parts = int(again.sum()), seen.unconverged.sum() / cut.total, rejected
         squares, steps = seen.distance.sum(axis=0)
-        return Joined(difference, share, *parts, float(squares / max(steps, 1)))
+        return Joined(difference, share, *parts, (float(squares), int(steps)))
 
     def _begun(self, starts: np.ndarray) -> tuple[Array, Memory]:
         """Give the first states or ensembles at steps (segment,), and the model's memory there."""
@@ -255,7 +255,7 @@ class Cycles:
         early = self.places.skip + group * cut.length - starts
         ahead = np.arange(cut.steps)[:, None]
         loaded: deque[Loaded] = deque()  # a window may reach into the next block
-        watching = Watching(self.counts[2], self.is_watched)
+        watching = Watching(known(self.counts), self.is_watched)
         spun, ends, width = np.full((3, len(group), len(self.model.variables)), np.inf)
         last = early + cut.length - 1
         at_ends = (spun, "analysis", early - 1), (ends, "analysis", last), (width, "spread", last)
