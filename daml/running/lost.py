@@ -66,7 +66,7 @@ def pooled(record: Record, before: Watched | None = None) -> np.ndarray:
 
 
 def known(counts: np.ndarray) -> np.ndarray:
-    """Give the variances (observed,) of :func:`pooled`, infinite where values are too few to know it."""
+    """Give the variances (observed,) of :func:`pooled`, infinite where values are too few."""
     return np.where(counts[0] >= FEW, counts[2], np.inf)
 
 
