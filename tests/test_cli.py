@@ -197,6 +197,17 @@ def test_info_and_figures_tell_of_a_store_and_run_nothing(folder):
     assert names == {f"figure_{n}.{e}" for n in ("1_loop", "2_innovations") for e in ("png", "svg")}
 
 
+def test_an_analysis_is_no_experiment(folder):
+    words = "--model", "model.py:Convection", "--scheme", "ETKF", "--members", 10
+    words = *words, "--inflation", 1.5
+    made = call("assimilate", "record.nc", *words, "--store", "analysis.zarr")
+    assert made.exit_code == 0, made.output
+    for command in ("info", "figures"):
+        refused = call(command, "analysis.zarr")
+        assert refused.exit_code == 2
+        assert "no experiment is there; give the store of" in refused.output
+
+
 def test_a_model_of_numpy_is_improved_through_the_cycle(folder):
     result = improve("--training", "cycle", "--emulator", "lstm")
     assert result.exit_code == 0, result.output

@@ -142,6 +142,7 @@ def collect_innovations(tree: xr.DataTree) -> xr.Dataset:
     """
     groups = passes(tree)
     if not groups:
+        _check_experiment(tree)
         raise InputError("the experiment holds no pass yet; continue with --resume (resume=True)")
 
     def scores(group: str) -> xr.Dataset:
@@ -240,6 +241,14 @@ def innovation_table(tree: xr.DataTree) -> str:
     return "\n".join(lines)
 
 
+def _check_experiment(tree: xr.DataTree) -> None:
+    """Refuse what is no experiment of daml's, such as an analysis."""
+    if "daml_version" not in tree.attrs or not {"observations", "member"} & set(tree.children):
+        raise InputError(
+            "no experiment is there; give the store of 'daml paper', 'daml improve' or 'daml sweep'"
+        )
+
+
 @checked
 def overview(tree: xr.DataTree) -> str:
     """Describe the settings, the progress and the scores of an experiment.
@@ -252,10 +261,7 @@ def overview(tree: xr.DataTree) -> str:
     known = experiment_of(tree)
     if known is not None:
         return "\n".join((*_settings(tree.attrs), known.table(tree)))
-    if "daml_version" not in tree.attrs or not {"observations", "member"} & set(tree.children):
-        raise InputError(
-            "no experiment is there; give the store of 'daml paper', 'daml improve' or 'daml sweep'"
-        )
+    _check_experiment(tree)
     if "member" in tree.children:
         return _sweep_overview(tree)
     done, wanted = len(passes(tree)), asked(tree)
