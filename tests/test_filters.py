@@ -319,11 +319,11 @@ def test_an_analysis_that_is_worse_than_none_says_so(scheme):
 
 @pytest.mark.filterwarnings("error")
 def test_a_model_that_runs_free_is_not_far_from_the_observations():
-    truth = daml.simulate(daml.Lorenz63(), steps=20_000, spinup=300, seed=0)
+    truth = daml.simulate(daml.Lorenz63(), steps=5000, spinup=300, seed=0)
     seen = daml.observe(truth, variables=["x0"], error_variance=1e6, seed=1)
     seen["observation"] = truth["state"].sel(variable=["x0"])
     B = daml.climatological(truth, max_variance=1e-6)
-    found = daml.assimilate(daml.Lorenz63(), seen, daml.ThreeDVar(B))
+    found = daml.assimilate(daml.Lorenz63(), seen, daml.ThreeDVar(B), segments=1)
     squares = (found.innovation**2).mean() / truth.state.sel(variable="x0").var()
     assert 1.5 < squares < 2.5
 
