@@ -15,7 +15,7 @@ import daml
 from daml import segments
 from daml.errors import InputError
 
-HERE = {"processes": False, "threads_per_worker": 1, "dashboard_address": None}
+HERE = {"processes": False, "threads_per_worker": 1, "dashboard_address": ":0"}
 
 
 class Marked(daml.Lorenz63):
@@ -96,7 +96,8 @@ def test_a_failure_on_a_worker_is_the_error_of_a_failure_here(seen):
         daml.assimilate(Wild(), seen, schemes()["3DVar"])
 
 
-def test_a_task_that_ends_after_its_client_leaves_the_configuration_of_dask(seen):
+def test_a_task_that_ends_after_its_client_leaves_the_configuration_of_dask(seen, monkeypatch):
+    monkeypatch.setattr(Late, "at_work", [])  # of this run of the test alone
     with Client(n_workers=2, **HERE), pytest.raises(InputError, match="no step here"):
         daml.assimilate(Late(), seen, schemes()["3DVar"])
     Late.at_work[0].join(60)
@@ -109,7 +110,7 @@ def test_processes_of_a_cluster_give_the_same_bits(seen):
     plain = daml.assimilate(daml.Lorenz63(), seen, scheme)
     smooth = daml.smooth(daml.Lorenz63(), seen, scheme, lag=5)
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
         xr.testing.assert_identical(daml.assimilate(daml.Lorenz63(), seen, scheme), plain)

@@ -204,7 +204,7 @@ def test_a_client_of_one_thread_computes_what_is_lazy():
     seen = daml.observe(truth)
     emulator = daml.LSTM(base=base, hidden=4, epochs=1).fit(truth)
     scheme = daml.ThreeDVar(daml.climatological(truth, max_variance=1))
-    how = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    how = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
     with Client(**how) as client:
         lazy = daml.assimilate(emulator, seen.chunk(time=300), scheme)
         ahead = daml.forecast(emulator, truth.chunk(time=300), warmup=20)
