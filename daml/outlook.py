@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,26 +116,19 @@ def _check_kind(option: str, path: str, endings: tuple[str, ...]) -> None:
 
 def _write(found: xr.Dataset | xr.DataTree, output: str) -> None:
     """Write a forecast, or its fields, as NetCDF or into a Zarr store."""
+    from daml.stores.folder import Folder
     from daml.stores.opening import no_warnings
 
+    where = Folder(output)
     try:
         if output.endswith(".nc"):
             found.to_netcdf(output, engine="h5netcdf")
         else:
-            with no_warnings():
-                found.to_zarr(output)
+            with no_warnings(), where.aside() as aside:
+                found.to_zarr(aside.address)
     except OSError as error:
-        _remove(Path(output))  # nothing was there before
+        where.path.unlink(missing_ok=True)  # a part of a file; nothing was there before
         raise StoreError(f"--output {output}: cannot be written ({error})") from error
-
-
-def _remove(path: Path) -> None:
-    """Remove a part of a file or a store, as far as that is possible."""
-    with suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _draw(ahead: xr.Dataset, path: str) -> None:

@@ -328,6 +328,7 @@ def test_a_model_that_runs_free_is_not_far_from_the_observations():
     assert 1.5 < squares < 2.5
 
 
+@pytest.mark.statistical
 def test_segments_that_lose_the_observations_are_started_again():
     model = daml.models.Lorenz96()
     truth = daml.simulate(model, steps=800, spinup=200, seed=5)

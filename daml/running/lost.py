@@ -31,7 +31,7 @@ ADVICE = (
 )
 """What to try, unless a scheme has an ``advice`` of its own."""
 
-FAR = 2.5
+WORSE = 2.5
 """Squared innovations, in the mean over a record and in units of the variance of what is observed,
 above which an analysis is probably worse than none."""
 FEW = 10
@@ -181,7 +181,7 @@ def check_near(squares: float, steps: int, what: str) -> None:
     UserWarning
         If it is.
     """
-    if steps >= JUDGED and squares > FAR * steps:
+    if steps >= JUDGED and squares > WORSE * steps:
         warn(
             f"{what}: the squared innovations are in the mean {squares / steps:.3g} times the "
             "variance of the observed values, and those of a model that runs freely are 2 times "
