@@ -144,13 +144,13 @@ def main(rounds, cycles, only):
         found = measured(*task, rounds, cycles)
         rates = {key: np.array([rate for rate, _ in values]) for key, values in found.items()}
         for key, values in found.items():
-            told(f"{name}: {key}", rates[key], "cycles/s", values[-1][1])
+            report(f"{name}: {key}", rates[key], "cycles/s", values[-1][1])
         for ours in ("daml", "daml, one segment"):
             for theirs in ("DAPPER", "DAPPER, bare"):
-                told(f"{name}: {ours} / {theirs}", rates[ours] / rates[theirs], "")
+                report(f"{name}: {ours} / {theirs}", rates[ours] / rates[theirs], "")
 
 
-def told(name, values, unit, error=np.nan):
+def report(name, values, unit, error=np.nan):
     """Print minimum, median and maximum."""
     line = "".join(f"{value:11.4g}" for value in (values.min(), np.median(values), values.max()))
     print(f"{name:<50}{line}{'' if np.isnan(error) else f'{error:9.3f}'}  {unit}", flush=True)

@@ -97,7 +97,7 @@ def limits():
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def told(name, values, unit, scale=1.0):
+def report(name, values, unit, scale=1.0):
     """Print minimum, median and maximum."""
     low, middle, high = np.array([min(values), np.median(values), max(values)]) / scale
     print(f"{name:<58}{low:11.4g}{middle:11.4g}{high:11.4g}  {unit}")
@@ -135,16 +135,16 @@ def main(rounds, cycles):
             rate[name], errors = zip(*values, strict=True)
             error[name] = errors[0]
     print(f"{rounds} rounds{'':<50}{'minimum':>11}{'median':>11}{'maximum':>11}")
-    told(f"DAPPER Var3D, {cycles} cycles", rate["dapper var3d"], "cycles/s")
-    told(f"DAPPER EnKF, 20 members, {cycles} cycles", rate["dapper enkf"], "cycles/s")
-    told(f"daml 3DVar, segments=1, {cycles} cycles", rate["daml sequential"], "cycles/s")
-    told(f"daml 3DVar, {LONG} cycles", rate["daml segments"], "cycles/s")
+    report(f"DAPPER Var3D, {cycles} cycles", rate["dapper var3d"], "cycles/s")
+    report(f"DAPPER EnKF, 20 members, {cycles} cycles", rate["dapper enkf"], "cycles/s")
+    report(f"daml 3DVar, segments=1, {cycles} cycles", rate["daml sequential"], "cycles/s")
+    report(f"daml 3DVar, {LONG} cycles", rate["daml segments"], "cycles/s")
     for name in ("daml sequential", "daml segments"):
-        told(f"{name} / DAPPER Var3D", ratios(rate[name], rate["dapper var3d"]), "")
-    told("float32 matrix product (2048)", found["product"], "Gflop/s", 1e9)
-    told("memory, copy", found["bandwidth"], "GB/s", 1e9)
-    told("LSTM training (2 x 100, 100,000 steps)", found["training"], "Gflop/s", 1e9)
-    told("LSTM training / matrix product", ratios(found["training"], found["product"]), "")
+        report(f"{name} / DAPPER Var3D", ratios(rate[name], rate["dapper var3d"]), "")
+    report("float32 matrix product (2048)", found["product"], "Gflop/s", 1e9)
+    report("memory, copy", found["bandwidth"], "GB/s", 1e9)
+    report("LSTM training (2 x 100, 100,000 steps)", found["training"], "Gflop/s", 1e9)
+    report("LSTM training / matrix product", ratios(found["training"], found["product"]), "")
     print("RMSE of the analysis (daml segments: its long record; all others: DAPPER's record):")
     print(", ".join(f"{name} {value:.4f}" for name, value in error.items()))
 

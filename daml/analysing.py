@@ -168,18 +168,18 @@ def _summary(analysis: xr.Dataset) -> str:
     """Say how long an analysis is, and what its innovations and its spread are in the mean."""
     from daml.verification import innovation_statistics
 
-    told = {
+    lines = {
         "steps": f"{analysis.sizes['time']:,}, in {analysis.attrs['segments']} segments",
         "observation minus background, RMSE": innovation_statistics(analysis).innovation_rmse,
     }
     if "chi_square" in analysis:
-        told["chi-square, 1 if the expected innovations are right"] = analysis.chi_square.mean()
+        lines["chi-square, 1 if the expected innovations are right"] = analysis.chi_square.mean()
     for name in ("background_spread", "spread"):
         if name in analysis:
-            told[f"{name.replace('_', ' ')}, RMS"] = (analysis[name] ** 2).mean() ** 0.5
+            lines[f"{name.replace('_', ' ')}, RMS"] = (analysis[name] ** 2).mean() ** 0.5
     return "\n".join(
         f"{name}: {value if isinstance(value, str) else format(float(value), '.4f')}"
-        for name, value in told.items()
+        for name, value in lines.items()
     )
 
 

@@ -158,8 +158,8 @@ def on_cores(tasks: int, like: Array) -> Iterator[Callable[..., Any]]:
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    workers = min(int(told) if told.isdecimal() else cores(), tasks)
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    workers = min(int(limit) if limit.isdecimal() else cores(), tasks)
     alone = current_thread() is not main_thread()
     if workers < 2 or alone or not isinstance(like, np.ndarray):
         yield map

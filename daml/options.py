@@ -107,8 +107,8 @@ def with_scheme(command: Callable[..., None]) -> Callable[..., None]:
             help="Scheme that assimilates: one of daml's by its name (daml schemes lists them), or "
             "a class in a script of yours.",
         ),
-        *(click.option(f"--{name}", default=told.pop("default", None), **told)
-          for name, told in ((name, dict(told)) for name, told in COMMON.items())),
+        *(click.option(f"--{name}", default=option.pop("default", None), **option)
+          for name, option in ((name, dict(option)) for name, option in COMMON.items())),
         click.option(
             "--set",
             "settings",

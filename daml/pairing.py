@@ -162,13 +162,13 @@ def _check_outputs(scheme: Scheme, name: str) -> None:
             f"{name}: 'outputs' is {shown(outputs)}; give a mapping of names to dimensions "
             "and attributes: {'spread': (('time', 'variable'), {'units': '1'})}"
         )
-    for output, told in outputs.items():
-        if not isinstance(told, tuple) or len(told) != 2 or not isinstance(told[1], Mapping):
+    for output, pair in outputs.items():
+        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], Mapping):
             raise InputError(
-                f"{name}: 'outputs' holds {output!r} with {shown(told)}; give a pair of "
+                f"{name}: 'outputs' holds {output!r} with {shown(pair)}; give a pair of "
                 "dimensions and attributes: (('time', 'variable'), {'units': '1'})"
             )
-        dims = told[0] if isinstance(told[0], str) else tuple(told[0])
+        dims = pair[0] if isinstance(pair[0], str) else tuple(pair[0])
         if not isinstance(output, str) or output in taken or dims not in DIMS:
             raise InputError(
                 f"{name}: 'outputs' holds {output!r} with the dimensions {dims!r}; give it "

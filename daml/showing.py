@@ -29,8 +29,8 @@ def info(store: str) -> None:
     from daml.stores.opening import open_tree
 
     with reading(store):
-        told = overview(open_tree(store))
-    click.echo(told)
+        text = overview(open_tree(store))
+    click.echo(text)
 
 
 @click.command(epilog=FIGURES)

@@ -90,12 +90,12 @@ if os.environ.get("DAML_DOCS") != "full":
 else:
     seeds = xr.DataArray(range(2), dims="seed", name="seed")
     result = xr.concat([run(int(seed)) for seed in seeds], seeds)
-for name, told in {
+for name, words in {
     "analysis_rmse": "RMSE of the state estimate",
     "forecast_rmse": "forecast error from it",
     "mfe": "forecast error from the truth",
 }.items():
-    result[name].attrs = {"long_name": told, "units": "1"}
+    result[name].attrs = {"long_name": words, "units": "1"}
 print(result.mean("seed").analysis_rmse.to_series().round(3))
 figure, axes = plt.subplots(
     3, 1, figsize=(5.4, 7.6), layout="constrained", gridspec_kw={"height_ratios": [1, 1.2, 1.2]}

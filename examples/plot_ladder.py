@@ -104,9 +104,9 @@ if os.environ.get("DAML_DOCS") == "full":
         ("perfect model, sigma-point filter", daml.CoupledLorenz63()),
     ):
         found[name] = np.array([sigma_points(model, seed) for seed in range(1, 6)])
-    told = {"long_name": "RMSE of the analysis, test record", "units": "1"}
+    attrs = {"long_name": "RMSE of the analysis, test record", "units": "1"}
     result = xr.Dataset(
-        {"analysis_rmse": (("case", "seed"), np.stack([*found.values()]), told)},
+        {"analysis_rmse": (("case", "seed"), np.stack([*found.values()]), attrs)},
         coords={"case": [*found], "seed": range(5)},
     )
 else:

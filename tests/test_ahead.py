@@ -314,8 +314,10 @@ def test_the_command_forecasts_from_a_store(record, tmp_path):
     result = daml.assimilate(MODEL, record.isel(time=slice(0, 20)), scheme, store=store)
     wanted = daml.forecast_ahead(MODEL, result, leads=6)
     words = store, "--model", "lorenz63", "--leads", 6
-    told = commanded(*words, "--output", tmp_path / "b.nc", "--figure", tmp_path / "b.png").output
-    assert "forecast: 6 steps, from 1 to 1.25\nmembers: 12" in told
+    printed = commanded(
+        *words, "--output", tmp_path / "b.nc", "--figure", tmp_path / "b.png"
+    ).output
+    assert "forecast: 6 steps, from 1 to 1.25\nmembers: 12" in printed
     assert (tmp_path / "b.png").stat().st_size > 1000
     commanded(*words, "--output", tmp_path / "b.zarr")
     with xr.open_dataset(tmp_path / "b.nc", engine="h5netcdf") as found:
@@ -375,8 +377,8 @@ def test_the_command_writes_fields(ending, tmp_path, monkeypatch):
     scheme = daml.schemes.LETKF(members=5, radius=2.0, inflation=1.1)
     daml.assimilate(model, daml.observe(truth, error_variance=0.1), scheme, store="a.zarr")
     words = "a.zarr", "--model", "model.py:Ring", "--leads", 2, "--fields"
-    told = commanded(*words, "--output", f"b{ending}").output
-    assert "from 2024-01-03T06:00:00" in told
+    printed = commanded(*words, "--output", f"b{ending}").output
+    assert "from 2024-01-03T06:00:00" in printed
     how = {"engine": "h5netcdf"} if ending == ".nc" else {"engine": "zarr", "consolidated": False}
     with xr.open_datatree(f"b{ending}", **how) as found:
         assert found["forecast"].u.dims == ("lead", "x")

@@ -187,10 +187,10 @@ def test_a_finished_experiment_is_gone_beyond(folder, monkeypatch):
 
 def test_info_and_figures_tell_of_a_store_and_run_nothing(folder):
     assert improve("--passes", 2).exit_code == 0
-    told = call("info", "out.zarr")
-    assert told.exit_code == 0, told.output
-    assert "2 of 2: finished" in told.output
-    assert "LSTM-1" in told.output
+    result = call("info", "out.zarr")
+    assert result.exit_code == 0, result.output
+    assert "2 of 2: finished" in result.output
+    assert "LSTM-1" in result.output
     drawn = call("figures", "out.zarr", "--figures", "drawn")
     assert drawn.exit_code == 0, drawn.output
     names = {p.name for p in (folder / "drawn").iterdir()}

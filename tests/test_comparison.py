@@ -11,7 +11,7 @@ TRUTH = daml.simulate(MODEL, steps=300, spinup=200, seed=2)
 SEEN = daml.observe(TRUTH, seed=3)
 
 
-class Told(daml.Lorenz63):
+class Counted(daml.Lorenz63):
     """Notes how many states it steps; `model_error` is what a stochastic model has."""
 
     model_error = 0.01
@@ -67,12 +67,14 @@ def test_a_scheme_that_diverges_does_not_end_the_comparison():
 
 
 def test_a_model_with_an_error_of_its_own_is_counted_and_keeps_it():
-    Told.stepped = 0
-    found = daml.compare_schemes(Told(), SEEN, {"EKF": daml.schemes.ExtendedKalman()}, segments=1)
+    Counted.stepped = 0
+    found = daml.compare_schemes(
+        Counted(), SEEN, {"EKF": daml.schemes.ExtendedKalman()}, segments=1
+    )
     given = daml.assimilate(MODEL, SEEN, daml.schemes.ExtendedKalman(model_error=0.01), segments=1)
     part = given.chi_square.isel(time=slice(100, None))
     assert float(found.chi_square[0]) == pytest.approx(float(part.mean()), rel=1e-6)
-    assert Told.stepped >= 300 * float(found.states[0]) > 300
+    assert Counted.stepped >= 300 * float(found.states[0]) > 300
 
 
 def test_a_stochastic_model_is_stepped_without_its_noise():

@@ -121,37 +121,37 @@ def imported(folder, name):
     return made
 
 
-def told(made, source):
+def describe(made, source):
     return description(made(source), "model")
 
 
-def newer(told):
+def newer(text):
     """Give a description as another version of Python would, whose bytecode is another."""
-    return told.replace(definitions.BYTECODE, "bytecode of Python 9.9")
+    return text.replace(definitions.BYTECODE, "bytecode of Python 9.9")
 
 
 @pytest.fixture(params=["file", "cell", "file and another Python"])
 def ways(request, tmp_path):
     if request.param == "cell":
-        return executed, lambda told: told
+        return executed, lambda text: text
     made = imported(tmp_path, f"own_{request.param[-6:].strip().lower()}.py")
-    return made, (newer if "another" in request.param else lambda told: told)
+    return made, (newer if "another" in request.param else lambda text: text)
 
 
 @pytest.mark.parametrize(("one", "two", "match"), CHANGES)
 def test_what_a_model_computes_with_is_described(ways, one, two, match):
     made, other = ways
     assert SOURCE.count(one) == 1
-    before = other(told(made, SOURCE))
-    found = differences("model", before, told(made, SOURCE.replace(one, two)))
+    before = other(describe(made, SOURCE))
+    found = differences("model", before, describe(made, SOURCE.replace(one, two)))
     assert any(re.search(match, text) for text in found), found
 
 
 @pytest.mark.parametrize(("one", "two"), SAME)
 def test_what_changes_no_result_is_not_described(ways, one, two):
     made, other = ways
-    before = other(told(made, SOURCE))
-    assert differences("model", before, told(made, SOURCE.replace(one, two))) == []
+    before = other(describe(made, SOURCE))
+    assert differences("model", before, describe(made, SOURCE.replace(one, two))) == []
 
 
 def make(forcing, function, event=None):
@@ -194,8 +194,8 @@ def twice(function):
 
 """
     source = decorated + SOURCE.replace("    def moved", "    @twice\n    def moved")
-    before = told(executed, source)
-    found = differences("model", before, told(executed, source.replace("0.9 * x", "0.8 * x")))
+    before = describe(executed, source)
+    found = differences("model", before, describe(executed, source.replace("0.9 * x", "0.8 * x")))
     assert len(found) == 1
     assert "Base.moved" in found[0]
 

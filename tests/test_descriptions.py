@@ -41,9 +41,9 @@ def named(values, names):
 
 
 def test_a_description_is_json_that_is_sorted_and_has_every_field():
-    told = description(daml.Lorenz63(rho=np.int64(20), dt=np.float32(0.5)), "model")
-    assert told == json.dumps(json.loads(told), sort_keys=True)
-    assert json.loads(told) == {
+    text = description(daml.Lorenz63(rho=np.int64(20), dt=np.float32(0.5)), "model")
+    assert text == json.dumps(json.loads(text), sort_keys=True)
+    assert json.loads(text) == {
         **{"class": "Lorenz63", "dt": 0.5, "substeps": 1, "time_unit": "s"},
         **{"sigma": 10.0, "rho": 20, "beta": 8 / 3},
     }

@@ -30,7 +30,7 @@ COMMANDS_RUN = {"command_line.md", "own_data.md", "own_fields.md"}
 print what the page says; those in a code-block do not run."""
 
 
-def told(text):
+def words_and_numbers(text):
     """Give the words of an output, and its decimal numbers."""
     text = re.sub(r"(?<=[\[(])\s+", "", text)  # where no number has a sign there is no space
     return NUMBER.sub("#", text).split(), [float(n) for n in NUMBER.findall(text)]
@@ -60,8 +60,8 @@ def test_the_code_of_a_page(page, tmp_path, monkeypatch):
                 exec(compile(body, str(page), "exec"), space)
             printed = out.getvalue()
         elif kind == "text":
-            words, numbers = told(body)
-            found_words, found_numbers = told(printed)
+            words, numbers = words_and_numbers(body)
+            found_words, found_numbers = words_and_numbers(printed)
             assert found_words == words, printed
             assert found_numbers == pytest.approx(numbers, rel=0.2, abs=0.05), printed
         elif kind == "console" and page.name in COMMANDS_RUN:

@@ -96,10 +96,10 @@ def test_an_external_program_is_a_model():
 
         def step(self, x, memory):
             code = "import sys; print(float(sys.argv[1]) / 2)"
-            told = subprocess.run(
+            done = subprocess.run(
                 [sys.executable, "-S", "-c", code, str(x[0])], capture_output=True, check=True
             )
-            return np.array([float(told.stdout)]), memory
+            return np.array([float(done.stdout)]), memory
 
     moved, _ = each(Program(), workers=2).step(np.array([[4.0], [3.0]]), None)
     np.testing.assert_array_equal(moved, [[2.0], [1.5]])

@@ -305,9 +305,9 @@ def test_what_a_cycle_cannot_use_is_refused(scheme, text):
 def test_windows_that_do_not_converge_are_marked_and_warned_of_once():
     model, observations, B, near = chaotic(9)
     scheme = FourDVar(B, window=4, outer_loops=1)
-    with pytest.warns(UserWarning, match="did not converge") as told:
+    with pytest.warns(UserWarning, match="did not converge") as warned:
         found = daml.assimilate(model, unseen_at_first(observations), scheme, initial=near)
-    (text,) = [str(one.message) for one in told]
+    (text,) = [str(one.message) for one in warned]
     assert text.startswith("assimilate: FourDVar did not converge in 88.9 % of the record (where")
     assert "take a shorter window, quasi_static=True" in text
     np.testing.assert_array_equal(found.converged, [1] + 8 * [0])

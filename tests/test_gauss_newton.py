@@ -134,15 +134,15 @@ def test_states_side_by_side_do_not_matter():
 
 
 def test_a_linear_function_that_says_it_is_not_gives_the_same_analysis():
-    class Told:
+    class Stated:
         linear = False
 
         def __call__(self, x):
             return x[..., 1:] * 2
 
     linear = record(lambda x: x[..., 1:] * 2, 2, True, True)
-    told = record(Told(), 2, True, True)
-    one, two = (analysed(SCHEME, part[2], part[1]) for part in (linear, told))
+    stated = record(Stated(), 2, True, True)
+    one, two = (analysed(SCHEME, part[2], part[1]) for part in (linear, stated))
     np.testing.assert_allclose(one.state, two.state, atol=1e-10)
     np.testing.assert_allclose(one.extras["chi_square"], two.extras["chi_square"], atol=1e-10)
 

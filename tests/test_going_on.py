@@ -366,7 +366,7 @@ def test_windows_end_at_the_same_times_in_all_segments(record):
 
 
 def test_a_few_new_steps_are_judged_with_those_before(record):
-    """A filter that has lost the observations in the new steps is told so, and not for a few."""
+    """A filter that has lost the observations in the new steps is warned of, and not for a few."""
     scheme = daml.schemes.ETKF(members=12, inflation=1.2)
     first = daml.assimilate(MODEL, record, scheme)
     new = daml.observe(

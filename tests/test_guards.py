@@ -155,10 +155,10 @@ def test_innovations_of_an_angle_go_the_short_way_round(scheme):
 
 @pytest.mark.parametrize("period", [0.0, -360.0, "monthly"])
 def test_an_attribute_that_is_no_period_is_refused(period, record, covariance):
-    told = record.observation.assign_attrs(period=period)
+    values = record.observation.assign_attrs(period=period)
     with pytest.raises(InputError, match=r"'period' is .*; give a number > 0"):
         daml.assimilate(
-            daml.Lorenz63(), record.assign(observation=told), daml.ThreeDVar(covariance)
+            daml.Lorenz63(), record.assign(observation=values), daml.ThreeDVar(covariance)
         )
 
 

@@ -147,7 +147,7 @@ def test_a_model_finds_its_own_number_and_tells_why(trained, tmp_path):
     assert np.isfinite(numbers.to_array()).all()
     chosen = numbers.attrs["chosen"]
     assert trained.variables == ("x0", "x1", "x2", *(f"hidden{n}" for n in range(chosen)))
-    assert trained.fitted.told()["hidden variables"].startswith(f"{chosen}, ")
+    assert trained.fitted.summary()["hidden variables"].startswith(f"{chosen}, ")
     trained.save(tmp_path / "model.zarr")
     back = daml.load_emulator(tmp_path / "model.zarr")
     xr.testing.assert_identical(back.numbers, numbers)

@@ -83,8 +83,8 @@ def test_ctrl_c_prints_the_command_that_resumes(folder):
     command = shlex.split(line.removeprefix("Interrupted. To resume: "))
     assert command == [*(word for word in words if word != "--overwrite"), "--resume"]
     command = improve("--resume", model="Slow")
-    told = f"Interrupted. To resume: {shlex.join(command)}"
-    assert stopped(command, signal.SIGTERM, after_the_model_was_made) == (143, told)
+    message = f"Interrupted. To resume: {shlex.join(command)}"
+    assert stopped(command, signal.SIGTERM, after_the_model_was_made) == (143, message)
 
 
 def test_nothing_to_resume_is_said_so(folder):

@@ -85,9 +85,9 @@ def test_a_loop_goes_on_while_it_gains_and_ends_when_it_does_not(seed):
 def test_the_best_pass_is_chosen_and_told():
     found = errors(2.0, 1.5, 1.2, 1.3)
     assert int(best(found).iteration) == 2
-    told = chosen(found, errors(4.0)[0], "GRU")
-    assert told["chosen"] == 2
-    assert "% below that of the model given" in told["chosen_because"]
+    attrs = chosen(found, errors(4.0)[0], "GRU")
+    assert attrs["chosen"] == 2
+    assert "% below that of the model given" in attrs["chosen_because"]
 
 
 @pytest.mark.parametrize(
@@ -244,10 +244,10 @@ def test_the_command_line_tells_what_was_chosen(observations, tmp_path):
     observations.to_netcdf(tmp_path / "record.nc")
     words = ["improve", str(tmp_path / "record.nc"), "--model", "lorenz63", "--epochs", "2"]
     words += ["--store", str(tmp_path / "store.zarr")]
-    told = CliRunner().invoke(main, [*words, "--passes", "2"])
-    assert told.exit_code == 0
-    assert "chosen: " in told.output
-    assert "held-out innovations" in told.output
+    result = CliRunner().invoke(main, [*words, "--passes", "2"])
+    assert result.exit_code == 0
+    assert "chosen: " in result.output
+    assert "held-out innovations" in result.output
     info = CliRunner().invoke(main, ["info", str(tmp_path / "store.zarr")])
     assert "2 of 2: finished" in info.output
     wrong = CliRunner().invoke(main, [*words, "--overwrite", "--background", "guess"])
@@ -279,8 +279,8 @@ def test_a_wrong_size_of_r_is_found(given):
         float(daml.verification.analysis_error(a, truth).analysis_rmse) for a in (analysis, right)
     ]
     assert rmse[0] < 1.1 * rmse[1]
-    told = pytest.warns(UserWarning, match="R is too large") if given > 1 else nullcontext()
-    with told:
+    warned = pytest.warns(UserWarning, match="R is too large") if given > 1 else nullcontext()
+    with warned:
         _, misled = daml.tuned(daml.ThreeDVar(), model, wrong)
     # No more than so: what is far from forecasts that lose the truth is no part of B.
     assert float(daml.verification.analysis_error(misled, truth).analysis_rmse) > 1.05 * rmse[1]

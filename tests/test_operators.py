@@ -133,7 +133,7 @@ def test_it_is_found_out_whether_a_function_is_linear(call, linear):
 
 
 def test_what_a_function_says_of_itself_counts():
-    class Told:
+    class Stated:
         linear = False
 
         def __call__(self, x):
@@ -142,7 +142,7 @@ def test_what_a_function_says_of_itself_counts():
         def tangent(self, x):
             return np.full((*x.shape[:-1], 3, 3), 7.0)
 
-    function = Function(Told(), ("a", "b", "c"), 3)
+    function = Function(Stated(), ("a", "b", "c"), 3)
     assert not function.linear
     np.testing.assert_array_equal(function.tangent(np.ones((2, 3))), np.full((2, 3, 3), 7.0))
     with pytest.raises(InputError, match="not linear, and a matrix H is needed"):

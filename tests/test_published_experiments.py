@@ -185,8 +185,8 @@ def test_an_experiment_that_is_interrupted_goes_on(name, tmp_path, monkeypatch):
         patch.setattr(module.Experiment, "run", lambda *args: None)
         module.run(settings, store=tmp_path / "a.zarr", overwrite=True)
     assert len(module.table(whole).splitlines()) >= 4
-    told = CliRunner().invoke(main, ["info", str(tmp_path / "a.zarr")])
-    assert told.output.rstrip().endswith(module.table(whole))
+    shown = CliRunner().invoke(main, ["info", str(tmp_path / "a.zarr")])
+    assert shown.output.rstrip().endswith(module.table(whole))
     words = ["figures", str(tmp_path / "a.zarr"), "--figures", str(tmp_path)]
     drawn = CliRunner().invoke(main, words).output
     figures = {"lorenz96": ["lorenz96_analysis_rmse", "lorenz96_error_reduction"]}.get(name, [name])

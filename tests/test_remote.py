@@ -112,8 +112,8 @@ def test_a_loop_at_a_url_is_that_of_a_folder(bucket, observations, scheme, strai
     assert daml.load_emulator(f"{bucket}/emulator.zarr").hidden == SETTINGS["hidden"]
     with pytest.raises(InputError, match="exists"):
         improve(observations, scheme, f"{bucket}/deep/store.zarr")
-    told = CliRunner().invoke(main, ["info", f"{bucket}/deep/store.zarr"])
-    assert "LSTM-2" in told.output
+    shown = CliRunner().invoke(main, ["info", f"{bucket}/deep/store.zarr"])
+    assert "LSTM-2" in shown.output
     assert Store(f"{bucket}/deep/store.zarr").place.fs.find(bucket).count(".lock") == 0
 
 

@@ -185,7 +185,7 @@ def test_every_scheme_is_listed_with_what_it_needs():
 
 
 def test_a_scheme_is_described_with_its_arguments():
-    told = call("schemes", "LETKF").output
+    printed = call("schemes", "LETKF").output
     for words in (
         "LETKF: Local ensemble",
         "needs of the model: positions",
@@ -195,8 +195,8 @@ def test_a_scheme_is_described_with_its_arguments():
         "Half-width of the localisation",
         "see ETKF.",
     ):
-        assert words in told.replace("daml.schemes.ETKF", "ETKF"), told
-    assert ":class:" not in told
+        assert words in printed.replace("daml.schemes.ETKF", "ETKF"), printed
+    assert ":class:" not in printed
     wrong = call("schemes", "letfk")
     assert (wrong.exit_code, wrong.output.count("\n")) == (2, 1)
 

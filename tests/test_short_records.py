@@ -145,11 +145,11 @@ def test_a_record_that_is_too_short_to_choose_from_says_how_long_is_enough(steps
     errors = xr.DataArray(
         np.ones((2, len(held_out.blocks), 3)), dims=("origin", "block", "horizon")
     )
-    told = too_short(errors, held_out)
-    assert bool(told) is (advice is not None)
-    assert re.search(advice or "", told)
+    advised = too_short(errors, held_out)
+    assert bool(advised) is (advice is not None)
+    assert re.search(advice or "", advised)
     if advice:
-        enough = int(re.search(r"record of (\d+) steps or", told)[1])
+        enough = int(re.search(r"record of (\d+) steps or", advised)[1])
         assert len(HeldOut(enough, fraction).blocks) == 5
         assert len(HeldOut(enough - 1, fraction).blocks) < 5
 
@@ -157,9 +157,9 @@ def test_a_record_that_is_too_short_to_choose_from_says_how_long_is_enough(steps
 def test_a_block_without_an_observation_does_not_count():
     errors = xr.DataArray(np.ones((6, 3)), dims=("block", "horizon"))
     errors[:3] = np.nan
-    told = too_short(errors, HeldOut(3000, 0.1))
-    assert "3 held-out blocks" in told
-    assert "a record of 5000 steps or more" in told
+    advised = too_short(errors, HeldOut(3000, 0.1))
+    assert "3 held-out blocks" in advised
+    assert "a record of 5000 steps or more" in advised
 
 
 def test_the_usual_advice_is_for_records_that_are_long_enough():

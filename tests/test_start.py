@@ -37,8 +37,8 @@ def test_the_other_project_of_that_name_in_the_same_folder_is_warned_of(tmp_path
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
     )
-    told = done.stderr.count("uninstall both (pip uninstall daml daml-xarray)")
-    assert told == beside.startswith("daml-")
+    warned = done.stderr.count("uninstall both (pip uninstall daml daml-xarray)")
+    assert warned == beside.startswith("daml-")
 
 
 def test_the_distribution_has_the_name_that_daml_speaks_of():

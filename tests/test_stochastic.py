@@ -97,13 +97,13 @@ def test_a_scheme_accounts_for_the_error_of_a_stochastic_model(scheme):
     truth = daml.simulate(model, steps=400, spinup=200)
     seen = daml.observe(truth, seed=2)
     found = daml.assimilate(model, seen, scheme, segments=1, spinup=0)
-    told = daml.assimilate(Erring(), seen, scheme, segments=1, spinup=0)
+    informed = daml.assimilate(Erring(), seen, scheme, segments=1, spinup=0)
     sure = daml.assimilate(daml.Lorenz63(), seen, scheme, segments=1, spinup=0)
 
     def rmse(analysis):
         return float(np.sqrt(((analysis.analysis - truth.state)[50:] ** 2).mean()))
 
-    assert rmse(found) == pytest.approx(rmse(told), rel=0.1)
+    assert rmse(found) == pytest.approx(rmse(informed), rel=0.1)
     assert rmse(found) < 0.9 * rmse(sure)
     assert float(found.chi_square[50:].mean()) == pytest.approx(1, abs=0.15)
     assert float(sure.chi_square[50:].mean()) > float(found.chi_square[50:].mean()) + 0.1

@@ -165,9 +165,9 @@ def test_damaged_types_of_attributes_leave_lists(tmp_path):
 def test_labels_of_a_record_come_back_equal(tmp_path_factory, ds):
     store = tmp_path_factory.mktemp("any") / "store.zarr"
     rows = {"filled": (("time", "variable"), {"units": "K"})}
-    with filling.new_record(store, ds, rows, 2) as (rooms, told):
+    with filling.new_record(store, ds, rows, 2) as (rooms, attrs):
         rooms["filled"][:] = 1.0
-        told["late"] = 1
+        attrs["late"] = 1
     wanted = ds.assign(filled=(("time", "variable"), np.ones(ds["value"].shape), {"units": "K"}))
     equal(open_record(store).load(), wanted.assign_attrs(late=1))
 

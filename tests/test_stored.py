@@ -57,7 +57,7 @@ def edit(store, change, group=None):
 def all_fail(store, *texts, resume=True, words=("info", "figures"), iteration=-1):
     """Hold all that read the store to errors of one line that change nothing."""
     before = {p: p.read_bytes() for p in store.rglob("*") if p.is_file()}
-    told = []
+    messages = []
     # With an iteration, as so small a loop chooses the model given.
     calls = [lambda: daml.load_emulator(store, iteration)] + (
         [lambda: run(store, resume=True)] * resume
@@ -65,15 +65,15 @@ def all_fail(store, *texts, resume=True, words=("info", "figures"), iteration=-1
     for call in calls:
         with pytest.raises(DamlError, match=r"\A[^\n]*\Z") as caught:
             call()
-        told.append(str(caught.value))
+        messages.append(str(caught.value))
     for word in words:
         result = CliRunner().invoke(main, [word, str(store)])
         assert result.exit_code in (0, 2), result.output
         if result.exit_code:
             assert result.output.count("\n") == 1
-            told.append(result.output)
+            messages.append(result.output)
     for text in texts:
-        assert any(re.search(text, line) for line in told), told
+        assert any(re.search(text, line) for line in messages), messages
     assert {p: p.read_bytes() for p in store.rglob("*") if p.is_file()} == before
 
 
@@ -194,20 +194,20 @@ def test_what_is_missing(store, variable, text, monkeypatch):
         del metadata[name]
     root["attributes"].pop("chosen")
     (store / "zarr.json").write_text(json.dumps(root))
-    told = []
+    messages = []
     calls = [lambda: daml.load_emulator(store, 1), lambda: run(store, resume=True)]
     for call in calls:
         try:
             call()
         except DamlError as error:
-            told.append(str(error))
+            messages.append(str(error))
     monkeypatch.setattr(daml.figures, "save", lambda *given: [])
     for word in ("info", "figures"):
         result = CliRunner().invoke(main, [word, str(store)])
         assert result.exit_code in (0, 2), result.exception
-        told += [result.output] * (result.exit_code == 2)
-    assert any(text in line for line in told), told
-    assert all(line.strip().count("\n") == 0 for line in told)
+        messages += [result.output] * (result.exit_code == 2)
+    assert any(text in line for line in messages), messages
+    assert all(line.strip().count("\n") == 0 for line in messages)
 
 
 @pytest.mark.parametrize("group", [None, BASE])
@@ -240,8 +240,8 @@ def test_the_model_given_may_be_chosen(store):
     assert daml.load_emulator(store) == daml.Lorenz63(substeps=2)
     assert daml.load_emulator(store, 0).hidden == 2
     assert daml.load_emulator(store, np.int64(-1)).hidden == 2
-    told = CliRunner().invoke(main, ["info", str(store)])
-    assert "chosen: the model given (none is better)" in told.output
+    shown = CliRunner().invoke(main, ["info", str(store)])
+    assert "chosen: the model given (none is better)" in shown.output
     with xr.open_datatree(store, engine="zarr") as tree:
         assert daml.reports.collect_innovations(tree).attrs["chosen"] == "given"
     assert daml.load_emulator(run(store, resume=True), 0).hidden == 2

@@ -176,9 +176,9 @@ def test_a_record_written_in_pieces_is_that_written_at_once(splits, rows, tmp_pa
             arrays["state"][first:stop] = record.state.values[first:stop]
         return {"filled": "in pieces"}
 
-    told = {"state": (("time", "variable"), record.state.attrs)}
+    variables = {"state": (("time", "variable"), record.state.attrs)}
     labels = record.drop_vars("state")
-    found = filling.filled(labels, told, fill, folder / "filled", rows)
+    found = filling.filled(labels, variables, fill, folder / "filled", rows)
     xr.testing.assert_identical(found.load(), record.assign_attrs(filled="in pieces"))
 
 

@@ -166,7 +166,7 @@ def test_a_member_lost_by_the_cluster_is_run_again(straight, tmp_path, monkeypat
     def lose(given, device, scheduler, count):
         for member, result, _ in finished(given, device, scheduler, count):
             lost = member.seed == 1
-            yield member, member.told("KilledWorker") if lost else result, lost
+            yield member, member.outcome("KilledWorker") if lost else result, lost
 
     finished = workers.finished
     with monkeypatch.context() as patched:
@@ -440,6 +440,6 @@ def test_the_results_kept_for_the_docs_can_be_drawn():
 def test_info_tells_how_far_a_sweep_is(tmp_path):
     store = str(tmp_path / "sweep.zarr")
     daml.sweep(GRID, seeds=1, fixed=SHORT, workers=0, store=store)
-    told = CliRunner().invoke(main, ["info", store]).output
-    assert "2 done, 0 of them failed: finished" in told
-    assert "max_variance 2, seed 1" in told
+    shown = CliRunner().invoke(main, ["info", store]).output
+    assert "2 done, 0 of them failed: finished" in shown
+    assert "max_variance 2, seed 1" in shown

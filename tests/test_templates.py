@@ -137,10 +137,10 @@ def test_a_record_in_other_units_than_the_template_is_warned_of(units, warned, r
     record = xr.Dataset({"u": (("time", "y", "x"), np.ones((5, 3, 4)), {"units": units})})
     record = record.where(~LAND).assign_coords(time=np.arange(5.0))
     Template.of(Waves()).aligned(record)
-    told = [
+    messages = [
         str(one.message) for one in recwarn if "'km s-1', and in the model's" in str(one.message)
     ]
-    assert len(told) == warned
+    assert len(messages) == warned
 
 
 def test_a_template_that_is_none_is_refused():

@@ -233,11 +233,11 @@ def test_a_training_ends_where_the_held_out_no_longer_gain_and_keeps_its_best():
     blocks = Blocks(40, 1, lambda number: targets)
     plan = Plan(100, length=2, batch=20, updates=0, most=100, shard=20, rate=0.05)
     watch = Watch(network, lambda: {"held_out_loss": (network.weight[0, 0] - 0.5) ** 2})
-    told = train(network, SquareError(network, 0), blocks, plan, (0,), watch=watch)
-    assert len(told["loss"]) < 100
-    assert np.isfinite(told["held_out_loss"]).all()
+    history = train(network, SquareError(network, 0), blocks, plan, (0,), watch=watch)
+    assert len(history["loss"]) < 100
+    assert np.isfinite(history["held_out_loss"]).all()
     assert float(network.weight.detach()) == pytest.approx(0.5, abs=0.06)
-    assert told["held_out_loss"][-1] > 0.1  # it went on to 1
+    assert history["held_out_loss"][-1] > 0.1  # it went on to 1
 
 
 def test_a_training_that_only_makes_worse_gives_what_it_started_from():

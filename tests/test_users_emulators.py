@@ -151,12 +151,12 @@ def test_an_emulator_that_gives_nothing_of_use_is_one_line(emulator, match, memo
 
 @pytest.mark.parametrize("loss", [np.array(["x"]), np.ones((2, 2)), np.ones(0), np.array([2, 1])])
 def test_any_history_is_kept(loss, tmp_path):
-    told = xr.Dataset({"loss": (("a", "b")[: loss.ndim], loss)})
+    history = xr.Dataset({"loss": (("a", "b")[: loss.ndim], loss)})
     tree = improve(
-        type("Told", (Mean,), {"history": told})(Damped()), store=tmp_path / "a", passes=1
+        type("Stated", (Mean,), {"history": history})(Damped()), store=tmp_path / "a", passes=1
     )
-    xr.testing.assert_equal(tree["iteration/0000/training"].to_dataset(inherit=False), told)
-    wrong = type("Told", (Mean,), {"history": of("time")})(Damped())
+    xr.testing.assert_equal(tree["iteration/0000/training"].to_dataset(inherit=False), history)
+    wrong = type("Stated", (Mean,), {"history": of("time")})(Damped())
     with pytest.raises(InputError, match="of 'history' has a dimension 'time' that differs from"):
         improve(wrong, store=tmp_path / "b")
 

@@ -400,13 +400,13 @@ class Humidity(Damped):
 
 
 def test_the_error_of_a_model_that_refuses_a_trial_state_comes_first():
-    with pytest.raises(InputError, match="has no 'climate': give it one") as told:
+    with pytest.raises(InputError, match="has no 'climate': give it one") as raised:
         daml.simulate(Humidity(), steps=3)
     start = (
         "Humidity: 'step' failed (ValueError: temperature below 200 K) at the state temperature="
     )
-    assert str(told.value).startswith(start)
-    assert "x[..., 0]" not in str(told.value)
+    assert str(raised.value).startswith(start)
+    assert "x[..., 0]" not in str(raised.value)
 
 
 def test_a_climate_makes_the_trial_states_right():

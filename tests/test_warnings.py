@@ -55,11 +55,11 @@ def estimated():
     ],
 )
 def test_a_warning_shows_the_line_that_called_daml(call, texts):
-    with pytest.warns(UserWarning) as told:  # noqa: PT030 (the texts are compared below)
+    with pytest.warns(UserWarning) as warned:  # noqa: PT030 (the texts are compared below)
         _, line = call()
-    found = [str(w.message) for w in told]
+    found = [str(w.message) for w in warned]
     assert all(one.startswith(text) for one, text in zip(found, texts, strict=True)), found
-    assert {(w.filename, w.lineno) for w in told} == {(__file__, line)}
+    assert {(w.filename, w.lineno) for w in warned} == {(__file__, line)}
 
 
 def test_a_warning_of_an_import_shows_the_line_of_the_import(tmp_path):

@@ -221,8 +221,8 @@ class Localised:
 
     def to_dataset(self) -> xr.Dataset:
         """Give the settings, for a store."""
-        told = {"long_name": "localised background error covariance", "radius": self.radius}
-        found: dict[str, Any] = {"localised": ((), self.radius, told)}
+        attrs = {"long_name": "localised background error covariance", "radius": self.radius}
+        found: dict[str, Any] = {"localised": ((), self.radius, attrs)}
         dims = {"variance": ("place",), "positions": ("place", "axis"), "groups": ("place",)}
         for name, names in dims.items():
             value = getattr(self, name)

@@ -246,14 +246,14 @@ class Diffusion:
 
     def to_dataset(self) -> xr.Dataset:
         """Give the settings, for a store."""
-        told: dict[str, Any] = {"long_name": "background error covariance by diffusion"}
-        told |= {"length": list(self.length), "periodic": [int(part) for part in self.periodic]}
-        told |= {} if self.samples is None else {"samples": self.samples}
+        attrs: dict[str, Any] = {"long_name": "background error covariance by diffusion"}
+        attrs |= {"length": list(self.length), "periodic": [int(part) for part in self.periodic]}
+        attrs |= {} if self.samples is None else {"samples": self.samples}
         grid = tuple(f"grid{dim}" for dim in range(self.mask.ndim))
         places = ("place",)[: self.variance.ndim]
         return xr.Dataset(
             {
-                "diffusion": (grid, self.mask.astype(np.int8), told),
+                "diffusion": (grid, self.mask.astype(np.int8), attrs),
                 "diffusion_variance": (places, self.variance),
             }
         )

@@ -179,10 +179,10 @@ class Stationary:
 
     def to_dataset(self) -> xr.Dataset:
         """Give the settings, for a store."""
-        told: dict[str, Any] = {"long_name": "stationary background error covariance"}
+        attrs: dict[str, Any] = {"long_name": "stationary background error covariance"}
         around = [int(part) for part in np.atleast_1d(self.periodic)]
-        told |= {"shape": list(self.shape), "length": self.length, "periodic": around}
-        return xr.Dataset({"stationary": ((), self.variance, told)})
+        attrs |= {"shape": list(self.shape), "length": self.length, "periodic": around}
+        return xr.Dataset({"stationary": ((), self.variance, attrs)})
 
     @classmethod
     def restored(cls, dataset: xr.Dataset) -> Stationary:

@@ -52,7 +52,7 @@ class Scaled:
         """The names of the forcings, in the order of their columns."""
         return tuple(dict.fromkeys(self.columns))
 
-    def told(self) -> dict[str, object]:
+    def summary(self) -> dict[str, object]:
         """Give a short description for notebooks."""
         return {"fitted to": f"{', '.join(self.variables)}; dt {self.dt:g}"}
 
@@ -159,16 +159,16 @@ class Fitted(Scaled):
     def history(self) -> xr.Dataset:
         """Scores (epoch) of the last training."""
         losses = self.losses or {"loss": np.empty(0)}
-        told = {name: ("epoch", losses[name], {"long_name": LOSSES[name]}) for name in losses}
-        result = xr.Dataset(told, coords={"epoch": np.arange(len(losses["loss"]))})
+        variables = {name: ("epoch", losses[name], {"long_name": LOSSES[name]}) for name in losses}
+        result = xr.Dataset(variables, coords={"epoch": np.arange(len(losses["loss"]))})
         for array in result.data_vars.values():
             array.attrs["units"] = "1"
         return result
 
-    def told(self) -> dict[str, object]:
+    def summary(self) -> dict[str, object]:
         """Give a short description of the result for notebooks."""
         losses = {name: f"{column[-1]:.4g}" for name, column in self.losses.items()}
-        return {**super().told(), "trainings": self.trainings, **losses}
+        return {**super().summary(), "trainings": self.trainings, **losses}
 
     def to_dataset(self) -> xr.Dataset:
         """Give weights and scaling as plain arrays."""

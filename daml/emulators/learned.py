@@ -51,7 +51,7 @@ class Learned(ABC):
         return self.fitted
 
     def _repr_html_(self) -> str:
-        return shown(self, {"fitted": "no"} if self.fitted is None else self.fitted.told())
+        return shown(self, {"fitted": "no"} if self.fitted is None else self.fitted.summary())
 
     @property
     def variables(self) -> tuple[str, ...]:

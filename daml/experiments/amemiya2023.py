@@ -332,9 +332,9 @@ def table(tree: xr.DataTree) -> str:
             if np.isnan(found):
                 continue
             given = float(row["published_rmse"])
-            told = "-" if np.isnan(given) else f"{given:.4f}"
+            source = "-" if np.isnan(given) else f"{given:.4f}"
             scale = float(row["scale"])
-            lines.append(f"{number:<8}  {name:<10}  {told:<9}  {found:<8.4f}  {scale:g}")
+            lines.append(f"{number:<8}  {name:<10}  {source:<9}  {found:<8.4f}  {scale:g}")
             if np.isfinite(row["right_rmse"]):
                 right = float(row["right_rmse"])
                 lines.append(f"{number:<8}  {name:<10}  -          {right:<8.4f}  with the true R")

@@ -54,8 +54,8 @@ def go_beyond(experiment: Experiment, keep: Keeper) -> xr.DataTree:
         done = trained(experiment)
         seconds = time.perf_counter() - start
         scores = experiment.score(done, reference)
-        told = {"long_name": "time from the imperfect model to this", "units": "s"}
-        scores["seconds"] = ((), seconds, told)
+        attrs = {"long_name": "time from the imperfect model to this", "units": "s"}
+        scores["seconds"] = ((), seconds, attrs)
         emulated = cast("Emulator", done.model).to_dataset()
         LOG.info("paper: trained through the cycle in %s: %s", duration(seconds), name)
         keep({f"beyond/{name}": emulated, f"beyond/{name}/scores": scores})

@@ -240,9 +240,9 @@ class Experiment:
             emulator = emulator.fit(analysis)
             scores = scores.merge(self.forecasts(emulator))
             seconds = timed(scores, start, "time of the pass")
-            told = f"analysis_rmse={float(scores.analysis_rmse):.3f}"
+            result = f"analysis_rmse={float(scores.analysis_rmse):.3f}"
             LOG.info(
-                "brajard2020: %s observed, %s: %s, %s", observed, group, told, duration(seconds)
+                "brajard2020: %s observed, %s: %s, %s", observed, group, result, duration(seconds)
             )
             yield group, emulator, scores
             start = time.perf_counter()
@@ -343,8 +343,8 @@ def table(tree: xr.DataTree) -> str:
     scores = collect(tree)
     leads = [int(np.abs(scores["lead"].values - wanted).argmin()) for wanted in (0.5, 1.0, 2.0)]
     climate = float(scores["climate_rmse"][0])
-    told = ", ".join(f"{float(scores['lead'][at]):.2f}" for at in leads)
-    lines = [f"pass      RMSE   spread  forecast RMSE / climate at {told} Lyapunov times"]
+    ahead = ", ".join(f"{float(scores['lead'][at]):.2f}" for at in leads)
+    lines = [f"pass      RMSE   spread  forecast RMSE / climate at {ahead} Lyapunov times"]
     for name, prefix, at in (
         *(((f"{n - 1}" if n else "initial"), "", n) for n in range(scores.sizes["iteration"])),
         ("truth", "perfect_", None),

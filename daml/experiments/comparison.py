@@ -29,8 +29,8 @@ SHORT = 2.0
 """CPU seconds below which a run is repeated, and the faster of both counts: the first one may have
 loaded a library."""
 SCORES = {
-    name: {"long_name": told, "units": unit}
-    for name, told, unit in (
+    name: {"long_name": words, "units": unit}
+    for name, words, unit in (
         ("analysis_rmse", "RMSE of the analysis", "1"),
         ("background_rmse", "RMSE of the background", "1"),
         ("spread", "root of the mean squared spread of the analysis", "1"),

@@ -123,13 +123,13 @@ def performed(
     if not isinstance(settings, type(next(iter(presets.values())))):
         raise InputError(f"preset {preset!r} is unknown; give one of {', '.join(presets)}")
     seed = whole_seed(seed, f"{name}: 'seed'")
-    told = asdict(settings).items()
+    items = asdict(settings).items()
     attrs = {
         "experiment": name,
         "daml_version": __version__,
         "preset": preset if isinstance(preset, str) else "given",
         "seed": seed,
-        **{key: list(value) if isinstance(value, tuple) else value for key, value in told},
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in items},
     }
     keep = keeper(store, attrs, overwrite=overwrite, resume=resume)
     with keep.open():

@@ -199,8 +199,8 @@ class Experiment(Twin):
         def scored(done: Pass, seconds: float, progress: Progress) -> Scored:
             nonlocal reference
             scores = self.score(done, reference)
-            told = {"long_name": "time that the pass took, without its scores", "units": "s"}
-            scores["seconds"] = ((), seconds, told)
+            attrs = {"long_name": "time that the pass took, without its scores", "units": "s"}
+            scores["seconds"] = ((), seconds, attrs)
             kept = done.datasets()
             found = kept[f"{done.group}/scores"]
             kept[f"{done.group}/scores"] = found.merge(scores, compat="no_conflicts")
@@ -209,7 +209,7 @@ class Experiment(Twin):
                 reference = scores["mfe"]
                 kept |= self.given() | {"perfect/scores": self.perfect_scores()}
                 kept |= {"sensitivity": self.sensitivity()} if sensitivity else {}
-            return Scored(kept, _told(done, scores))
+            return Scored(kept, _summary(done, scores))
 
         loop.go_through(self.observations["train"], keep, "paper", scored)
         return keep.tree()
@@ -238,13 +238,13 @@ class Experiment(Twin):
             for column, size in enumerate(SENSITIVITY):
                 analysis = assimilate(model, self.observations["test"], self.scheme(case, size))
                 sizes[row, column] = self.analysis_rmse("test", analysis).analysis_rmse
-        told = {"long_name": "RMSE of the analysis, test record", "units": "1"}
+        attrs = {"long_name": "RMSE of the analysis, test record", "units": "1"}
         result = xr.Dataset(
-            {"analysis_rmse": (("model", "max_variance"), sizes, told)},
+            {"analysis_rmse": (("model", "max_variance"), sizes, attrs)},
             coords={"model": list(models), "max_variance": list(SENSITIVITY)},
         )
-        told = {"long_name": "largest background variance", "units": "1"}
-        result["max_variance"].attrs = told
+        attrs = {"long_name": "largest background variance", "units": "1"}
+        result["max_variance"].attrs = attrs
         return result
 
     def score(self, done: Pass, reference: xr.DataArray | None) -> xr.Dataset:
@@ -255,10 +255,12 @@ class Experiment(Twin):
         return scores
 
 
-def _told(done: Pass, scores: xr.Dataset) -> dict[str, str]:
+def _summary(done: Pass, scores: xr.Dataset) -> dict[str, str]:
     """Give the scores of a pass, formatted for a report."""
-    told = done.told() | {"analysis_rmse": f"{float(scores.analysis_rmse.sel(record='test')):.4f}"}
+    summary = done.summary() | {
+        "analysis_rmse": f"{float(scores.analysis_rmse.sel(record='test')):.4f}"
+    }
     if "mfe_reduction" in scores:
         reduction = scores.mfe_reduction
-        told |= {"mfe_reduction": f"{float(reduction[0]):.1f}..{float(reduction[-1]):.1f} %"}
-    return told
+        summary |= {"mfe_reduction": f"{float(reduction[0]):.1f}..{float(reduction[-1]):.1f} %"}
+    return summary

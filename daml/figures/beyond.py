@@ -39,10 +39,10 @@ def levels(ax: Axes, scores: xr.Dataset, record: str) -> None:
     rmse = pick(take(scores, "beyond_analysis_rmse", "record", "beyond"), "record", record)
     seconds = take(scores, "beyond_seconds", "beyond")
     for number, name in enumerate(rmse["beyond"].values):
-        line, told = STYLES[str(name)]
+        line, title = STYLES[str(name)]
         level, took = (float(array.sel(beyond=name)) for array in (rmse, seconds))
         ax.axhline(level, color=INK, linestyle=line, linewidth=1.2)
-        words = f"beyond the paper: {told}, {took:.0f} s".replace("\n", " ")
+        words = f"beyond the paper: {title}, {took:.0f} s".replace("\n", " ")
         ax.annotate(
             words, (0.99 - BESIDE * number, level), xycoords=("axes fraction", "data"),
             xytext=(0, 1.5), textcoords="offset points", ha="right", va="bottom", **SMALL,
@@ -78,8 +78,8 @@ def columns(ax: Axes, scores: xr.Dataset) -> None:
     )  # fmt: skip
     numbers = [n for n in MaxNLocator(integer=True).tick_values(0, last) if 0 <= n <= last]
     took = seconds.sel(beyond=reduction["beyond"]).values
-    told = [STYLES[str(name)][1] for name in reduction["beyond"].values]
-    words = [f"{name}\n{time:.0f} s" for name, time in zip(told, took, strict=True)]
+    titles = [STYLES[str(name)][1] for name in reduction["beyond"].values]
+    words = [f"{name}\n{time:.0f} s" for name, time in zip(titles, took, strict=True)]
     ax.set_xticks([*numbers, *places], [*(f"{n:g}" for n in numbers), *words])
     for label in ax.get_xticklabels()[len(numbers) :]:
         label.set_fontsize(7)

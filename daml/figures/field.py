@@ -122,6 +122,6 @@ def _titled(axes: Axes, array: xr.DataArray) -> None:
     if at is None or at.ndim:
         axes.set_title("")
         return
-    told = np.datetime_as_string(at.values, "s") if at.dtype.kind == "M" else f"{at.item():g}"
-    axes.set_title(f"time {told}", loc="left")
+    label = np.datetime_as_string(at.values, "s") if at.dtype.kind == "M" else f"{at.item():g}"
+    axes.set_title(f"time {label}", loc="left")
     axes.set_title("")

@@ -82,7 +82,7 @@ def sweep_scores(
         ax: Axes = grid[0, 0]
         for k, value in enumerate(lines[lines_dim].values):
             colour, marker = LEADS[k % len(LEADS)] if len(mean) > 1 else (LSTM, "o")
-            shift = 0.03 * (k - (len(mean) - 1) / 2)  # bars side by side can be told apart
+            shift = 0.03 * (k - (len(mean) - 1) / 2)  # bars side by side can be seen apart
             ax.errorbar(
                 lines["iteration"] + shift, mean[k], yerr=bars[k], color=colour, marker=marker,
                 capsize=2.5, elinewidth=1, zorder=3, label=_named(lines_dim, value),

@@ -73,10 +73,10 @@ def description(settings: object, what: str, *, exact: bool = True) -> str:
     '{"beta": 2.6666666666666665, "class": "L'
     """
     describing = _Describing(exact)
-    told = describing.object(settings, what, 0)
+    found = describing.object(settings, what, 0)
     if describing.code:
-        told[CODE] = describing.code
-    return json.dumps(told, sort_keys=True, ensure_ascii=False)
+        found[CODE] = describing.code
+    return json.dumps(found, sort_keys=True, ensure_ascii=False)
 
 
 class _Describing:
@@ -92,27 +92,29 @@ class _Describing:
     def object(self, value: Any, where: str, depth: int) -> dict[str, Any]:
         """Describe an object by its class and its settings."""
         kind = type(value)
-        told: dict[str, Any] = {"class": kind.__name__}
+        described: dict[str, Any] = {"class": kind.__name__}
         if is_users(value):
-            told["defined_by"] = "user"
+            described["defined_by"] = "user"
         if id(value) in self.path:
             found = f"{where} refers to an object that holds it"
-            return told | {"itself": self.refused(value, found, "leave the reference out")}
+            return described | {"itself": self.refused(value, found, "leave the reference out")}
         self.path.append(id(value))
         for name, setting in _settings(value).items():
-            told[name] = self.value(setting, f"{where}: {name!r}", depth + 1)
+            described[name] = self.value(setting, f"{where}: {name!r}", depth + 1)
         if hasattr(value, "state_dict"):  # a network of torch's
-            told["layers"] = repr(value)
-            told["weights"] = self.value(dict(value.state_dict()), f"{where}: weights", depth + 1)
+            described["layers"] = repr(value)
+            described["weights"] = self.value(
+                dict(value.state_dict()), f"{where}: weights", depth + 1
+            )
         if is_own(kind):
             for name, setting in class_attributes(kind).items():
-                if name not in told:
-                    told[name] = self.value(setting, f"{where}: {name!r}", depth + 1)
-            told |= self.outer(kind, where, depth)
+                if name not in described:
+                    described[name] = self.value(setting, f"{where}: {name!r}", depth + 1)
+            described |= self.outer(kind, where, depth)
             if not self.derived:
-                told |= self.known(_derived(value, told), where, depth, derived=True)
+                described |= self.known(_derived(value, described), where, depth, derived=True)
         self.path.pop()
-        return told
+        return described
 
     def outer(self, thing: Any, where: str, depth: int) -> dict[str, Any]:
         """Describe what a class or a function uses from outside; keep fingerprints of its code.
@@ -192,10 +194,10 @@ class _Describing:
         name = getattr(value, "__qualname__", getattr(value, "__name__", ""))
         own = is_own(kind)
         if isinstance(value, NAMED) and "<" not in name:
-            told = {"name": f"{getattr(value, '__module__', '')}.{name}"}
+            described = {"name": f"{getattr(value, '__module__', '')}.{name}"}
             if not isinstance(value, (type, FunctionType)) or not is_own(value):
-                return told
-            return told | self.outer(value, where, depth)
+                return described
+            return described | self.outer(value, where, depth)
         top = kind.__module__.partition(".")[0]
         if top in QUIET:
             return {"type": kind.__name__}
@@ -240,14 +242,14 @@ def _is_unknown(field: Field[Any], value: Any) -> bool:
     return type(now) is type(field.default) and now == field.default
 
 
-def _derived(value: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+def _derived(value: Any, described: Mapping[str, Any]) -> dict[str, Any]:
     """Give the properties of an object, and what a dataclass has beyond its fields."""
     kind = type(value)
     names = [n for k in own_classes(kind) for n, v in vars(k).items() if isinstance(v, property)]
     names += [n for n in getattr(value, "__dict__", ()) if not _is_cached(kind, n)]
     found = {}
     for name in names:
-        if name not in told and not name.startswith("_"):
+        if name not in described and not name.startswith("_"):
             try:
                 found[name] = getattr(value, name)
             except (Exception, SystemExit):  # not known yet, of an emulator not fitted say
@@ -271,8 +273,8 @@ def _checksum(array: np.ndarray) -> dict[str, Any]:
     """Give type, shape and a checksum of an array's values."""
     plain = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
     text = plain.dtype.kind in "OUST"
-    told = f"{plain.dtype.kind if text else plain.dtype.str} {plain.shape}".encode()
-    checksum = hashlib.sha256(told)
+    form = f"{plain.dtype.kind if text else plain.dtype.str} {plain.shape}".encode()
+    checksum = hashlib.sha256(form)
     if text:
         checksum.update(json.dumps(plain.tolist(), default=str).encode())
     else:

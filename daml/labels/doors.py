@@ -43,9 +43,9 @@ def one_unit(dataset: xr.Dataset, variables: Sequence[str], what: str) -> None:
     fields = dict.fromkeys(dataset["field"].sel(variable=list(variables)).values.tolist())
     units = {field: dataset[field].attrs.get("units", "1") for field in fields if field}
     if len(set(units.values())) > 1:
-        told = ", ".join(f"{field!r} in {unit}" for field, unit in units.items())
+        listed = ", ".join(f"{field!r} in {unit}" for field, unit in units.items())
         raise InputError(
-            f"{what}: the fields have different units ({told}), and one mean of their squares "
+            f"{what}: the fields have different units ({listed}), and one mean of their squares "
             f"would mix them; give variables=[{next(iter(units))!r}], one field after the other"
         )
 

@@ -202,18 +202,18 @@ def forms_of(dataset: xr.Dataset) -> dict[str, Form]:
             "a result of daml.flatten, or an analysis of a model with a 'template'"
         )
     return {
-        str(field): Form(tuple(told["dims"]), told["sizes"], _dims(told["error"]))
-        for field, told in json.loads(dataset["field"].attrs[FORMS]).items()
+        str(field): Form(tuple(form["dims"]), form["sizes"], _dims(form["error"]))
+        for field, form in json.loads(dataset["field"].attrs[FORMS]).items()
     }
 
 
 def described(forms: Mapping[str, Form]) -> dict[str, str]:
     """Give the attributes of the coordinate ``field``, which hold the dimensions of each field."""
-    told = {
+    content = {
         field: {"dims": form.dims, "sizes": form.sizes, "error": form.error}
         for field, form in forms.items()
     }
-    return {"long_name": "field", FORMS: json.dumps(told)}
+    return {"long_name": "field", FORMS: json.dumps(content)}
 
 
 def _dims(given: Any) -> tuple[str, ...] | None:
@@ -332,7 +332,7 @@ def _fields(
         entries, at = points[field]
         if not len(entries):
             continue
-        part, told = array.isel(variable=entries), dataset[field]
+        part, labels = array.isel(variable=entries), dataset[field]
         whole = len(at) == form.size and bool((at == np.arange(form.size)).all())
         if not whole:  # -1 is masked or left out
             place = np.full(form.size, -1)
@@ -340,7 +340,7 @@ def _fields(
             there = xr.DataArray(place >= 0, dims="variable")
             part = xr.DataArray(part.isel(variable=np.maximum(place, 0))).where(there).variable
         values = part.data.reshape((*part.shape[:-1], *form.shape))
-        attrs, kind = told.attrs, told.dtype
+        attrs, kind = labels.attrs, labels.dtype
         if name not in (STATE, RECORD):
             units = {"units": attrs["units"]} if "units" in attrs else {}
             attrs, kind = array.attrs | units, part.dtype
@@ -364,7 +364,7 @@ def _error_fields(
         if dims is None or name not in dataset.coords:  # made by daml, for all points
             found[name] = array
             continue
-        told = dataset[name]
+        given = dataset[name]
         picked = array.isel({dim: 0 for dim in array.dims if dim not in dims}).transpose(*dims)
-        found[name] = xr.Variable(dims, picked.data, told.attrs).astype(told.dtype, copy=False)
+        found[name] = xr.Variable(dims, picked.data, given.attrs).astype(given.dtype, copy=False)
     return found

@@ -137,10 +137,10 @@ class Schedule:
         first, times = self.forcings.times[0], np.asarray(times)
         kinds = ["f" if t.dtype.kind in "fiu" else t.dtype.kind for t in (times, first)]
         if kinds[0] != kinds[1]:
-            told = {"f": "numbers", "M": "dates", "m": "spans of time"}
+            words = {"f": "numbers", "M": "dates", "m": "spans of time"}
             raise InputError(
-                f"forcings: their times are {told[kinds[1]]} and those of the model "
-                f"{told.get(kinds[0], times.dtype)}; give both in the same form"
+                f"forcings: their times are {words[kinds[1]]} and those of the model "
+                f"{words.get(kinds[0], times.dtype)}; give both in the same form"
             )
         offset = offsets(times, first, self.step)
         whole = np.rint(offset)

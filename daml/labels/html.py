@@ -26,8 +26,8 @@ def shown(settings: Any, found: Mapping[str, object]) -> str:
     >>> "<td>2</td>" in shown(daml.LSTM(layers=2), {"fitted": "no"})
     True
     """
-    told = {f.name: getattr(settings, f.name) for f in fields(settings) if f.repr}
-    rows = "".join(_row(name, value) for name, value in {**found, **told}.items())
+    arguments = {f.name: getattr(settings, f.name) for f in fields(settings) if f.repr}
+    rows = "".join(_row(name, value) for name, value in {**found, **arguments}.items())
     return f"<table><caption><b>{type(settings).__name__}</b></caption>{rows}</table>"
 
 

@@ -41,5 +41,5 @@ def at_climate(states: xr.Dataset, name: str, model: Model) -> xr.Dataset:
     missing = lacking(model, states, name)
     climate = getattr(model, "climate", None)
     values = np.zeros(len(model.variables)) if climate is None else np.asarray(climate)
-    told = xr.DataArray(values, {"variable": list(model.variables)}, ["variable"])
-    return completed(states, name, missing, told)
+    other = xr.DataArray(values, {"variable": list(model.variables)}, ["variable"])
+    return completed(states, name, missing, other)

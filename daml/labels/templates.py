@@ -103,8 +103,8 @@ class Template:
         about = self.flat.drop_vars(["state", "variable"]).isel(variable=np.maximum(at, 0))
         beside = xr.DataArray(at < 0, dims="variable")
         if bool(beside.any()):
-            told = about["field"].attrs
-            about["field"] = about["field"].where(~beside, "").assign_attrs(told)
+            attrs = about["field"].attrs
+            about["field"] = about["field"].where(~beside, "").assign_attrs(attrs)
             for name in [n for n in about.coords if str(n).startswith(AT)]:
                 about[name] = about[name].where(~beside, -1).assign_attrs(about[name].attrs)
         return {str(name): array.variable for name, array in about.coords.items()}
@@ -306,14 +306,14 @@ class Template:
             *(name for name in marks if name in flat.coords),
             *(name for name, c in flat.coords.items() if c.dims and leading >= set(c.dims)),
         ]
-        told = {
+        renamed = {
             field: replace(form, error=forms[field].error if field in forms else None)
             for field, form in self.forms.items()
         }
         found = xr.Dataset({name: array.variable for name, array in flat.data_vars.items()})
         own = {name: flat[name].variable for name in kept}
         found = found.assign_coords({**about.coords, **own})
-        found["field"].attrs = described(told)
+        found["field"].attrs = described(renamed)
         return found.assign_attrs(flat.attrs)
 
 

@@ -112,11 +112,11 @@ def chosen(errors: xr.DataArray, given: xr.DataArray, name: str) -> dict[str, ob
     number, level = int(found["iteration"]), CHOICE / count
     part, probability = gain(_own(given), _own(found))
     other = gain(*(e.sel(origin="given", drop=True) for e in (given, found)))[0]
-    told = [f"{p:.1%} below" if p > 0 else f"{-p:.1%} above" for p in (part, other)]
+    gains = [f"{p:.1%} below" if p > 0 else f"{-p:.1%} above" for p in (part, other)]
     because = (
         f"held-out innovations of {name}-{number}, the least of {count} passes: RMSE of forecasts "
-        f"from its own analyses {told[0]} that of the model given (no gain: probability "
-        f"{probability:.2g}, needed {level:.2g}), from the given model's analyses {told[1]}"
+        f"from its own analyses {gains[0]} that of the model given (no gain: probability "
+        f"{probability:.2g}, needed {level:.2g}), from the given model's analyses {gains[1]}"
     )
     better = part > 0 and other > 0 and probability < level
     return {"chosen": number if better else "given", "chosen_because": because}

@@ -184,14 +184,14 @@ class Judge:
         )
         if "chi_square" in analysis:
             result["consistency"] = self._consistency(analysis)
-        told = {
+        words = {
             SQUARES: "mean squared innovation of a held-out block",
             "held_out_rmse": "RMSE of the innovations of the held-out blocks",
             "consistency": "squared innovation per degree of freedom, in units of B + R",
             "horizon_steps": "lead of the forecast in model steps",
         }
         for name in result.data_vars:
-            result[name].attrs = {"long_name": told[str(name)], "units": "1"}
+            result[name].attrs = {"long_name": words[str(name)], "units": "1"}
         return result
 
     def _consistency(self, analysis: xr.Dataset) -> float:

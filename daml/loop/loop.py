@@ -262,7 +262,7 @@ class Loop:
 
         def scored(done: Pass, seconds: float, progress: Progress) -> Scored:
             given = {"observations": observations} if done.iteration < 0 else {}
-            return Scored(given | done.datasets(), done.told())
+            return Scored(given | done.datasets(), done.summary())
 
         with keep.open():
             self.go_through(observations, keep, "improve", scored)
@@ -292,9 +292,9 @@ class Loop:
         with reported(title, self.most, last, self.passes == "auto") as progress:
             start = time.perf_counter()
             for done in self.iterate(observations, last, keep.store):
-                kept, told = scored(done, time.perf_counter() - start, progress)
+                kept, summary = scored(done, time.perf_counter() - start, progress)
                 keep(kept)
-                done.report(progress, told)
+                done.report(progress, summary)
                 start = time.perf_counter()
         self.conclude(done, keep)
 
@@ -349,10 +349,10 @@ class Loop:
         stands in its place.
         """
         parts = {"model": self.model, "scheme": self.scheme, "emulator": self.emulator}
-        told = {name: description(part, name, exact=exact) for name, part in parts.items()}
+        descriptions = {name: description(part, name, exact=exact) for name, part in parts.items()}
         return {
             "daml_version": __version__,
-            **told,
+            **descriptions,
             "passes": self.passes,
             "warm_start": int(self.warm_start),
             "held_out": self.held_out,

@@ -69,23 +69,23 @@ class Pass:
         found = (f"{name} {value}" for name, value in scores.items())
         progress.say(", ".join(["model given", *found]))
 
-    def told(self) -> dict[str, str]:
+    def summary(self) -> dict[str, str]:
         """Give the loss and the held-out error of the pass, formatted for a report."""
-        told = {}
+        summary = {}
         training = history(self.model)
         loss = np.empty(0) if training is None else training.get("loss", np.empty(0))
         if loss.ndim == 1 and loss.size and loss.dtype.kind in "fiu":
-            told["loss"] = f"{float(loss[-1]):.4f}"
+            summary["loss"] = f"{float(loss[-1]):.4f}"
         if self.judged is not None:
-            told["held_out_rmse"] = f"{float(self.judged.held_out_rmse[0]):.4f}"
-        return told
+            summary["held_out_rmse"] = f"{float(self.judged.held_out_rmse[0]):.4f}"
+        return summary
 
 
 class Scored(NamedTuple):
     """The Datasets to keep of a pass, by group, and the scores to report."""
 
     datasets: dict[str, xr.Dataset]
-    told: dict[str, str]
+    summary: dict[str, str]
 
 
 def _kept(scheme: Scheme, variables: tuple[str, ...]) -> xr.Dataset:

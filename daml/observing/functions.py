@@ -76,9 +76,9 @@ class Function:
     @cached_property
     def linear(self) -> bool:
         """Whether H(x - 2 y) = H(x) - 2 H(y) for states of several sizes."""
-        told = getattr(self.call, "linear", None)
-        if told is not None:
-            return bool(told)
+        said = getattr(self.call, "linear", None)
+        if said is not None:
+            return bool(said)
         random = np.random.default_rng(0)
         for scale in SCALES:
             x, y = scale * random.standard_normal((2, 2, self.size))

@@ -16,7 +16,7 @@ from daml.labels.templates import Template
 from daml.observing.places.around import Weights
 from daml.observing.places.pointwise import check_functions, described_parts, fields_of
 from daml.observing.places.slots import Sites, moving_record
-from daml.observing.stepped import merged, nearest, told
+from daml.observing.stepped import changes, merged, nearest
 
 if TYPE_CHECKING:
     from daml.protocols import Model
@@ -146,8 +146,8 @@ def from_points(
     result, doubled = record_of(sites, True if through else moving)
     if through:
         result["place"].attrs["through"] = described_parts(through)
-    told_of = told(near, rows, doubled, int(table["observation"].notna().sum()))
-    return result.assign_attrs(told_of, outside=int((~inside).sum()))
+    moved = changes(near, rows, doubled, int(table["observation"].notna().sum()))
+    return result.assign_attrs(moved, outside=int((~inside).sum()))
 
 
 def record_of(sites: Sites, moving: bool | None) -> tuple[xr.Dataset, int]:

@@ -135,8 +135,8 @@ def observe(
         _fill(arrays["observation"], source, seen, variance, every, missing, seed)
         return {}
 
-    told = {"long_name": "observation", "units": units}
-    filling = {"observation": (("time", "variable"), told)}
+    attrs = {"long_name": "observation", "units": units}
+    filling = {"observation": (("time", "variable"), attrs)}
     return filled(labels, filling, run, store, rows_at_once(len(observed)))
 
 

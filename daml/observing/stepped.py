@@ -85,7 +85,7 @@ def on_steps(
         {name: array for name, array in record.coords.items() if "time" not in array.dims},
         record.attrs,
     ).assign_coords(time=("time", found.times, record["time"].attrs))
-    return result.assign_attrs(told(near, rows, found.doubled, int(there.sum())))
+    return result.assign_attrs(changes(near, rows, found.doubled, int(there.sum())))
 
 
 class Nearest(NamedTuple):
@@ -169,7 +169,7 @@ def merged(
     return Merged(times, mean, variance, int((count - (count > 0)).sum()))
 
 
-def told(near: Nearest, rows: np.ndarray, doubled: int, given: int) -> dict[str, Any]:
+def changes(near: Nearest, rows: np.ndarray, doubled: int, given: int) -> dict[str, Any]:
     """Give the attributes that say what was done to the values of rows, of so many given."""
     away = near.away[rows]
     return {

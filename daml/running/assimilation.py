@@ -269,7 +269,7 @@ def assimilated(
     )
     units = {"units": observations["observation"].attrs.get("units", "1")}
     source = observations[[name for name in GIVEN if name in observations]]
-    filling = {n: (dims, units | dict(told)) for n, (dims, told) in outputs.items()}
+    filling = {n: (dims, units | dict(attrs)) for n, (dims, attrs) in outputs.items()}
     values = len(variables) * labels.sizes.get("member", 1)
     chunk = _chunk(cut.length, total, max(values, labels.sizes["observed"]))
     # What was read already is there to be computed on at once.
@@ -319,9 +319,9 @@ class _Running:
         early = first_spinup(seen) if self.spinup is None else self.spinup
         cut = _cut(self.total, self.segments, early, lag, self.scheme)
         how_far = cut, self.tolerance, self.segments, Target(arrays)
-        told = _joined(cycles, *how_far, refuse_lost=self.record is None)
+        attrs = _joined(cycles, *how_far, refuse_lost=self.record is None)
         self.end = cycles.end
-        return told
+        return attrs
 
     def ended(self) -> xr.Dataset:
         """Give the variables of where it ended."""
@@ -362,9 +362,9 @@ def _joined(
                 f"{difference:.3g} after {early // 2} steps, tolerance {tolerance:g}); use "
                 "segments=1"
             )
-    told = {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
+    attrs = {"segments": cut.segments, "spinup": cut.spinup, "segment_difference": difference}
     if cycles.record.limit is not None:
-        told["gross_errors"] = joined.rejected[0]
+        attrs["gross_errors"] = joined.rejected[0]
         if refuse_lost and (cycles.going is None or joined.rejected[1] >= ENOUGH):
             check_rejected(*joined.rejected, cycles.scheme)
     what = f"{what}: {type(cycles.scheme).__name__}"
@@ -373,11 +373,11 @@ def _joined(
     if refuse_lost and not joined.lost:  # a loop scores its passes itself
         check_near(*joined.distance, what)
     if joined.lost is None:
-        return told
+        return attrs
     advice = getattr(cycles.scheme, "advice", ADVICE)
     about = joined.lost, cut.segments, joined.restarted, what
     check_lost(*about, advice=advice, refuse=refuse_lost)
-    return {**told, "segments_restarted": joined.restarted}
+    return {**attrs, "segments_restarted": joined.restarted}
 
 
 def _chunk(length: int, total: int, size: int) -> int:

@@ -307,8 +307,8 @@ def forecast(
     labels = labels_of_leads(model, times, warmup, steps, initial)
     if many:
         labels = labels.assign_coords(member=initial[name]["member"])
-    told = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
-    described = {"forecast": (("start", "lead", *many, "variable"), told)}
+    attrs = {"long_name": "forecast", "units": initial[name].attrs.get("units", "1")}
+    described = {"forecast": (("start", "lead", *many, "variable"), attrs)}
     return filled(labels, described, run, source=initial[[name]])
 
 

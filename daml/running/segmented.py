@@ -230,13 +230,13 @@ class Cycles:
         done = age - places.aged(group, 0) + int(starts[-1])
         if self.going is not None and ending.taken is None:  # the window is not yet whole
             found, age, done = self.going.end, self.places.age - 1, places.begin - 1
-        told: dict[str, Any] = {"step": places.origin + stop - 1}
+        facts: dict[str, Any] = {"step": places.origin + stop - 1}
         if ending.taken is not None:
-            told["state_time"] = self.start.times[done - found.window]
-        told |= {} if self.uncertain.known is None else {"deviation": self.uncertain.known}
-        told |= {"counts": self.counts, "signs": self.signs} if self.is_watched else {}
+            facts["state_time"] = self.start.times[done - found.window]
+        facts |= {} if self.uncertain.known is None else {"deviation": self.uncertain.known}
+        facts |= {"counts": self.counts, "signs": self.signs} if self.is_watched else {}
         rows = np.arange(done + 1 - found.window if self.windowed else stop, stop)
-        return found.at((age, self.pace), told, self.record, self.start.times[:stop], rows)
+        return found.at((age, self.pace), facts, self.record, self.start.times[:stop], rows)
 
     def _lost(
         self, cut: Cut, group: np.ndarray, found: np.ndarray, early: np.ndarray, rows: np.ndarray

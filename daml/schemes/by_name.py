@@ -23,7 +23,7 @@ CLOSE = 0.5
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
-class Told(NamedTuple):
+class Needs(NamedTuple):
     """What is said of a scheme.
 
     Attributes
@@ -116,12 +116,12 @@ def kinds_of(field: Field[Any]) -> list[str]:
     return (text or str(field.type)).split(" | ")
 
 
-def told(kind: type) -> Told:
+def needs_of(kind: type) -> Needs:
     """Give what a scheme needs.
 
     Examples
     --------
-    >>> told(known()["letkf"])[:2]
+    >>> needs_of(known()["letkf"])[:2]
     (('members', 'radius'), ('positions',))
     """
     must = {name: field for name, field in arguments(kind).items() if needed(field)}
@@ -131,7 +131,7 @@ def told(kind: type) -> Told:
         plain = {name: NUMBERS[first] for name, first in kinds.items() if first in NUMBERS}
         needs = kind(**plain).needs
     summary = (inspect.getdoc(kind) or "").partition("\n")[0]
-    return Told(tuple(must), tuple(sorted(needs)), summary)
+    return Needs(tuple(must), tuple(sorted(needs)), summary)
 
 
 def made(kind: type, given: Mapping[str, Any], what: str) -> Any:
@@ -247,7 +247,7 @@ def table() -> str:
     """Give a line for each scheme: its name, the arguments and the model it needs, what it is."""
     rows = [("scheme", "arguments", "model", "")]
     for name, kind in known().items():
-        about = told(kind)
+        about = needs_of(kind)
         rows.append((name, ", ".join(about.arguments) or "-", _asked(about), about.summary))
     widths = [max(len(row[column]) for row in rows) + 2 for column in range(3)]
     return "\n".join(
@@ -256,13 +256,13 @@ def table() -> str:
     )
 
 
-def _asked(about: Told) -> str:
+def _asked(about: Needs) -> str:
     return ", ".join(NEEDS.get(what, what) for what in about.asks) or "any"
 
 
 def described(kind: type) -> str:
     """Give what a scheme is, with its arguments, their defaults and what they mean."""
-    about, text = told(kind), inspect.getdoc(kind) or ""
+    about, text = needs_of(kind), inspect.getdoc(kind) or ""
     lines = [f"{kind.__name__}: {about.summary}", ""]
     lines += [f"needs of the model: {_asked(about)}", ""] if about.asks else []
     for name, field in sorted(arguments(kind).items(), key=lambda pair: not needed(pair[1])):

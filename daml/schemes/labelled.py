@@ -87,7 +87,7 @@ def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) ->
     found = {"background": x, "analysis": analysis, "innovation": innovation}
     units = {"units": layout.attrs.get("units", "1")}
     return xr.Dataset(
-        {n: (dims, found[n], told | units) for n, (dims, told) in ANALYSED.items()},
+        {n: (dims, found[n], attrs | units) for n, (dims, attrs) in ANALYSED.items()},
         coords={
             "time": times,
             "variable": list(variables),

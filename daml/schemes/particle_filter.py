@@ -133,12 +133,12 @@ class ParticleFilter:
     @property
     def outputs(self) -> Outputs:
         """The further variables of an analysis; see :class:`daml.protocols.Scheme`."""
-        told = {"long_name": "effective number of members", "units": "1"}
+        attrs = {"long_name": "effective number of members", "units": "1"}
         likelihood = OUTPUTS["log_likelihood"]
         return {
             **CHI_SQUARE,
             "log_likelihood": likelihood,
-            "effective_size": (("time",), told),
+            "effective_size": (("time",), attrs),
         }
 
     def prepare(self, setting: Setting) -> Particles:

@@ -77,8 +77,8 @@ def filled(
     """
     given = () if source is None else (source,)
     if store is not None:
-        with new_record(store, labels, variables, rows, further) as (rooms, told):
-            told.update(fill(rooms, *given))
+        with new_record(store, labels, variables, rows, further) as (rooms, about):
+            about.update(fill(rooms, *given))
         return open_record(store)
     shapes = {name: tuple(labels.sizes[d] for d in dims) for name, (dims, _) in variables.items()}
 
@@ -97,15 +97,15 @@ def filled(
         # waits for a worker that waits for it.
         task = delayed(lazily, pure=False)(source)
         found: dict[str, Any] = {
-            name: (dims, from_delayed(task[name], shapes[name], np.float64), told)  # type: ignore[no-untyped-call]
-            for name, (dims, told) in variables.items()
+            name: (dims, from_delayed(task[name], shapes[name], np.float64), about)  # type: ignore[no-untyped-call]
+            for name, (dims, about) in variables.items()
         }
         for name, array in (like or xr.Dataset()).data_vars.items():
             part = from_delayed(task[name], array.shape, array.dtype)  # type: ignore[no-untyped-call]
             found[str(name)] = array.dims, part, array.attrs
         return labels.assign(found)
     arrays, attrs = whole(*given)
-    found = {name: (dims, arrays[name], told) for name, (dims, told) in variables.items()}
+    found = {name: (dims, arrays[name], about) for name, (dims, about) in variables.items()}
     more = {} if further is None else further().variables
     return labels.assign(found).assign(more).assign_attrs(attrs)
 
@@ -265,8 +265,8 @@ def _to_zarr(
             encoding[str(name)]["fill_value"] = MISSING  # of a chunk that is gone
     for name, array in plain.data_vars.items():
         if array.chunks is not None:  # how a user's record is chunked is not how it is kept
-            told = encoding[str(name)]
-            size = told.get("shards", told.get("chunks", array.shape))
+            own = encoding[str(name)]
+            size = own.get("shards", own.get("chunks", array.shape))
             plain[name] = array.variable.chunk(dict(zip(array.dims, size, strict=True)))
     with no_warnings():
         plain.to_zarr(  # type: ignore[call-overload]

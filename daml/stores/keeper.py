@@ -149,9 +149,9 @@ class _InStore:
         """Refuse a store with another configuration."""
         there = self.into.root()["attributes"]
         fixed = {k: v for k, v in self.attrs.items() if k not in self.may_change}
-        told = [t for k, v in fixed.items() for t in differences(k, there.get(k), v)]
-        if told:
-            differing = ", ".join(told[:3] + (["..."] if len(told) > 3 else []))
+        found = [t for k, v in fixed.items() for t in differences(k, there.get(k), v)]
+        if found:
+            differing = ", ".join(found[:3] + (["..."] if len(found) > 3 else []))
             raise InputError(
                 f"{self.into.address}: cannot be resumed with another configuration ({differing}); "
                 "give the same, another store, or --overwrite (overwrite=True)"
@@ -209,9 +209,9 @@ def differences(name: str, there: object, now: object) -> list[str]:
     if name.endswith(f".{CODE}"):
         return _changed_code(name.removesuffix(f".{CODE}"), one, two)
     return [
-        told
+        difference
         for key in sorted(one.keys() | two.keys())
-        for told in differences(f"{name}.{key}", _told(one, key), _told(two, key))
+        for difference in differences(f"{name}.{key}", _setting(one, key), _setting(two, key))
     ]
 
 
@@ -234,7 +234,7 @@ def _settings(attribute: object) -> dict[str, object] | None:
     return found if isinstance(found, dict) else None
 
 
-def _told(settings: dict[str, object], key: str) -> object:
+def _setting(settings: dict[str, object], key: str) -> object:
     """Give a setting; as JSON if it has settings itself."""
     found = settings.get(key, "nothing")
     return json.dumps(found, sort_keys=True) if isinstance(found, dict) else found

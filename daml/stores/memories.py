@@ -92,17 +92,19 @@ def together(
     """
     if plan == SAME:
         return before
-    ((kind, told),) = plan.items()
+    ((kind, content),) = plan.items()
     if kind == "value":
-        return told
+        return content
     if kind in ("array", "number", "torch", *NUMBERS.values()):
-        name, dtype = told
+        name, dtype = content
         if name not in arrays:
             raise InputError(f"the array {name!r} is missing")
         found = np.array(arrays[name], dtype=dtype)  # a file may hold another type
         return _made(found, kind, device)
     earlier = _parts(before)[1] if isinstance(before, (tuple, list, dict)) else {}
-    inner = told if isinstance(told, dict) else {str(at): part for at, part in enumerate(told)}
+    inner = (
+        content if isinstance(content, dict) else {str(at): part for at, part in enumerate(content)}
+    )
     parts = {k: together(part, arrays, earlier.get(k), device) for k, part in inner.items()}
     if kind == "dict":
         return parts

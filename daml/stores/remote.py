@@ -40,7 +40,7 @@ class Remote:
             ) from error
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _reported(self, what: str) -> Iterator[None]:
         """Turn what went wrong on the way into one error."""
         try:
             yield
@@ -57,7 +57,7 @@ class Remote:
 
     def exists(self) -> bool:
         """Whether anything is there, but for a lock."""
-        with self._told("read"):
+        with self._reported("read"):
             try:
                 found = self.fs.find(self.prefix)
             except FileNotFoundError:
@@ -66,12 +66,12 @@ class Remote:
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
-        with self._told("read"):
+        with self._reported("read"):
             return bool(self.fs.exists(self._at(name)))
 
     def read(self, name: str) -> bytes:
         """Give a file; an OSError where there is none."""
-        with self._told("read"):
+        with self._reported("read"):
             return cast("bytes", self.fs.cat_file(self._at(name)))
 
     def put(self, name: str, content: bytes) -> None:
@@ -96,12 +96,12 @@ class Remote:
 
     def remove(self, name: str) -> None:
         """Remove a file, or all whose names go on after it."""
-        with self._told("remove"), suppress(FileNotFoundError):
+        with self._reported("remove"), suppress(FileNotFoundError):
             self.fs.rm(self._at(name), recursive=True)
 
     def documents(self, group: str) -> dict[str, bytes]:
         """Give the metadata of a group and of all below it, by name."""
-        with self._told("read"):
+        with self._reported("read"):
             names = [p for p in self.fs.find(self._at(group).rstrip("/")) if p.endswith(f"/{ROOT}")]
             found = self.fs.cat(names) if names else {}
             start, stop = len(self.prefix) + 1, -len(ROOT) - 1
@@ -109,7 +109,7 @@ class Remote:
 
     def names(self) -> list[str]:
         """Give all files below, as paths from here."""
-        with self._told("read"):
+        with self._reported("read"):
             return [name[len(self.prefix) + 1 :] for name in self.fs.find(self.prefix)]
 
     def identity(self) -> PurePath:

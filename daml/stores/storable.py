@@ -231,12 +231,12 @@ def _with_levels(dataset: xr.Dataset) -> xr.Dataset:
         return dataset
     result = dataset.assign_attrs()
     del result.attrs[LEVELS]
-    for dim, told in marked.items():
-        levels = {name: dataset[name] for name in told["levels"]}
+    for dim, kept in marked.items():
+        levels = {name: dataset[name] for name in kept["levels"]}
         index = pd.MultiIndex.from_arrays([_text(v.values) for v in levels.values()], names=levels)
         coords = xr.Coordinates.from_pandas_multiindex(index, dim)
         result = result.drop_vars(levels).assign_coords(coords)
-        result[dim].attrs = told["attrs"]
+        result[dim].attrs = kept["attrs"]
         for name, level in levels.items():
             result[name].attrs = level.attrs
     return result
@@ -273,9 +273,9 @@ def check_storable(
         for name in {LEVELS, TYPES} & dataset.attrs.keys():
             raise ValueError(f"the attribute {name!r} is daml's own")
     except Exception as error:
-        told = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{what}: cannot be kept in a store ({told}); change it, or leave 'store' out"
+            f"{what}: cannot be kept in a store ({reason}); change it, or leave 'store' out"
         ) from error
     _compare(hollow, back, what)
 
@@ -323,8 +323,8 @@ def _text(values: np.ndarray) -> np.ndarray:
 
 
 def _same(one: Mapping[Any, Any], two: Mapping[Any, Any]) -> bool:
-    told = (json.dumps(plain(attrs, "attribute"), sort_keys=True) for attrs in (one, two))
-    return next(told) == next(told)
+    texts = (json.dumps(plain(attrs, "attribute"), sort_keys=True) for attrs in (one, two))
+    return next(texts) == next(texts)
 
 
 def _changed(one: Mapping[Any, Any], two: Mapping[Any, Any]) -> str:

@@ -51,11 +51,11 @@ class Plan:
     def attrs(self, device: str) -> dict[str, Any]:
         """Give the whole configuration; what varies as text."""
         shown = {k: v for k, v in self.base.items() if k not in LATER or v != DEFAULTS[k]}
-        told = {k: int(v) if type(v) is bool else v for k, v in shown.items()}
-        told = {k: "none" if v is None else v for k, v in told.items()}
-        told |= {name: json.dumps(values) for name, values in self.grid.items()}
+        settings = {k: int(v) if type(v) is bool else v for k, v in shown.items()}
+        settings = {k: "none" if v is None else v for k, v in settings.items()}
+        settings |= {name: json.dumps(values) for name, values in self.grid.items()}
         return {"daml_version": __version__, "device": device, "grid": ", ".join(self.grid)} | {
-            **told,
+            **settings,
             "seeds": json.dumps(self.seeds),
         }
 
@@ -76,8 +76,8 @@ class Plan:
         fine = [r for r in results if "analysis_rmse" in r]
         if fine:
             longest = max(fine, key=lambda r: r.sizes["iteration"])
-            told = list(self.members[0].told().data_vars)
-            scores = [r.drop_vars(told).reindex(iteration=longest.iteration) for r in fine]
+            outcome = list(self.members[0].outcome().data_vars)
+            scores = [r.drop_vars(outcome).reindex(iteration=longest.iteration) for r in fine]
             whole = xr.merge(scores, compat="override", combine_attrs="override")
             blank = xr.full_like(whole, np.nan)
             results = [
@@ -200,13 +200,13 @@ def _check_ranges(members: Sequence[Member], values: Mapping[str, Sequence[Any]]
     refusals = [_refusal(member) for member in members]
     chosen = [(name, value) for name, those in values.items() for value in those]
     for name, value in chosen or [("", None)]:
-        told = [
+        errors = [
             refusal
             for member, refusal in zip(members, refusals, strict=True)
             if not name or member.parameters[name] == value
         ]
-        if all(told):
-            raise InputError(f"sweep: {told[0]}")
+        if all(errors):
+            raise InputError(f"sweep: {errors[0]}")
 
 
 def _refusal(member: Member) -> InputError | None:

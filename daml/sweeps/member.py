@@ -200,7 +200,7 @@ class Member:
         check_scheme(sized(scheme, model), model, StateSpace.of(model), lambda: False)
         check_memory(scheme, emulator, lambda: True)
 
-    def told(self, error: str = "", seconds: float = np.nan) -> xr.Dataset:
+    def outcome(self, error: str = "", seconds: float = np.nan) -> xr.Dataset:
         """Give what is known of it without any score: its parameters, how it ended."""
         content = {
             "error": ((), np.array(error, dtype=object), {"long_name": "why the member failed"}),
@@ -251,12 +251,12 @@ def run(member: Member, device: str = "cpu") -> xr.Dataset:
             scores = collect(experiment.run(InMemory(dict(attrs)), sensitivity=False))
             scores = scores.rename({f"{c}seconds": f"{c}pass_seconds" for c in ("", "imperfect_")})
     except Exception as error:
-        return member.told(
+        return member.outcome(
             f"{type(error).__name__}: {first_line(error)}", time.perf_counter() - start
         )
     names = [n for p in ("", "imperfect_", "perfect_") for n in (p + s for s in SCORES)]
-    told = member.told(seconds=time.perf_counter() - start)
-    return scores[[n for n in names if n in scores]].merge(told).assign_attrs(told.attrs)
+    outcome = member.outcome(seconds=time.perf_counter() - start)
+    return scores[[n for n in names if n in scores]].merge(outcome).assign_attrs(outcome.attrs)
 
 
 @contextmanager

@@ -100,10 +100,10 @@ def finished(
                         f"scheduler {scheduler or 'here'}: lost; what was finished is kept: start "
                         "it, then continue with --resume (resume=True)"
                     ) from error
-                told = f"{type(error).__name__}: {first_line(error)}"
+                reason = f"{type(error).__name__}: {first_line(error)}"
                 if isinstance(error, KilledWorker):
-                    told = "KilledWorker: each worker died under it; give them more memory"
-                result, lost = member.told(told), True
+                    reason = "KilledWorker: each worker died under it; give them more memory"
+                result, lost = member.outcome(reason), True
             yield member, result, lost
             future.release()
 

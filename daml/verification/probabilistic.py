@@ -201,14 +201,14 @@ def rank_histogram(
             "flat_high": high,
         }
     )
-    told = {
+    texts = {
         "frequency": "relative frequency",
         "cases": "number of cases",
         "flat_low": "lower bound of 95 % of the frequencies of a flat histogram",
         "flat_high": "upper bound of 95 % of the frequencies of a flat histogram",
         "rank": "rank of the truth among the members",
     }
-    for name, words in told.items():
+    for name, words in texts.items():
         result[name].attrs = {"long_name": words, "units": "1"}
     return result
 

@@ -176,9 +176,9 @@ def _of_template(
     name, forms = name_of(model), template.forms
     spaces = [dict(form.sizes) for form in forms.values()]
     if any(space != spaces[0] for space in spaces) or not 1 <= len(spaces[0]) <= 2:
-        told = ", ".join(f"{field!r} {tuple(form.sizes)}" for field, form in forms.items())
+        grids = ", ".join(f"{field!r} {tuple(form.sizes)}" for field, form in forms.items())
         raise InputError(
-            f"{owner}: the fields of {name} are {told}; all must lie on one grid of one or two "
+            f"{owner}: the fields of {name} are {grids}; all must lie on one grid of one or two "
             "dimensions"
         )
     if len(model.variables) != len(template.names):

@@ -77,12 +77,12 @@ class Taught(Fitted):
             result = result.assign(self.numbers.data_vars)
         return result
 
-    def told(self) -> dict[str, object]:
+    def summary(self) -> dict[str, object]:
         """Give a short description of the result for notebooks."""
-        told = super().told()
+        summary = super().summary()
         if self.numbers is not None:
-            told["hidden variables"] = reason(self.numbers)
-        return told
+            summary["hidden variables"] = reason(self.numbers)
+        return summary
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset, network: Network, name: str) -> Taught:

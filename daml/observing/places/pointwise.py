@@ -229,22 +229,22 @@ def groups_of(observations: xr.Dataset, functions: PointFunctions | None) -> tup
     InputError
         If the functions are not given, or others than the record needs.
     """
-    told = json.loads(observations["place"].attrs.get("through", "{}"))
+    needed = json.loads(observations["place"].attrs.get("through", "{}"))
     given = {} if functions is None else functions.call
-    lacking = [name for name in told if name not in given]
+    lacking = [name for name in needed if name not in given]
     if lacking:
         raise InputError(
             f"observations: {lacking[0]!r} is observed at points through a function; give this "
             f"function again: operator={{{lacking[0]!r}: ...}}"
         )
-    unused = [name for name in given if name not in told]
+    unused = [name for name in given if name not in needed]
     if unused:
         raise InputError(
             f"observations: operator[{unused[0]!r}] is given, and no points observe "
             f"{unused[0]!r}; give it to daml.from_points, too, or leave it out"
         )
-    fields = observations["field"].values if told else np.array([])
+    fields = observations["field"].values if needed else np.array([])
     return tuple(
         Group(name, tuple(names), tuple(np.flatnonzero(fields == name).tolist()))
-        for name, names in told.items()
+        for name, names in needed.items()
     )

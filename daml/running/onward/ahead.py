@@ -112,7 +112,7 @@ def forecast_ahead(
     model = given(model, forcings, ASKED.function)
     end = _checked_end(model, analysis)
     _check_members(end, members, covariance)
-    start, since = (np.asarray(end.told[name])[()] for name in ("time", "state_time"))
+    start, since = (np.asarray(end.facts[name])[()] for name in ("time", "state_time"))
     check_model(model, since)
     step = step_like(np.asarray(start), model.dt, getattr(model, "time_unit", "s"))
     start = start.astype(np.result_type(start, step) if start.dtype.kind in "iu" else start.dtype)
@@ -121,7 +121,7 @@ def forecast_ahead(
     number = seed if isinstance(seed, int) else int(sequence(seed).generate_state(1)[0])
     free = FreeSteps(model, number)
     x, memory, weight = last_point(model, analysis, end, free, ASKED)
-    last = int(end.told["step"])
+    last = int(end.facts["step"])
     if weight is None and members is not None:
         x = x + _drawn(model, members, _root(model, analysis, covariance), number, last, x)
         memory, weight = _repeated(memory, members, home(model)), 1 / (members - 1)
@@ -143,14 +143,14 @@ def _checked_end(model: Model, analysis: xr.Dataset) -> End:
         )
     end = check_end(End.found(analysis), analysis, ASKED)
     check_same(analysis, model, None, ASKED)
-    many = np.shape(end.told.get("state", ()))[:-1]
+    many = np.shape(end.facts.get("state", ()))[:-1]
     check_parts(end, (*many[:1], len(model.variables)), ASKED)
     return end
 
 
 def _check_members(end: End, members: int | None, covariance: xr.DataArray | None) -> None:
     """Refuse members, or what they are drawn with, that do not go with an analysis."""
-    own = len(end.told["state"]) if np.ndim(end.told["state"]) > 1 else None
+    own = len(end.facts["state"]) if np.ndim(end.facts["state"]) > 1 else None
     if members is not None and members < 2:
         raise InputError(f"forecast_ahead: 'members' is {members}; give 2 or more")
     if own is not None and members not in (None, own):
@@ -233,16 +233,16 @@ def _result(
 ) -> xr.Dataset:
     """Give the Dataset of forecasts (lead, [member,] variable)."""
     labels = labels.assign_coords(time=("lead", times, {"long_name": "time of the forecast"}))
-    told: dict[str, Any] = {"long_name": "forecast", "units": units}
+    attrs: dict[str, Any] = {"long_name": "forecast", "units": units}
     dims = ("lead", "variable")
     if weight is None:
-        return labels.assign(forecast=(dims, states, told))
+        return labels.assign(forecast=(dims, states, attrs))
     mean = states.mean(axis=1)
     squares = ((states - mean[:, None]) ** 2).sum(axis=1)
     about: dict[str, Any] = {"long_name": "standard deviation of the forecast's members"}
     members: dict[str, Any] = {"long_name": "members of the forecast", "units": units}
     return labels.assign_coords(member=np.arange(states.shape[1])).assign(
-        forecast=(dims, mean, told),
+        forecast=(dims, mean, attrs),
         spread=(dims, np.sqrt(weight * squares), about | {"units": units}),
         forecast_members=(("lead", "member", "variable"), states, members),
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PREFIX = "end_"
 STATE = ("end_member", "end_variable")
 ROW = ("end_row", "observed")
-TOLD: dict[str, tuple[tuple[str, ...], str]] = {
+FACTS: dict[str, tuple[tuple[str, ...], str]] = {
     "time": ((), "last time of the record"),
     "state_time": ((), "time of the state of the end: of a scheme with a window its start"),
     "step": ((), "model step of the last time, counted from the first record's first time"),
@@ -54,8 +54,8 @@ PLAN, LACKS = "memory", "lacks"
 class End(NamedTuple):
     """Where an analysis ends, with the arrays of all that it knows in NumPy."""
 
-    told: dict[str, Any]
-    """By the names of ``TOLD``; what there is not is missing."""
+    facts: dict[str, Any]
+    """By the names of ``FACTS``; what there is not is missing."""
     plan: Any
     """Of the memories of model, scheme and front; a text that says why there is none; None where
     it is damaged."""
@@ -77,14 +77,14 @@ class End(NamedTuple):
         own = [name for name in result.data_vars if str(name).startswith(PREFIX)]
         found = result[own].compute()  # at once: each variable of a lazy result costs all of it
         named = {str(name): found[name].values for name in own}
-        told = {name: named.pop(f"{PREFIX}{name}", None) for name in TOLD}
-        told = {name: part for name, part in told.items() if part is not None}
-        return cls(told, plan, named, names(result, "observed"))
+        facts = {name: named.pop(f"{PREFIX}{name}", None) for name in FACTS}
+        facts = {name: part for name, part in facts.items() if part is not None}
+        return cls(facts, plan, named, names(result, "observed"))
 
     def at(
         self,
         cycle: tuple[int, float],
-        told: dict[str, Any],
+        facts: dict[str, Any],
         record: Record,
         times: np.ndarray,
         rows: np.ndarray,
@@ -94,43 +94,43 @@ class End(NamedTuple):
         ``cycle`` is its age and its pace. The observations at ``rows`` of the record are those of
         the window that goes on.
         """
-        told = self.told | told | {"time": times[-1], "cycle": np.array([*cycle, self.window])}
+        facts = self.facts | facts | {"time": times[-1], "cycle": np.array([*cycle, self.window])}
         if len(rows):
             there = record.kind_present[record.kind[rows]]
             values = np.where(there, record.values(rows), np.nan)
             variance = record.kind_variance[record.kind[rows]]
             if isinstance(record, MovingRecord):
                 variance = record.loaded(record.track.variance, rows)
-                told |= record.placed(rows)
+                facts |= record.placed(rows)
             if self.window:
-                values[: self.window] = self.told["observation"][: self.window]
-            told["observation"] = values
-            told["error_variance"] = np.where(there, variance, np.nan)
-            told["observation_time"] = times[rows]
+                values[: self.window] = self.facts["observation"][: self.window]
+            facts["observation"] = values
+            facts["error_variance"] = np.where(there, variance, np.nan)
+            facts["observation_time"] = times[rows]
             if record.covariance is not None:
-                told["error_covariance"] = record.covariance
-        return self._replace(told=told)
+                facts["error_covariance"] = record.covariance
+        return self._replace(facts=facts)
 
     @property
     def age(self) -> int:
         """Steps from the start of the cycle to the end of its last window, or to the end."""
-        return int(self.told["cycle"][0])
+        return int(self.facts["cycle"][0])
 
     @property
     def pace(self) -> float:
         """That of the cycle: see :class:`daml.protocols.Run`."""
-        return float(self.told["cycle"][1])
+        return float(self.facts["cycle"][1])
 
     @property
     def window(self) -> int:
         """Model steps from the state of the end to the end of its window."""
-        return int(self.told["cycle"][2])
+        return int(self.facts["cycle"][2])
 
     def variables(self) -> xr.Dataset:
         """Give the variables of the end for the Dataset of its analysis."""
         found: dict[str, Any] = {}
-        for name, part in self.told.items():
-            array, (dims, about) = np.asarray(part), TOLD[name]
+        for name, part in self.facts.items():
+            array, (dims, about) = np.asarray(part), FACTS[name]
             if dims[-2:] == STATE:  # of one state there are no members
                 dims = (*dims[:-2], *STATE[len(dims) - array.ndim :])
             found[PREFIX + name] = dims, array, {"long_name": about}
@@ -138,8 +138,8 @@ class End(NamedTuple):
             dims = tuple(f"{name}_{axis}" for axis in range(array.ndim))
             found[name] = dims, array, {"long_name": "part of a memory at the end"}
         is_kept = not isinstance(self.plan, str)
-        told = {PLAN: json.dumps(self.plan)} if is_kept else {LACKS: self.plan}
-        found[f"{PREFIX}step"][2].update(told)
+        memory = {PLAN: json.dumps(self.plan)} if is_kept else {LACKS: self.plan}
+        found[f"{PREFIX}step"][2].update(memory)
         return xr.Dataset(found)
 
 
@@ -155,17 +155,17 @@ def taken(stand: Stand, members: int | None, known: Memory, scheme: str) -> End:
         return np.array(array[size - each :] if size else array)
 
     cycle = np.array([np.nan, np.nan, len(history.times)])
-    told: dict[str, Any] = {"state": fetch(stand.state)[-1].copy(), "cycle": cycle}
+    facts: dict[str, Any] = {"state": fetch(stand.state)[-1].copy(), "cycle": cycle}
     if history.times:  # without what was left out as gross errors, and angles on their turn
         seen = [np.where(fetch(o.present), fetch(o.values), np.nan)[-1] for o, _ in history.times]
-        told["observation"] = np.stack(seen)
+        facts["observation"] = np.stack(seen)
     if history.near is not None:
-        told["near"] = np.array(history.near)
+        facts["near"] = np.array(history.near)
     if history.errors:
-        told["errors"] = np.stack([fetch(part)[-1] for part in history.errors])
+        facts["errors"] = np.stack([fetch(part)[-1] for part in history.errors])
     memories = {"model": stand.memory, "scheme": stand.known}
     if history.front is not None:
-        told["front"] = fetch(history.front[0])[-1].copy()
+        facts["front"] = fetch(history.front[0])[-1].copy()
         memories["front"] = history.front[1]
     arrays: dict[str, np.ndarray] = {}
     plan: dict[str, Any] = {}
@@ -176,6 +176,6 @@ def taken(stand: Stand, members: int | None, known: Memory, scheme: str) -> End:
         except NoArrays as error:
             who = scheme if whose == "scheme" else "the model"
             lacks = f"the memory of {who} holds {error}, and only {KEPT} are kept; make it of these"
-            return End(told, lacks, {})
+            return End(facts, lacks, {})
         arrays |= found
-    return End(told, plan, arrays)
+    return End(facts, plan, arrays)

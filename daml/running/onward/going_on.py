@@ -54,13 +54,13 @@ class GoingOn:
     @property
     def deviation(self) -> np.ndarray | None:
         """Standard deviations (variable,) of the state that the cycle started from."""
-        return self.end.told.get("deviation")
+        return self.end.facts.get("deviation")
 
     @property
     def watched(self) -> Watched | None:
         """What says whether the filter has lost the observations before the end."""
-        told = self.end.told
-        return Watched(told["counts"], told["signs"]) if "signs" in told else None
+        facts = self.end.facts
+        return Watched(facts["counts"], facts["signs"]) if "signs" in facts else None
 
     def labelled(self, labels: xr.Dataset, scheme: Scheme, observed: tuple[str, ...]) -> xr.Dataset:
         """Give the labels of an analysis with what is left over of its windows.
@@ -100,24 +100,24 @@ def going_on(
     end = check_end(End.found(initial), initial)
     check_same(initial, model, scheme)
     check_whole_end(end, model, scheme)
-    since, first = np.asarray(end.told["state_time"])[()], observations["time"].values[0]
+    since, first = np.asarray(end.facts["state_time"])[()], observations["time"].values[0]
     ahead = _ahead(end, model, observations)
     check_reach(model, since, first, "assimilate")
-    rows = len(end.told.get("observation", ()))
+    rows = len(end.facts.get("observation", ()))
     joined = observations
     if rows or ahead > 1:
         before = _before(end) if rows else _gap(end, model, observations)
         if "place" in before:
             before, observations = _placed(before, tuple(model.variables), observations)
-        joined = _joined(before, observations, end.told.get("error_covariance"))
+        joined = _joined(before, observations, end.facts.get("error_covariance"))
     window = end.window if has_window(scheme) else 0
-    origin = int(end.told["step"]) + 1 - rows
+    origin = int(end.facts["step"]) + 1 - rows
     return GoingOn(end, window, rows + ahead - 1, origin), joined
 
 
 def _ahead(end: End, model: Model, observations: xr.Dataset) -> int:
     """Give how many model steps the first new time lies after the end: 1 or more."""
-    times, last = check_time(observations, "observation"), np.asarray(end.told["time"])[()]
+    times, last = check_time(observations, "observation"), np.asarray(end.facts["time"])[()]
     if (times.dtype.kind in "mM") != (last.dtype.kind in "mM"):
         kinds = ("numbers", "dates") if times.dtype.kind in "mM" else ("dates", "numbers")
         raise InputError(
@@ -149,8 +149,8 @@ def _before(end: End) -> xr.Dataset:
     dims = {"observation": (), "error_variance": (), "place": ("corner",), "weight": ("corner",)}
     dims["position"] = ("dimension",)
     return xr.Dataset(
-        {n: (("time", "variable", *d), end.told[n]) for n, d in dims.items() if n in end.told},
-        {"time": end.told["observation_time"], "variable": list(end.observed)},
+        {n: (("time", "variable", *d), end.facts[n]) for n, d in dims.items() if n in end.facts},
+        {"time": end.facts["observation_time"], "variable": list(end.observed)},
     )
 
 
@@ -190,7 +190,7 @@ def _gap(end: End, model: Model, observations: xr.Dataset) -> xr.Dataset:
     """Give the first step after the end as a record of one time without observations."""
     times = observations["time"].values
     step = step_like(times, model.dt, getattr(model, "time_unit", "s"))
-    last = np.asarray(end.told["time"])
+    last = np.asarray(end.facts["time"])
     first = after(last.astype(np.result_type(last, times))[()], np.array([1]), step)
     missing = np.full((1, observations.sizes["variable"]), np.nan)
     both = {name: (("time", "variable"), missing) for name in ("observation", "error_variance")}

@@ -68,17 +68,17 @@ def last_point(
         If members have not the mean and the spread of the last analysis, or are not known.
     """
     device, variables = home(model), tuple(model.variables)
-    time, since = (np.asarray(end.told[name]) for name in ("time", "state_time"))
+    time, since = (np.asarray(end.facts[name]) for name in ("time", "state_time"))
     step = step_like(time, model.dt, getattr(model, "time_unit", "s"))
     total = round(float(offsets(time[None], since[()], step)[0]))
-    left, first = total - end.window, int(end.told["step"]) - total
-    is_apart = "front" in end.told
+    left, first = total - end.window, int(end.facts["step"]) - total
+    is_apart = "front" in end.facts
     x, memory = point(end, "front" if is_apart else "model", model, device, asked)
     many = x.ndim > 2
     for place in range(0 if is_apart else end.window):
         x, memory = steps.moved(x, memory, first + place + 1, many)
-        if "errors" in end.told:
-            x = x + put(end.told["errors"][place][None], device)
+        if "errors" in end.facts:
+            x = x + put(end.facts["errors"][place][None], device)
     bounds = Bounds.of(model)
     x = x if bounds is None else bounds.within(x)
     name = MEMBERS if many else "analysis"
@@ -93,7 +93,7 @@ def last_point(
                 f"daml.assimilate(..., keep_members=True), {asked.otherwise}"
             )
         if row < -1:
-            x, memory = steps.moved(x, memory, int(end.told["step"]) + row + 2, many)
+            x, memory = steps.moved(x, memory, int(end.facts["step"]) + row + 2, many)
     return x, memory, _weight(fetch(x)[0], analysis, variables, asked) if many else None
 
 

@@ -49,10 +49,10 @@ def resumed(
     """
     end = going.end
     x, memory = point(end, "model", model, device)
-    front = point(end, "front", model, device) if "front" in end.told else None
+    front = point(end, "front", model, device) if "front" in end.facts else None
     known = remembered(end, "scheme", known, ASSIMILATE, name_of(model), device)
-    near = end.told.get("near")
-    errors = tuple(put(part[None], device) for part in end.told.get("errors", ()))
+    near = end.facts.get("near")
+    errors = tuple(put(part[None], device) for part in end.facts.get("errors", ()))
     return Stand(x, memory, known, History(near, tuple(times), errors, front))
 
 
@@ -68,10 +68,10 @@ def point(
     ``whose`` is "model", of the state from which a cycle goes on; or "front", of the one from which
     it forecasts at the end of its window, where that is another.
     """
-    time = end.told["state_time"]
+    time = end.facts["state_time"]
     if whose == "front" and end.window:
-        time = end.told["observation_time"][end.window - 1]
-    x = put(end.told["state" if whose == "model" else whose][None], device)
+        time = end.facts["observation_time"][end.window - 1]
+    x = put(end.facts["state" if whose == "model" else whose][None], device)
     stepping, times = certain(model), np.full(x.shape[:-1], time)
     start = stepping.start(x, times)
     memory = remembered(end, whose, start, asked, name_of(model), device)

@@ -58,7 +58,7 @@ def check_end(end: End | None, initial: xr.Dataset, asked: Asked = ASSIMILATE) -
         )
     if isinstance(end.plan, str):
         raise InputError(f"{function}: {argument!r} cannot be continued: {end.plan}, {otherwise}")
-    ends_at = np.asarray(end.told["time"])
+    ends_at = np.asarray(end.facts["time"])
     if not ends_at.ndim and ends_at != ends_at:
         raise InputError(
             f"{function}: the end of {argument!r} is not known, because its observations were in "
@@ -90,18 +90,18 @@ def check_parts(
 
     With a ``scheme`` also one that has lost observations of its window.
     """
-    told = end.told
-    lacking = [name for name in NEEDED if name not in told]
+    facts = end.facts
+    lacking = [name for name in NEEDED if name not in facts]
     wrong = "end_step" if not isinstance(end.plan, dict) else ""
     if lacking:
         wrong = f"end_{lacking[0]}"
-    elif np.shape(told["cycle"]) != (3,) or not np.isfinite(told["cycle"]).all():
+    elif np.shape(facts["cycle"]) != (3,) or not np.isfinite(facts["cycle"]).all():
         wrong = "end_cycle"
-    elif np.shape(told["state"]) != shape or not np.isfinite(told["state"]).all():
+    elif np.shape(facts["state"]) != shape or not np.isfinite(facts["state"]).all():
         wrong = "end_state"
     elif scheme is not None and has_window(scheme):
-        window, rows = end.window, len(told.get("observation", ()))
-        if rows < window or any(len(told.get(name, ())) != rows for name in ROWS if rows):
+        window, rows = end.window, len(facts.get("observation", ()))
+        if rows < window or any(len(facts.get(name, ())) != rows for name in ROWS if rows):
             wrong = "end_observation"
     if wrong:
         raise InputError(
@@ -138,23 +138,23 @@ def check_same(
             )
 
 
-def _settings(told: Any) -> Any:
+def _settings(described: Any) -> Any:
     """Give a description without the record of its training, which an emulator may lose."""
-    if not isinstance(told, dict):
-        return told
-    if told.get("class") == "Forced":  # a model with forcings, which are other ones tomorrow
-        return _settings(told.get("model"))
-    return {name: _settings(part) for name, part in told.items() if name != HISTORY}
+    if not isinstance(described, dict):
+        return described
+    if described.get("class") == "Forced":  # a model with forcings, which are other ones tomorrow
+        return _settings(described.get("model"))
+    return {name: _settings(part) for name, part in described.items() if name != HISTORY}
 
 
 def _difference(there: dict[str, Any], own: dict[str, Any]) -> tuple[str, str]:
     """Say what two descriptions are of, with the first setting that differs."""
-    kinds = [str(told.get("class", "unknown")) for told in (there, own)]
+    kinds = [str(described.get("class", "unknown")) for described in (there, own)]
     if kinds[0] != kinds[1]:
         return kinds[0], kinds[1]
     differing = [key for key in sorted({*there, *own}) if there.get(key) != own.get(key)]
     name = differing[0]
-    pair = [told.get(name) for told in (there, own)]
+    pair = [described.get(name) for described in (there, own)]
     if any(isinstance(value, (dict, list)) for value in pair):
         return f"{kinds[0]} with another {name!r}", f"{kinds[1]} with a different one"
     return f"{kinds[0]}({name}={pair[0]!r})", f"{kinds[1]}({name}={pair[1]!r})"

@@ -56,8 +56,8 @@ def filtered(model: Model, states: xr.Dataset, name: str, warmup: int) -> xr.Dat
 
 def _deviation(model: Model, values: np.ndarray, shown: list[str]) -> np.ndarray:
     """Give standard deviations (variable,): the model's own, or those of values (time, shown)."""
-    told = getattr(model, "climate_spread", None)
-    if told is not None:
-        return np.asarray(told)
+    given = getattr(model, "climate_spread", None)
+    if given is not None:
+        return np.asarray(given)
     spread = dict(zip(shown, values.std(axis=0), strict=True))
     return np.array([spread.get(v) or 1.0 for v in model.variables])

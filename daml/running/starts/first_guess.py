@@ -76,9 +76,9 @@ class FirstGuess:
         model = self.model
         if not self.fit.unseen.any():
             return np.zeros(len(model.variables))
-        told = getattr(model, "climate", None)
-        if told is not None:
-            return np.asarray(told, dtype=np.float64)
+        given = getattr(model, "climate", None)
+        if given is not None:
+            return np.asarray(given, dtype=np.float64)
         # Many short runs: rounding, which a chaotic model amplifies, stays small in each.
         rows = np.unique(np.linspace(0, len(self.times) - 1, RUNS).astype(np.int64))
         x = self.fit.states(rows, np.zeros(len(model.variables)))

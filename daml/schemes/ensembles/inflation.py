@@ -323,8 +323,8 @@ def rule_of(given: Any, owner: str) -> Inflation:
 def stored(inflation: Inflation) -> dict[str, xr.DataArray]:
     """Give a rule as variables of a Dataset."""
     kind = next(name for name, kind in KINDS.items() if type(inflation) is kind)
-    told = {"long_name": "inflation", "units": "1", "kind": kind}
-    found = {"inflation": xr.DataArray(float(inflation.number), attrs=told)}
+    attrs = {"long_name": "inflation", "units": "1", "kind": kind}
+    found = {"inflation": xr.DataArray(float(inflation.number), attrs=attrs)}
     if isinstance(inflation, Additive):
         found["additive_covariance"] = inflation.covariance
     return found

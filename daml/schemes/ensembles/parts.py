@@ -152,8 +152,8 @@ class Ensemble(Erring):
 
     def to_dataset(self) -> xr.Dataset:
         """Give the inflation, the factor on R and the model error as a Dataset for a store."""
-        told = {"long_name": "factor on the error covariance R", "units": "1"}
-        factor = xr.DataArray(float(self.error_factor), attrs=told)
+        attrs = {"long_name": "factor on the error covariance R", "units": "1"}
+        factor = xr.DataArray(float(self.error_factor), attrs=attrs)
         own = {"error_factor": factor, **stored(self.rule)}
         return super().to_dataset().assign(own)
 

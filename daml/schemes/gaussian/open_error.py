@@ -20,7 +20,7 @@ S = TypeVar("S", bound="OpenError")
 
 FACTORS = tuple(10.0 ** (power / 3) for power in range(-17, 6))
 """Factors on the variances of the model's climatology, among which that of Q is searched for."""
-TOLD = {"long_name": "variance of the error of a step"}
+ATTRS = {"long_name": "variance of the error of a step"}
 
 
 class OpenError(Erring):

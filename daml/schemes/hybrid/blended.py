@@ -100,8 +100,8 @@ class Blended(ETKF):
 
     def to_dataset(self) -> xr.Dataset:
         """Give what an ensemble has to store, the weight of the climatology, and this itself."""
-        told = {"long_name": "weight of the climatology in B", "units": "1"}
-        found = super().to_dataset().assign(beta=((), float(self.beta), told))
+        attrs = {"long_name": "weight of the climatology in B", "units": "1"}
+        found = super().to_dataset().assign(beta=((), float(self.beta), attrs))
         if self._acts:
             return found.merge(described(self.background_covariance))
         if not isinstance(self.background_covariance, str):

@@ -118,7 +118,7 @@ class FourDEnVar(Localised, ETKF):  # type: ignore[override]
             centre = mean + (own.cross @ solved.weights[..., None])[..., 0]
             near, turned = informed(anomalies, own.cross), False
             anomalies = narrowed(part, *own)
-            extras = _told(parts, own.square, solved, views, len(new))
+            extras = _outputs(parts, own.square, solved, views, len(new))
         members = self.around(centre, anomalies, part, run[-1], memory, near, turned)
         carried = None if window.carried is None else members[..., size:]
         return Update(members[..., :size], extras, carried=carried), memory
@@ -139,7 +139,7 @@ class FourDEnVar(Localised, ETKF):  # type: ignore[override]
         return Sees(xp.concat(cross, axis=-1), square)
 
 
-def _told(
+def _outputs(
     parts: Sequence[Seen], square: Any, solved: Solved, views: Views, times: int
 ) -> dict[str, Any]:
     """Give ``chi_square`` of each time, and ``log_likelihood`` of all of them at the last one."""

@@ -54,7 +54,7 @@ class _Analysis(torch.autograd.Function):
         return increment, torch.sum(innovation * weights, dim=-1) / 2 + size
 
     @staticmethod
-    def backward(ctx: Any, moved: torch.Tensor, told: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def backward(ctx: Any, moved: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Give the gradients with respect to innovation, C and S.
 
         With w = S^-1 d, and u and s the gradients with respect to increment and surprise, they are
@@ -62,11 +62,11 @@ class _Analysis(torch.autograd.Function):
         """
         cross, inverse, weights = ctx.saved_tensors
         back = (inverse @ (cross.mT @ moved[..., None]))[..., 0]
-        told = told[..., None]
-        by_total = told[..., None] / 2 * inverse
-        by_total -= (back + told / 2 * weights)[..., None] * weights[..., None, :]
+        scale = scale[..., None]
+        by_total = scale[..., None] / 2 * inverse
+        by_total -= (back + scale / 2 * weights)[..., None] * weights[..., None, :]
         by_cross = moved[..., None] * weights[..., None, :]
-        return torch.addcmul(back, told, weights), by_cross, by_total
+        return torch.addcmul(back, scale, weights), by_cross, by_total
 
 
 def solved(

@@ -106,11 +106,11 @@ def _warn_of_gross_errors(trial: Trial, gross: xr.DataArray) -> None:
         return
     row, place = np.argwhere(gross.values)[0]
     name, time = gross["observed"].values[place], gross["time"].values[row]
-    told = np.datetime_as_string(time, "s") if gross["time"].dtype.kind == "M" else f"{time:g}"
+    label = np.datetime_as_string(time, "s") if gross["time"].dtype.kind == "M" else f"{time:g}"
     warn(
         f"tuned: {count} of the observations are more than {FAR:g} standard deviations of H B "
         f"H' + R from the forecast of {trial.model}, the first of them {str(name)!r} at time "
-        f"{told}; B is estimated without them, but analyses use them: if these are gross "
+        f"{label}; B is estimated without them, but analyses use them: if these are gross "
         "errors, set them to NaN",
     )
 

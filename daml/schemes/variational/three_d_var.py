@@ -143,8 +143,8 @@ class ThreeDVar:
         """Give the factor on R, and B unless the model predicts it, as a Dataset for a store."""
         factors = {}
         for name, what in FACTORS.items():
-            told = {"long_name": f"factor on the {what}", "units": "1"}
-            factors[name] = xr.DataArray(float(getattr(self, name)), attrs=told)
+            attrs = {"long_name": f"factor on the {what}", "units": "1"}
+            factors[name] = xr.DataArray(float(getattr(self, name)), attrs=attrs)
         found, given = xr.Dataset(factors), self.background_covariance
         if self._acts:
             return found.merge(described(given))

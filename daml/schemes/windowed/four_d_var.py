@@ -214,8 +214,8 @@ class FourDVar(Erring):
 
     def to_dataset(self) -> xr.Dataset:
         """Give B, the factor on R, and a model error that is an array, as a Dataset for a store."""
-        told = {"long_name": "factor on the error covariance R", "units": "1"}
-        factor = xr.DataArray(float(self.error_factor), attrs=told)
+        attrs = {"long_name": "factor on the error covariance R", "units": "1"}
+        factor = xr.DataArray(float(self.error_factor), attrs=attrs)
         found, given = super().to_dataset().assign(error_factor=factor), self.background_covariance
         if self._acts:
             return found.merge(described(given))

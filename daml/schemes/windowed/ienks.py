@@ -142,10 +142,10 @@ class IEnKS(Ensemble):
             onward, _ = self._analysis(window, observed, run, memory, shares.parts)
             update = update._replace(onward=onward)
         new, factor = observed[-window.fresh :], float(self.error_factor)
-        told = {"iterations": found.iterations, "converged": found.converged}
+        counts = {"iterations": found.iterations, "converged": found.converged}
         extras = {
             **outputs(window.forecasts, new, factor, run[-1].wanted, self._factor(run[-1])),
-            **{n: [alike(part * 1.0, update.state)] * window.fresh for n, part in told.items()},
+            **{n: [alike(part * 1.0, update.state)] * window.fresh for n, part in counts.items()},
         }
         return update._replace(extras=extras), memory
 
