@@ -118,6 +118,7 @@ def test_a_store_that_exists_is_kept_unless_overwritten(folder):
         ({"record": "gone.nc"}, "no such file"),
         ({"record": "model.py"}, "neither NetCDF nor Zarr"),
         ({"record": "cut.nc"}, "neither NetCDF nor Zarr, or truncated"),
+        ({"record": "dates.nc"}, "its times cannot be read (unable to decode"),
         ({"model": "lorenz"}, "is unknown; give lorenz63"),
         ({"model": "gone.py:Model"}, "does not exist; check its path"),
         ({"model": "model.py:Other"}, "has no class 'Other'"),
@@ -132,6 +133,8 @@ def test_a_store_that_exists_is_kept_unless_overwritten(folder):
 def test_bad_input_ends_with_one_line_and_code_2(folder, given, text):
     whole = (folder / "record.nc").read_bytes()
     (folder / "cut.nc").write_bytes(whole[: len(whole) // 2])
+    times = ("time", [0, 1], {"units": "days since then"})
+    xr.Dataset(coords={"time": times}).to_netcdf(folder / "dates.nc", engine="h5netcdf")
     before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
     words = {k: v for k, v in given.items() if k != "passes"}
     result = improve("--passes", given.get("passes", 1), **words)

@@ -70,6 +70,13 @@ def test_a_mask_is_no_variable_and_is_missing_in_fields():
     np.testing.assert_array_equal(MODEL.climate, [0.1] * 11 + [0.0] * 12)
 
 
+def test_a_free_run_starts_about_the_template():
+    warm = type("Warm", (Waves,), {"template": TEMPLATE + 290.0})()
+    first = daml.simulate(warm, steps=1, seed=4).state[0].values
+    drawn = np.random.default_rng(np.random.SeedSequence(4)).standard_normal(23)
+    np.testing.assert_allclose(first, warm.climate + drawn)
+
+
 def test_a_record_of_fields_gives_the_analysis_of_the_flat_one():
     by_fields, flat = (daml.assimilate(MODEL, seen, SCHEME) for seen in (RECORD, SEEN))
     xr.testing.assert_identical(without_end(by_fields), without_end(flat))

@@ -62,9 +62,9 @@ def simulate(
     spinup : int
         Number of steps before the first row, which are discarded.
     seed : int or numpy.random.Generator
-        Seed of the random initial state. It is drawn from a normal distribution with mean and
-        standard deviation ``climate`` and ``climate_spread``, if the model has these, otherwise
-        from the standard normal one. Values beyond the model's ``bounds`` are set to the bound.
+        Seed of the random initial state. It is drawn from a normal distribution with the model's
+        ``climate`` as its mean (0 if it has none) and its ``climate_spread`` as its standard
+        deviation (1 if it has none). Values beyond the model's ``bounds`` are set to the bound.
     initial : xarray.Dataset, optional
         ``state`` (variable), in the model's units: the initial state; with (trajectory, variable)
         one run starts from each state. If it has a date as its coordinate ``time``, the run starts
@@ -148,7 +148,8 @@ def _drawn(model: Model, seed: Seed) -> np.ndarray:
     """Draw the state (1, variable) that a free run starts from."""
     drawn = np.random.default_rng(sequence(seed)).standard_normal((1, len(model.variables)))
     climate, spread = (getattr(model, name, None) for name in ("climate", "climate_spread"))
-    drawn = drawn if climate is None or spread is None else np.asarray(climate + spread * drawn)
+    drawn = drawn if spread is None else np.asarray(spread * drawn)
+    drawn = drawn if climate is None else np.asarray(climate + drawn)
     bounds = Bounds.of(model)
     return drawn if bounds is None else np.asarray(bounds.within(drawn))
 

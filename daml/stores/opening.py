@@ -141,7 +141,13 @@ def open_record(path: str | Path) -> xr.Dataset:
             return restored(xr.open_zarr(where.address, chunks={}))
         return xr.open_dataset(where.path, engine="h5netcdf", chunks={})
     except Exception as error:
+        reason = first_line(error)
+        if "decode time" in reason:
+            raise StoreError(
+                f"{path}: its times cannot be read ({reason}); for a calendar such as 'noleap' "
+                "install cftime, or correct the attributes 'units' and 'calendar' of its times"
+            ) from error
         raise StoreError(
-            f"{path}: neither NetCDF nor Zarr, or truncated ({first_line(error)}); write it "
+            f"{path}: neither NetCDF nor Zarr, or truncated ({reason}); write it "
             "again with ds.to_netcdf or ds.to_zarr"
         ) from error
