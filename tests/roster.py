@@ -178,6 +178,7 @@ EMULATORS = {
     "LSTM with a window": lambda: daml.LSTM(hidden=4, epochs=2, window=3),
     "GRU": lambda: daml.emulators.GRU(hidden=4, epochs=2),
     "GRU with a window": lambda: daml.emulators.GRU(hidden=4, epochs=2, window=3),
+    "RNN": lambda: daml.emulators.RNN(hidden=4, epochs=2),
     "Module": lambda: daml.emulators.Module(layers(3), epochs=2),
     "Module with a base and a window": lambda: daml.emulators.Module(
         layers(9), base=daml.Lorenz63(), window=3, epochs=2

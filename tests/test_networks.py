@@ -16,7 +16,7 @@ from sklearn.linear_model import Ridge
 from sklearn.svm import SVR
 
 import daml
-from daml.emulators import GRU, Module, Regression
+from daml.emulators import GRU, RNN, Module, Regression
 from daml.errors import InputError
 
 MODEL = daml.Lorenz63()
@@ -52,8 +52,9 @@ def rolled(emulator, steps=6):
 
 
 @pytest.mark.parametrize("window", [None, 3])
-def test_steps_of_a_gru_are_its_network_on_the_whole_sequence(window):
-    network = GRU(hidden=5, window=window).initial(3)
+@pytest.mark.parametrize("kind", [GRU, RNN])
+def test_steps_are_those_of_the_network_on_the_whole_sequence(kind, window):
+    network = kind(hidden=5, window=window).initial(3)
     inputs = torch.randn(4, 7, 3, generator=torch.manual_seed(0))
     memory, found = None, []
     with torch.no_grad():

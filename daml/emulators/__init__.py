@@ -7,11 +7,13 @@ from daml.emulators.loading import load_emulator
 from daml.emulators.lstm import LSTM
 from daml.emulators.module import Module
 from daml.emulators.regression import Regression
+from daml.emulators.rnn import RNN
 from daml.training.parameters import fit_parameters
 
 __all__ = [
     "CNN",
     "LSTM",
+    "RNN",
     "Augmented",
     "GRU",
     "Module",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -11,6 +11,11 @@ from torch.utils.checkpoint import checkpoint
 Memory = Any
 PIECE = 2**26
 """Maximum of the numbers that a pass over windows keeps for its gradient (256 MB)."""
+CELLS: dict[str, Callable[..., torch.Tensor]] = {
+    "gru": torch.gru_cell,
+    "rnn": torch.rnn_tanh_cell,
+}
+"""One step of the layers whose memory is their output alone."""
 STEPS = 100
 """Typical number of steps through which gradients pass, where windows are read one by one."""
 
@@ -75,7 +80,7 @@ class Layered(Network):
     Parameters
     ----------
     kind : type
-        ``torch.nn.LSTM`` or ``torch.nn.GRU``.
+        ``torch.nn.LSTM``, ``torch.nn.GRU`` or ``torch.nn.RNN``.
     size, hidden, layers : int
         Number of variables, of units per layer, and of layers.
     covariance : str, optional
@@ -124,7 +129,7 @@ class Layered(Network):
             if long:
                 cells.append(torch.lstm_cell(x, cell, *weights))
             else:
-                cells.append((torch.gru_cell(x, cell[0], *weights),))
+                cells.append((CELLS[self.name](x, cell[0], *weights),))
             x = cells[-1][0]
         return self.head(x), tuple(cells)
 

@@ -1,4 +1,4 @@
-"""What emulators with recurrent layers (LSTM, GRU) share."""
+"""What emulators with recurrent layers (LSTM, GRU, RNN) share."""
 
 from __future__ import annotations
 
