@@ -411,6 +411,14 @@ def test_a_forecast_that_leaves_the_finite_numbers_is_not_an_error_of_the_estima
     assert np.isfinite(moved[1]).all()
 
 
+@pytest.mark.parametrize("name", ["LSTM with a base", "GRU", "Module", "Regression"])
+def test_a_step_without_a_memory_is_the_first_one(name, run):
+    fitted, x = roster.EMULATORS[name]().fit(run), states(2)
+    first = fitted.step(x, fitted.start(x))[0]
+    np.testing.assert_array_equal(fitted.step(x)[0], first)
+    np.testing.assert_array_equal(fitted.step(x, None)[0], first)
+
+
 NAMES = {
     "LSTM": roster.EMULATORS["LSTM"],
     "GRU": roster.EMULATORS["GRU"],

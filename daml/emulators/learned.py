@@ -123,9 +123,7 @@ class Learned(ABC):
         return None, None if self.base is None else self.base.start(x, time)
 
     @abstractmethod
-    def step(
-        self, x: Any, memory: Memory = (None, None), forcing: Any = None
-    ) -> tuple[Any, Memory]:
+    def step(self, x: Any, memory: Memory = None, forcing: Any = None) -> tuple[Any, Memory]:
         """Step states (..., variable) by one dt.
 
         An emulator that was fitted with forcings also takes their values (..., forcing).

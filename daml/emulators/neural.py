@@ -143,13 +143,12 @@ class Neural(Settings):
         made, record = self.on(analysis)
         return replace(made, fitted=begun(made, record, held_out, table_for(made, forcings)))
 
-    def step(
-        self, x: Any, memory: Memory = (None, None), forcing: Any = None
-    ) -> tuple[Any, Memory]:
+    def step(self, x: Any, memory: Memory = None, forcing: Any = None) -> tuple[Any, Memory]:
         """Step states (..., variable), NumPy arrays or torch tensors, by one dt.
 
-        Gradients pass through the step of torch tensors. An emulator that was fitted with forcings
-        also takes their values (..., forcing) at the start of the step.
+        Without a ``memory`` the step is the first one, as after :meth:`start`. Gradients pass
+        through the step of torch tensors. An emulator that was fitted with forcings also takes
+        their values (..., forcing) at the start of the step.
         """
         if isinstance(x, np.ndarray):
             with torch.inference_mode():
@@ -170,7 +169,7 @@ class Neural(Settings):
         self, x: torch.Tensor, memory: Memory, given: Any, forcing: Any
     ) -> tuple[torch.Tensor, Memory]:
         """Step a tensor; the base steps ``given``, the same states in the caller's kind."""
-        inner, base_memory = memory
+        inner, base_memory = memory or self.start(given)
         own = forcing[..., self.of_base] if self.of_base else None
         moved = there = x.to(self.device)
         if self.base is not None:

@@ -162,14 +162,13 @@ class Regression(Learned):
         view = np.lib.stride_tricks.sliding_window_view(padded, window, axis=-2)
         return view.swapaxes(-1, -2).reshape(*states.shape[:-1], -1)
 
-    def step(
-        self, x: Any, memory: Memory = (None, None), forcing: Any = None
-    ) -> tuple[Any, Memory]:
+    def step(self, x: Any, memory: Memory = None, forcing: Any = None) -> tuple[Any, Memory]:
         """Step states (..., variable) by one dt.
 
-        An emulator that was fitted with forcings also takes their values (..., forcing).
+        Without a ``memory`` the step is the first one, as after :meth:`start`. An
+        emulator that was fitted with forcings also takes their values (..., forcing).
         """
-        seen, base_memory = memory
+        seen, base_memory = memory or self.start(x)
         known, width = self.known, x.shape[-1]
         scaled = _inputs(known, x, forcing)[..., None, :]
         if self.window is not None:
