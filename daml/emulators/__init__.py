@@ -1,13 +1,11 @@
 """Emulators: models that learn their step from analyses."""
 
 from daml.emulators.convolutional import CNN
-from daml.emulators.gru import GRU
 from daml.emulators.hidden import Augmented
 from daml.emulators.loading import load_emulator
-from daml.emulators.lstm import LSTM
 from daml.emulators.module import Module
+from daml.emulators.recurrent import GRU, LSTM, RNN
 from daml.emulators.regression import Regression
-from daml.emulators.rnn import RNN
 from daml.training.parameters import fit_parameters
 
 __all__ = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from daml.emulators.networks import Network
-from daml.emulators.recurrent import Recurrent
+from daml.emulators.recurrent.layered import Recurrent
 
 
 @dataclass(frozen=True)

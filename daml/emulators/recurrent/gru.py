@@ -1,4 +1,4 @@
-"""A simple recurrent network that learns a model's step from analyses."""
+"""A network of gated recurrent units that learns a model's step from analyses."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import torch
 
 from daml.emulators.networks import Network
-from daml.emulators.recurrent import Recurrent
+from daml.emulators.recurrent.layered import Recurrent
 
 
 @dataclass(frozen=True)
-class RNN(Recurrent):
-    """An emulator with a simple recurrent network (Elman network), without gates.
+class GRU(Recurrent):
+    """An emulator with a network of gated recurrent units (GRU).
 
     In each step the network predicts an increment, which is added to the step of the model
     ``base``, or without a base to the last state. Inputs and increments are standardised with the
     means and standard deviations of the record to which the emulator is first fitted. The network
-    carries its memory, the outputs of its layers, from step to step. Its recurrent layers have a
-    quarter of the weights of those of a :class:`daml.LSTM` with the same number of units.
+    carries its memory from step to step. Its recurrent layers have a quarter fewer weights than
+    those of a :class:`daml.LSTM` with the same number of units.
 
     Parameters
     ----------
@@ -76,13 +76,15 @@ class RNN(Recurrent):
 
     References
     ----------
-    Elman, J. L. (1990): Finding structure in time. Cognitive Science 14, 179-211.
+    Cho, K., van Merriënboer, B., Gulcehre, C., Bahdanau, D., Bougares, F., Schwenk, H. and
+    Bengio, Y. (2014): Learning phrase representations using RNN encoder-decoder for statistical
+    machine translation. Proceedings of EMNLP 2014, 1724-1734.
 
     Examples
     --------
     >>> import daml
     >>> run = daml.simulate(daml.Lorenz63(), steps=400, spinup=100)
-    >>> emulator = daml.emulators.RNN(hidden=8, epochs=2).fit(run)
+    >>> emulator = daml.emulators.GRU(hidden=8, epochs=2).fit(run)
     >>> emulator.forecast(run, leads=2).sizes["lead"]
     2
     """
@@ -93,4 +95,4 @@ class RNN(Recurrent):
         Its inputs are the variables, and after them the values of the forcings, ``forcing`` in
         number.
         """
-        return self.with_layers(torch.nn.RNN, size, forcing)
+        return self.with_layers(torch.nn.GRU, size, forcing)
