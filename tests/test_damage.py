@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
@@ -11,6 +12,7 @@ from test_resume import improve, observations, scheme  # noqa: F401
 import daml
 from daml.cli import main
 from daml.errors import InputError, StoreError
+from daml.stores.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,13 @@ def test_what_daml_did_not_write_is_told_in_one_line(tmp_path, words, kind, trut
         plain.to_zarr(path, zarr_format=2 if kind == "zarr2" else 3, consolidated=kind == "zarr2")
     result = CliRunner().invoke(main, [*words, str(path)])
     assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:300] + b"?" + b[301:]])
+def test_what_is_damaged_of_a_checkpoint_is_not_read(store, damage):
+    """A training then starts afresh, as if nothing had been saved."""
+    kept, file = Store(store), store / "checkpoint.npz"
+    kept.save(file.name, {"weights": np.arange(40.0)})
+    assert kept.load(file.name).keys() == {"weights"}
+    file.write_bytes(damage(file.read_bytes()))
+    assert kept.load(file.name) is None

@@ -374,3 +374,11 @@ def test_numbers_with_which_the_model_explodes_are_not_chosen():
         ETKF(5, inflation="innovations").tuned(trial)
     trial.finite = (1.01, 1.04, 1.07)
     assert ETKF(5, inflation="innovations").tuned(trial).inflation == 1.07
+
+
+def test_a_record_that_begins_without_values_is_tuned():
+    truth = daml.simulate(daml.Lorenz63(), steps=1300, spinup=300)
+    seen = daml.observe(truth, seed=1)
+    late = seen.assign(observation=seen.observation.where(seen.time > 50))
+    scheme, _ = daml.tuned(daml.schemes.ETKF(5, inflation="innovations"), daml.Lorenz63(), late)
+    assert 0.9 < scheme.inflation < 1.5

@@ -10,6 +10,7 @@ import daml
 from daml.covariance import labelled
 from daml.errors import InputError
 from daml.innovations import desroziers, from_innovations
+from daml.schemes.estimation import lagged
 
 NAMES = ["u", "v", "w"]
 B = np.array([[1.0, 0.4, 0.1], [0.4, 0.8, -0.2], [0.1, -0.2, 0.5]])
@@ -125,3 +126,18 @@ def test_desroziers_confirms_the_covariances_that_made_the_analyses():
         analysis[["background"]], seen
     )
     assert float(np.trace(desroziers(double).error_covariance)) < 2.5
+
+
+def test_observations_in_another_order_are_refused():
+    truth = daml.simulate(daml.Lorenz63(), steps=300, spinup=300)
+    seen, climate = daml.observe(truth), daml.climatological(truth, max_variance=2)
+    analysis = daml.assimilate(daml.Lorenz63(), seen, daml.ThreeDVar(climate))
+    with pytest.raises(InputError, match=r"the innovations of .*'x0', 'x1', 'x2'.*those that were"):
+        from_innovations(analysis, seen.isel(variable=[2, 0, 1]), climate)
+
+
+def test_a_bias_is_no_correlation_in_time():
+    noise = np.random.default_rng(0).normal(size=(4000, 2))
+    for values in (noise, noise + 3, np.ones((4000, 2))):
+        found = lagged(xr.DataArray(values, dims=("time", "observed")))
+        assert abs(found) < 0.05

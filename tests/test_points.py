@@ -177,3 +177,35 @@ def test_a_model_without_a_grid_is_refused():
 
     with pytest.raises(InputError, match="no coordinate of numbers along 'x'"):
         daml.from_points(table(), Unplaced())
+
+
+@pytest.mark.parametrize("units", ["degrees_east", "degree_E"])
+@pytest.mark.parametrize("around", [True, False])
+def test_longitudes_close_where_they_lie_all_around_the_globe(units, around):
+    """A region has an outside, and its places may be given a turn away."""
+    longitudes = np.arange(0.0, 360.0, 10.0) if around else np.arange(-5.0, 6.0)
+    axis = {"lon": ("lon", longitudes, {"units": units})}
+
+    class Belt(daml.models.Gridded):
+        template = xr.Dataset({"q": ("lon", 0.1 * longitudes)}, axis)
+        dt = 1.0
+
+        def move(self, fields):
+            return {"q": np.cos(fields["q"])}
+
+    table = pd.DataFrame(
+        {"time": np.arange(4.0), "lon": [355.5, 4.5, 50.0, 200.0]}
+        | {"observation": 0.5, "error_variance": 0.01}
+    )
+    record = daml.from_points(table, Belt(), moving=False)
+    assert record.attrs["outside"] == (0 if around else 2)
+    at = record.operator.values @ (np.exp(1j * np.deg2rad(longitudes)))
+    expected = np.exp(1j * np.deg2rad(table.lon.to_numpy()))[: len(at)]
+    np.testing.assert_allclose(np.angle(at), np.angle(expected), atol=0.01)
+
+
+def test_rows_without_a_time_are_refused():
+    days = pd.to_datetime(["2000-01-02", None, "2000-01-03"])
+    table = pd.DataFrame({"time": days, "x": 5.0, "y": 5.0, "field": "h"})
+    with pytest.raises(InputError, match=r"1 of 3 rows have no 'time'.*dropna"):
+        daml.from_points(table.assign(observation=0.1, error_variance=0.1), MODEL)

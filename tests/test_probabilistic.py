@@ -363,3 +363,22 @@ def test_an_analysis_without_members_is_forecast_from_its_mean():
         daml.forecast(model, many, warmup=0)
     with pytest.raises(InputError, match="'state' has the further dimension 'run'; select one"):
         daml.forecast(model, truth.expand_dims(run=2), warmup=0)
+
+
+def test_one_member_that_is_not_finite_leaves_the_rank_of_the_others():
+    ensemble = np.array([[[0.0] * 2, [1.0] * 2, [np.nan] * 2]] * len(TIMES))
+    truth = labelled(state=np.full((len(TIMES), 2), 0.5))
+    found = rank_histogram(labelled(analysis_members=ensemble), truth).frequency
+    np.testing.assert_array_equal(found, [0, 1, 0, 0])
+
+
+def test_fields_are_scored_as_flat_records_are():
+    template = xr.Dataset({"q": ("x", np.zeros(3))}, {"x": np.arange(3.0)})
+    ring = type("Ring", (daml.models.Gridded,), {"template": template, "dt": 1.0})
+    ring.move = lambda _, fields: {"q": np.cos(fields["q"] + np.roll(fields["q"], 1, axis=-1))}
+    truth = daml.simulate(ring(), steps=40)
+    found = daml.assimilate(ring(), daml.observe(truth), daml.schemes.ETKF(5), keep_members=True)
+    made, fields = daml.forecast(ring(), truth, leads=2, warmup=0), daml.unflatten(truth)
+    xr.testing.assert_equal(crps(found, fields), crps(found, truth))
+    for score in (daml.verification.forecast_error, daml.diagnosis.valid_time):
+        xr.testing.assert_equal(score(made, fields), score(made, truth))

@@ -158,3 +158,51 @@ def test_spans_of_time_are_times_too():
     one, two = (daml.assimilate(model, s, daml.ThreeDVar(B)) for s in (seen, dated))
     np.testing.assert_array_equal(one.analysis, two.analysis)
     assert one.time.dtype.kind == "m"
+
+
+class Slow:
+    """Two variables that decay."""
+
+    variables = ("a", "b")
+
+    def __init__(self, dt):
+        self.dt = dt
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        return 0.9 * x, memory
+
+
+def test_a_step_of_a_part_of_whole_times_gives_each_step_a_time():
+    model = Slow(0.25)
+    truth = daml.simulate(model, steps=41, spinup=100)
+    seen = daml.observe(truth).isel(time=slice(None, None, 4)).assign_coords(time=np.arange(11))
+    found = daml.assimilate(model, seen, daml.schemes.ETKF(4))
+    np.testing.assert_array_equal(found.time, np.arange(41) * 0.25)
+
+
+def test_a_step_of_a_part_of_a_second_gives_each_step_a_time():
+    model = Slow(np.timedelta64(500, "ms"))
+    seconds = np.datetime64("1000-01-01", "s") + np.arange(11)
+    seen = xr.Dataset(
+        {"observation": (("time", "variable"), np.ones((11, 2)))},
+        {"time": seconds, "variable": list(model.variables)},
+    ).assign(error_variance=("variable", [1.0, 1.0]))
+    found = daml.assimilate(model, seen, daml.schemes.ETKF(4))
+    half = np.timedelta64(500, "ms")
+    np.testing.assert_array_equal(found.time, seconds[0] + np.arange(21) * half)
+
+
+def test_forecasts_of_early_dates_are_scored():
+    model = Slow(np.timedelta64(1, "D"))
+    first = xr.Dataset(
+        {"state": ("variable", [1.0, 2.0])},
+        {"variable": list(model.variables), "time": np.datetime64("1000-01-01", "s")},
+    )
+    truth = daml.simulate(model, steps=20, initial=first)
+    assert truth.time.values[-1] == np.datetime64("1000-01-20")
+    made = daml.forecast(model, truth, leads=3, warmup=2)
+    assert float(daml.verification.forecast_error(made, truth).squared_error.max()) < 1e-20
+    assert (daml.diagnosis.valid_time(made, truth) == np.timedelta64(3, "D")).all()

@@ -207,3 +207,28 @@ def test_what_needs_one_record_is_one_line(truth, seen, call, match):
     with pytest.raises(InputError, match=match) as caught:
         call(truth, seen)
     assert "\n" not in str(caught.value)
+
+
+class Daily:
+    """A variable that decays from day to day."""
+
+    variables, dt = ("a",), np.timedelta64(1, "D")
+
+    def start(self, x, time=None):
+        return None
+
+    def step(self, x, memory):
+        return 0.9 * x, memory
+
+
+def test_trajectories_start_at_their_date():
+    days = np.array(["2000-01-05", "2000-01-05"], "M8[s]")
+    start = xr.Dataset(
+        {"state": (("trajectory", "variable"), np.ones((2, 1)))},
+        {"variable": ["a"], "time": ("trajectory", days)},
+    )
+    run = daml.simulate(Daily(), steps=3, initial=start)
+    assert run.time.values[0] == days[0]
+    days[1] = np.datetime64("2000-02-01")
+    with pytest.raises(InputError, match=r"'initial' have different times.*isel\(trajectory=0\)"):
+        daml.simulate(Daily(), steps=3, initial=start.assign_coords(time=("trajectory", days)))

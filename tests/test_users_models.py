@@ -70,6 +70,7 @@ def with_step(step, **attrs):
         ({"variables": ["u", "u"]}, "give a tuple of different names"),
         ({"variables": []}, "give a tuple of different names"),
         ({"climate": [1.0, 2.0]}, r"'climate' is a list of shape \(2,\); give an array"),
+        ({"climate_spread": [1.0, 2.0]}, r"'climate_spread' is a list of shape \(2,\); give an"),
     ],
 )
 def test_attributes_that_are_none_are_refused(attrs, match):

@@ -190,7 +190,9 @@ def since_first(times: np.ndarray) -> np.ndarray:
 
 
 def after(first: Any, steps: np.ndarray, step: Any) -> np.ndarray:
-    """Give the times (step,) so many steps after the first, in its kind and resolution.
+    """Give the times (step,) so many steps after the first, in its kind.
+
+    Their resolution is that of the first, or a finer one if the step is none of its multiples.
 
     Examples
     --------
@@ -201,10 +203,27 @@ def after(first: Any, steps: np.ndarray, step: Any) -> np.ndarray:
     if is_calendar(step):
         return after_months(first, steps * int(step.astype(np.int64)))
     if first.dtype.kind not in "mM":
-        return np.asarray((first + steps * step).astype(first.dtype))
-    span = f"m8[{np.datetime_data(first.dtype)[0]}]"
-    same = step.astype(span)
-    return np.asarray(first + (steps * (same if same == step else step)).astype(span))
+        times = np.asarray(first + steps * step)
+        is_whole = first.dtype.kind in "iu" and float(step).is_integer()
+        return times.astype(first.dtype) if is_whole or first.dtype.kind == "f" else times
+    return np.asarray(first + steps * coarse(step, np.datetime_data(first.dtype)[0]))
+
+
+def coarse(step: np.timedelta64, unit: str) -> np.timedelta64:
+    """Give a span of time in a unit, or in the next finer one in which it is a whole number.
+
+    A sum with dates then keeps their resolution, where it can, and with it their range.
+
+    Examples
+    --------
+    >>> coarse(np.timedelta64(1_500_000_000, "ns"), "s").dtype
+    dtype('<m8[ms]')
+    """
+    for finer in (unit, "s", "ms", "us"):
+        same: np.timedelta64 = step.astype(f"m8[{finer}]")
+        if same == step:
+            return same
+    return step
 
 
 def after_months(times: Any, months: Any) -> np.ndarray:

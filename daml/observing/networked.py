@@ -142,7 +142,7 @@ def _table(
     steps: np.ndarray,
 ) -> pd.DataFrame:
     """Give a row for each field at each place and time that is observed."""
-    axes = [values for values, _ in weights.axes.values()]
+    axes = [values for values, *_ in weights.axes.values()]
     extent = np.array([(axis.min(), axis.max()) for axis in axes])
     spacing = np.array([np.ptp(axis) / max(len(axis) - 1, 1) for axis in axes])
     places = network.drawn(random, times, extent, spacing)[steps]

@@ -123,6 +123,12 @@ def from_points(
         )
     through = _through(template, operator, moving)
     table = _table(points, template, through)
+    missing = int(table["time"].isna().sum())
+    if missing:
+        raise InputError(
+            f"from_points: {missing} of {len(table)} rows have no 'time' (NaN or NaT); leave them "
+            "out: points.dropna(subset=['time'])"
+        )
     near = nearest(table["time"].to_numpy(), model, tolerance, start, "from_points")
     used = {name for f in table["field"].unique() for name in through.get(f, (f,))}
     weights = Weights(template, getattr(model, "period", None), used)

@@ -207,8 +207,11 @@ def _time_like(start: Any, times: np.ndarray, what: str) -> Any:
     if start is None:
         return times[0]
     try:
-        given = pd.Timestamp(start).to_datetime64() if times.dtype.kind == "M" else float(start)
-        return np.array([given]).astype(times.dtype)[0]
+        if times.dtype.kind == "M":
+            given = np.array([pd.Timestamp(start).to_datetime64()])
+            same = given.astype(times.dtype)
+            return same[0] if same[0] == given[0] else given[0]
+        return np.float64(start) if times.dtype.kind in "iu" else times.dtype.type(start)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{what}: 'start' is {start!r}; give a time like those of the record, {times[0]}"

@@ -167,23 +167,31 @@ def check_settings(model: Model) -> None:
     Template.of(model)
     StateSpace.of(model)
     Bounds.of(model)
-    climate = getattr(model, "climate", None)
-    if climate is not None:
-        array = np.asarray(climate)
-        if array.shape != (len(variables),) or array.dtype.kind not in "fiu":
-            raise InputError(
-                f"{name}: 'climate' is {shown(climate)} of shape {array.shape}; give an array of "
-                f"numbers, one for each of the {len(variables)} variables"
-            )
-        labels = getattr(climate, "to_series", lambda: climate)()
-        index = labels.index if isinstance(labels, pd.Series) else variables
-        if [str(v) for v in index] != [str(v) for v in variables]:
-            raise InputError(
-                f"{name}: 'climate' has labels in another order than 'variables'; give it in that "
-                "order, without labels"
-            )
-        if not np.isfinite(array).all():
-            raise InputError(f"{name}: 'climate' holds values that are not finite; give numbers")
+    for which in ("climate", "climate_spread"):
+        if getattr(model, which, None) is not None:
+            _check_climate(model, which)
+
+
+def _check_climate(model: Model, which: str) -> None:
+    """Refuse a climate, or its spread, that has not one number for each variable."""
+    name, variables, climate = name_of(model), tuple(model.variables), getattr(model, which)
+    array = np.asarray(climate)
+    if array.shape != (len(variables),) or array.dtype.kind not in "fiu":
+        raise InputError(
+            f"{name}: {which!r} is {shown(climate)} of shape {array.shape}; give an array of "
+            f"numbers, one for each of the {len(variables)} variables"
+        )
+    labels = getattr(climate, "to_series", lambda: climate)()
+    index = labels.index if isinstance(labels, pd.Series) else variables
+    if [str(v) for v in index] != [str(v) for v in variables]:
+        raise InputError(
+            f"{name}: {which!r} has labels in another order than 'variables'; give it in that "
+            "order, without labels"
+        )
+    if not np.isfinite(array).all():
+        raise InputError(f"{name}: {which!r} holds values that are not finite; give numbers")
+    if which == "climate_spread" and (array < 0).any():
+        raise InputError(f"{name}: {which!r} holds negative values; give standard deviations")
 
 
 def _check_dt(model: Model) -> None:

@@ -20,7 +20,7 @@ from daml.labels.datasets import (
     pack,
     step_like,
 )
-from daml.labels.dates import after, is_calendar, is_span, months_of, span
+from daml.labels.dates import after, is_span, months_of, span
 from daml.labels.descriptions import description
 from daml.labels.doors import coordinates, flat
 from daml.labels.trajectories import by_trajectory
@@ -169,9 +169,7 @@ def _times(model: Model, first: Any, steps: int, spinup: int, goes_on: bool = Fa
     if kind == "M" or goes_on:
         step = step_like(np.asarray(first), model.dt, getattr(model, "time_unit", "s"))
         numbers = spinup + np.arange(steps)
-        return np.asarray(
-            after(first, numbers, step) if is_calendar(step) else first + numbers * step
-        )
+        return after(np.asarray(first)[()], numbers, step)
     dt = model.dt
     if months_of(dt, getattr(model, "time_unit", "s")):
         raise InputError(

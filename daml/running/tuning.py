@@ -187,7 +187,10 @@ class _Trial:
 
     def shortened(self, times: int) -> _Trial:
         given = self.readings.given
-        part = given.isel(time=slice(0, times))
+        values = given["observation"]
+        there = np.asarray(values.notnull().any([d for d in values.dims if d != "time"]))
+        first = int(there.argmax())  # a record may begin with times without any value
+        part = given.isel(time=slice(first, first + times))
         if TRAJECTORY in given.dims:  # whole ones, as far as possible
             part = part.isel({TRAJECTORY: slice(0, -(-times // max(part.sizes["time"], 1)))})
         return _Trial(self.stepped, self.readings.part(part), self.pairs, None)

@@ -95,6 +95,11 @@ def from_innovations(
     check_dims(analysis, "innovation", ("time", "observed"))
     check_dims(observations, "observation", ("variable",))
     check_names(observations, "observation")
+    if names(analysis, "observed") != names(observations):
+        raise InputError(
+            f"from_innovations: the analysis has the innovations of {names(analysis, 'observed')}, "
+            f"and the observations are {names(observations)}; give those that were assimilated"
+        )
     if not 0 < error_factor < np.inf:
         raise InputError(f"from_innovations: 'error_factor' is {error_factor}; give a factor > 0")
     variables = names(climatology)
@@ -336,7 +341,9 @@ def lagged(innovation: xr.DataArray) -> float:
     values = innovation.transpose("time", "observed").values
     there = np.isfinite(values).any(axis=1)
     values, numbers = values[there], numbers_of(innovation)[there]
-    scaled = np.nan_to_num(values / np.nanstd(values, axis=0))
+    deviations = values - np.nanmean(values, axis=0)
+    spread = np.nanstd(values, axis=0)
+    scaled = np.nan_to_num(deviations / np.where(spread > 0, spread, 1.0))
     pairs = np.isfinite(values[1:]) & np.isfinite(values[:-1])
     pairs &= (numbers[1:] == numbers[:-1])[:, None]
     return float((scaled[1:] * scaled[:-1])[pairs].mean())

@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
@@ -158,7 +160,7 @@ class Store:
         try:
             with np.load(io.BytesIO(self.place.read(name)), allow_pickle=False) as found:
                 return dict(found)
-        except (OSError, ValueError, EOFError, KeyError):
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
             return None
 
     def remove(self, name: str) -> None:

@@ -11,7 +11,8 @@ from scipy.stats import norm
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import check_dims, named, names
-from daml.verification.matching import valid_rows
+from daml.labels.doors import flat_like
+from daml.verification.matching import valid_at, valid_rows
 from daml.verification.scores import binned
 
 
@@ -229,10 +230,11 @@ def valid_time(forecast: xr.Dataset, truth: xr.Dataset, *, threshold: float = 0.
     """
     if not threshold > 0:
         raise InputError(f"valid_time: 'threshold' is {threshold}; give a number > 0")
+    truth = flat_like(truth, forecast)
     _, valid = valid_rows(forecast, truth, "valid_time")
-    times = truth.indexes["time"]
     leads = forecast["lead"].values
-    inside = forecast["start"].values + leads[-1] <= times[-1] + leads[0] / 100
+    end = valid_at(forecast, leads[-1]) <= truth["time"].values[-1]
+    inside = end | (valid[:, -1] >= 0)  # rounding may move the last time
     both = [v for v in names(forecast) if v in names(truth)]
     state = named(truth)["state"].sel(variable=both).transpose("time", "variable")
     made = named(forecast)["forecast"].sel(variable=both)

@@ -31,6 +31,8 @@ class Compared:
         Of the members, or as they were given.
     finite : xarray.DataArray (..., variable) of bool
         Where mean, variance and all members are finite.
+    there : xarray.DataArray (..., member, variable) of bool, or None
+        Where each member is finite.
     true : xarray.DataArray (..., variable)
         The truth or the observations; NaN where there is none.
     error : xarray.DataArray or None
@@ -43,6 +45,7 @@ class Compared:
     finite: xr.DataArray
     true: xr.DataArray
     error: xr.DataArray | None
+    there: xr.DataArray | None = None
 
     @property
     def size(self) -> int | None:
@@ -199,7 +202,8 @@ def _compared(
         given = given.chunk(member=-1)
     members = given.where(_finite(given), 0.0)
     mean, variance = members.mean("member"), members.var("member", ddof=1)
-    return Compared(members, mean, variance, _finite(given).all("member"), true, error)
+    there = _finite(given)
+    return Compared(members, mean, variance, there.all("member"), true, error, there)
 
 
 def _finite(array: xr.DataArray) -> xr.DataArray:

@@ -19,7 +19,7 @@ from daml.labels.datasets import (
     named,
     names,
 )
-from daml.labels.dates import MONTHS, after_months
+from daml.labels.dates import MONTHS, after_months, coarse
 
 
 def true_states(truth: xr.Dataset) -> xr.DataArray:
@@ -93,14 +93,20 @@ def valid_rows(forecast: xr.Dataset, truth: xr.Dataset, what: str) -> tuple[np.n
 
 def rows_at_leads(index: pd.Index, forecast: xr.Dataset, what: str) -> np.ndarray:
     """Give the rows of the truth at the leads (start, lead), -1 where it has no such time."""
-    starts, near = forecast["start"].values, _nearest(forecast)
+    near = _nearest(forecast)
     leads: list[Any] = list(forecast["lead"].values)
-    if _is_calendar(forecast):
-        valid = [after_months(starts, int(lead)) for lead in leads]
-    else:
-        valid = [starts + lead for lead in leads]
-    found = [rows_at(index, times, near, what) for times in valid]
+    found = [rows_at(index, valid_at(forecast, lead), near, what) for lead in leads]
     return np.stack(found, axis=1)
+
+
+def valid_at(forecast: xr.Dataset, lead: Any) -> np.ndarray:
+    """Give the times (start,) that forecasts of a lead are for."""
+    starts = forecast["start"].values
+    if _is_calendar(forecast):
+        return after_months(starts, int(lead))
+    if starts.dtype.kind == "M":
+        lead = coarse(lead, np.datetime_data(starts.dtype)[0])
+    return np.asarray(starts + lead)
 
 
 def rows_at(index: pd.Index, times: np.ndarray, tolerance: Any, what: str) -> np.ndarray:

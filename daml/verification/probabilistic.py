@@ -28,6 +28,7 @@ from scores.probability import rank_histogram as shares_of_ranks
 
 from daml.errors import InputError
 from daml.labels.arguments import checked
+from daml.labels.doors import flat_like
 from daml.labels.ranges import seed as whole_seed
 from daml.verification.compared import Compared, compared
 
@@ -172,7 +173,7 @@ def rank_histogram(
             "one with the dimension 'member'"
         )
     size = pair.members.sizes["member"] + 1
-    members = pair.perturbed(pair.members, seed).where(pair.finite, np.inf)
+    members = pair.perturbed(pair.members, seed).where(pair.there, np.inf)
     shares = xr.apply_ufunc(
         _shares,
         members,
@@ -345,5 +346,6 @@ def _sum(known: xr.DataArray, by: Sequence[str] | None, what: str) -> xr.DataArr
 
 def _units(estimate: xr.Dataset, truth: xr.Dataset) -> str:
     """Give the unit of what is compared."""
+    truth = flat_like(truth, estimate)
     name = "state" if "state" in truth else "observation"
     return str(truth[name].attrs.get("units", "1"))

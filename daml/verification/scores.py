@@ -147,9 +147,9 @@ def forecast_error(forecast: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     >>> forecast_error(daml.forecast(daml.Lorenz63(), truth), truth).squared_error.dims
     ('start', 'lead')
     """
+    truth = flat_like(truth, forecast)
     rows, valid = valid_rows(forecast, truth, "forecast_error")
     forecast = named(forecast)
-    truth = flat_like(truth, forecast)
     both = shared_names(forecast, truth)
     one_unit(forecast, both, "forecast_error")
     state = true_states(truth).sel(variable=both).transpose("time", "variable")

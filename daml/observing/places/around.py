@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from daml.errors import InputError
 from daml.labels.templates import Template
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 HALF = 0.5
 """Least weight of the points of the grid, around a place, that are not masked."""
+EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee")
+"""Units of longitudes, as the CF conventions spell them."""
 
 
 class Weights:
@@ -25,7 +28,7 @@ class Weights:
     def __init__(self, template: Template, period: Any, fields: Iterable[str]) -> None:
         self.template = template
         given = np.atleast_1d(np.array(period, dtype=object))
-        self.axes: dict[str, tuple[np.ndarray, float | None]] = {}
+        self.axes: dict[str, tuple[np.ndarray, float | None, bool]] = {}
         spaces = [form.sizes for name, form in template.forms.items() if name in set(fields)]
         dims = list(dict.fromkeys(dim for space in spaces for dim in space))
         for place, dim in enumerate(dims):
@@ -37,13 +40,14 @@ class Weights:
                 )
             values = np.asarray(index, dtype=np.float64)
             own = given[place] if len(given) == len(dims) else None
-            if own is None and template.flat[dim].attrs.get("units", "").startswith("degrees_east"):
-                own = 360.0
-            self.axes[dim] = values, None if own is None else float(own)
+            closed = own is not None
+            if own is None and _is_longitude(template.flat[dim]):
+                own, closed = 360.0, _goes_around(values)
+            self.axes[dim] = values, None if own is None else float(own), closed
 
     def reach(self) -> str:
         """Say where the grid lies."""
-        return ", ".join(f"{d} {v.min():g} to {v.max():g}" for d, (v, _) in self.axes.items())
+        return ", ".join(f"{d} {v.min():g} to {v.max():g}" for d, (v, *_) in self.axes.items())
 
     def keys(self, table: pd.DataFrame) -> list[str]:
         """Give the columns that distinguish places and instruments."""
@@ -110,17 +114,34 @@ class Weights:
         return np.stack(points, axis=1), np.stack(weights, axis=1)
 
 
+def _is_longitude(axis: xr.DataArray) -> bool:
+    return str(axis.attrs.get("units", "")).lower() in EAST
+
+
+def _goes_around(axis: np.ndarray) -> bool:
+    """Whether longitudes lie all around the globe: the way from last to first is one more step."""
+    steps = np.diff(np.sort(axis))
+    return len(axis) > 1 and 360.0 - steps.sum() <= 1.5 * steps.max()
+
+
 def _between(
-    wanted: np.ndarray, axis: np.ndarray, period: float | None
+    wanted: np.ndarray, axis: np.ndarray, period: float | None, closed: bool
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Give the two places on an axis around each that is wanted, and their weights; NaN outside."""
+    """Give the two places on an axis around each that is wanted, and their weights; NaN outside.
+
+    A place may be given any number of periods away; between the last and the first place of an axis
+    that is ``closed`` is no gap.
+    """
     order = np.argsort(axis)
     sorted_axis, size = axis[order], len(axis)
-    if period is not None:
+    if period is not None and closed:
         wanted = sorted_axis[0] + np.mod(wanted - sorted_axis[0], period)
         sorted_axis = np.append(sorted_axis, sorted_axis[0] + period)
         order = np.append(order, order[0])
-    if size == 1 and period is None:
+    elif period is not None:
+        middle = (sorted_axis[0] + sorted_axis[-1]) / 2
+        wanted = wanted - period * np.rint((wanted - middle) / period)
+    if size == 1 and not closed:
         weight = np.where(np.isclose(wanted, axis[0]), 1.0, np.nan)
         nothing = np.zeros(len(wanted), int)
         return (nothing, nothing), (weight, np.zeros_like(weight))

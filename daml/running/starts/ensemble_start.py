@@ -64,7 +64,9 @@ class EnsembleStart:
         spread = self.spread
         if spread is None:
             spread = getattr(self.model, "climate_spread", None)
-        if spread is None:
+        if spread is not None:
+            spread = np.asarray(spread, dtype=np.float64)
+        else:
             free = FreeStates(self.model, self.record, self.guess.times).states
             spread = free.std(axis=0)
         precision = 1 / np.where(spread > 0, spread, 1.0) ** 2
