@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import daml
 from daml.errors import InputError
@@ -168,3 +169,48 @@ def test_a_period_that_is_none_is_refused(period, record, covariance):
         daml.assimilate(
             daml.Lorenz63(), record.assign_coords(period=period), daml.ThreeDVar(covariance)
         )
+
+
+def angles(values, **more):
+    data = {"observation": (("time", "variable"), np.array(values)[:, None]), **more}
+    record = xr.Dataset(data, {"time": np.arange(len(values)) * 1.0, "variable": ["a"]})
+    return record.assign(error_variance=("variable", [1.0])).assign_coords(period=360.0)
+
+
+def test_angles_are_analysed_the_short_way_round():
+    background = angles([1.0, 2.0, 3.0]).rename(observation="state")[["state"]]
+    B = daml.covariance.labelled(np.eye(1), ("a",))
+    found = daml.ThreeDVar(B).analyse(background, angles([359.0, 358.0, 4.0]))
+    np.testing.assert_allclose(found.innovation[:, 0], [-2, -4, 1])
+    np.testing.assert_allclose(found.analysis[:, 0], [0, 0, 3.5])
+    with pytest.raises(InputError, match=r"'gross_error' is checked by .*; leave it out"):
+        daml.ThreeDVar(B).analyse(background, angles([0.0]).assign_coords(gross_error=3.0))
+
+
+def test_angles_on_one_step_are_averaged_the_short_way_round():
+    record = angles([359.0, 1.0, 10.0]).assign_coords(time=[0.0, 0.1, 1.0])
+    record = record.reset_coords("period").assign(gross_error=5.0)
+    found = daml.on_steps(record, type("Own", (Turning,), {"variables": ("a",)})())
+    np.testing.assert_allclose(found.observation[:, 0], [360, 10])
+    assert (float(found.period), float(found.gross_error)) == (360, 5)
+
+
+def test_angles_are_scored_the_short_way_round():
+    random = np.random.default_rng(0).normal(size=(3, 50, 1))
+    members = (("time", "member", "variable"), 0.5 + random)
+    made = xr.Dataset({"background_members": members}, {"time": np.arange(3.0), "variable": ["a"]})
+    score = daml.verification.probabilistic.crps
+    np.testing.assert_allclose(
+        score(made, angles([359.0, 1.0, 721.0])), score(made, angles([-1.0, 1.0, 1.0]))
+    )
+
+
+def test_an_angle_that_members_give_by_a_function_is_refused():
+    seen = angles([10.0] * 20)
+
+    def direction(x):
+        return np.rad2deg(np.arctan2(x[..., 1:2], x[..., :1]))
+
+    model = type("Own", (Turning,), {"variables": ("u", "v")})()
+    with pytest.raises(InputError, match="has a 'period', and 'operator' is not linear"):
+        daml.assimilate(model, seen, daml.schemes.ETKF(5), operator=direction)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
+from daml.arrays import namespace
 from daml.errors import InputError
 from daml.labels.arguments import shown
 from daml.labels.fields import forms_of, has_fields
+
+if TYPE_CHECKING:
+    from daml.protocols import Observed
 
 LIMIT, PERIOD = "gross_error", "period"
 
@@ -28,6 +32,15 @@ def periods(observations: xr.Dataset) -> np.ndarray | None:
     None if the record does not say.
     """
     return _of(observations, PERIOD, "360 for degrees", none=True)
+
+
+def unwound(distance: Any, observed: Observed) -> Any:
+    """Give differences (..., observed) of angles within half a period on either side of 0."""
+    if observed.period is None:
+        return distance
+    xp = namespace(distance)
+    turns = xp.round(distance / observed.period)  # 0 where the period is infinite
+    return distance - xp.where(turns == 0, xp.zeros_like(turns), turns * observed.period)
 
 
 def _of(observations: xr.Dataset, name: str, meaning: str, none: bool) -> np.ndarray | None:

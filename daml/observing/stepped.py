@@ -13,6 +13,7 @@ from daml.labels.arguments import checked, plain
 from daml.labels.datasets import check_dims, check_names, check_time, step_like
 from daml.labels.dates import after, is_calendar, is_span, offsets, since_first
 from daml.labels.doors import flat_record
+from daml.observing.guarded import LIMIT, PERIOD, periods
 
 if TYPE_CHECKING:
     from daml.protocols import Model
@@ -76,15 +77,15 @@ def on_steps(
     variance = record["error_variance"].broadcast_like(record["observation"]).values
     there = np.isfinite(values) & np.isfinite(variance)
     rows, places = np.nonzero(there & near.kept[:, None])
-    found = merged(
-        near, rows, places, values[rows, places], variance[rows, places], values.shape[1]
-    )
+    shown = _one_turn(near.steps[rows], places, values[rows, places], periods(record))
+    found = merged(near, rows, places, shown, variance[rows, places], values.shape[1])
     dims = ("time", "variable")
     result = xr.Dataset(
         {name: (dims, getattr(found, name), record[name].attrs) for name in NAMES},
         {name: array for name, array in record.coords.items() if "time" not in array.dims},
         record.attrs,
     ).assign_coords(time=("time", found.times, record["time"].attrs))
+    result = result.assign({name: record[name] for name in (LIMIT, PERIOD) if name in record})
     return result.assign_attrs(changes(near, rows, found.doubled, int(there.sum())))
 
 
@@ -167,6 +168,19 @@ def merged(
         mean, variance = sums / total, np.where(count > 0, 1 / total, np.nan)
     times = after(near.origin, steps.astype(np.int64), near.step)
     return Merged(times, mean, variance, int((count - (count > 0)).sum()))
+
+
+def _one_turn(
+    steps: np.ndarray, places: np.ndarray, values: np.ndarray, period: np.ndarray | None
+) -> np.ndarray:
+    """Give values (value,), of which angles on one step and place are less than a turn apart."""
+    if period is None or not len(values):
+        return values
+    pairs = np.stack((steps, places))
+    _, first, inverse = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
+    there = values[first][inverse.ravel()]
+    turns = np.round((values - there) / period[places])  # 0 where the period is infinite
+    return values - np.where(turns == 0, 0.0, turns * period[places])
 
 
 def changes(near: Nearest, rows: np.ndarray, doubled: int, given: int) -> dict[str, Any]:

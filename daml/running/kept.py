@@ -15,12 +15,13 @@ from daml.labels.datasets import ANALYSED, DEVIATIONS, MEMBERS, SPREAD, names
 from daml.labels.descriptions import description
 from daml.labels.doors import coordinates
 from daml.observing.functions import Given, described
+from daml.observing.guarded import unwound
 from daml.observing.records import Record
 from daml.pairing import has_window
 from daml.protocols import Observed, Outputs, Update
 from daml.running.checks import check_analysis, check_finite
 from daml.running.cycling.bounds import Bounds
-from daml.running.cycling.guards import GROSS, REJECTED, unwound
+from daml.running.cycling.guards import GROSS, REJECTED
 from daml.running.lost import LOST
 from daml.schemes.calling import gathered
 

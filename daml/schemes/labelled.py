@@ -8,6 +8,7 @@ import xarray as xr
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import ANALYSED, check_time, names, pack
+from daml.observing.guarded import unwound
 from daml.observing.records import read
 from daml.pairing import check_one_state
 from daml.protocols import Forecast, Outputs, Run, Scheme
@@ -79,11 +80,16 @@ def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) ->
     analysis = x.copy()
     run = Run(steps, np.zeros_like(steps), 0, frozenset())
     memory = prepared(scheme, record.setting())
+    if seen.limit is not None:
+        raise InputError(
+            f"{owner}.analyse: 'gross_error' is checked by daml.assimilate alone; leave it out"
+        )
+    equivalent = seen.operator.apply(x[place])
+    seen = seen._replace(values=equivalent + unwound(seen.values - equivalent, seen))
     update, _ = updated(scheme, Forecast(x[place]), seen, run, memory)
     analysis[place] = update.state
     innovation = np.full((len(x), len(record.observed)), np.nan)
-    distance = seen.values - seen.operator.apply(x[place])
-    innovation[place] = np.where(seen.present, distance, np.nan)
+    innovation[place] = np.where(seen.present, seen.values - equivalent, np.nan)
     found = {"background": x, "analysis": analysis, "innovation": innovation}
     units = {"units": layout.attrs.get("units", "1")}
     return xr.Dataset(

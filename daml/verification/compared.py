@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -13,6 +13,7 @@ from daml.covariances.dense import check
 from daml.errors import InputError
 from daml.labels.datasets import check_dims, check_dtype, check_names, check_time, named, names
 from daml.labels.doors import flat_like, one_unit
+from daml.observing.guarded import periods
 from daml.randomness import ranks
 from daml.verification.matching import at_times, rows_at_leads, shared_names, true_states
 
@@ -101,7 +102,13 @@ def compared(estimate: xr.Dataset, truth: xr.Dataset, of: str | None, what: str)
     one_unit(part, both, what)
     part, values, error = part.sel(variable=both), *_selected(values, error, both)
     part, values, error = _beside(part, values, error, what)
-    return _compared(part, of, spread, values, error)
+    found = _compared(part, of, spread, values, error)
+    period = None if error is None else periods(truth)
+    if period is None:
+        return found
+    turn = xr.DataArray(period, {"variable": list(names(truth))}, "variable").sel(variable=both)
+    turns = ((found.true - found.mean) / turn).round()
+    return replace(found, true=found.true - (turns * turn).where(turns != 0, 0.0))
 
 
 def _reference(truth: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | None]:

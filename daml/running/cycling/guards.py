@@ -10,7 +10,7 @@ import numpy as np
 from daml.arrays import member_mean, namespace
 from daml.errors import InputError
 from daml.observing.batches import restricted
-from daml.observing.guarded import limits
+from daml.observing.guarded import limits, unwound
 from daml.protocols import Forecast, Observed, Outputs, Run
 from daml.segments import own_steps
 
@@ -55,6 +55,13 @@ class Guard:
         xp, equivalent = namespace(state), observed.operator.apply(state)
         mean = equivalent if self.members is None else member_mean(equivalent)
         if observed.period is not None:
+            if self.members is not None and not getattr(observed.operator, "linear", True):
+                raise InputError(
+                    f"{type(self.scheme).__name__}: the record has a 'period', and 'operator' is "
+                    "not linear: the mean of angles that it gives for members is wrong where they "
+                    "go beyond a turn; observe what the angle is made of (u and v of a direction), "
+                    "or give daml.ThreeDVar"
+                )
             observed = observed._replace(values=mean + unwound(observed.values - mean, observed))
         if observed.limit is None:
             return observed, None
@@ -71,15 +78,6 @@ class Guard:
         if bool(xp.any(far)):
             observed = restricted(observed, ~far)
         return observed, xp.astype(far, distance.dtype)
-
-
-def unwound(distance: Any, observed: Observed) -> Any:
-    """Give differences (..., observed) of angles within half a period on either side of 0."""
-    if observed.period is None:
-        return distance
-    xp = namespace(distance)
-    turns = xp.round(distance / observed.period)  # 0 where the period is infinite
-    return distance - xp.where(turns == 0, xp.zeros_like(turns), turns * observed.period)
 
 
 def checks(scheme: Scheme, observations: xr.Dataset) -> bool:
