@@ -214,3 +214,14 @@ def test_an_angle_that_members_give_by_a_function_is_refused():
     model = type("Own", (Turning,), {"variables": ("u", "v")})()
     with pytest.raises(InputError, match="has a 'period', and 'operator' is not linear"):
         daml.assimilate(model, seen, daml.schemes.ETKF(5), operator=direction)
+
+
+def test_the_error_of_the_model_is_in_the_size_of_innovations():
+    """Of 3,000 values without gross errors none is 5 standard deviations away."""
+    alone = {"variables": ("a",), "climate": np.zeros(1), "climate_spread": np.full(1, 7.0)}
+    slow = type("Own", (Turning,), alone | {"step": lambda _, x, memory: (0.99 * x, memory)})()
+    model = daml.models.Stochastic(slow, model_error=1.0, seed=0)
+    seen = daml.observe(daml.simulate(model, steps=3000, seed=1), error_variance=0.1, seed=2)
+    scheme = daml.schemes.SigmaPoint(model_error=1.0)
+    found = daml.assimilate(slow, seen.assign_coords(gross_error=5.0), scheme)
+    assert found.attrs["gross_errors"] == 0

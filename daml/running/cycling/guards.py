@@ -68,11 +68,12 @@ class Guard:
         distance = observed.values - mean
         if run.age < YOUNG * run.pace:
             return observed, distance * 0
-        if self.members is None:
+        if hasattr(self.scheme, "innovation_variance"):
             variance = self.scheme.innovation_variance(forecast, observed, memory)
         else:
             squares = (equivalent - mean[..., None, :]) ** 2
-            variance = member_mean(squares) * (self.members / (self.members - 1))
+            many = equivalent.shape[-2]
+            variance = member_mean(squares) * (many / (many - 1))
             variance = variance + observed.variance * float(self.factor)
         far = (distance**2 > observed.limit**2 * variance) & (observed.present > 0)
         if bool(xp.any(far)):

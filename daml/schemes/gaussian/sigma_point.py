@@ -118,16 +118,9 @@ class SigmaPoint(OpenError):
         self, forecast: Forecast, observed: Observed, run: Run, memory: Root
     ) -> tuple[Update, Root]:
         """Give the points (..., member, variable) of the analysis."""
-        points = forecast.state
-        xp = namespace(points)
+        xp = namespace(forecast.state)
+        points, mean, deviations, covariance = _forecast(forecast, memory)
         count = points.shape[-2]
-        mean = xp.mean(points, axis=-2)
-        deviations = (points - mean[..., None, :]) / count**0.5
-        covariance = xp.matrix_transpose(deviations) @ deviations
-        if forecast.model_error is not None:
-            covariance = covariance + forecast.model_error
-            points = _points(mean, covariance, memory)
-            deviations = (points - mean[..., None, :]) / count**0.5
         equivalent = observed.operator.apply(points)
         centre = xp.mean(equivalent, axis=-2, keepdims=True)
         both = xp.concat((equivalent - centre, observed.values[..., None, :] - centre), axis=-2)
@@ -138,6 +131,28 @@ class SigmaPoint(OpenError):
         width = observed.log_deviation
         extras = found.extras(observed, covariance, after, width)
         return Update(_points(found.mean, after, memory), extras), memory
+
+    def innovation_variance(self, forecast: Forecast, observed: Observed, memory: Root) -> Any:
+        """Give the variances (..., observed) that innovations should have: of H(x), and R."""
+        equivalent = observed.operator.apply(_forecast(forecast, memory)[0])
+        return namespace(equivalent).var(equivalent, axis=-2) + observed.variance
+
+
+def _forecast(forecast: Forecast, memory: Root) -> tuple[Any, Any, Any, Any]:
+    """Give points with the model error in them, their mean, deviations and covariance.
+
+    Deviations are divided by the root of the number of points.
+    """
+    points = forecast.state
+    xp, count = namespace(points), points.shape[-2]
+    mean = xp.mean(points, axis=-2)
+    deviations = (points - mean[..., None, :]) / count**0.5
+    covariance = xp.matrix_transpose(deviations) @ deviations
+    if forecast.model_error is not None:
+        covariance = covariance + forecast.model_error
+        points = _points(mean, covariance, memory)
+        deviations = (points - mean[..., None, :]) / count**0.5
+    return points, mean, deviations, covariance
 
 
 def _points(mean: Any, covariance: Any, root: Root) -> Any:
