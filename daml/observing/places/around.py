@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 HALF = 0.5
 """Least weight of the points of the grid, around a place, that are not masked."""
-EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee")
+EAST = re.compile(r"degrees?_?e(ast)?")
 """Units of longitudes, as the CF conventions spell them."""
 
 
@@ -115,7 +116,7 @@ class Weights:
 
 
 def _is_longitude(axis: xr.DataArray) -> bool:
-    return str(axis.attrs.get("units", "")).lower() in EAST
+    return EAST.fullmatch(str(axis.attrs.get("units", "")).lower()) is not None
 
 
 def _goes_around(axis: np.ndarray) -> bool:
