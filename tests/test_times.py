@@ -206,3 +206,22 @@ def test_forecasts_of_early_dates_are_scored():
     made = daml.forecast(model, truth, leads=3, warmup=2)
     assert float(daml.verification.forecast_error(made, truth).squared_error.max()) < 1e-20
     assert (daml.diagnosis.valid_time(made, truth) == np.timedelta64(3, "D")).all()
+
+
+@pytest.mark.parametrize("dt", [1.0, np.timedelta64(1, "h")])
+@pytest.mark.parametrize("initial", [None, 30.0])
+def test_a_clock_of_a_model_counts_as_its_record_does(dt, initial):
+    class Tides(Slow):
+        def start(self, x, time=None):
+            return np.broadcast_to(time, x.shape[:-1]) / self.dt
+
+        def step(self, x, memory):
+            return 0.5 * x + np.sin(memory)[..., None], memory + 1
+
+    model, state = Tides(dt), None
+    if initial is not None:
+        state = xr.Dataset({"state": ("variable", [1.0, 2.0])}, {"variable": ["a", "b"]})
+        state = state.assign_coords(time=initial)
+    run = daml.simulate(model, steps=40, spinup=6, initial=state)
+    made = daml.forecast(model, run, leads=1, warmup=0)
+    assert float(daml.verification.forecast_error(made, run).squared_error.max()) < 1e-20

@@ -26,7 +26,7 @@ from daml.labels.doors import coordinates, flat
 from daml.labels.trajectories import by_trajectory
 from daml.models.forced import check_reach, given, is_scheduled
 from daml.randomness import Seed, sequence
-from daml.running.checks import check_finite, check_model
+from daml.running.checks import check_finite, check_model, check_settings
 from daml.running.cycling.bounds import Bounds
 from daml.running.cycling.stepping import advance
 from daml.running.leads import labels_of_leads, model_steps, record_of
@@ -98,11 +98,15 @@ def simulate(
     if steps < 1 or spinup < 0:
         raise InputError(f"simulate: steps={steps}, spinup={spinup}; give steps >= 1, spinup >= 0")
     model = given(model, forcings, "simulate")
+    check_settings(model)
     first, is_forced = _first(model, initial), is_scheduled(model)
-    check_model(model, first)
+    times = _times(model, first, steps, spinup, goes_on=is_forced)
+    # Without dates times count from the first row, and a clock of the model as the record does.
+    counts = times.dtype.kind in "fm" and not is_forced
+    since = times[0] - spinup * _plain_step(model) if counts else first
+    check_model(model, since)
     variables = tuple(model.variables)
     x = _drawn(model, seed) if initial is None else one_state(initial, model, "simulate")[None]
-    times = _times(model, first, steps, spinup, goes_on=is_forced)
     check_reach(model, first, times[-2] if steps > 1 else first, "simulate")
     unit = {"units": "1"} if times.dtype.kind == "f" else {}
     attrs = {
@@ -122,10 +126,6 @@ def simulate(
     )
 
     def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
-        # Numbers count from the first row, and a clock of the model counts as the record does.
-        counts = times.dtype.kind == "f" and not is_forced
-        early = spinup * float(model.dt) if counts else 0
-        since = first - early if early else first
         for done, states in _states(model, x, times, since, spinup):
             rows = slice(done, done + len(states))
             check_finite(states, times[rows], variables, name_of(model))
@@ -176,9 +176,13 @@ def _times(model: Model, first: Any, steps: int, spinup: int, goes_on: bool = Fa
             f"simulate: the step of {name_of(model)} follows the calendar; give a state "
             "with a date: initial=state.assign_coords(time=numpy.datetime64('2000-01-01'))"
         )
-    return np.arange(steps) * (
-        span(dt, "s", name_of(model)).to_timedelta64() if is_span(dt) else float(dt)
-    )
+    return np.asarray(np.arange(steps) * _plain_step(model))
+
+
+def _plain_step(model: Model) -> Any:
+    """Give the step of a run without dates: a number, or a span of time."""
+    dt = model.dt
+    return span(dt, "s", name_of(model)).to_timedelta64() if is_span(dt) else float(dt)
 
 
 def _states(
