@@ -64,7 +64,7 @@ def by_trajectory(function: Callable[P, xr.Dataset]) -> Callable[P, xr.Dataset]:
 def _alone(dataset: xr.Dataset, place: int) -> xr.Dataset:
     """Give one trajectory; a date at which all of them start stays."""
     part = dataset.isel({TRAJECTORY: place}, drop=True)
-    time = dataset.coords.get("time")
+    time = dataset.variables.get("time")
     return part if time is None or time.dims != (TRAJECTORY,) else part.assign_coords(time=time[0])
 
 
