@@ -101,9 +101,11 @@ def simulate(
     check_settings(model)
     first, is_forced = _first(model, initial), is_scheduled(model)
     times = _times(model, first, steps, spinup, goes_on=is_forced)
-    # Without dates times count from the first row, and a clock of the model as the record does.
+    # Without dates times count from the first row, and a clock of the model as the record does,
+    # unless the first state has a number as its time.
     counts = times.dtype.kind in "fm" and not is_forced
-    since = times[0] - spinup * _plain_step(model) if counts else first
+    zero = first if times.dtype.kind == "f" else times[0]
+    since = zero - spinup * _plain_step(model) if counts else first
     check_model(model, since)
     variables = tuple(model.variables)
     x = _drawn(model, seed) if initial is None else one_state(initial, model, "simulate")[None]
