@@ -38,13 +38,7 @@ def by_trajectory(function: Callable[P, xr.Dataset]) -> Callable[P, xr.Dataset]:
         if not many:
             return function(*args, **kwargs)
         labels = _labels(many, name)
-        for key, dataset in many.items():
-            time = dataset.coords.get("time")
-            if time is not None and time.dims == (TRAJECTORY,) and len(np.unique(time)) > 1:
-                raise InputError(
-                    f"{name}: the trajectories of {key!r} have different times, and a result has "
-                    f"one axis of time; give one at a time: {key}.isel(trajectory=0)"
-                )
+        many = {key: _at_one_time(dataset, key, name) for key, dataset in many.items()}
         if bound.get("store") is not None:
             raise InputError(
                 f"{name}: a store takes the result of one trajectory at a time; leave 'store' out, "
@@ -53,7 +47,7 @@ def by_trajectory(function: Callable[P, xr.Dataset]) -> Callable[P, xr.Dataset]:
         seeds = _seeds(bound, signature, len(labels))
         found = []
         for place, seed in enumerate(seeds):
-            parts = {k: _alone(v, place) for k, v in many.items()}
+            parts = {k: v.isel({TRAJECTORY: place}, drop=True) for k, v in many.items()}
             call = cast("Any", function)
             found.append(call(**{**bound, **parts, **seed}))
         return _joined(found, labels)
@@ -61,11 +55,17 @@ def by_trajectory(function: Callable[P, xr.Dataset]) -> Callable[P, xr.Dataset]:
     return called
 
 
-def _alone(dataset: xr.Dataset, place: int) -> xr.Dataset:
-    """Give one trajectory; a date at which all of them start stays."""
-    part = dataset.isel({TRAJECTORY: place}, drop=True)
+def _at_one_time(dataset: xr.Dataset, key: str, name: str) -> xr.Dataset:
+    """Give trajectories that start at a date with this date once; refuse different ones."""
     time = dataset.variables.get("time")
-    return part if time is None or time.dims != (TRAJECTORY,) else part.assign_coords(time=time[0])
+    if time is None or time.dims != (TRAJECTORY,):
+        return dataset
+    if len(np.unique(time)) > 1:
+        raise InputError(
+            f"{name}: the trajectories of {key!r} have different times, and a result has one axis "
+            f"of time; give one at a time: {key}.isel(trajectory=0)"
+        )
+    return dataset.assign_coords(time=time[0])
 
 
 def parts_of(dataset: xr.Dataset) -> list[xr.Dataset]:

@@ -34,13 +34,21 @@ def periods(observations: xr.Dataset) -> np.ndarray | None:
     return _of(observations, PERIOD, "360 for degrees", none=True)
 
 
-def unwound(distance: Any, observed: Observed) -> Any:
+def unwound(distance: Any, period: Any) -> Any:
     """Give differences (..., observed) of angles within half a period on either side of 0."""
-    if observed.period is None:
+    if period is None:
         return distance
     xp = namespace(distance)
-    turns = xp.round(distance / observed.period)  # 0 where the period is infinite
-    return distance - xp.where(turns == 0, xp.zeros_like(turns), turns * observed.period)
+    turns = xp.round(distance / period)  # 0 where the period is infinite
+    return distance - xp.where(turns == 0, xp.zeros_like(turns), turns * period)
+
+
+def facing(observed: Observed, equivalent: Any) -> Observed:
+    """Give observations whose angles are on the turn nearest to their equivalents."""
+    if observed.period is None:
+        return observed
+    distance = unwound(observed.values - equivalent, observed.period)
+    return observed._replace(values=equivalent + distance)
 
 
 def _of(observations: xr.Dataset, name: str, meaning: str, none: bool) -> np.ndarray | None:

@@ -13,7 +13,7 @@ from daml.labels.arguments import checked, plain
 from daml.labels.datasets import check_dims, check_names, check_time, step_like
 from daml.labels.dates import after, is_calendar, is_span, offsets, since_first
 from daml.labels.doors import flat_record
-from daml.observing.guarded import LIMIT, PERIOD, periods
+from daml.observing.guarded import LIMIT, PERIOD, periods, unwound
 
 if TYPE_CHECKING:
     from daml.protocols import Model
@@ -179,8 +179,7 @@ def _one_turn(
     pairs = np.stack((steps, places))
     _, first, inverse = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
     there = values[first][inverse.ravel()]
-    turns = np.round((values - there) / period[places])  # 0 where the period is infinite
-    return values - np.where(turns == 0, 0.0, turns * period[places])
+    return np.asarray(there + unwound(values - there, period[places]))
 
 
 def changes(near: Nearest, rows: np.ndarray, doubled: int, given: int) -> dict[str, Any]:

@@ -166,7 +166,7 @@ class Kept:
         if equivalent is None:
             equivalent = observed.operator.apply(parts["background"])
         values = observed.values
-        parts["innovation"] = unwound(values - equivalent, observed)
+        parts["innovation"] = unwound(values - equivalent, observed.period)
         sizes = {"variable": parts["analysis"].shape[-1], "observed": values.shape[-1]}
         for name, (dims, _) in self.outputs.items():
             shape = (*values.shape[1:-1], *(sizes[dim] for dim in dims[1:]))

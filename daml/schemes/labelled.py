@@ -8,7 +8,7 @@ import xarray as xr
 from daml.errors import InputError
 from daml.labels.arguments import checked
 from daml.labels.datasets import ANALYSED, check_time, names, pack
-from daml.observing.guarded import unwound
+from daml.observing.guarded import facing
 from daml.observing.records import read
 from daml.pairing import check_one_state
 from daml.protocols import Forecast, Outputs, Run, Scheme
@@ -85,7 +85,7 @@ def analyse(scheme: Scheme, background: xr.Dataset, observations: xr.Dataset) ->
             f"{owner}.analyse: 'gross_error' is checked by daml.assimilate alone; leave it out"
         )
     equivalent = seen.operator.apply(x[place])
-    seen = seen._replace(values=equivalent + unwound(seen.values - equivalent, seen))
+    seen = facing(seen, equivalent)
     update, _ = updated(scheme, Forecast(x[place]), seen, run, memory)
     analysis[place] = update.state
     innovation = np.full((len(x), len(record.observed)), np.nan)

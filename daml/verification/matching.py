@@ -19,7 +19,7 @@ from daml.labels.datasets import (
     named,
     names,
 )
-from daml.labels.dates import MONTHS, after_months, coarse
+from daml.labels.dates import MONTHS, after, after_months
 
 
 def true_states(truth: xr.Dataset) -> xr.DataArray:
@@ -104,9 +104,7 @@ def valid_at(forecast: xr.Dataset, lead: Any) -> np.ndarray:
     starts = forecast["start"].values
     if _is_calendar(forecast):
         return after_months(starts, int(lead))
-    if starts.dtype.kind == "M":
-        lead = coarse(lead, np.datetime_data(starts.dtype)[0])
-    return np.asarray(starts + lead)
+    return after(starts, np.array(1), lead)
 
 
 def rows_at(index: pd.Index, times: np.ndarray, tolerance: Any, what: str) -> np.ndarray:

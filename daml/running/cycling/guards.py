@@ -10,7 +10,7 @@ import numpy as np
 from daml.arrays import member_mean, namespace
 from daml.errors import InputError
 from daml.observing.batches import restricted
-from daml.observing.guarded import limits, unwound
+from daml.observing.guarded import facing, limits
 from daml.protocols import Forecast, Observed, Outputs, Run
 from daml.segments import own_steps
 
@@ -62,7 +62,7 @@ class Guard:
                     "go beyond a turn; observe what the angle is made of (u and v of a direction), "
                     "or give daml.ThreeDVar"
                 )
-            observed = observed._replace(values=mean + unwound(observed.values - mean, observed))
+            observed = facing(observed, mean)
         if observed.limit is None:
             return observed, None
         distance = observed.values - mean
